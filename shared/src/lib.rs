@@ -1,0 +1,40 @@
+//! What Redial's worker and its producers share: the protocol, the keys, and the only code that speaks to Redis.
+//!
+//! In reading order:
+//!
+//! - [`id`]: the names of things: tasks, queues, workers, leases
+//! - [`task`]: a call to make, as producers push it; parsed and checked here, trusted everywhere else
+//! - [`result`]: what became of it, and the fixed list of reasons
+//! - [`entry`]: what Redial keeps of a task beyond the producer's bytes
+//! - [`keys`]: every key, in one place
+//! - [`script`]: every Lua script, each with one typed function
+//! - [`queue`]: the producer's side: enqueue, read the result, count
+//! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
+//! - [`dead`]: dead letters: list, replay, drop
+//! - [`store`]: connections to one node, to Sentinel, to a Cluster
+//! - [`error`]: what can go wrong between here and Redis
+//! - [`schema`]: the protocol as JSON Schema
+//!
+//! What makes a decision about a call is not here but in the worker.
+
+pub mod consumer;
+pub mod dead;
+pub mod entry;
+pub mod error;
+pub mod id;
+mod json;
+pub mod keys;
+pub mod queue;
+pub mod result;
+pub mod schema;
+pub mod script;
+pub mod store;
+pub mod task;
+
+pub use consumer::Consumer;
+pub use error::Error;
+pub use id::{QueueName, TaskId, UnixMs, WorkerId};
+pub use queue::Queue;
+pub use result::{Attempt, Reason, Source, Status, TaskResult};
+pub use store::Store;
+pub use task::Task;

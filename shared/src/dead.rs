@@ -1,0 +1,119 @@
+//! Dead letters: what ended without a good answer, kept with its producer's bytes until someone replays or drops it.
+
+use serde::Deserialize;
+
+use crate::script;
+use crate::{Error, Queue, Reason, TaskId, TaskResult, UnixMs};
+
+/// How many dead letters are read at a time.
+const PAGE: isize = 100;
+
+/// A task that ended without a good answer.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// Redial's own name for this delivery, never used twice; ids may repeat.
+    pub serial: String,
+    /// When it died.
+    pub at: UnixMs,
+    /// The result as its producer got it.
+    pub result: TaskResult,
+    /// The producer's bytes, exactly.
+    pub raw: Vec<u8>,
+}
+
+impl DeadLetter {
+    fn parse(member: &[u8], at: f64) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Serial {
+            serial: String,
+        }
+        let bad = || Error::Data(format!("the dead letter of {at}"));
+        let newline = member.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
+        let header = &member[..newline];
+        let Serial { serial } = serde_json::from_slice(header).map_err(|_| bad())?;
+        let result = serde_json::from_slice(header).map_err(|_| bad())?;
+        // Times are whole milliseconds, far below 2^53: a double holds them exactly.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let at = UnixMs(at as u64);
+        Ok(Self {
+            serial,
+            at,
+            result,
+            raw: member[newline + 1..].to_vec(),
+        })
+    }
+
+    /// The task's id, where it could be read.
+    pub fn id(&self) -> Option<&TaskId> {
+        self.result.id.as_ref()
+    }
+
+    /// Why it is dead.
+    pub fn reason(&self) -> Option<Reason> {
+        self.result.reason
+    }
+
+    /// Whether this is what an operator means by `name`: an id or a serial.
+    pub fn is(&self, name: &str) -> bool {
+        self.serial == name || self.id().is_some_and(|id| id.as_str() == name)
+    }
+
+    fn header_start(&self) -> String {
+        format!("{{\"serial\":\"{}\"", self.serial)
+    }
+}
+
+impl Queue {
+    /// A page of dead letters, oldest first: those after the first `skip`. An empty page is the end.
+    ///
+    /// # Errors
+    /// That of Redis, or [`Error::Data`].
+    pub async fn dead_page(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
+        let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE);
+        let mut range = redis::cmd("ZRANGE");
+        range
+            .arg(&self.keys.dead)
+            .arg(skip)
+            .arg(skip + PAGE - 1)
+            .arg("WITHSCORES");
+        let page: Vec<(Vec<u8>, f64)> = self
+            .link
+            .run(async |wire| range.query_async(wire).await)
+            .await?;
+        page.into_iter()
+            .map(|(member, at)| DeadLetter::parse(&member, at))
+            .collect()
+    }
+
+    /// Puts a dead letter back on the queue as if it had just been pushed. `false`: it was gone already.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn replay(&self, letter: &DeadLetter) -> Result<bool, Error> {
+        let mut call = script::REPLAY
+            .call()
+            .key(&self.keys.dead)
+            .key(&self.keys.waiting)
+            .key(&self.keys.stats)
+            .arg(letter.at)
+            .arg(letter.header_start());
+        if let Some(id) = letter.id() {
+            call = call.key(self.keys.result(id));
+        }
+        self.link.run(async |wire| call.run(wire).await).await
+    }
+
+    /// Deletes a dead letter for good. `false`: it was gone already.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
+        let call = script::DROP
+            .call()
+            .key(&self.keys.dead)
+            .key(&self.keys.stats)
+            .arg(letter.at)
+            .arg(letter.header_start());
+        self.link.run(async |wire| call.run(wire).await).await
+    }
+}

@@ -1,0 +1,42 @@
+//! What serde_json leaves open: how deep a document may nest.
+
+/// The deepest nesting of arrays and objects that a task or an answer may have: what serde_json itself takes by default,
+/// so that whoever reads a result can read it.
+pub(crate) const MAX_DEPTH: usize = 128;
+
+/// Whether the brackets of a JSON text nest deeper than [`MAX_DEPTH`]. One pass, no recursion; the text need not be valid.
+pub(crate) fn too_deep(json: &[u8]) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_real_brackets_count() {
+        let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        assert!(!too_deep(nested(128).as_bytes()));
+        assert!(too_deep(nested(129).as_bytes()));
+        assert!(!too_deep(
+            format!("\"{}\\\"[\"", "[".repeat(500)).as_bytes()
+        ));
+        assert!(!too_deep("[]".repeat(500).as_bytes()));
+    }
+}

@@ -1,0 +1,88 @@
+//! Every key of Redial. No other file puts a key together.
+//!
+//! All keys of a queue share the hash tag `{queue}`, so one Cluster slot, so one script can touch them all.
+
+use redis::cluster_routing::Slot;
+
+use crate::{QueueName, TaskId, WorkerId};
+
+/// The prefix of every key unless configured otherwise.
+pub const DEFAULT_PREFIX: &str = "redial";
+
+/// The keys of one queue.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// LIST of waiting tasks as their producers pushed them: push left, taken from the right.
+    pub waiting: String,
+    /// LIST of tasks that woke an idle worker and are about to be claimed, by that worker or any other.
+    pub woken: String,
+    /// ZSET by due time in ms: tasks that wait for a retry, a delay or a free place.
+    pub scheduled: String,
+    /// ZSET by ms of the end of their lease: the workers of this queue.
+    pub workers: String,
+    /// ZSET by ms: dead letters.
+    pub dead: String,
+    /// HASH of counters.
+    pub stats: String,
+    /// HASH by token: replies for lists in another Cluster slot, until they are delivered.
+    pub replies: String,
+}
+
+impl Keys {
+    /// The keys of `queue` under `prefix`.
+    pub fn new(prefix: &str, queue: &QueueName) -> Self {
+        let waiting = format!("{prefix}:{{{queue}}}");
+        let of = |what: &str| format!("{waiting}:{what}");
+        Self {
+            woken: of("woken"),
+            scheduled: of("scheduled"),
+            workers: of("workers"),
+            dead: of("dead"),
+            stats: of("stats"),
+            replies: of("replies"),
+            waiting,
+        }
+    }
+
+    /// HASH by token: the tasks that a worker holds.
+    pub fn active(&self, worker: &WorkerId) -> String {
+        format!("{}:active:{worker}", self.waiting)
+    }
+
+    /// STRING: the result of a task.
+    pub fn result(&self, id: &TaskId) -> String {
+        format!("{}:result:{id}", self.waiting)
+    }
+
+    /// Whether a list named by a producer lies in this queue's Cluster slot.
+    pub fn same_slot(&self, key: &str) -> bool {
+        Slot::for_key(key) == Slot::for_key(&self.waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Producers in every language spell these keys by hand: a change here breaks them.
+    #[test]
+    fn the_keys_of_the_protocol_stand() -> Result<(), Box<dyn std::error::Error>> {
+        let keys = Keys::new(DEFAULT_PREFIX, &QueueName::new("default")?);
+        assert_eq!(keys.waiting, "redial:{default}");
+        assert_eq!(keys.woken, "redial:{default}:woken");
+        assert_eq!(keys.scheduled, "redial:{default}:scheduled");
+        assert_eq!(keys.workers, "redial:{default}:workers");
+        assert_eq!(keys.dead, "redial:{default}:dead");
+        assert_eq!(keys.stats, "redial:{default}:stats");
+        assert_eq!(keys.replies, "redial:{default}:replies");
+        let worker = WorkerId::from_redis("w1".into());
+        assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
+        assert_eq!(
+            keys.result(&TaskId::new("a1")?),
+            "redial:{default}:result:a1"
+        );
+        assert!(keys.same_slot("answers:{default}"));
+        assert!(!keys.same_slot("answers"));
+        Ok(())
+    }
+}

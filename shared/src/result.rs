@@ -1,0 +1,248 @@
+//! What became of a task, as any language reads it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{TaskId, UnixMs, json};
+
+/// The final answer to a task, as it stands under its result key and on its reply list.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "Redial result", rename = "Result")]
+pub struct TaskResult {
+    /// The task's id; null only in a dead letter whose id could not be read.
+    pub id: Option<TaskId>,
+    /// Whether there is a good answer.
+    pub status: Status,
+    /// The status of the upstream's last answer, if it gave one.
+    pub http_status: Option<u16>,
+    /// The headers of that answer, names in lower case, a bounded number of them.
+    pub headers: Option<BTreeMap<String, String>>,
+    /// The answer's body where it is JSON, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub body: Option<Box<RawValue>>,
+    /// The answer's body where it is other text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_text: Option<String>,
+    /// The answer's body where it is neither, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// Why the task is dead; null when it is not.
+    pub reason: Option<Reason>,
+    /// What went wrong, in words; null when nothing did.
+    pub error: Option<String>,
+    /// Every call on the wire, oldest first; of more than 32 the last 32.
+    pub attempts: Vec<Attempt>,
+    /// Where the answer came from.
+    pub source: Source,
+    /// When the producer says that it pushed the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enqueued_at_ms: Option<UnixMs>,
+    /// When this result was made.
+    pub finished_at_ms: UnixMs,
+    /// The task's `meta`, as it came.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub meta: Option<Box<RawValue>>,
+}
+
+/// One call on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Attempt {
+    /// When it began.
+    pub at_ms: UnixMs,
+    /// How long it took, to the last byte or the failure.
+    pub took_ms: u64,
+    /// The status of the answer, if there was one.
+    pub http_status: Option<u16>,
+    /// What was wrong with it; null for the one that succeeded.
+    pub error: Option<String>,
+    /// The wait until the next attempt; null where none followed.
+    pub wait_ms: Option<u64>,
+}
+
+/// Whether there is a good answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The upstream answered with a 2xx.
+    Ok,
+    /// It did not, and there will be no further attempt.
+    Dead,
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A call made for this task.
+    Call,
+    /// An earlier answer, kept.
+    Cache,
+    /// The call of another task that ran at the same time.
+    Shared,
+    /// The answer kept under the idempotency key.
+    Idempotency,
+}
+
+/// Why a task is dead. The list is fixed: programs rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It can't be parsed, or a field is wrong.
+    InvalidTask,
+    /// The task, or the answer to it, has too many bytes.
+    TooLarge,
+    /// Its time was up before it could succeed.
+    Expired,
+    /// Its producer cancelled it.
+    Cancelled,
+    /// Its address may not be called.
+    ForbiddenTarget,
+    /// Every attempt failed.
+    AttemptsExhausted,
+    /// The upstream answered with a final 3xx, 4xx or 5xx.
+    Rejected,
+    /// Its idempotency key was used for a different call.
+    IdempotencyMismatch,
+    /// It may have been carried out, and may not be sent twice.
+    OutcomeUnknown,
+    /// The workers that ran it died.
+    CrashedWorker,
+}
+
+impl Reason {
+    /// The reason as it stands in results, dead letters and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidTask => "invalid_task",
+            Self::TooLarge => "too_large",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::ForbiddenTarget => "forbidden_target",
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::Rejected => "rejected",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::CrashedWorker => "crashed_worker",
+        }
+    }
+}
+
+/// An answer's body in the one of three forms that fits it.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Valid JSON, byte for byte.
+    Json(Box<RawValue>),
+    /// Other UTF-8.
+    Text(String),
+    /// Anything else.
+    Bytes(Vec<u8>),
+}
+
+impl Body {
+    /// The form for `bytes`: JSON only where the upstream calls it so (`application/json`, `...+json`, RFC 6839), it is
+    /// valid, and it nests no deeper than readers take.
+    pub fn new(bytes: Vec<u8>, content_type: Option<&str>) -> Self {
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return Self::Bytes(error.into_bytes()),
+        };
+        let essence = content_type.and_then(|value| value.split(';').next());
+        let is_json = essence.is_some_and(|essence| {
+            let essence = essence.trim().to_ascii_lowercase();
+            essence == "application/json" || essence.ends_with("+json")
+        });
+        if !is_json || json::too_deep(text.as_bytes()) {
+            return Self::Text(text);
+        }
+        match serde_json::from_str::<&RawValue>(&text) {
+            Ok(value) => Self::Json(value.to_owned()),
+            Err(_) => Self::Text(text),
+        }
+    }
+}
+
+impl TaskResult {
+    /// A result without an answer, for the fields to be filled in.
+    pub fn new(id: Option<TaskId>, status: Status, finished_at: UnixMs) -> Self {
+        Self {
+            id,
+            status,
+            http_status: None,
+            headers: None,
+            body: None,
+            body_text: None,
+            body_base64: None,
+            reason: None,
+            error: None,
+            attempts: Vec::new(),
+            source: Source::Call,
+            enqueued_at_ms: None,
+            finished_at_ms: finished_at,
+            meta: None,
+        }
+    }
+
+    /// Puts the answer's body in.
+    pub fn set_body(&mut self, body: Body) {
+        match body {
+            Body::Json(json) => self.body = Some(json),
+            Body::Text(text) => self.body_text = Some(text),
+            Body::Bytes(bytes) => self.body_base64 = Some(BASE64.encode(bytes)),
+        }
+    }
+
+    /// The result as one line of JSON: a body's own line breaks, which JSON allows only between values, become spaces.
+    pub fn to_line(&self) -> String {
+        // It can't fail: the keys are strings, and every value is plain data or JSON already.
+        let mut line = serde_json::to_string(self).unwrap_or_default();
+        if line.contains(['\n', '\r']) {
+            line = line.replace(['\n', '\r'], " ");
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_takes_the_form_that_fits_it() {
+        let json = Some("application/problem+json; charset=utf-8");
+        let form = |bytes: &[u8], content_type| match Body::new(bytes.to_vec(), content_type) {
+            Body::Json(json) => format!("json {json}"),
+            Body::Text(text) => format!("text {text}"),
+            Body::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        };
+        assert_eq!(
+            form(b"{\"n\": 9007199254740993}", json),
+            "json {\"n\": 9007199254740993}"
+        );
+        assert_eq!(form(b"{\"n\"", json), "text {\"n\"");
+        assert_eq!(form(b"{}", Some("text/plain")), "text {}");
+        assert_eq!(form(b"", json), "text ");
+        assert_eq!(form(&[0xff, 0xfe], json), "2 bytes");
+        let deep = "[".repeat(500) + &"]".repeat(500);
+        assert_eq!(form(deep.as_bytes(), json), format!("text {deep}"));
+    }
+
+    #[test]
+    fn a_result_is_one_line() -> Result<(), serde_json::Error> {
+        let mut result = TaskResult::new(None, Status::Ok, UnixMs(1));
+        result.set_body(Body::new(
+            b"{\n\"a\": \"x\\ny\"\r\n}".to_vec(),
+            Some("application/json"),
+        ));
+        let line = result.to_line();
+        assert!(!line.contains(['\n', '\r']));
+        let back: serde_json::Value = serde_json::from_str(&line)?;
+        assert_eq!(back["body"]["a"], "x\ny");
+        Ok(())
+    }
+}

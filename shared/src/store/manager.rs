@@ -1,0 +1,154 @@
+//! How connections are made, for deadpool. Its own managers lack the timeouts for Cluster and Sentinel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, RecycleResult};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsMode, Value,
+};
+use tokio::sync::Mutex;
+
+use super::Target;
+use super::target::tcp;
+use crate::Error;
+
+/// The most commands that wait in one connection to be written; redis's default of 50 would make batches wait.
+const PIPELINE_BUFFER: usize = 1024;
+/// How often the Cluster client sends a command again by itself; beyond that the caller decides.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) connect: Duration,
+    pub(super) response: Duration,
+}
+
+/// Makes connections to one target.
+pub(super) enum Manager {
+    Node(Box<deadpool_redis::Manager>),
+    Cluster(Box<ClusterClient>),
+    Sentinel(Arc<Mutex<SentinelClient>>, AsyncConnectionConfig),
+}
+
+/// A connection of any kind. Clones share it.
+#[derive(Clone)]
+pub enum Wire {
+    /// To one node.
+    Node(MultiplexedConnection),
+    /// To all nodes of a Cluster.
+    Cluster(ClusterConnection),
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Node(_) => "Wire::Node",
+            Self::Cluster(_) => "Wire::Cluster",
+        })
+    }
+}
+
+impl Manager {
+    pub(super) fn new(target: &Target, patience: Patience) -> Result<Self, Error> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(patience.connect))
+            .set_response_timeout(Some(patience.response))
+            .set_pipeline_buffer_size(PIPELINE_BUFFER);
+        Ok(match target {
+            Target::Node(info) => Self::Node(Box::new(deadpool_redis::Manager::new_with_config(
+                info.as_ref().clone(),
+                config,
+            )?)),
+            Target::Cluster(nodes) => Self::Cluster(Box::new(
+                ClusterClientBuilder::new(nodes.clone())
+                    .retries(CLUSTER_RETRIES)
+                    .connection_timeout(patience.connect)
+                    .response_timeout(patience.response)
+                    .tcp_settings(tcp())
+                    .build()?,
+            )),
+            Target::Sentinel {
+                sentinels,
+                master,
+                login,
+            } => {
+                let secure = matches!(login.addr(), ConnectionAddr::TcpTls { .. });
+                let mut node = SentinelNodeConnectionInfo::default()
+                    .set_redis_connection_info(login.redis_settings().clone())
+                    .set_tcp_settings(tcp());
+                if secure {
+                    node = node.set_tls_mode(TlsMode::Secure);
+                }
+                let client = SentinelClient::build(
+                    sentinels.clone(),
+                    master,
+                    Some(node),
+                    SentinelServerType::Master,
+                )?;
+                Self::Sentinel(Arc::new(Mutex::new(client)), config)
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Manager")
+    }
+}
+
+impl managed::Manager for Manager {
+    type Type = Wire;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<Wire, RedisError> {
+        match self {
+            Self::Node(manager) => manager.create().await.map(Wire::Node),
+            Self::Cluster(client) => client.get_async_connection().await.map(Wire::Cluster),
+            Self::Sentinel(client, config) => client
+                .lock()
+                .await
+                .get_async_connection_with_config(config)
+                .await
+                .map(Wire::Node),
+        }
+    }
+
+    async fn recycle(&self, wire: &mut Wire, _: &Metrics) -> RecycleResult<RedisError> {
+        Ok(redis::cmd("PING").exec_async(wire).await?)
+    }
+}
+
+impl ConnectionLike for Wire {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Node(node) => node.req_packed_command(command),
+            Self::Cluster(cluster) => cluster.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Node(node) => node.req_packed_commands(commands, offset, count),
+            Self::Cluster(cluster) => cluster.req_packed_commands(commands, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Node(node) => node.get_db(),
+            Self::Cluster(cluster) => cluster.get_db(),
+        }
+    }
+}
