@@ -1,1 +1,9 @@
-fn main() {}
+//! Redial's promises, each tested against real parts. A file a promise.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop with a message"
+)]
+
+mod harness_works;

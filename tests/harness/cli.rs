@@ -1,0 +1,80 @@
+//! The real `redial` binary.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::worker::program;
+
+/// Longer than any test lets a command wait.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs `redial` commands against one Redis.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    redis_url: String,
+}
+
+/// What a command left behind.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its exit status; -1 when a signal ended it.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained.
+    pub stderr: String,
+}
+
+impl Cli {
+    /// Commands against this Redis (a URL, a `RedisServer` or a `Cluster`).
+    pub fn new(redis: impl AsRef<str>) -> Self {
+        Self {
+            redis_url: redis.as_ref().to_owned(),
+        }
+    }
+
+    /// Runs `redial <args>` with an empty stdin.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        self.run_with_input(args, b"").await
+    }
+
+    /// Runs `redial <args>` with this stdin.
+    pub async fn run_with_input(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
+        let mut command = Command::new(program("redial"));
+        command
+            .args(args)
+            .env_clear()
+            .envs(
+                ["PATH", "HOME"]
+                    .into_iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
+            .env("REDIS_URL", &self.redis_url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .expect("a program that was found can be started");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let feed = async move {
+            // A command that ends without reading all of its input is no fault.
+            let _ = stdin.write_all(input.as_ref()).await;
+        };
+        let run = async { tokio::join!(feed, child.wait_with_output()).1 };
+        let output = timeout(TIMEOUT, run)
+            .await
+            .unwrap_or_else(|_| panic!("redial {args:?} still runs after {TIMEOUT:?}"))
+            .expect("a child can be waited for");
+        Output {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

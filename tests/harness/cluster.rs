@@ -1,0 +1,121 @@
+//! A real Redis Cluster of masters: what proves that every script keeps to one slot.
+
+use std::time::Duration;
+
+use redis::RedisResult;
+
+use crate::redis_server::RedisServer;
+use crate::wait::eventually;
+
+const SLOTS: usize = 16_384;
+const FORM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Masters without replicas, the slots dealt out evenly in order.
+#[derive(Debug)]
+pub struct Cluster {
+    url: String,
+    nodes: Vec<RedisServer>,
+}
+
+impl Cluster {
+    /// Starts `size` nodes and waits until each of them calls the whole Cluster good.
+    pub async fn start(size: usize) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..size {
+            nodes.push(RedisServer::cluster_node().await);
+        }
+        let addresses: Vec<String> = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()))
+            .collect();
+        let cluster = Self {
+            url: format!("redis-cluster://{}", addresses.join(",")),
+            nodes,
+        };
+        cluster.deal_slots().await.expect("fresh nodes take slots");
+        cluster.meet().await.expect("fresh nodes meet");
+        for node in &cluster.nodes {
+            eventually(FORM_TIMEOUT, || cluster.is_good_to(node)).await;
+        }
+        cluster
+    }
+
+    /// `redis-cluster://127.0.0.1:<port>,…`, all nodes.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `redis://127.0.0.1:<port>` of each node.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes
+            .iter()
+            .map(|node| node.url().to_owned())
+            .collect()
+    }
+
+    /// The nodes, to be killed, paused or asked one by one.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
+    }
+
+    /// The node that holds a key now.
+    pub async fn node_of(&self, key: &str) -> &RedisServer {
+        for node in &self.nodes {
+            let mut connection = node.connection().await;
+            let exists: RedisResult<i64> = redis::cmd("EXISTS")
+                .arg(key)
+                .query_async(&mut connection)
+                .await;
+            if exists.is_ok() {
+                return node;
+            }
+        }
+        panic!("no node holds the slot of {key}");
+    }
+
+    /// By hand, as `redis-cli --cluster create` waits whole seconds between its looks.
+    async fn deal_slots(&self) -> RedisResult<()> {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let first = SLOTS * index / self.nodes.len();
+            let end = SLOTS * (index + 1) / self.nodes.len();
+            let mut connection = node.connection().await;
+            redis::pipe()
+                .cmd("CLUSTER")
+                .arg("ADDSLOTS")
+                .arg((first..end).collect::<Vec<_>>())
+                // Different from the start, else the nodes sort it out among them, slowly.
+                .cmd("CLUSTER")
+                .arg("SET-CONFIG-EPOCH")
+                .arg(index + 1)
+                .query_async::<()>(&mut connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn meet(&self) -> RedisResult<()> {
+        let mut first = self.nodes[0].connection().await;
+        for node in &self.nodes[1..] {
+            redis::cmd("CLUSTER")
+                .arg("MEET")
+                .arg("127.0.0.1")
+                .arg(node.port())
+                .query_async::<()>(&mut first)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn is_good_to(&self, node: &RedisServer) -> Option<()> {
+        let info = node.cli(&["CLUSTER", "INFO"]).await;
+        let says = |line: &str| info.lines().any(|found| found.trim_end() == line);
+        let all_known = says(&format!("cluster_known_nodes:{}", self.nodes.len()));
+        (says("cluster_state:ok") && all_known).then_some(())
+    }
+}
+
+impl AsRef<str> for Cluster {
+    fn as_ref(&self) -> &str {
+        self.url()
+    }
+}

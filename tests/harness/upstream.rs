@@ -1,0 +1,153 @@
+//! The other side of the calls: a real HTTP/1.1 server that misbehaves on command.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use redial_tests::{Reply, Upstream};
+//!
+//! let upstream = Upstream::start(|request| match request.nth {
+//!     0 => Reply::reset(),
+//!     _ => Reply::ok().json(&serde_json::json!({"path": request.path})),
+//! })
+//! .await;
+//! let url = upstream.url("/v1/extract?key=a");
+//! # }
+//! ```
+//!
+//! It runs on a thread of its own, so that a busy or blocked test neither slows it down nor
+//! distorts the arrival times that it notes. It is fast, too (keep-alive, one write an answer),
+//! as the benchmarks measure against it.
+
+mod reply;
+mod request;
+mod serve;
+mod unruly;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
+
+pub use reply::Reply;
+pub use request::{Headers, Request};
+
+use serve::{Handler, Ledger};
+
+/// A running upstream. Dropping it closes its port and every connection.
+#[derive(Debug)]
+pub struct Upstream {
+    address: SocketAddr,
+    ledger: Arc<Ledger>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Upstream {
+    /// Starts one that answers as `handler` says and keeps every call that it saw.
+    pub async fn start<H>(handler: H) -> Self
+    where
+        H: Fn(&Request) -> Reply + Send + Sync + 'static,
+    {
+        Self::launch(Box::new(handler), Ledger::that_keeps_calls()).await
+    }
+
+    /// Starts one that only counts its calls: for benchmarks, where keeping them would cost.
+    pub async fn quiet<H>(handler: H) -> Self
+    where
+        H: Fn(&Request) -> Reply + Send + Sync + 'static,
+    {
+        Self::launch(Box::new(handler), Ledger::that_only_counts()).await
+    }
+
+    /// Starts one whose behaviour is chosen by the path of each call:
+    ///
+    /// | path | answer |
+    /// | --- | --- |
+    /// | `/ok` | 200, `{"ok":true}` |
+    /// | `/echo` | 200, `{"method","path","headers","body"}` of the call; `body` as JSON, else as text |
+    /// | `/status/<n>` | status `n`, `{"status":n}` |
+    /// | `/flaky/<fails>/<status>?key=…` | the first `fails` calls of each key get `status`, later ones 200 with `{"ok":true,"calls":n}` |
+    /// | `/retry-after/<secs>?key=…` | the first call of each key gets 429 with `Retry-After: <secs>`, later ones 200 likewise |
+    /// | `/slow/<ms>` | 200 after `ms` |
+    /// | `/reset` | none: the connection is reset |
+    /// | `/close` | none: the connection is closed |
+    /// | `/truncated` | 200 whose body ends before its `Content-Length` |
+    /// | `/chunks-cut-off` | 200 whose chunked body ends without its last chunk |
+    /// | `/garbage` | bytes that are not HTTP |
+    /// | `/hang` | none, and the connection stays open |
+    /// | `/big/<bytes>` | 200 with a body of that many `x` |
+    /// | any other | 404 |
+    ///
+    /// A query parameter `delay_ms=…` delays any of them.
+    pub async fn unruly() -> Self {
+        let habits = unruly::Habits::default();
+        Self::start(move |request| habits.answer(request)).await
+    }
+
+    async fn launch(handler: Handler, ledger: Ledger) -> Self {
+        let ledger = Arc::new(ledger);
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("upstream".to_owned())
+            .spawn({
+                let ledger = Arc::clone(&ledger);
+                move || serve::run(handler, ledger, bound, stopped)
+            })
+            .expect("a thread can be started");
+        Self {
+            address: address.await.expect("loopback has a free port"),
+            ledger,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// The URL of a path (with its query) here.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// `127.0.0.1:<port>`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Every call so far, in the order of their arrival.
+    pub fn calls(&self) -> Vec<Request> {
+        self.ledger.calls()
+    }
+
+    /// The calls to one path; a query, if any, counts as part of neither.
+    pub fn calls_to(&self, path: &str) -> Vec<Request> {
+        let mut calls = self.calls();
+        calls.retain(|call| call.route() == path);
+        calls
+    }
+
+    /// How many calls arrived.
+    pub fn count(&self) -> u64 {
+        self.ledger.count()
+    }
+
+    /// How many calls are being answered now. A call whose client went away is not.
+    pub fn in_flight(&self) -> usize {
+        self.ledger.in_flight()
+    }
+
+    /// The most calls that were ever being answered at once.
+    pub fn max_in_flight(&self) -> usize {
+        self.ledger.max_in_flight()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A handler that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The upstream's thread: accepts connections, answers calls, keeps the ledger of them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::wire::Wire;
+use super::{Reply, Request};
+
+/// Enough for a client that opens thousands of connections at one instant.
+const BACKLOG: u32 = 4096;
+
+pub(super) type Handler = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
+
+/// Runs until `stopped` resolves; then the runtime is dropped, and every connection with it.
+pub(super) fn run(
+    handler: Handler,
+    ledger: Arc<Ledger>,
+    bound: oneshot::Sender<SocketAddr>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(async {
+        let listener = listen().expect("loopback has a free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        // Whoever started us may be gone already; then `stopped` says so at once.
+        let _ = bound.send(address);
+        tokio::select! {
+            () = accept(&listener, handler.into(), ledger) => {}
+            _ = stopped => {}
+        }
+    });
+}
+
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(
+    listener: &TcpListener,
+    handler: Arc<dyn Fn(&Request) -> Reply + Send + Sync>,
+    ledger: Arc<Ledger>,
+) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: some will come back.
+            sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let (handler, ledger) = (Arc::clone(&handler), Arc::clone(&ledger));
+        tokio::spawn(async move { converse(stream, &*handler, &ledger).await });
+    }
+}
+
+/// Answers call after call on one connection, until either side ends it.
+async fn converse(
+    stream: TcpStream,
+    handler: &(dyn Fn(&Request) -> Reply + Send + Sync),
+    ledger: &Ledger,
+) {
+    let mut wire = Wire::new(stream);
+    while let Some((mut request, keep_alive)) = wire.receive().await {
+        let _in_flight = ledger.arrived(&mut request);
+        let reply = handler(&request);
+        let is_head = request.method == http::Method::HEAD;
+        // Gives the body's buffer back to the wire before it is needed for the next call.
+        drop(request);
+        if !wire.act(&reply, is_head, keep_alive).await {
+            return;
+        }
+    }
+}
+
+/// What is known about the calls.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    count: AtomicU64,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
+    calls: Option<Mutex<Vec<Request>>>,
+}
+
+impl Ledger {
+    pub(super) fn that_keeps_calls() -> Self {
+        Self {
+            calls: Some(Mutex::default()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn that_only_counts() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn calls(&self) -> Vec<Request> {
+        let calls = self
+            .calls
+            .as_ref()
+            .expect("a quiet upstream keeps no calls");
+        calls
+            .lock()
+            .expect("nothing panics while it holds the calls")
+            .clone()
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(SeqCst)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(SeqCst)
+    }
+
+    pub(super) fn max_in_flight(&self) -> usize {
+        self.max_in_flight.load(SeqCst)
+    }
+
+    /// Numbers a call and notes it; it is in flight until what is returned is dropped.
+    fn arrived(&self, request: &mut Request) -> InFlight<'_> {
+        request.nth = self.count.fetch_add(1, SeqCst);
+        let now = self.in_flight.fetch_add(1, SeqCst) + 1;
+        self.max_in_flight.fetch_max(now, SeqCst);
+        if let Some(calls) = &self.calls {
+            calls
+                .lock()
+                .expect("nothing panics while it holds the calls")
+                .push(request.clone());
+        }
+        InFlight(&self.in_flight)
+    }
+}
+
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}

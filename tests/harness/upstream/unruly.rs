@@ -1,0 +1,97 @@
+//! Behaviour by path. The table is at [`Upstream::unruly`](super::Upstream::unruly).
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::{Reply, Request};
+
+/// What it must remember from call to call: how often each path and key was called.
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    calls: Mutex<HashMap<(String, String), u64>>,
+}
+
+impl Habits {
+    pub(super) fn answer(&self, request: &Request) -> Reply {
+        let reply = self.by_path(request);
+        let more = Duration::from_millis(request.query("delay_ms").map_or(0, number));
+        let delay = reply.delay + more;
+        reply.after(delay)
+    }
+
+    fn by_path(&self, request: &Request) -> Reply {
+        let parts: Vec<&str> = request.route().split('/').skip(1).collect();
+        match parts[..] {
+            ["ok"] => Reply::ok().json(&json!({"ok": true})),
+            ["echo"] => Reply::ok().json(&echo(request)),
+            ["status", status] => status_reply(number(status)),
+            ["flaky", fails, status] => {
+                let calls = self.count(request);
+                if calls <= number(fails) {
+                    status_reply(number(status))
+                } else {
+                    calmed(calls)
+                }
+            }
+            ["retry-after", seconds] => match self.count(request) {
+                1 => status_reply(429).header("retry-after", seconds.to_owned()),
+                calls => calmed(calls),
+            },
+            ["slow", ms] => Reply::ok()
+                .json(&json!({"ok": true}))
+                .after(Duration::from_millis(number(ms))),
+            ["reset"] => Reply::reset(),
+            ["close"] => Reply::close(),
+            ["truncated"] => Reply::truncated("{\"ok\":tr"),
+            ["chunks-cut-off"] => Reply::chunks_cut_off("{\"ok\":tr"),
+            ["garbage"] => Reply::garbage(),
+            ["hang"] => Reply::hang(),
+            ["big", bytes] => Reply::ok().body(Bytes::from(vec![b'x'; number(bytes)])),
+            _ => status_reply(404),
+        }
+    }
+
+    /// Counts this call to its path and key, and says the how-manieth it is.
+    fn count(&self, request: &Request) -> u64 {
+        let key = request.query("key").unwrap_or_default().to_owned();
+        let mut calls = self.calls.lock().expect("nothing panics while it counts");
+        let count = calls.entry((request.route().to_owned(), key)).or_default();
+        *count += 1;
+        *count
+    }
+}
+
+fn status_reply(status: u16) -> Reply {
+    Reply::status(status).json(&json!({"status": status}))
+}
+
+fn calmed(calls: u64) -> Reply {
+    Reply::ok().json(&json!({"ok": true, "calls": calls}))
+}
+
+fn echo(request: &Request) -> Value {
+    let headers: Map<String, Value> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_lowercase(), value.into()))
+        .collect();
+    let body: Value = serde_json::from_slice(&request.body)
+        .unwrap_or_else(|_| String::from_utf8_lossy(&request.body).into());
+    json!({
+        "method": request.method.as_str(),
+        "path": request.path,
+        "headers": headers,
+        "body": body,
+    })
+}
+
+/// A number in a path. A test that mistypes one is told so by the panic and the closed connection.
+fn number<N: FromStr>(text: &str) -> N {
+    text.parse()
+        .unwrap_or_else(|_| panic!("no number in the unruly path: {text}"))
+}

@@ -1,0 +1,236 @@
+//! HTTP/1.1 over one connection, from the server's side: a request in, a reply or a fault out.
+
+use std::io::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use httparse::Status;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use super::reply::{Manner, Reply};
+use super::request::{Headers, Request};
+
+const MAX_HEADERS: usize = 100;
+/// Room for a usual request; a larger one makes it grow.
+const READ_SIZE: usize = 4096;
+
+pub(super) struct Wire {
+    stream: TcpStream,
+    input: BytesMut,
+    output: Vec<u8>,
+}
+
+/// What of a request's head decides how the rest is read.
+struct Head {
+    length: usize,
+    method: Method,
+    path: String,
+    body: Framing,
+    keep_alive: bool,
+}
+
+enum Framing {
+    Length(usize),
+    Chunked,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        // An answer is one write, and it must not wait for an acknowledgement of the last.
+        let _ = stream.set_nodelay(true);
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: Vec::new(),
+        }
+    }
+
+    /// The next whole request, and whether the client wants to go on after it; `None` when the
+    /// client is gone or does not speak HTTP.
+    pub(super) async fn receive(&mut self) -> Option<(Request, bool)> {
+        if self.input.is_empty() {
+            self.read_more().await?;
+        }
+        let (at, wall) = (Instant::now(), SystemTime::now());
+        let head = loop {
+            match parse_head(&self.input)? {
+                Some(head) => break head,
+                None => self.read_more().await?,
+            }
+        };
+        let raw_head = self.input.split_to(head.length).freeze();
+        let body = match head.body {
+            Framing::Length(0) => Bytes::new(),
+            Framing::Length(length) => self.take(length).await?,
+            Framing::Chunked => self.take_chunks().await?,
+        };
+        let since_1970 = wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let request = Request {
+            at,
+            unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or_default(),
+            nth: 0,
+            method: head.method,
+            path: head.path,
+            headers: Headers::new(raw_head),
+            body,
+        };
+        Some((request, head.keep_alive))
+    }
+
+    /// Does what the reply says; tells whether the connection lives on.
+    pub(super) async fn act(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> bool {
+        if !reply.delay.is_zero() && !self.client_waits(reply.delay).await {
+            return false;
+        }
+        match reply.manner {
+            Manner::Whole => self.answer(reply, is_head, keep_alive).await.is_some() && keep_alive,
+            Manner::Truncated | Manner::ChunksCutOff => {
+                self.answer(reply, false, false).await;
+                false
+            }
+            Manner::Garbage => {
+                let _ = self
+                    .stream
+                    .write_all(b"\x16\x03this is not HTTP\xff\r\n\r\n")
+                    .await;
+                false
+            }
+            Manner::Reset => {
+                let _ = self.stream.set_zero_linger();
+                false
+            }
+            Manner::Close => false,
+            Manner::Hang => {
+                self.client_gone().await;
+                false
+            }
+        }
+    }
+
+    async fn answer(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> Option<()> {
+        self.output.clear();
+        write_head(&mut self.output, reply, keep_alive);
+        if !is_head && !reply.delay_of_body.is_zero() {
+            self.stream.write_all(&self.output).await.ok()?;
+            self.output.clear();
+            if !self.client_waits(reply.delay_of_body).await {
+                return None;
+            }
+        }
+        if !is_head {
+            if reply.manner == Manner::ChunksCutOff {
+                write!(self.output, "{:x}\r\n", reply.body.len()).expect("memory takes writes");
+            }
+            self.output.extend_from_slice(&reply.body);
+            if reply.manner == Manner::ChunksCutOff {
+                self.output.extend_from_slice(b"\r\n");
+            }
+        }
+        self.stream.write_all(&self.output).await.ok()
+    }
+
+    /// Waits; false when the client went away meanwhile.
+    async fn client_waits(&mut self, time: Duration) -> bool {
+        tokio::select! {
+            () = sleep(time) => true,
+            () = self.client_gone() => false,
+        }
+    }
+
+    /// Resolves when the client closes. What it sends before that is kept for the next request.
+    async fn client_gone(&mut self) {
+        while self.read_more().await.is_some() {}
+    }
+
+    async fn read_more(&mut self) -> Option<()> {
+        self.input.reserve(READ_SIZE);
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(()),
+        }
+    }
+
+    async fn take(&mut self, length: usize) -> Option<Bytes> {
+        while self.input.len() < length {
+            self.read_more().await?;
+        }
+        Some(self.input.split_to(length).freeze())
+    }
+
+    async fn take_chunks(&mut self) -> Option<Bytes> {
+        let mut body = BytesMut::new();
+        loop {
+            let (size_line, size) = loop {
+                match httparse::parse_chunk_size(&self.input).ok()? {
+                    Status::Complete(found) => break found,
+                    Status::Partial => self.read_more().await?,
+                }
+            };
+            let size = usize::try_from(size).ok()?;
+            self.take(size_line).await?;
+            let chunk = self.take(size + 2).await?;
+            if size == 0 {
+                return Some(body.freeze());
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+}
+
+/// `None`: not HTTP. `Some(None)`: not all here yet.
+#[allow(
+    clippy::option_option,
+    reason = "the caller's `?` ends the connection at the first"
+)]
+fn parse_head(input: &[u8]) -> Option<Option<Head>> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let Status::Complete(length) = request.parse(input).ok()? else {
+        return Some(None);
+    };
+    let mut head = Head {
+        length,
+        method: request.method?.parse().ok()?,
+        path: request.path?.to_owned(),
+        body: Framing::Length(0),
+        keep_alive: request.version == Some(1),
+    };
+    for header in request.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            head.body = Framing::Length(std::str::from_utf8(header.value).ok()?.parse().ok()?);
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            head.body = Framing::Chunked;
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            head.keep_alive &= !header.value.eq_ignore_ascii_case(b"close");
+        }
+    }
+    Some(Some(head))
+}
+
+fn write_head(output: &mut Vec<u8>, reply: &Reply, keep_alive: bool) {
+    let status = StatusCode::from_u16(reply.status).expect("a reply has a status from 100 to 999");
+    let reason = status.canonical_reason().unwrap_or("Unknown");
+    write!(output, "HTTP/1.1 {} {reason}\r\n", status.as_str()).expect("memory takes writes");
+    for (name, value) in &reply.headers {
+        write!(output, "{name}: {value}\r\n").expect("memory takes writes");
+    }
+    match reply.manner {
+        Manner::ChunksCutOff => output.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        // These never have a body, and so no length of one.
+        _ if matches!(reply.status, 100..200 | 204 | 304) => {}
+        manner => {
+            let missing = usize::from(manner == Manner::Truncated) * (reply.body.len() + 1);
+            let length = reply.body.len() + missing;
+            write!(output, "content-length: {length}\r\n").expect("memory takes writes");
+        }
+    }
+    if !keep_alive {
+        output.extend_from_slice(b"connection: close\r\n");
+    }
+    output.extend_from_slice(b"\r\n");
+}

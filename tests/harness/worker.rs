@@ -1,0 +1,263 @@
+//! The real `redial-worker` binary, to be watched, frozen and killed.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::port::Port;
+use crate::process::Process;
+use crate::wait::within;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of its log a failing test prints.
+const LAST_LINES: usize = 40;
+
+/// A running worker. Dropping it kills it; when a test fails, the end of its log is printed.
+#[derive(Debug)]
+pub struct Worker {
+    process: Process,
+    metrics_port: Port,
+    folder: TempDir,
+}
+
+impl Worker {
+    /// Starts one on this Redis (a URL, a `RedisServer` or a `Cluster`).
+    pub fn spawn(redis: impl AsRef<str>) -> Self {
+        Self::builder(redis).spawn()
+    }
+
+    /// One on this Redis, to be given more of an environment first.
+    pub fn builder(redis: impl AsRef<str>) -> Builder {
+        Self::without_redis_url().env("REDIS_URL", redis.as_ref())
+    }
+
+    /// One that must find or start a Redis by itself.
+    pub fn without_redis_url() -> Builder {
+        let metrics_port = Port::claim();
+        let mut command = Command::new(program("redial-worker"));
+        command.env_clear();
+        for name in ["PATH", "HOME"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .env("REDIAL_ALLOW_PRIVATE", "127.0.0.0/8,::1/128")
+            .env(
+                "REDIAL_METRICS_ADDR",
+                format!("127.0.0.1:{}", metrics_port.number()),
+            )
+            .env("RUST_LOG", "info");
+        Builder {
+            command,
+            metrics_port,
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Ends it with SIGKILL, at any instant of whatever it does.
+    pub fn kill9(&self) {
+        self.process.kill9();
+    }
+
+    /// Freezes it with SIGSTOP: to others it looks dead or cut off.
+    pub fn stop(&self) {
+        self.process.pause();
+    }
+
+    /// Lets a frozen one go on, unaware of the time that passed.
+    pub fn cont(&self) {
+        self.process.resume();
+    }
+
+    /// Asks it to drain, with SIGTERM.
+    pub fn term(&self) {
+        self.process.term();
+    }
+
+    /// Waits for its end; panics when it still runs at the timeout.
+    pub async fn wait_exit(&self, timeout: Duration) -> ExitStatus {
+        self.process.wait_exit(timeout).await
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        self.process.rss_bytes()
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.process.peak_rss_bytes()
+    }
+
+    /// Processor time used so far, in steps of 10 ms.
+    pub fn cpu_time(&self) -> Duration {
+        self.process.cpu_time()
+    }
+
+    /// What it wrote to stdout and stderr so far.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.folder.path().join("worker.log")).expect("the log exists");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until `/readyz` says 200; panics with the log when it does not within 10 s.
+    pub async fn wait_ready(&self) {
+        let ready = || async {
+            let ended = !self.is_running();
+            let ready = matches!(self.try_get("/readyz").await, Ok((200, _)));
+            (ended || ready).then_some(ready)
+        };
+        let ready = within(READY_TIMEOUT, ready).await;
+        assert!(
+            ready == Some(true),
+            "the worker is not ready:\n{}",
+            self.log()
+        );
+    }
+
+    /// The page of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        self.get("/metrics").await.1
+    }
+
+    /// The sum of the samples with this name that have (at least) these labels, in any order:
+    /// `metric(r#"redial_calls_total{status="200"}"#)`. Zero when there is none, as a counter
+    /// appears with its first count; so a mistyped name is zero as well.
+    pub async fn metric(&self, wanted: &str) -> f64 {
+        let (name, labels) = split_labels(wanted);
+        let wanted: Vec<&str> = labels
+            .split(',')
+            .filter(|label| !label.is_empty())
+            .collect();
+        let page = self.metrics().await;
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let values = samples.filter_map(|line| {
+            let (sample, value) = line.rsplit_once(' ')?;
+            let (found, labels) = split_labels(sample);
+            let has_all = wanted.iter().all(|label| labels.contains(label));
+            if found == name && has_all {
+                value.parse::<f64>().ok()
+            } else {
+                None
+            }
+        });
+        values.sum()
+    }
+
+    /// Status and body of a page that it serves, such as `/healthz`.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.try_get(path).await;
+        answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    async fn try_get(&self, path: &str) -> std::io::Result<(u16, String)> {
+        tokio::time::timeout(HTTP_TIMEOUT, http_get(self.metrics_port.number(), path)).await?
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let skip = log.lines().count().saturating_sub(LAST_LINES);
+            let end: Vec<&str> = log.lines().skip(skip).collect();
+            eprintln!(
+                "--- end of the log of worker {}\n{}\n---",
+                self.pid(),
+                end.join("\n")
+            );
+        }
+    }
+}
+
+/// A worker about to be started.
+#[derive(Debug)]
+pub struct Builder {
+    command: Command,
+    metrics_port: Port,
+}
+
+impl Builder {
+    /// Sets an environment variable, over the harness's own.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.command.env(name, value.as_ref());
+        self
+    }
+
+    /// Adds a command line argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Worker {
+        let folder = tempfile::tempdir().expect("the temp folder is writable");
+        let log = File::create(folder.path().join("worker.log")).expect("a log can be written");
+        let same_log = log.try_clone().expect("a file handle can be copied");
+        self.command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(same_log);
+        Worker {
+            process: Process::spawn(self.command),
+            metrics_port: self.metrics_port,
+            folder,
+        }
+    }
+}
+
+/// A binary of this workspace, built by the same profile as the running test.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its program");
+    // A test runs from `target/<profile>/deps`, a benchmark or the demo from `target/<profile>`.
+    let found = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name));
+    let mut found = found.filter(|file| file.is_file());
+    found.next().unwrap_or_else(|| {
+        panic!("{name} is not built: run `make test`, or `cargo build --workspace --bins` first")
+    })
+}
+
+/// `name{a="1"}` as `("name", "a=\"1\"")`.
+fn split_labels(sample: &str) -> (&str, &str) {
+    let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+    (name, labels.trim_end_matches('}'))
+}
+
+async fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::other(format!("no HTTP: {head}")))?;
+    Ok((status, body.to_owned()))
+}

@@ -1,0 +1,232 @@
+//! The harness itself: what every other test here takes for granted.
+
+use std::time::{Duration, Instant};
+
+use redial_tests::{Cluster, Port, Queue, RedisServer, Reply, Upstream};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_killed_redis_comes_back_on_its_port_with_what_it_had() {
+    let redis = RedisServer::start().await;
+    let queue = Queue::new(&redis, "default");
+    queue.push(r#"{"url":"http://a/"}"#).await;
+    queue
+        .push_all((0..2_500).map(|n| format!("task {n}")))
+        .await;
+
+    redis.kill9();
+    redis.restart().await;
+
+    assert_eq!(queue.waiting().await, 2_501);
+    let oldest = redis.cli(&["LINDEX", "redial:{default}", "-1"]).await;
+    assert_eq!(oldest, r#"{"url":"http://a/"}"#);
+}
+
+#[tokio::test]
+async fn a_paused_redis_answers_only_once_resumed() {
+    let redis = RedisServer::start().await;
+    let mut connection = redis.connection().await;
+    redis.pause();
+
+    let ping = tokio::spawn(async move {
+        redis::cmd("PING")
+            .query_async::<String>(&mut connection)
+            .await
+    });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!ping.is_finished());
+
+    redis.resume();
+    assert_eq!(ping.await.unwrap().unwrap(), "PONG");
+}
+
+#[tokio::test]
+async fn info_counts_commands_and_each_look_as_one() {
+    let redis = RedisServer::start().await;
+    let before = redis.info_number("total_commands_processed").await;
+    let after = redis.info_number("total_commands_processed").await;
+    assert_eq!(after - before, 1);
+}
+
+#[tokio::test]
+async fn a_cluster_serves_queues_wherever_their_slot_lies() {
+    let cluster = Cluster::start(3).await;
+    for name in ["default", "critical", "mail", "bulk"] {
+        let queue = Queue::new(&cluster, name);
+        queue.push_all(["a", "b"]).await;
+        assert_eq!(queue.waiting().await, 2);
+        let node = cluster.node_of(&queue.key()).await;
+        assert_eq!(node.cli(&["LLEN", &queue.key()]).await, "2");
+    }
+}
+
+#[tokio::test]
+async fn results_and_dead_letters_are_read_as_the_protocol_writes_them() {
+    let redis = RedisServer::start().await;
+    let queue = Queue::new(&redis, "mail");
+    let ids: Vec<String> = (0..450).map(|n| format!("t{n}")).collect();
+    for id in &ids {
+        let result = json!({"id": id, "status": "ok"}).to_string();
+        redis
+            .cli(&["SET", &format!("redial:{{mail}}:result:{id}"), &result])
+            .await;
+    }
+    let member: &[u8] = b"{\"reason\":\"invalid_task\"}\nnot json\n\xff";
+    let mut connection = redis.connection().await;
+    redis::cmd("ZADD")
+        .arg(&["redial:{mail}:dead", "1"])
+        .arg(member)
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
+
+    let results = queue.wait_results(&ids, SOON).await;
+    assert_eq!(results[449]["id"], "t449");
+    assert_eq!(queue.result("t1000").await, None);
+    let dead = queue.dead().await;
+    assert_eq!(dead[0].header["reason"], "invalid_task");
+    assert_eq!(dead[0].raw, b"not json\n\xff");
+}
+
+#[tokio::test]
+async fn the_upstream_records_what_it_was_sent() {
+    let upstream = Upstream::unruly().await;
+    let body = r#"{"text":"grüß"}"#;
+    let request = format!(
+        "POST /echo?key=k HTTP/1.1\r\nHost: x\r\nX-Some: Thing\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Two at once: the second must not get lost in the buffer.
+    let (head, answer) = exchange(&upstream, &format!("{request}{request}")).await;
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    assert_eq!(answer.matches("grüß").count(), 2);
+
+    let calls = upstream.calls_to("/echo");
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[1].nth, 1);
+    assert_eq!(calls[1].method, "POST");
+    assert_eq!(calls[1].query("key"), Some("k"));
+    assert_eq!(calls[1].headers.get("x-some"), Some("Thing"));
+    assert_eq!(calls[1].json(), json!({"text": "grüß"}));
+}
+
+#[tokio::test]
+async fn the_upstream_reads_a_chunked_body() {
+    let upstream = Upstream::unruly().await;
+    let request = "POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\
+                   3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n";
+    exchange(&upstream, request).await;
+    assert_eq!(upstream.calls()[0].json(), json!([1, 2]));
+}
+
+#[tokio::test]
+async fn a_flaky_path_fails_as_often_as_it_says_for_each_key() {
+    let upstream = Upstream::unruly().await;
+    for key in ["a", "b"] {
+        for expected in [503, 503, 200, 200] {
+            let (head, _) = get(&upstream, &format!("/flaky/2/503?key={key}")).await;
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {expected}")),
+                "{key}: {head}"
+            );
+        }
+    }
+    let (head, _) = get(&upstream, "/retry-after/7?key=a").await;
+    assert!(head.contains("429 Too Many Requests\r\n") && head.contains("retry-after: 7\r\n"));
+}
+
+#[tokio::test]
+async fn misbehaviours_look_on_the_wire_as_they_are_called() {
+    let upstream = Upstream::unruly().await;
+
+    let (head, body) = get(&upstream, "/truncated").await;
+    assert!(head.contains("content-length: 17\r\n") && body.len() == 8);
+    let (head, body) = get(&upstream, "/chunks-cut-off").await;
+    assert!(head.contains("transfer-encoding: chunked") && !body.contains("0\r\n\r\n"));
+    let (head, _) = get(&upstream, "/close").await;
+    assert_eq!(head, "");
+    let (_, body) = get(&upstream, "/big/3000000").await;
+    assert_eq!(body.len(), 3_000_000);
+
+    let mut garbage = connect(&upstream, "/garbage").await;
+    let mut bytes = Vec::new();
+    garbage.read_to_end(&mut bytes).await.unwrap();
+    assert!(!bytes.starts_with(b"HTTP"));
+
+    let mut reset = connect(&upstream, "/reset").await;
+    let error = reset.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+
+    let mut hang = connect(&upstream, "/hang").await;
+    let read = hang.read_u8();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), read)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_delayed_call_is_in_flight_until_answered_or_abandoned() {
+    let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_secs(60))).await;
+    let calls = [connect(&upstream, "/").await, connect(&upstream, "/").await];
+    redial_tests::eventually(SOON, || async { (upstream.in_flight() == 2).then_some(()) }).await;
+    drop(calls);
+    redial_tests::eventually(SOON, || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    assert_eq!(upstream.max_in_flight(), 2);
+}
+
+#[tokio::test]
+async fn delays_of_answer_and_body_are_kept() {
+    let upstream = Upstream::start(|_| {
+        let late = Duration::from_millis(100);
+        Reply::ok().body("late").after(late).body_after(late)
+    })
+    .await;
+    let start = Instant::now();
+    let (_, body) = get(&upstream, "/").await;
+    assert_eq!(body, "late");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn nobody_listens_on_a_claimed_port() {
+    let port = Port::claim_with_bus();
+    let error = TcpStream::connect(("127.0.0.1", port.number()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// Sends raw bytes and then a close; gives the first head and all that follows it.
+async fn exchange(upstream: &Upstream, request: &str) -> (String, String) {
+    let mut socket = TcpStream::connect(upstream.address()).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.shutdown().await.unwrap();
+    read(socket).await
+}
+
+async fn get(upstream: &Upstream, path: &str) -> (String, String) {
+    read(connect(upstream, path).await).await
+}
+
+async fn read(mut socket: TcpStream) -> (String, String) {
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    match answer.split_once("\r\n\r\n") {
+        Some((head, rest)) => (format!("{head}\r\n"), rest.to_owned()),
+        None => (answer, String::new()),
+    }
+}
+
+/// A connection on which a GET was sent, and no more.
+async fn connect(upstream: &Upstream, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(upstream.address()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket
+}
