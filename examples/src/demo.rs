@@ -188,8 +188,10 @@ fn program(name: &str) -> String {
     let own = std::env::current_exe().unwrap_or_default();
     let path = own.with_file_name(name);
     let here = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(here).unwrap_or(&path);
-    path.display().to_string()
+    match path.strip_prefix(here) {
+        Ok(path) => format!("./{}", path.display()),
+        Err(_) => path.display().to_string(),
+    }
 }
 
 /// Ctrl-C, or SIGTERM from whoever runs this.

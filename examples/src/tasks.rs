@@ -32,15 +32,16 @@ fn task(line: &str, url: &str) -> anyhow::Result<Task> {
     let line: Value = serde_json::from_str(line)?;
     let id = line["id"].as_str().context("no id")?;
     let prompt = line["prompt"].as_str().context("no prompt")?;
-    let task = json!({
-        "id": id,
-        "url": url,
-        "body": {"model": "stand-in-1", "messages": [{"role": "user", "content": prompt}]},
-        "cache_ttl_ms": CACHE_TTL_MS,
-    });
+    let body = json!({"model": "stand-in-1", "messages": [{"role": "user", "content": prompt}]});
+    // In the order in which people write and read it; a map would sort the fields.
+    let json = format!(
+        r#"{{"id":{},"url":{},"body":{body},"cache_ttl_ms":{CACHE_TTL_MS}}}"#,
+        json!(id),
+        json!(url),
+    );
     Ok(Task {
         id: id.to_owned(),
-        json: task.to_string(),
+        json,
     })
 }
 
