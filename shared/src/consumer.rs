@@ -231,7 +231,13 @@ impl Consumer {
                 .arg(mode)
                 .arg(reply_to);
         }
-        self.run(&call).await
+        let done: Vec<bool> = self.run(&call).await?;
+        for (answer, done) in answers.iter().zip(&done) {
+            if *done && self.reply(answer).0 == "later" {
+                self.deliver_soon(&answer.token).await;
+            }
+        }
+        Ok(done)
     }
 
     /// Gives a task back, to be claimed again after `wait` and not before `not_before`. Returns when it is due, or `None`
@@ -293,7 +299,69 @@ impl Consumer {
                 .arg(mode)
                 .arg(reply_to);
         }
-        self.run(&call).await
+        let done: bool = self.run(&call).await?;
+        if done && answer.is_some_and(|answer| self.reply(answer).0 == "later") {
+            self.deliver_soon(token).await;
+        }
+        Ok(done)
+    }
+
+    /// The tokens of replies that wait to be delivered to a list in another Cluster slot.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn undelivered(&self) -> Result<Vec<Token>, Error> {
+        self.hkeys(&self.queue.keys.replies).await
+    }
+
+    /// Delivers a reply to its list in another Cluster slot, at least once: two slots can't be written as one.
+    ///
+    /// # Errors
+    /// That of Redis; the reply is kept.
+    pub async fn deliver_reply(&self, token: &Token) -> Result<(), Error> {
+        let replies = &self.queue.keys.replies;
+        let mut get = redis::cmd("HGET");
+        get.arg(replies).arg(token.as_str());
+        let kept: Option<String> = self
+            .queue
+            .link
+            .run(async |wire| get.query_async(wire).await)
+            .await?;
+        let Some(kept) = kept else { return Ok(()) };
+        let bad = || Error::Data(format!("the reply under token {}", token.as_str()));
+        let (head, result) = kept.split_once('\n').ok_or_else(bad)?;
+        let (ttl_ms, list) = head.split_once(' ').ok_or_else(bad)?;
+        let mut push = redis::pipe();
+        push.cmd("LPUSH")
+            .arg(list)
+            .arg(result)
+            .ignore()
+            .cmd("PEXPIRE")
+            .arg(list)
+            .arg(ttl_ms)
+            .ignore();
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(replies).arg(token.as_str());
+        let pushed = self
+            .queue
+            .link
+            .run(async |wire| push.exec_async(wire).await)
+            .await;
+        match pushed {
+            // A list that is no list is the producer's mistake: nothing to try again.
+            Err(Error::Redis(error)) if error.code() == Some("WRONGTYPE") => {}
+            other => other?,
+        }
+        self.queue
+            .link
+            .run(async |wire| forget.exec_async(wire).await)
+            .await
+    }
+
+    async fn deliver_soon(&self, token: &Token) {
+        if let Err(error) = self.deliver_reply(token).await {
+            tracing::debug!(%error, "a reply will be delivered at a later heartbeat");
+        }
     }
 
     /// Renews this worker's lease on all its tasks of the queue.
@@ -361,8 +429,12 @@ impl Consumer {
     /// # Errors
     /// That of Redis.
     pub async fn held(&self) -> Result<Vec<Token>, Error> {
+        self.hkeys(&self.active).await
+    }
+
+    async fn hkeys(&self, hash: &str) -> Result<Vec<Token>, Error> {
         let mut keys = redis::cmd("HKEYS");
-        keys.arg(&self.active);
+        keys.arg(hash);
         let tokens: Vec<String> = self
             .queue
             .link

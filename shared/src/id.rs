@@ -171,6 +171,11 @@ impl fmt::Display for WorkerId {
 pub struct Token(pub(crate) String);
 
 impl Token {
+    /// Which of its worker's claims brought the task.
+    pub fn claim_number(&self) -> Option<u64> {
+        self.0.split(':').nth(1)?.parse().ok()
+    }
+
     /// The token as text.
     pub fn as_str(&self) -> &str {
         &self.0

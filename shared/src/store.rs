@@ -72,6 +72,16 @@ impl Store {
         &self.target
     }
 
+    /// Whether Redis answers there.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.link()
+            .run(async |wire| redis::cmd("PING").exec_async(wire).await)
+            .await
+    }
+
     /// A connection for commands that answer at once. Any number of tasks may use it at a time.
     pub fn link(&self) -> Link {
         Link::new(self.prompt.clone(), &self.target)

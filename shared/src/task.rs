@@ -16,6 +16,14 @@ pub use wire::{Effect, Jitter, Limit, Wire};
 /// The most bytes of a task as pushed: a body of 1 MiB and 64 KiB for all the rest.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
 
+/// How long a result is kept where the task does not say.
+pub const RESULT_TTL: Duration = Duration::from_millis(RESULT_TTL_MS);
+const RESULT_TTL_MS: u64 = 3_600_000;
+
+/// The most time for connecting where the task does not say.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS);
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
 /// The longest time that may be given in milliseconds, a year: beyond it a mistake in units is likelier than a wish.
 const MAX_MS: u64 = 366 * 24 * 3600 * 1000;
 
@@ -90,6 +98,8 @@ pub struct Refusal {
     pub error: String,
     /// The task's id, where it can be read.
     pub id: Option<TaskId>,
+    /// The list for its reply, where it can be read.
+    pub reply_to: Option<String>,
 }
 
 impl Task {
@@ -99,10 +109,12 @@ impl Task {
     /// A [`Refusal`] that says what is wrong and where.
     pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<Refusal>> {
         let refuse = |reason, error| {
+            let (id, reply_to) = wire::readable(raw);
             Box::new(Refusal {
                 reason,
                 error,
-                id: wire::readable_id(raw),
+                id,
+                reply_to,
             })
         };
         if raw.len() > max_bytes {
@@ -154,7 +166,12 @@ impl Task {
             headers,
             body,
             timeout: ms("timeout_ms", wire.timeout_ms, 30_000, 1)?,
-            connect_timeout: ms("connect_timeout_ms", wire.connect_timeout_ms, 5_000, 1)?,
+            connect_timeout: ms(
+                "connect_timeout_ms",
+                wire.connect_timeout_ms,
+                CONNECT_TIMEOUT_MS,
+                1,
+            )?,
             retry: retry(wire.retry)?,
             expires_at: wire.expires_at_ms,
             ttl: opt_ms("ttl_ms", wire.ttl_ms)?,
@@ -164,7 +181,7 @@ impl Task {
             // A POST without a word about its effect is idempotent, as AI calls are: docs/protocol.md says so loudly.
             effect: wire.effect.unwrap_or(Effect::Idempotent),
             reply_to: wire.reply_to,
-            result_ttl: ms("result_ttl_ms", wire.result_ttl_ms, 3_600_000, 1)?,
+            result_ttl: ms("result_ttl_ms", wire.result_ttl_ms, RESULT_TTL_MS, 1)?,
             traceparent: wire.traceparent,
             meta: wire.meta,
             enqueued_at: wire.enqueued_at_ms,

@@ -1,1 +1,70 @@
-fn main() {}
+//! redial-worker: takes calls off Redis, makes them until they succeed, leaves the answers in Redis.
+//!
+//! The story of a task is in `execute`; `gate`, `call`, `classify` and `settle` are its four acts.
+
+mod backoff;
+mod call;
+mod classify;
+mod clock;
+mod config;
+#[cfg(debug_assertions)]
+mod debug;
+mod embedded;
+mod execute;
+mod fetcher;
+mod finisher;
+mod gate;
+mod guard;
+mod heartbeat;
+mod job;
+mod metrics;
+mod pages;
+mod persist;
+mod retry_after;
+mod rotation;
+mod runtime;
+mod settle;
+mod sweeper;
+mod telemetry;
+mod worker;
+
+use std::path::PathBuf;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Takes HTTP calls off a Redis list, makes them until they succeed, and leaves the answers in Redis.
+///
+/// Settings: the environment (REDIS_URL, REDIAL_QUEUES, ...) over the file over the defaults; --print-config shows them all.
+#[derive(clap::Parser)]
+#[command(version)]
+struct Args {
+    /// The settings file [default: redial.toml, if there is one].
+    #[arg(long, env = "REDIAL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print every setting with its meaning and its default, and end.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if args.print_config {
+        use std::io::Write as _;
+        return Ok(std::io::stdout().write_all(config::DEFAULTS.as_bytes())?);
+    }
+    let config = config::Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
+    telemetry::start(&config)?;
+    for name in config::unknown_variables(std::env::vars().map(|(name, _)| name))? {
+        tracing::warn!(
+            name,
+            "this variable looks like a setting but is none: see redial-worker --print-config"
+        );
+    }
+    // Before any TLS: reqwest and redis take the process's own provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    runtime::run(config).await
+}

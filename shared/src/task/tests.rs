@@ -157,6 +157,10 @@ fn what_is_wrong_is_refused_and_said() {
         let refusal = refused(json);
         assert!(refusal.starts_with(says), "{json}: {refusal}");
     }
+}
+
+#[test]
+fn what_no_json_parser_should_meet_is_refused_and_said() {
     let deep = format!(
         r#"{{"url":"http://h/","body":{}{}}}"#,
         "[".repeat(10_000),

@@ -205,7 +205,7 @@ impl Wire {
         let mut unknown = Vec::new();
         let mut from = serde_json::Deserializer::from_str(text);
         let wire = serde_ignored::deserialize(&mut from, |path| {
-            unknown.push(path.to_string().replace("?.", ""))
+            unknown.push(path.to_string().replace("?.", ""));
         });
         match wire.and_then(|wire| from.end().map(|()| wire)) {
             Ok(wire) => Ok((wire, unknown)),
@@ -246,12 +246,18 @@ fn explain(text: &str) -> String {
     }
 }
 
-/// The id of a task that is otherwise wrong, so that its producer can be told by a result.
-pub(super) fn readable_id(raw: &[u8]) -> Option<TaskId> {
-    #[derive(Deserialize)]
-    struct OnlyId {
-        id: Option<String>,
+/// The id and the reply list of a task that is otherwise wrong, so that its producer can be told.
+pub(super) fn readable(raw: &[u8]) -> (Option<TaskId>, Option<String>) {
+    #[derive(Default, Deserialize)]
+    struct Sender {
+        id: Option<serde_json::Value>,
+        reply_to: Option<serde_json::Value>,
     }
-    let only: OnlyId = serde_json::from_slice(raw).ok()?;
-    TaskId::new(&only.id?).ok()
+    let sender: Sender = serde_json::from_slice(raw).unwrap_or_default();
+    let text = |field: Option<serde_json::Value>| match field {
+        Some(serde_json::Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let id = text(sender.id).and_then(|id| TaskId::new(&id).ok());
+    (id, text(sender.reply_to).filter(|list| !list.is_empty()))
 }

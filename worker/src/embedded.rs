@@ -1,0 +1,97 @@
+//! The Redis of a worker that was given none: the one that answers on this machine, or one of its own.
+//!
+//! With several workers on one machine the first starts the server and the others join; when that one ends, the server
+//! ends with it, and the next worker starts it again on the same data. A lock on the data folder decides who.
+
+mod program;
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use redial::Store;
+
+use crate::config::Config;
+use server::Server;
+
+/// How long a server may take to answer: it reads all its data first.
+const START: Duration = Duration::from_secs(60);
+
+/// Where Redis is, and the server if this worker watches over one.
+#[derive(Debug)]
+pub struct Embedded {
+    url: String,
+    server: Option<Server>,
+}
+
+impl Embedded {
+    /// Finds Redis or starts it, and says in the log which.
+    ///
+    /// # Errors
+    /// There is none and none can be started: what to install, or why it did not start.
+    pub async fn ensure(config: &Config) -> anyhow::Result<Self> {
+        if let Some(url) = &config.redis_url {
+            let store = Store::open(url)?;
+            tracing::info!(redis = %store.target(), "using the Redis of REDIS_URL");
+            return Ok(Self {
+                url: url.clone(),
+                server: None,
+            });
+        }
+        let url = format!("redis://127.0.0.1:{}", config.embedded_port);
+        match Store::open(&url)?.ping().await {
+            Ok(()) => {
+                tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
+            }
+            Err(redial::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
+                bail!(
+                    "the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{}",
+                    config.embedded_port
+                )
+            }
+            Err(_) => {}
+        }
+        let folder: PathBuf = config.state_dir.join("redis");
+        let server = Server::watch_over(config.embedded_port, folder.clone())?;
+        let Some(server) = server else {
+            return Ok(Self { url, server: None });
+        };
+        let store = Store::open(&url)?;
+        let deadline = tokio::time::Instant::now() + START;
+        while let Err(error) = store.ping().await {
+            if let Some(why) = server.failed() {
+                bail!(
+                    "the embedded Redis did not start: {why}; its log is {}",
+                    folder.join("redis.log").display()
+                );
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(error).with_context(|| {
+                    format!(
+                        "the embedded Redis does not answer; its log is {}",
+                        folder.join("redis.log").display()
+                    )
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self {
+            url,
+            server: Some(server),
+        })
+    }
+
+    /// Where Redis is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends the server, if this worker started it, and waits until it has written all it has.
+    pub async fn end(self) {
+        if let Some(server) = self.server {
+            // The wait blocks, for a second at most in practice.
+            let _ = tokio::task::spawn_blocking(move || server.end()).await;
+        }
+    }
+}

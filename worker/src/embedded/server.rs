@@ -1,0 +1,174 @@
+//! A Redis server as this worker's child.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::program;
+
+/// How often the watch looks at the lock and at the child.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a server may take to end before it is killed.
+const END: Duration = Duration::from_secs(10);
+
+/// A thread that keeps a server running on a data folder whenever no other worker does.
+#[derive(Debug)]
+pub(super) struct Server {
+    stop: Arc<AtomicBool>,
+    failed: Arc<Mutex<Option<String>>>,
+    watch: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts the watch. `None` where there is no program for it but a Redis of somebody else answers anyway.
+    pub(super) fn watch_over(port: u16, folder: PathBuf) -> anyhow::Result<Option<Self>> {
+        if let Err(install) = program::find() {
+            if answers(port) {
+                return Ok(None);
+            }
+            anyhow::bail!(install);
+        }
+        std::fs::create_dir_all(&folder).with_context(|| {
+            format!(
+                "the folder {} can't be made; state_dir names another",
+                folder.display()
+            )
+        })?;
+        let lock = File::create(folder.join("lock"))
+            .with_context(|| format!("{} can't be written", folder.display()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let failed = Arc::new(Mutex::new(None));
+        let watch = std::thread::Builder::new()
+            .name("embedded-redis".into())
+            .spawn({
+                let (stop, failed) = (stop.clone(), failed.clone());
+                move || watch(port, &folder, &lock, &stop, &failed)
+            })?;
+        Ok(Some(Self {
+            stop,
+            failed,
+            watch,
+        }))
+    }
+
+    /// Why the server did not start, if it did not.
+    pub(super) fn failed(&self) -> Option<String> {
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Ends the watch, and the server if it is this worker's.
+    pub(super) fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if self.watch.join().is_err() {
+            tracing::error!("the watch over the embedded Redis has panicked");
+        }
+    }
+}
+
+/// The thread lives as long as the child: the child is told to end when its parent thread does.
+fn watch(port: u16, folder: &Path, lock: &File, stop: &AtomicBool, failed: &Mutex<Option<String>>) {
+    while !stop.load(Ordering::Relaxed) {
+        if !answers(port) && lock.try_lock().is_ok() {
+            let ended = run(port, folder, stop);
+            // The file outlives this call and unlocks when it is closed at the latest.
+            let _ = lock.unlock();
+            if let Err(error) = ended {
+                tracing::error!(%error, "the embedded Redis has ended");
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Starts the server and stays until it ends or must.
+fn run(port: u16, folder: &Path, stop: &AtomicBool) -> anyhow::Result<()> {
+    let (command, program) = program::find().map_err(anyhow::Error::msg)?;
+    let mut child =
+        spawn(command, port, folder).with_context(|| format!("{program} can't be started"))?;
+    tracing::info!(program, port, data = %folder.display(), "REDIS_URL is not set: started an embedded Redis");
+    loop {
+        if let Some(status) = child.try_wait()? {
+            anyhow::bail!("{program} ended with {status}");
+        }
+        if stop.load(Ordering::Relaxed) {
+            end(&mut child);
+            tracing::info!("the embedded Redis has ended with this worker; its data stays");
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn spawn(mut command: Command, port: u16, folder: &Path) -> anyhow::Result<Child> {
+    let port = port.to_string();
+    let settings = [
+        ("--port", port.as_str()),
+        ("--bind", "127.0.0.1"),
+        ("--appendonly", "yes"),
+        ("--appendfsync", "everysec"),
+        ("--save", ""),
+        ("--maxmemory-policy", "noeviction"),
+        ("--daemonize", "no"),
+        ("--logfile", "redis.log"),
+    ];
+    for (name, value) in settings {
+        command.arg(name).arg(value);
+    }
+    command
+        .current_dir(folder)
+        .arg("--dir")
+        .arg(".")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // Its own process group: Ctrl-C at a terminal must reach the worker alone, which drains before it ends the server.
+    command.process_group(0);
+    // SAFETY: prctl is async-signal-safe and touches no memory of the parent.
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
+    }
+    Ok(command.spawn()?)
+}
+
+/// Asks the server to write what it has and end; kills it when it does not.
+fn end(child: &mut Child) {
+    if let Ok(pid) = libc::pid_t::try_from(child.id()) {
+        // SAFETY: a plain system call; the child has not been waited for, so its number is still its own.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::kill(pid, libc::SIGTERM);
+        }
+    }
+    let deadline = Instant::now() + END;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill().and_then(|()| child.wait().map(|_| ()));
+}
+
+fn answers(port: u16) -> bool {
+    std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500))
+        .is_ok()
+}

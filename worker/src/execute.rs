@@ -1,0 +1,87 @@
+//! The story of a task in a worker's hands: gate, call, classify, settle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redial::entry::Entry;
+
+use crate::call::Called;
+use crate::classify::{self, Outcome, Policy, classify};
+use crate::clock::ms;
+use crate::gate::{self, Verdict};
+use crate::job::Job;
+use crate::settle::Settler;
+use crate::worker::{Lane, Slot, Worker};
+
+/// Brings one claimed task as far as it goes now: to its end, or back to Redis for later.
+pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: Slot) {
+    let settler = Settler::new(&worker, &lane);
+    let mut job = match Job::open(entry, worker.config.max_task_bytes) {
+        Ok(job) => job,
+        Err(unfit) => return settler.refuse(unfit).await,
+    };
+    worker.metrics.note_fields(&job.task);
+
+    match gate::pass(&worker, &lane, &mut job).await {
+        Verdict::Pass => {}
+        Verdict::Defer { wait, not_before } => return settler.defer(&job, wait, not_before).await,
+        Verdict::Reject(reason, error) => return settler.bury(&job, reason, error, None).await,
+        Verdict::Lost => return settler.lost(&job.id),
+    }
+
+    let started = worker.clock.now();
+    let Some(called) = call(&worker, &job).await else {
+        return settler.give_back(&job).await;
+    };
+    let took_ms = worker.clock.now().since(started);
+    worker.metrics.attempt(&lane.name, &called, took_ms);
+
+    match classify(&called, &policy(&worker, &job)) {
+        Outcome::Complete => {
+            job.remember(started, took_ms, &called, None, None);
+            settler.complete(&job, called, slot);
+        }
+        Outcome::Again {
+            wait,
+            backoff,
+            counts,
+            error,
+        } => {
+            job.remember(started, took_ms, &called, Some(&error), Some(ms(wait)));
+            job.header.state.backoff_ms = ms(backoff);
+            job.header.state.counted += u32::from(counts);
+            job.header.state.parked += u32::from(!counts);
+            settler.retry(&mut job, &called, wait, &error).await;
+        }
+        Outcome::Dead { reason, error } => {
+            job.remember(started, took_ms, &called, Some(&error), None);
+            settler.bury(&job, reason, error, Some(called)).await;
+        }
+    }
+}
+
+/// Makes the call, unless a drain's deadline ends it first.
+async fn call(worker: &Worker, job: &Job) -> Option<Called> {
+    #[cfg(debug_assertions)]
+    crate::debug::maybe_abort(&job.task.url);
+    tokio::select! {
+        called = worker.caller.call(&job.task) => Some(called),
+        () = worker.abort.cancelled() => None,
+    }
+}
+
+fn policy<'a>(worker: &Worker, job: &'a Job) -> Policy<'a> {
+    Policy {
+        retry: &job.task.retry,
+        effect: job.task.effect,
+        retry_conflict: classify::retries_conflict(job.task.url.host_str()),
+        counted: job.header.state.counted,
+        free_waits: job.header.state.parked,
+        max_free_waits: worker.config.max_free_waits,
+        previous: Duration::from_millis(job.header.state.backoff_ms),
+        max_stated_wait: worker.config.max_stated_wait,
+        now: worker.clock.now(),
+        deadline: job.task.deadline(job.header.first_seen),
+        random: rand::random(),
+    }
+}

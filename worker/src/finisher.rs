@@ -1,0 +1,47 @@
+//! Completes tasks, as many at once as have come together: one at idle, up to a hundred under load.
+
+use std::sync::Arc;
+
+use redial::consumer::{Answer, MAX_BATCH};
+use tokio::sync::mpsc;
+
+use crate::persist::persist;
+use crate::worker::{Lane, Slot, Worker};
+
+/// A task with its good answer, and the slot that it holds until Redis has the answer.
+#[derive(Debug)]
+pub struct Finished {
+    pub answer: Answer,
+    pub slot: Slot,
+}
+
+/// Runs until every sender is gone. What is waiting is bounded by the slots.
+pub async fn run(
+    worker: Arc<Worker>,
+    lane: Arc<Lane>,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+) {
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while finished.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        let (answers, slots): (Vec<Answer>, Vec<Slot>) = batch
+            .drain(..)
+            .map(|finished| (finished.answer, finished.slot))
+            .unzip();
+        if let Some(done) = persist(&worker, "finish", || lane.consumer.finish(&answers)).await {
+            report(&worker, &lane, &answers, &done);
+        }
+        drop(slots);
+    }
+}
+
+fn report(worker: &Worker, lane: &Lane, answers: &[Answer], done: &[bool]) {
+    for (answer, done) in answers.iter().zip(done) {
+        if *done {
+            worker.metrics.complete(&lane.name);
+            tracing::debug!(task = %answer.id, queue = %lane.name, "answered");
+        } else {
+            worker.metrics.lost_lease(&lane.name);
+            tracing::warn!(task = %answer.id, queue = %lane.name, "lease lost: another worker has the task, nothing was written");
+        }
+    }
+}

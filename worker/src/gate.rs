@@ -1,0 +1,43 @@
+//! What stands before an attempt. The order is here; each check is a file.
+
+mod crashes;
+mod expiry;
+mod schedule;
+mod sending;
+
+use std::time::Duration;
+
+use redial::{Reason, UnixMs};
+
+use crate::job::Job;
+use crate::worker::{Lane, Worker};
+
+/// What a gate says. None of it is an error.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// Go on.
+    Pass,
+    /// Not now: after `wait`, and not before a moment. Uses no attempt and holds no slot.
+    Defer {
+        /// From now.
+        wait: Duration,
+        /// By Redis's clock.
+        not_before: UnixMs,
+    },
+    /// Never.
+    Reject(Reason, String),
+    /// The lease was lost: the task is another worker's.
+    Lost,
+}
+
+/// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last.
+pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
+    let now = worker.clock.now();
+    let verdict = expiry::check(job, now)
+        .or_else(|| schedule::check(job, now))
+        .or_else(|| crashes::check(worker, job));
+    match verdict {
+        Some(verdict) => verdict,
+        None => sending::check(worker, lane, job).await,
+    }
+}

@@ -1,0 +1,46 @@
+//! Renews the worker's lease on its tasks of one queue, and acts on what a beat tells.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use redial::consumer::Beat;
+
+use crate::persist::persist;
+use crate::sweeper::Sweeper;
+use crate::worker::{Lane, Worker};
+
+/// Beats in one lease: three may be missed.
+const BEATS: u32 = 4;
+
+/// Runs until the worker gives up its calls or is told to end.
+pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
+    let mut sweeper = Sweeper::new(worker.clone(), lane.clone());
+    let mut ticks = tokio::time::interval(worker.config.lease / BEATS);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let before = Instant::now();
+        let Some(beat) = persist(&worker, "heartbeat", || lane.consumer.heartbeat()).await else {
+            return;
+        };
+        worker.clock.sync(beat.now);
+        worker.metrics.beat(&lane.name);
+        // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
+        let outage = before.elapsed() > worker.config.lease / BEATS;
+        sweep(&mut sweeper, &beat, outage).await;
+        if let Ok(counts) = lane.consumer.queue().counts().await {
+            worker.metrics.backlog(&lane.name, counts, beat.held);
+        }
+    }
+}
+
+async fn sweep(sweeper: &mut Sweeper, beat: &Beat, outage: bool) {
+    if outage {
+        sweeper.hold_off();
+    }
+    for ended in &beat.ended {
+        sweeper.reap(ended).await;
+    }
+    sweeper.give_strays_back(beat.held).await;
+    sweeper.deliver_replies(beat.undelivered).await;
+}

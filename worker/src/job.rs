@@ -1,0 +1,141 @@
+//! A task in hand, parsed.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, header};
+use redial::entry::{Entry, Header};
+use redial::id::Token;
+use redial::result::Body;
+use redial::task::Refusal;
+use redial::{Attempt, Reason, Status, Task, TaskId, TaskResult, UnixMs};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::call::{Answer, Called};
+
+/// A task in hand, parsed.
+#[derive(Debug)]
+pub struct Job {
+    /// The fence of this delivery.
+    pub token: Token,
+    /// What is known of it beyond its bytes.
+    pub header: Header,
+    /// Its name: the producer's, or the one it was given.
+    pub id: TaskId,
+    pub task: Task,
+    /// Held while it must run alone.
+    pub alone: Option<OwnedSemaphorePermit>,
+}
+
+/// A task in hand that is none.
+#[derive(Debug)]
+pub struct Unfit {
+    pub token: Token,
+    pub serial: String,
+    pub refusal: Box<Refusal>,
+}
+
+impl Job {
+    /// Parses a claimed entry. Its bytes are let go of: Redis has them.
+    ///
+    /// # Errors
+    /// [`Unfit`] says what is wrong.
+    pub fn open(entry: Entry, max_bytes: usize) -> Result<Self, Unfit> {
+        let Entry { token, header, raw } = entry;
+        match Task::parse(&raw, max_bytes) {
+            Ok(task) => {
+                let given = || TaskId::of_serial(&header.serial, header.first_seen);
+                let id = task.id.clone().unwrap_or_else(given);
+                Ok(Self {
+                    token,
+                    id,
+                    header,
+                    task,
+                    alone: None,
+                })
+            }
+            Err(refusal) => Err(Unfit {
+                token,
+                serial: header.serial,
+                refusal,
+            }),
+        }
+    }
+
+    /// Remembers what became of an attempt.
+    pub fn remember(
+        &mut self,
+        at: UnixMs,
+        took_ms: u64,
+        called: &Called,
+        error: Option<&str>,
+        wait_ms: Option<u64>,
+    ) {
+        self.header.state.remember(Attempt {
+            at_ms: at,
+            took_ms,
+            http_status: called.as_ref().ok().map(|answer| answer.status),
+            error: error.map(str::to_owned),
+            wait_ms,
+        });
+    }
+
+    /// The result, with the last answer if there is one.
+    pub fn result(&self, status: Status, now: UnixMs, last: Option<Called>) -> TaskResult {
+        let mut result = TaskResult::new(Some(self.id.clone()), status, now);
+        result.attempts.clone_from(&self.header.state.attempts);
+        result.meta.clone_from(&self.task.meta);
+        result.enqueued_at_ms = self.task.enqueued_at;
+        if let Some(Ok(answer)) = last {
+            put_answer(&mut result, answer);
+        }
+        result
+    }
+
+    /// The result of a task that is dead.
+    pub fn dead(
+        &self,
+        reason: Reason,
+        error: String,
+        now: UnixMs,
+        last: Option<Called>,
+    ) -> TaskResult {
+        let mut result = self.result(Status::Dead, now, last);
+        result.reason = Some(reason);
+        result.error = Some(error);
+        result
+    }
+}
+
+/// Puts the upstream's answer into a result.
+fn put_answer(result: &mut TaskResult, answer: Answer) {
+    let content_type = answer
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    result.http_status = Some(answer.status);
+    result.set_body(Body::new(answer.body, content_type));
+    result.headers = Some(kept_headers(&answer.headers));
+}
+
+/// The headers that a result keeps: the first 64, up to 8 KiB in all, without cookies, which are credentials.
+fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+    const MAX_HEADERS: usize = 64;
+    const MAX_BYTES: usize = 8 << 10;
+    let mut kept: BTreeMap<String, String> = BTreeMap::new();
+    let mut bytes = 0;
+    for (name, value) in headers
+        .iter()
+        .filter(|(name, _)| *name != header::SET_COOKIE)
+        .take(MAX_HEADERS)
+    {
+        bytes += name.as_str().len() + value.len();
+        if bytes > MAX_BYTES {
+            break;
+        }
+        let value = String::from_utf8_lossy(value.as_bytes());
+        kept.entry(name.as_str().to_owned())
+            .and_modify(|held| *held = format!("{held}, {value}"))
+            .or_insert_with(|| value.into_owned());
+    }
+    kept
+}

@@ -1,0 +1,113 @@
+//! Takes up what others left: tasks of workers whose lease has ended, entries in this worker's name that it knows nothing
+//! of, replies that were not delivered.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use redial::WorkerId;
+use redial::consumer::MAX_BATCH;
+use redial::id::Token;
+
+use crate::worker::{Lane, Worker};
+
+/// Sweeps one queue, a little at each heartbeat. What fails is left for the next one.
+#[derive(Debug)]
+pub struct Sweeper {
+    worker: Arc<Worker>,
+    lane: Arc<Lane>,
+    /// After Redis was away every lease has ended: the living get one lease's time to renew theirs.
+    reap_after: Instant,
+    /// Strays of the last beat: one that is there again is no coincidence.
+    suspects: HashSet<Token>,
+    /// Undelivered replies of the last beat, likewise.
+    waiting_replies: HashSet<Token>,
+}
+
+impl Sweeper {
+    /// A sweeper that has seen nothing yet.
+    pub fn new(worker: Arc<Worker>, lane: Arc<Lane>) -> Self {
+        Self {
+            worker,
+            lane,
+            reap_after: Instant::now(),
+            suspects: HashSet::new(),
+            waiting_replies: HashSet::new(),
+        }
+    }
+
+    /// Reap nothing for one lease.
+    pub fn hold_off(&mut self) {
+        self.reap_after = Instant::now() + self.worker.config.lease;
+    }
+
+    /// Takes back all that a worker held whose lease has ended.
+    pub async fn reap(&self, ended: &WorkerId) {
+        if Instant::now() < self.reap_after {
+            return;
+        }
+        let mut total = 0;
+        while let Ok((taken, left)) = self.lane.consumer.reap(ended).await {
+            total += taken;
+            if left == 0 || taken == 0 {
+                break;
+            }
+        }
+        if total > 0 {
+            tracing::warn!(queue = %self.lane.name, ended = %ended, tasks = total, "a worker's lease has ended: its tasks are taken back");
+            self.worker.metrics.reaped(&self.lane.name, total);
+            self.worker.wake.notify_one();
+        }
+    }
+
+    /// Gives back entries that Redis has in this worker's name and that it knows nothing of: Redis lost a write of ours when
+    /// it crashed. Seen at two beats in a row, for a claim or a finish may be under way.
+    pub async fn give_strays_back(&mut self, held: usize) {
+        if held == 0 {
+            self.suspects.clear();
+            return;
+        }
+        // Read first: what is claimed from here on is not among them.
+        let next_claim = self.lane.next_claim.load(Ordering::Relaxed);
+        let Ok(tokens) = self.lane.consumer.held().await else {
+            return;
+        };
+        let unknown = tokens.into_iter().filter(|token| {
+            token.claim_number().is_none_or(|n| n < next_claim) && !self.lane.holds(token)
+        });
+        let suspects: HashSet<Token> = unknown.collect();
+        let strays: Vec<Token> = suspects
+            .intersection(&self.suspects)
+            .take(MAX_BATCH)
+            .cloned()
+            .collect();
+        self.suspects = suspects;
+        if !strays.is_empty() && self.lane.consumer.release_strays(&strays).await.is_ok() {
+            tracing::warn!(queue = %self.lane.name, tasks = strays.len(), "Redis lost a write when it crashed: these tasks run again");
+            self.worker.wake.notify_one();
+        }
+    }
+
+    /// Delivers replies for lists in another Cluster slot that whoever finished their tasks did not get to deliver.
+    pub async fn deliver_replies(&mut self, undelivered: usize) {
+        if undelivered == 0 {
+            self.waiting_replies.clear();
+            return;
+        }
+        let Ok(tokens) = self.lane.consumer.undelivered().await else {
+            return;
+        };
+        let tokens: HashSet<Token> = tokens.into_iter().collect();
+        let left: Vec<Token> = tokens
+            .intersection(&self.waiting_replies)
+            .cloned()
+            .collect();
+        for token in left {
+            if let Err(error) = self.lane.consumer.deliver_reply(&token).await {
+                tracing::warn!(queue = %self.lane.name, %error, "a reply can't be delivered yet");
+            }
+        }
+        self.waiting_replies = tokens;
+    }
+}

@@ -1,0 +1,162 @@
+//! What the parts of a running worker share.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redial::entry::Entry;
+use redial::id::Token;
+use redial::{Consumer, UnixMs, WorkerId};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::Caller;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::finisher::Finished;
+use crate::metrics::Metrics;
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its id, new at every start.
+    pub id: WorkerId,
+    pub config: Config,
+    pub clock: Clock,
+    pub caller: Caller,
+    pub metrics: Metrics,
+    /// One permit for each task that may be in this worker's hands.
+    pub slots: Arc<Semaphore>,
+    /// One permit for tasks that are suspected of killing workers: they run one at a time.
+    pub alone: Arc<Semaphore>,
+    /// The queues, in the order of the configuration.
+    pub lanes: Vec<Arc<Lane>>,
+    /// Set when no new task may be claimed any more.
+    pub stop: CancellationToken,
+    /// Set when calls in flight must be given up.
+    pub abort: CancellationToken,
+    /// Rung when the fetcher should look again.
+    pub wake: Notify,
+    /// Set while Redis is known to be away, so that each of the many who wait does not say it again.
+    pub redis_away: AtomicBool,
+    /// When the next scheduled task that this worker knows of is due.
+    next_due: AtomicU64,
+}
+
+/// One queue of a worker.
+#[derive(Debug)]
+pub struct Lane {
+    pub consumer: Consumer,
+    /// The queue's name, for logs and metrics.
+    pub name: String,
+    /// Its share of the free slots.
+    pub weight: u32,
+    /// Where finished tasks go.
+    pub finisher: mpsc::UnboundedSender<Finished>,
+    /// The tokens of the tasks in this worker's hands.
+    held: Mutex<HashSet<Token>>,
+    /// The number of the next claim.
+    pub next_claim: AtomicU64,
+}
+
+/// The right to have one task in hand. Dropped when the task is out of it.
+#[derive(Debug)]
+pub struct Slot {
+    _permit: OwnedSemaphorePermit,
+    lane: Arc<Lane>,
+    token: Token,
+}
+
+impl Worker {
+    /// A worker with nothing in hand.
+    ///
+    /// # Errors
+    /// See [`Caller::new`].
+    pub fn new(
+        id: WorkerId,
+        config: Config,
+        metrics: Metrics,
+        lanes: Vec<Arc<Lane>>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            id,
+            clock: Clock::new(),
+            caller: Caller::new(&config)?,
+            metrics,
+            slots: Arc::new(Semaphore::new(config.concurrency)),
+            alone: Arc::new(Semaphore::new(1)),
+            lanes,
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            wake: Notify::new(),
+            redis_away: AtomicBool::new(false),
+            next_due: AtomicU64::new(u64::MAX),
+            config,
+        })
+    }
+
+    /// How many tasks are in hand.
+    pub fn in_hand(&self) -> usize {
+        self.config
+            .concurrency
+            .saturating_sub(self.slots.available_permits())
+    }
+
+    /// A task was scheduled for `due`: the fetcher must know if that is before all it knows of.
+    pub fn scheduled_for(&self, due: UnixMs) {
+        if self.next_due.fetch_min(due.0, Ordering::Relaxed) > due.0 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// What the fetcher has just learnt of the next due time.
+    pub fn set_next_due(&self, due: Option<UnixMs>) {
+        self.next_due
+            .store(due.map_or(u64::MAX, |due| due.0), Ordering::Relaxed);
+    }
+
+    /// When the next scheduled task that this worker knows of is due.
+    pub fn next_due(&self) -> UnixMs {
+        UnixMs(self.next_due.load(Ordering::Relaxed))
+    }
+}
+
+impl Lane {
+    /// A queue of which nothing is in hand.
+    pub fn new(consumer: Consumer, weight: u32, finisher: mpsc::UnboundedSender<Finished>) -> Self {
+        Self {
+            name: consumer.queue().name().to_string(),
+            consumer,
+            weight,
+            finisher,
+            held: Mutex::default(),
+            next_claim: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a claimed task in hand.
+    pub fn hold(self: &Arc<Self>, entry: &Entry, permit: OwnedSemaphorePermit) -> Slot {
+        self.held().insert(entry.token.clone());
+        Slot {
+            _permit: permit,
+            lane: self.clone(),
+            token: entry.token.clone(),
+        }
+    }
+
+    /// Whether a token is of a task that this worker knows it has.
+    pub fn holds(&self, token: &Token) -> bool {
+        self.held().contains(token)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<Token>> {
+        // A panic of another thread leaves a set that is whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.lane.held().remove(&self.token);
+    }
+}
