@@ -65,6 +65,22 @@ async fn a_cluster_serves_queues_wherever_their_slot_lies() {
 }
 
 #[tokio::test]
+async fn a_moved_slot_takes_its_queue_along_and_clients_follow() {
+    let cluster = Cluster::start(3).await;
+    let queue = Queue::new(&cluster, "default");
+    queue.push_all(["a", "b"]).await;
+    let key = queue.key();
+    let from = cluster.node_of(&key).await.port();
+    let to = cluster.nodes().iter().find(|node| node.port() != from);
+
+    cluster.move_slot_of(&key, to.unwrap()).await;
+
+    queue.push("c").await;
+    assert_eq!(queue.waiting().await, 3);
+    assert_ne!(cluster.node_of(&key).await.port(), from);
+}
+
+#[tokio::test]
 async fn results_and_dead_letters_are_read_as_the_protocol_writes_them() {
     let redis = RedisServer::start().await;
     let queue = Queue::new(&redis, "mail");
