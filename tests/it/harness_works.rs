@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial_tests::{Cluster, Port, Queue, RedisServer, Reply, Upstream, Worker};
+use redial_tests::{Cli, Cluster, Port, Queue, RedisServer, Reply, Upstream, Worker};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -241,6 +241,12 @@ async fn the_worker_that_ships_is_watched_frozen_and_ended() {
 
     worker.term();
     assert!(worker.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn the_command_line_that_ships_is_run() {
+    let output = Cli::new("redis://127.0.0.1:1").run(&["--help"]).await;
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
 }
 
 fn task(id: &str, url: &str) -> String {
