@@ -20,8 +20,9 @@ pub use sweep::Beat;
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`
 /// fails beyond about 8,000 values.
 pub const MAX_BATCH: usize = 100;
-/// The most bytes that one claim takes, beyond its first task.
-const MAX_CLAIM_BYTES: usize = 4 << 20;
+/// The most bytes of one claim or one reap, beyond a first task: Redis copies about 300 MB a second into Lua and back,
+/// and meanwhile serves no one else.
+const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// One worker at one queue.
 #[derive(Debug)]
@@ -29,11 +30,13 @@ pub struct Consumer {
     queue: Queue,
     worker: WorkerId,
     active: String,
+    claimed: String,
     lease: Duration,
     waker: Link,
 }
 
-/// Names one claim, so that it can be sent again when its answer was lost and take nothing more.
+/// Names one claim, so that it can be sent again when its answer was lost and take nothing more. Its number is higher than
+/// that of every claim before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimId(String);
 
@@ -83,10 +86,12 @@ impl Consumer {
     /// Worker `worker` at `queue`; its lease lasts `lease` from each heartbeat or claim.
     pub fn new(store: &Store, queue: Queue, worker: WorkerId, lease: Duration) -> Self {
         let active = queue.keys.active(&worker);
+        let claimed = queue.keys.claimed(&worker);
         Self {
             queue,
             worker,
             active,
+            claimed,
             lease,
             waker: store.blocking_link(),
         }
@@ -110,11 +115,12 @@ impl Consumer {
             .key(&keys.scheduled)
             .key(&self.active)
             .key(&keys.workers)
+            .key(&self.claimed)
             .arg(&self.worker)
             .arg(&id.0)
             .arg(most.min(MAX_BATCH))
             .arg(self.lease.as_millis())
-            .arg(MAX_CLAIM_BYTES);
+            .arg(MAX_BATCH_BYTES);
         let (now, next_due, raw): (u64, i64, Vec<Vec<u8>>) = self
             .run(&call)
             .await

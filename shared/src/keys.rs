@@ -49,6 +49,11 @@ impl Keys {
         format!("{}:active:{worker}", self.waiting)
     }
 
+    /// STRING, TTL: the number of a worker's last claim, by which one that comes twice is known.
+    pub fn claimed(&self, worker: &WorkerId) -> String {
+        format!("{}:claimed:{worker}", self.waiting)
+    }
+
     /// STRING: the result of a task.
     pub fn result(&self, id: &TaskId) -> String {
         format!("{}:result:{id}", self.waiting)
@@ -77,6 +82,7 @@ mod tests {
         assert_eq!(keys.replies, "redial:{default}:replies");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
+        assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
         assert_eq!(
             keys.result(&TaskId::new("a1")?),
             "redial:{default}:result:a1"

@@ -27,9 +27,9 @@ macro_rules! scripts {
 
 scripts! {
     /// Takes due and waiting tasks for one worker.
-    CLAIM = "claim" + "clock";
+    CLAIM = "claim" + "clock" + "full" + "once";
     /// Puts down that a call is about to go out.
-    BEGIN = "begin" + "entry";
+    BEGIN = "begin" + "entry" + "full";
     /// Completes a batch of tasks.
     FINISH = "finish" + "answer";
     /// Gives a task back for later.
@@ -37,7 +37,7 @@ scripts! {
     /// Ends a task as a dead letter.
     BURY = "bury" + "clock" + "entry" + "answer";
     /// Renews a worker's lease.
-    HEARTBEAT = "heartbeat" + "clock";
+    HEARTBEAT = "heartbeat" + "clock" + "full";
     /// Takes tasks back from a worker.
     REAP = "reap" + "clock" + "entry";
     /// Puts a dead letter back on its queue.
