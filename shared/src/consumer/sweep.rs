@@ -1,6 +1,6 @@
 //! A worker's lease, and what becomes of its tasks when that ends.
 
-use super::{Back, Consumer, MAX_BATCH};
+use super::{Back, Consumer, MAX_BATCH, MAX_BATCH_BYTES};
 use crate::id::Token;
 use crate::script;
 use crate::{Error, UnixMs, WorkerId};
@@ -113,7 +113,8 @@ impl Consumer {
             .key(&keys.stats)
             .arg(from)
             .arg(why)
-            .arg(MAX_BATCH);
+            .arg(MAX_BATCH)
+            .arg(MAX_BATCH_BYTES);
         for token in tokens {
             call = call.arg(token.as_str());
         }
