@@ -35,23 +35,11 @@ impl Consumer {
             .key(&keys.stats)
             .key(&keys.replies);
         for answer in answers {
-            let (mode, reply_to) = self.reply(answer);
-            call = call.key(keys.result(&answer.id));
-            if mode == "push" {
-                call = call.key(reply_to);
-            }
-            call = call
-                .arg(answer.token.as_str())
-                .arg(answer.ttl.as_millis())
-                .arg(&answer.result)
-                .arg(mode)
-                .arg(reply_to);
+            call = self.add(call.arg(answer.token.as_str()), answer);
         }
         let done: Vec<bool> = self.run(&call).await?;
-        for (answer, done) in answers.iter().zip(&done) {
-            if *done && self.reply(answer).0 == "later" {
-                self.deliver_soon(&answer.token).await;
-            }
+        for (answer, _) in answers.iter().zip(&done).filter(|(_, done)| **done) {
+            self.deliver_if_later(answer).await;
         }
         Ok(done)
     }
@@ -76,20 +64,11 @@ impl Consumer {
             .arg(token.as_str())
             .arg(letter);
         if let Some(answer) = answer {
-            let (mode, reply_to) = self.reply(answer);
-            call = call.key(keys.result(&answer.id));
-            if mode == "push" {
-                call = call.key(reply_to);
-            }
-            call = call
-                .arg(answer.ttl.as_millis())
-                .arg(&answer.result)
-                .arg(mode)
-                .arg(reply_to);
+            call = self.add(call, answer);
         }
         let done: bool = self.run(&call).await?;
-        if done && answer.is_some_and(|answer| self.reply(answer).0 == "later") {
-            self.deliver_soon(token).await;
+        if let Some(answer) = answer.filter(|_| done) {
+            self.deliver_if_later(answer).await;
         }
         Ok(done)
     }
@@ -117,50 +96,57 @@ impl Consumer {
             .await?;
         let Some(kept) = kept else { return Ok(()) };
         let bad = || Error::Data(format!("the reply under token {}", token.as_str()));
-        let (head, result) = kept.split_once('\n').ok_or_else(bad)?;
-        let (ttl_ms, list) = head.split_once(' ').ok_or_else(bad)?;
-        let mut push = redis::pipe();
-        push.cmd("LPUSH")
-            .arg(list)
-            .arg(result)
-            .ignore()
-            .cmd("PEXPIRE")
-            .arg(list)
-            .arg(ttl_ms)
-            .ignore();
+        let (head, list) = kept.split_once('\n').ok_or_else(bad)?;
+        let (ttl_ms, result) = head.split_once(' ').ok_or_else(bad)?;
+        let push = script::DELIVER.call().key(list).arg(ttl_ms).arg(result);
+        // 0: a list that is no list is the producer's mistake, and there is nothing to try again.
+        let _delivered: u8 = self.run(&push).await?;
         let mut forget = redis::cmd("HDEL");
         forget.arg(replies).arg(token.as_str());
-        let pushed = self
-            .queue
-            .link
-            .run(async |wire| push.exec_async(wire).await)
-            .await;
-        match pushed {
-            // A list that is no list is the producer's mistake: nothing to try again.
-            Err(Error::Redis(error)) if error.code() == Some("WRONGTYPE") => {}
-            other => other?,
-        }
         self.queue
             .link
             .run(async |wire| forget.exec_async(wire).await)
             .await
     }
 
-    async fn deliver_soon(&self, token: &Token) {
-        if let Err(error) = self.deliver_reply(token).await {
+    async fn deliver_if_later(&self, answer: &Answer) {
+        if self.is_elsewhere(answer)
+            && let Err(error) = self.deliver_reply(&answer.token).await
+        {
             tracing::debug!(%error, "a reply will be delivered at a later heartbeat");
         }
     }
 
-    /// How a reply is delivered: in the same script wherever that script may touch its list.
-    fn reply<'a>(&self, answer: &'a Answer) -> (&'static str, &'a str) {
+    /// Adds to a call what `lib/answer.lua` needs of an answer.
+    fn add(&self, mut call: script::Call, answer: &Answer) -> script::Call {
+        let (mode, reply_to) = self.way(answer);
+        call = call.key(self.queue.keys.result(&answer.id));
+        if mode == "push" {
+            call = call.key(reply_to);
+        }
+        call.arg(answer.ttl.as_millis().max(1)) // Redis refuses 0, and would do so in the midst of the script.
+            .arg(&answer.result)
+            .arg(mode)
+            .arg(reply_to)
+    }
+
+    /// How a reply is delivered: in the same script wherever that script may touch its list; and never to a key of Redial's
+    /// own, where a task could end other tasks.
+    fn way<'a>(&self, answer: &'a Answer) -> (&'static str, &'a str) {
         match answer.reply_to.as_deref() {
             None => ("none", ""),
-            Some(list) if self.queue.is_cluster && !self.queue.keys.same_slot(list) => {
-                ("later", list)
+            Some(list) if self.queue.keys.is_own(list) => {
+                tracing::warn!(id = %answer.id, list, "`reply_to` names a key of Redial's own: no reply, the result stands under its key");
+                ("none", "")
             }
+            Some(list) if self.is_elsewhere(answer) => ("later", list),
             Some(list) => ("push", list),
         }
+    }
+
+    fn is_elsewhere(&self, answer: &Answer) -> bool {
+        let elsewhere = |list: &str| !self.queue.keys.same_slot(list);
+        self.queue.is_cluster && answer.reply_to.as_deref().is_some_and(elsewhere)
     }
 }
 
