@@ -9,6 +9,12 @@ use crate::{QueueName, TaskId, WorkerId};
 /// The prefix of every key unless configured otherwise.
 pub const DEFAULT_PREFIX: &str = "redial";
 
+/// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
+pub(crate) fn is_reserved(key: &str) -> bool {
+    key.strip_prefix(DEFAULT_PREFIX)
+        .is_some_and(|rest| rest.starts_with(':'))
+}
+
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -26,6 +32,8 @@ pub struct Keys {
     pub stats: String,
     /// HASH by token: replies for lists in another Cluster slot, until they are delivered.
     pub replies: String,
+    /// What every key of Redial begins with.
+    own: String,
 }
 
 impl Keys {
@@ -40,6 +48,7 @@ impl Keys {
             dead: of("dead"),
             stats: of("stats"),
             replies: of("replies"),
+            own: format!("{prefix}:"),
             waiting,
         }
     }
@@ -49,9 +58,20 @@ impl Keys {
         format!("{}:active:{worker}", self.waiting)
     }
 
+    /// STRING, TTL: the number of a worker's last claim, by which one that comes twice is known.
+    pub fn claimed(&self, worker: &WorkerId) -> String {
+        format!("{}:claimed:{worker}", self.waiting)
+    }
+
     /// STRING: the result of a task.
     pub fn result(&self, id: &TaskId) -> String {
         format!("{}:result:{id}", self.waiting)
+    }
+
+    /// Whether a key is one of Redial's own, of this queue or any other: no place for a reply. A result in the waiting list
+    /// would be a task, and its time to live would end all tasks beside it.
+    pub fn is_own(&self, key: &str) -> bool {
+        key.starts_with(&self.own)
     }
 
     /// Whether a list named by a producer lies in this queue's Cluster slot.
@@ -77,12 +97,15 @@ mod tests {
         assert_eq!(keys.replies, "redial:{default}:replies");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
+        assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
         assert_eq!(
             keys.result(&TaskId::new("a1")?),
             "redial:{default}:result:a1"
         );
         assert!(keys.same_slot("answers:{default}"));
         assert!(!keys.same_slot("answers"));
+        assert!(keys.is_own("redial:{other}"));
+        assert!(!keys.is_own("redial-answers"));
         Ok(())
     }
 }
