@@ -34,6 +34,8 @@ pub async fn run(worker: Arc<Worker>) {
         tokio::spawn(wait_for_pushes(worker.clone(), lane.clone(), phase.clone()));
     }
     while let Some(mut permits) = free_slots(&worker).await {
+        let had_woken = |lane: &&Arc<Lane>| lane.heard.swap(false, Ordering::Relaxed);
+        let heard: Vec<_> = worker.lanes.iter().filter(had_woken).collect();
         let mut next_due: Option<UnixMs> = None;
         for index in rotation.next_order() {
             if permits.is_empty() {
@@ -46,8 +48,13 @@ pub async fn run(worker: Arc<Worker>) {
             next_due = [next_due, claimed.next_due].into_iter().flatten().min();
             start(&worker, lane, claimed, &mut permits);
         }
-        // Slots are left: every queue has given all that it has.
-        if !permits.is_empty() {
+        if permits.is_empty() {
+            // What woke this worker may not have been taken, for want of slots: then it is for another one to hear.
+            for lane in heard {
+                persist(&worker, "pass on", || lane.consumer.pass_on_wake()).await;
+            }
+        } else {
+            // Slots are left: every queue has given all that it has.
             drop(permits);
             sleep(&worker, &turn, next_due).await;
         }
@@ -155,6 +162,7 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
             persist(&worker, "pass on", || lane.consumer.pass_on_wake()).await;
             continue;
         }
+        lane.heard.store(true, Ordering::Relaxed);
         worker.wake.notify_one();
         // Not again before the fetcher has looked.
         if next_phase(&worker, &mut phase, |phase| phase != idle)
