@@ -37,13 +37,20 @@ pub async fn run(worker: Arc<Worker>) {
     while let Some(mut permits) = free_slots(&worker).await {
         // Whatever is scheduled from here on may be missed by the claims below, so it rings.
         worker.set_next_due(None);
+        let had_woken = |lane: &&Arc<Lane>| lane.heard.swap(false, Ordering::Relaxed);
+        let heard: Vec<_> = worker.lanes.iter().filter(had_woken).collect();
         for index in rotation.next_order() {
             if !permits.is_empty() {
                 claims[index].fill(&worker, &mut permits).await;
             }
         }
-        // Slots are left: every queue has given all that it has.
-        if !permits.is_empty() {
+        if permits.is_empty() {
+            // What woke this worker may not have been taken, for want of slots: then it is for another one to hear.
+            for lane in heard {
+                persist(&worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
+            }
+        } else {
+            // Slots are left: every queue has given all that it has.
             drop(permits);
             let next = claims.iter().filter_map(|claims| claims.look_again).min();
             sleep(&worker, &turn, next).await;
@@ -186,6 +193,7 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
             persist(&worker, &lane, "pass on", || lane.consumer.pass_on_wake()).await;
             continue;
         }
+        lane.heard.store(true, Ordering::Relaxed);
         worker.wake.notify_one();
         // Not again before the fetcher has looked.
         if next_phase(&worker, &mut phase, |phase| phase != idle)

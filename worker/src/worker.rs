@@ -58,6 +58,8 @@ pub struct Lane {
     held: Mutex<HashSet<Token>>,
     /// The number of the next claim.
     pub next_claim: AtomicU64,
+    /// Set when a push has woken this worker, until the fetcher has looked.
+    pub heard: AtomicBool,
 }
 
 /// The right to have one task in hand. Dropped when the task is out of it.
@@ -129,6 +131,7 @@ impl Lane {
             finisher,
             held: Mutex::default(),
             next_claim: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
         }
     }
 
