@@ -75,7 +75,8 @@ async fn free_slots(worker: &Worker) -> Option<Vec<OwnedSemaphorePermit>> {
     Some(permits)
 }
 
-/// The claims on one queue. A queue that can't be claimed from holds up no other.
+/// The claims on one queue. A queue that can't be claimed from is left alone for a while, so that it holds up the others for
+/// one command's time at most.
 struct Claims {
     lane: Arc<Lane>,
     /// When a scheduled task is due, or a claim that failed may be sent again.
