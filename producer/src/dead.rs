@@ -28,7 +28,11 @@ pub enum Dead {
 #[derive(Debug, clap::Args)]
 pub struct Which {
     /// Ids, or serials as `dead list --json` shows them.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     names: Vec<String>,
     /// All dead letters of the queue.
     #[arg(long)]

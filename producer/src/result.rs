@@ -11,7 +11,7 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 pub struct Results {
     /// The ids of the calls.
-    #[arg(required = true)]
+    #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
 

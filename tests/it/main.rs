@@ -6,5 +6,6 @@
     reason = "a test that cannot go on should stop with a message"
 )]
 
+mod command_line;
 mod harness_works;
 mod scripts;
