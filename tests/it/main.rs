@@ -6,5 +6,7 @@
     reason = "a test that cannot go on should stop with a message"
 )]
 
+mod cluster;
 mod harness_works;
 mod scripts;
+mod tidy;
