@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod conservation;
 mod harness_works;
 mod scripts;
 mod tidy;
