@@ -12,6 +12,7 @@ mod summary;
 mod tasks;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -171,7 +172,7 @@ async fn show_an_answer(
 fn say_what_to_type_next() {
     let task = r#"{"id":"a1","url":"https://example.com/"}"#;
     println!("Now you. A worker, which finds or starts a Redis on this machine:\n");
-    println!("  {}", program("redial-worker"));
+    println!("  {}", typed(&beside("redial-worker")));
     println!("\nIn another terminal, a call, and its answer:\n");
     println!(
         "  {}",
@@ -181,16 +182,29 @@ fn say_what_to_type_next() {
         "  {}",
         command_line(6379, &["GET", "redial:{default}:result:a1"])
     );
+    let redial = beside("redial");
+    if redial.is_file() {
+        let redial = typed(&redial);
+        println!("\nThe same by the command line, and what died:\n");
+        println!("  {redial} enqueue --id a2 --url https://example.com/");
+        println!("  {redial} result a2");
+        println!("  {redial} dead list");
+    }
 }
 
-/// A program that lies beside this one, as it is called from here.
-fn program(name: &str) -> String {
-    let own = std::env::current_exe().unwrap_or_default();
-    let path = own.with_file_name(name);
+/// A program in the folder of this one.
+fn beside(name: &str) -> PathBuf {
+    std::env::current_exe()
+        .unwrap_or_default()
+        .with_file_name(name)
+}
+
+/// How a program is called from here.
+fn typed(program: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    match path.strip_prefix(here) {
+    match program.strip_prefix(here) {
         Ok(path) => format!("./{}", path.display()),
-        Err(_) => path.display().to_string(),
+        Err(_) => program.display().to_string(),
     }
 }
 

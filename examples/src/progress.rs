@@ -22,6 +22,7 @@ pub(crate) async fn collect(
 ) -> HashMap<String, Value> {
     let started = Instant::now();
     let mut shown = Shown::new(ids.len());
+    shown.update(0, upstream);
     let mut results = HashMap::new();
     while results.len() < ids.len() && started.elapsed() < timeout {
         let missing: Vec<&String> = ids.iter().filter(|id| !results.contains_key(*id)).collect();

@@ -151,7 +151,9 @@ impl Worker {
         let values = samples.filter_map(|line| {
             let (sample, value) = line.rsplit_once(' ')?;
             let (found, labels) = split_labels(sample);
-            let has_all = wanted.iter().all(|label| labels.contains(label));
+            let has_all = wanted
+                .iter()
+                .all(|one| labels.split(',').any(|label| label == *one));
             if found == name && has_all {
                 value.parse::<f64>().ok()
             } else {

@@ -29,14 +29,14 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
         Verdict::Lost => return settler.lost(&job.id),
     }
 
-    let started = worker.clock.now();
+    let started = lane.clock.now();
     let Some(called) = call(&worker, &job).await else {
         return settler.give_back(&job).await;
     };
-    let took_ms = worker.clock.now().since(started);
+    let took_ms = lane.clock.now().since(started);
     worker.metrics.attempt(&lane.name, &called, took_ms);
 
-    match classify(&called, &policy(&worker, &job)) {
+    match classify(&called, &policy(&worker, &lane, &job)) {
         Outcome::Complete => {
             job.remember(started, took_ms, &called, None, None);
             settler.complete(&job, called, slot);
@@ -70,7 +70,7 @@ async fn call(worker: &Worker, job: &Job) -> Option<Called> {
     }
 }
 
-fn policy<'a>(worker: &Worker, job: &'a Job) -> Policy<'a> {
+fn policy<'a>(worker: &Worker, lane: &Lane, job: &'a Job) -> Policy<'a> {
     Policy {
         retry: &job.task.retry,
         effect: job.task.effect,
@@ -80,7 +80,7 @@ fn policy<'a>(worker: &Worker, job: &'a Job) -> Policy<'a> {
         max_free_waits: worker.config.max_free_waits,
         previous: Duration::from_millis(job.header.state.backoff_ms),
         max_stated_wait: worker.config.max_stated_wait,
-        now: worker.clock.now(),
+        now: lane.clock.now(),
         deadline: job.task.deadline(job.header.first_seen),
         random: rand::random(),
     }

@@ -32,7 +32,7 @@ pub enum Verdict {
 
 /// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last.
 pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
-    let now = worker.clock.now();
+    let now = lane.clock.now();
     let verdict = expiry::check(job, now)
         .or_else(|| schedule::check(job, now))
         .or_else(|| crashes::check(worker, job));

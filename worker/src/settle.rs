@@ -27,7 +27,7 @@ impl<'a> Settler<'a> {
 
     /// A good answer: to the finisher, which writes many at once. The slot is held until Redis has it.
     pub fn complete(&self, job: &Job, called: Called, slot: Slot) {
-        let result = job.result(Status::Ok, self.worker.clock.now(), Some(called));
+        let result = job.result(Status::Ok, self.lane.clock.now(), Some(called));
         let finished = Finished {
             answer: answer(job, &result),
             slot,
@@ -76,12 +76,12 @@ impl<'a> Settler<'a> {
         let mut header = job.header.clone();
         header.begun = false;
         let consumer = &self.lane.consumer;
-        let done = persist(self.worker, "retry_at", || {
+        let done = persist(self.worker, self.lane, "retry_at", || {
             consumer.retry_at(&job.token, &header, wait, not_before, why)
         })
         .await;
         match done {
-            Some(Some(due)) => self.worker.scheduled_for(due),
+            Some(Some(due)) => self.worker.scheduled_in(self.lane.clock.until(due)),
             Some(None) => self.lost(&job.id),
             None => {}
         }
@@ -89,7 +89,7 @@ impl<'a> Settler<'a> {
 
     /// No good answer, and no further attempt.
     pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>) {
-        let result = job.dead(reason, error, self.worker.clock.now(), last);
+        let result = job.dead(reason, error, self.lane.clock.now(), last);
         let answer = answer(job, &result);
         self.log_dead(Some(&job.id), &result);
         self.write_dead(
@@ -108,7 +108,7 @@ impl<'a> Settler<'a> {
             serial,
             refusal,
         } = unfit;
-        let mut result = TaskResult::new(refusal.id.clone(), Status::Dead, self.worker.clock.now());
+        let mut result = TaskResult::new(refusal.id.clone(), Status::Dead, self.lane.clock.now());
         result.reason = Some(refusal.reason);
         result.error = Some(refusal.error.clone());
         let answer = refusal.id.clone().map(|id| Answer {
@@ -136,7 +136,11 @@ impl<'a> Settler<'a> {
         reason: Reason,
     ) {
         let consumer = &self.lane.consumer;
-        match persist(self.worker, "bury", || consumer.bury(token, letter, answer)).await {
+        match persist(self.worker, self.lane, "bury", || {
+            consumer.bury(token, letter, answer)
+        })
+        .await
+        {
             Some(true) => self.worker.metrics.dead(&self.lane.name, reason),
             Some(false) => self.worker.metrics.lost_lease(&self.lane.name),
             None => {}

@@ -18,7 +18,7 @@ pub(super) async fn check(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdic
         return Verdict::Pass;
     }
     job.header.begun = true;
-    match persist(worker, "begin", || {
+    match persist(worker, lane, "begin", || {
         lane.consumer.begin(&job.token, &job.header)
     })
     .await
