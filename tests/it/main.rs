@@ -7,5 +7,8 @@
 )]
 
 mod command_line;
+mod cluster;
+mod conservation;
 mod harness_works;
 mod scripts;
+mod tidy;

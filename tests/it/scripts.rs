@@ -117,23 +117,23 @@ impl Desk {
         for key in keys {
             let kind: String = self.ask(("TYPE", &key)).await;
             let held = match kind.as_str() {
-                "string" => Held::Text(escaped(self.ask(("GET", &key)).await)),
+                "string" => Held::Text(escaped(&self.ask::<Vec<u8>>(("GET", &key)).await)),
                 "list" => {
                     let all: Vec<Vec<u8>> = self.ask(("LRANGE", &key, 0, -1)).await;
-                    Held::List(all.into_iter().map(escaped).collect())
+                    Held::List(all.iter().map(|item| escaped(item)).collect())
                 }
                 "hash" => {
                     let all: Vec<(Vec<u8>, Vec<u8>)> = self.ask(("HGETALL", &key)).await;
                     Held::Hash(
                         all.into_iter()
-                            .map(|(k, v)| (escaped(k), escaped(v)))
+                            .map(|(k, v)| (escaped(&k), escaped(&v)))
                             .collect(),
                     )
                 }
                 "zset" => {
                     let all: Vec<(Vec<u8>, f64)> =
                         self.ask(("ZRANGE", &key, 0, -1, "WITHSCORES")).await;
-                    Held::Sorted(all.into_iter().map(|(m, at)| (escaped(m), at)).collect())
+                    Held::Sorted(all.into_iter().map(|(m, at)| (escaped(&m), at)).collect())
                 }
                 other => panic!("{key} is a {other}"),
             };
@@ -151,26 +151,26 @@ impl Desk {
     }
 }
 
-pub(crate) fn escaped(bytes: Vec<u8>) -> String {
+pub(crate) fn escaped(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
 pub(crate) fn list<T: AsRef<[u8]>>(items: &[T]) -> Held {
-    Held::List(items.iter().map(|i| escaped(i.as_ref().into())).collect())
+    Held::List(items.iter().map(|i| escaped(i.as_ref())).collect())
 }
 
 pub(crate) fn hash<T: AsRef<[u8]>>(fields: &[(&str, T)]) -> Held {
     Held::Hash(
         fields
             .iter()
-            .map(|(k, v)| ((*k).to_owned(), escaped(v.as_ref().into())))
+            .map(|(k, v)| ((*k).to_owned(), escaped(v.as_ref())))
             .collect(),
     )
 }
 
 pub(crate) fn sorted<T: AsRef<[u8]>>(members: &[(T, u64)]) -> Held {
     #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53")]
-    let member = |(m, at): &(T, u64)| (escaped(m.as_ref().into()), *at as f64);
+    let member = |(m, at): &(T, u64)| (escaped(m.as_ref()), *at as f64);
     Held::Sorted(members.iter().map(member).collect())
 }
 

@@ -165,7 +165,7 @@ async fn large_tasks_are_taken_back_few_at_a_time() {
     desk.lease_ended().await;
     for n in 0..5 {
         let serial = format!("s:1:{n}");
-        desk.hold(&serial, &entry(&serial, 0, false, &[b'x'; 40_000]))
+        desk.hold(&serial, &entry(&serial, 0, false, &vec![b'x'; 40_000]))
             .await;
     }
     assert_eq!(desk.take_back("reaped", 100, 100_000).await, (3, 2));
@@ -185,7 +185,8 @@ async fn what_can_not_be_read_goes_back_with_all_its_bytes() {
     assert_eq!(desk.take_back("reaped", 100, MANY).await, (4, 0));
     let mut found = desk.scheduled().await;
     let mut expected = unread.to_vec();
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected);
 }
 
