@@ -1,5 +1,7 @@
 //! The `redial` program as its users type it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker, eventually};
@@ -130,7 +132,7 @@ async fn a_wrong_task_or_redis_is_an_error_that_says_what_to_do() {
 #[tokio::test]
 async fn dead_letters_are_listed_replayed_and_dropped() {
     let redis = RedisServer::start().await;
-    let healed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let healed = Arc::new(AtomicBool::new(false));
     let upstream = {
         let healed = healed.clone();
         Upstream::start(
@@ -177,7 +179,7 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
         "{listed}"
     );
 
-    healed.store(true, std::sync::atomic::Ordering::SeqCst);
+    healed.store(true, SeqCst);
     let said = cli.run(&["dead", "replay", "a", "nobody"]).await;
     assert_eq!(
         (said.status, said.stdout.as_str()),

@@ -6,8 +6,8 @@
     reason = "a test that cannot go on should stop with a message"
 )]
 
-mod command_line;
 mod cluster;
+mod command_line;
 mod conservation;
 mod harness_works;
 mod scripts;

@@ -26,7 +26,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
         Verdict::Pass => {}
         Verdict::Defer { wait, not_before } => return settler.defer(&job, wait, not_before).await,
         Verdict::Reject(reason, error) => return settler.bury(&job, reason, error, None).await,
-        Verdict::Lost => return settler.lost(&job.id),
+        Verdict::Lost => return settler.lost(Some(&job.id)),
     }
 
     let started = lane.clock.now();

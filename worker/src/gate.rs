@@ -33,7 +33,8 @@ pub enum Verdict {
 /// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last.
 pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
     let now = lane.clock.now();
-    let verdict = expiry::check(job, now)
+    let verdict = sending::check_sent(job)
+        .or_else(|| expiry::check(job, now))
         .or_else(|| schedule::check(job, now))
         .or_else(|| crashes::check(worker, job));
     match verdict {

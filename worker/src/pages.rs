@@ -11,13 +11,17 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use redial::store::BLOCK;
 use tokio::net::TcpListener;
 
 use crate::config;
 use crate::worker::Worker;
 
-/// A worker that has not claimed for longer than this is not ready: alive is not enough.
-const STALE: Duration = Duration::from_secs(10);
+/// A worker that has not claimed for longer than this is not ready: alive is not enough. An idle one claims at least once
+/// in each [`BLOCK`].
+const STALE: Duration = BLOCK
+    .saturating_mul(2)
+    .saturating_add(Duration::from_secs(1));
 
 /// Binds the address and serves the pages until the process ends.
 ///
@@ -64,15 +68,19 @@ async fn ready(State(worker): State<Arc<Worker>>) -> (StatusCode, String) {
     }
     let full = worker.slots.available_permits() == 0;
     // A full worker does not claim; then a heartbeat shows that Redis answers.
-    let last = if full {
-        worker.metrics.since_beat()
+    let (last, stale) = if full {
+        // Four beats in a lease: half of it is two of them.
+        (
+            worker.metrics.since_beat(),
+            STALE.max(worker.config.lease / 2),
+        )
     } else {
-        worker.metrics.since_claim()
+        (worker.metrics.since_claim(), STALE)
     };
     match last {
         None => not_ready("no claim was answered yet".into()),
-        Some(last) if last > STALE => {
-            not_ready(format!("no claim was answered for {} s", last.as_secs()))
+        Some(last) if last > stale => {
+            not_ready(format!("Redis has not answered for {} s", last.as_secs()))
         }
         Some(_) => (StatusCode::OK, "ready\n".into()),
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redial::consumer::{Answer, Back, letter};
+use redial::id::Token;
 use redial::task::Effect;
 use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
 
@@ -82,7 +83,7 @@ impl<'a> Settler<'a> {
         .await;
         match done {
             Some(Some(due)) => self.worker.scheduled_in(self.lane.clock.until(due)),
-            Some(None) => self.lost(&job.id),
+            Some(None) => self.lost(Some(&job.id)),
             None => {}
         }
     }
@@ -91,14 +92,8 @@ impl<'a> Settler<'a> {
     pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>) {
         let result = job.dead(reason, error, self.lane.clock.now(), last);
         let answer = answer(job, &result);
-        self.log_dead(Some(&job.id), &result);
-        self.write_dead(
-            &job.token,
-            &letter(&job.header.serial, &result),
-            Some(&answer),
-            reason,
-        )
-        .await;
+        self.write_dead(&job.token, &job.header.serial, &result, Some(&answer))
+            .await;
     }
 
     /// What was pushed is no task.
@@ -118,38 +113,36 @@ impl<'a> Settler<'a> {
             ttl: redial::task::RESULT_TTL,
             reply_to: refusal.reply_to.clone(),
         });
-        self.log_dead(refusal.id.as_ref(), &result);
-        self.write_dead(
-            &token,
-            &letter(&serial, &result),
-            answer.as_ref(),
-            refusal.reason,
-        )
-        .await;
+        self.write_dead(&token, &serial, &result, answer.as_ref())
+            .await;
     }
 
     async fn write_dead(
         &self,
-        token: &redial::id::Token,
-        letter: &str,
+        token: &Token,
+        serial: &str,
+        result: &TaskResult,
         answer: Option<&Answer>,
-        reason: Reason,
     ) {
         let consumer = &self.lane.consumer;
+        let letter = letter(serial, result);
         match persist(self.worker, self.lane, "bury", || {
-            consumer.bury(token, letter, answer)
+            consumer.bury(token, &letter, answer)
         })
         .await
         {
-            Some(true) => self.worker.metrics.dead(&self.lane.name, reason),
-            Some(false) => self.worker.metrics.lost_lease(&self.lane.name),
+            Some(true) => self.log_dead(result),
+            Some(false) => self.lost(result.id.as_ref()),
             None => {}
         }
     }
 
-    fn log_dead(&self, id: Option<&TaskId>, result: &TaskResult) {
+    fn log_dead(&self, result: &TaskResult) {
+        if let Some(reason) = result.reason {
+            self.worker.metrics.dead(&self.lane.name, reason);
+        }
         tracing::warn!(
-            task = id.map_or("(no id)", TaskId::as_str),
+            task = name(result.id.as_ref()),
             queue = %self.lane.name,
             attempts = result.attempts.len(),
             reason = result.reason.map_or("", Reason::as_str),
@@ -159,10 +152,14 @@ impl<'a> Settler<'a> {
     }
 
     /// The lease ran out meanwhile: the task is another worker's, and nothing was written.
-    pub fn lost(&self, id: &TaskId) {
+    pub fn lost(&self, id: Option<&TaskId>) {
         self.worker.metrics.lost_lease(&self.lane.name);
-        tracing::warn!(task = %id, queue = %self.lane.name, "lease lost: another worker has the task, nothing was written");
+        tracing::warn!(task = name(id), queue = %self.lane.name, "lease lost: another worker has the task, nothing was written");
     }
+}
+
+fn name(id: Option<&TaskId>) -> &str {
+    id.map_or("(no id)", TaskId::as_str)
 }
 
 fn answer(job: &Job, result: &TaskResult) -> Answer {

@@ -8,13 +8,16 @@ use crate::job::Job;
 use crate::persist::persist;
 use crate::worker::{Lane, Worker};
 
+/// Whether the call may have gone out already and must not go out again. Comes before all that could give the task back,
+/// which would forget it, or find another reason for its end, which would hide it.
+pub(super) fn check_sent(job: &Job) -> Option<Verdict> {
+    let error = "its worker died after the call may have gone out, and effect \"once\" forbids a second call";
+    (is_once(job) && job.header.begun)
+        .then(|| Verdict::Reject(Reason::OutcomeUnknown, error.into()))
+}
+
 pub(super) async fn check(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
-    let once = job.task.effect == Effect::Once;
-    if once && job.header.begun {
-        let error = "its worker died after the call may have gone out, and effect \"once\" forbids a second call";
-        return Verdict::Reject(Reason::OutcomeUnknown, error.into());
-    }
-    if !once && job.header.crashes < crashes::ALONE_AFTER {
+    if !is_once(job) && job.header.crashes < crashes::ALONE_AFTER {
         return Verdict::Pass;
     }
     job.header.begun = true;
@@ -26,4 +29,8 @@ pub(super) async fn check(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdic
         Some(true) => Verdict::Pass,
         Some(false) | None => Verdict::Lost,
     }
+}
+
+fn is_once(job: &Job) -> bool {
+    job.task.effect == Effect::Once
 }
