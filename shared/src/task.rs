@@ -160,7 +160,7 @@ impl Task {
             return Err("`reply_to` is empty: name a list, or leave it out".into());
         }
         if wire.reply_to.as_deref().is_some_and(keys::is_reserved) {
-            return Err("`reply_to` names a key of Redial's own: name a list that does not begin with `redial:`".into());
+            return Err("`reply_to` names a key of Redial's own: name a list of yours, as in answers:{default}".into());
         }
         Ok(Self {
             id,

@@ -135,12 +135,10 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
     let healed = Arc::new(AtomicBool::new(false));
     let upstream = {
         let healed = healed.clone();
-        Upstream::start(
-            move |_| match healed.load(std::sync::atomic::Ordering::SeqCst) {
-                true => Reply::ok(),
-                false => Reply::status(422),
-            },
-        )
+        Upstream::start(move |_| {
+            let status = if healed.load(SeqCst) { 200 } else { 422 };
+            Reply::status(status)
+        })
         .await
     };
     let _worker = Worker::spawn(&redis);

@@ -104,7 +104,6 @@ impl Claims {
         match lane.consumer.claim(&id, permits.len()).await {
             Ok(claimed) => {
                 answered(lane);
-                lane.next_claim.fetch_add(1, Ordering::Relaxed);
                 lane.clock.sync(claimed.now);
                 worker.metrics.claimed(&lane.name, claimed.entries.len());
                 self.failing = None;
@@ -112,6 +111,8 @@ impl Claims {
                     .next_due
                     .map(|due| Instant::now() + lane.clock.until(due));
                 start(worker, lane, claimed, permits).await;
+                // Not before all are in hand, or the sweeper would take them for strays.
+                lane.next_claim.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => {
                 failed(worker, lane, "claim", &error);
