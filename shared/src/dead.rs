@@ -34,23 +34,22 @@ impl DeadLetter {
         let newline = member.iter().position(|b| *b == b'\n');
         let (header, raw) = newline.map_or((&[][..], member), |n| (&member[..n], &member[n + 1..]));
         let serial = serde_json::from_slice(header).map(|Serial { serial }| serial);
-        match (serial, serde_json::from_slice(header)) {
-            (Ok(serial), Ok(result)) => Self {
+        if let (Ok(serial), Ok(result)) = (serial, serde_json::from_slice(header)) {
+            let raw = raw.to_vec();
+            return Self {
                 serial,
                 at,
                 result,
-                raw: raw.to_vec(),
-            },
-            _ => {
-                let mut result = TaskResult::new(None, Status::Dead, at);
-                result.error = Some("not written by Redial, or by another version".into());
-                Self {
-                    serial: String::new(),
-                    at,
-                    result,
-                    raw: member.to_vec(),
-                }
-            }
+                raw,
+            };
+        }
+        let mut result = TaskResult::new(None, Status::Dead, at);
+        result.error = Some("not written by Redial, or by another version".into());
+        Self {
+            serial: String::new(),
+            at,
+            result,
+            raw: member.to_vec(),
         }
     }
 
