@@ -21,23 +21,27 @@ struct Args {
     #[arg(
         long,
         global = true,
+        help_heading = EVERYWHERE,
         env = "REDIS_URL",
         default_value = "redis://127.0.0.1:6379",
         hide_env_values = true
     )]
     redis_url: String,
     /// The queue.
-    #[arg(short, long, global = true, default_value = "default")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, default_value = "default")]
     queue: String,
     /// What every key in Redis begins with.
-    #[arg(long, global = true, env = "REDIAL_PREFIX", default_value = redial::keys::DEFAULT_PREFIX)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial::keys::DEFAULT_PREFIX)]
     prefix: String,
     /// Print JSON, one object a line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     #[command(subcommand)]
     command: Command,
 }
+
+/// The heading of the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -222,6 +222,29 @@ fn nothing_is_left_undone_and_nothing_unwrapped() {
     none(&faults);
 }
 
+/// A promise without its test is a wish.
+#[test]
+fn every_test_that_the_guarantees_name_exists() {
+    let named: Vec<String> = files(&["docs/guarantees.md"])
+        .iter()
+        .flat_map(|(_, page)| page.lines())
+        .filter(|line| line.starts_with('|'))
+        .filter_map(|line| line.trim_end_matches('|').rsplit('|').next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(|name| format!("fn {name}("))
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    let tests: String = files(&[".rs"])
+        .into_iter()
+        .map(|(_, source)| source)
+        .collect();
+    let missing: Vec<String> = named
+        .into_iter()
+        .filter(|name| !tests.contains(name))
+        .collect();
+    none(&missing);
+}
+
 /// What works only where it was written.
 #[test]
 fn no_file_names_a_place_of_one_machine() {
