@@ -6,7 +6,7 @@
 mod program;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -41,45 +41,23 @@ impl Embedded {
         }
         let url = format!("redis://127.0.0.1:{}", config.embedded_port);
         match Store::open(&url)?.ping().await {
-            Ok(()) => {
-                tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
-            }
             Err(redial::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
                 bail!(
                     "the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{}",
                     config.embedded_port
                 )
             }
-            Err(_) => {}
+            Ok(()) | Err(_) => {}
         }
         let folder: PathBuf = config.state_dir.join("redis");
         let server = Server::watch_over(config.embedded_port, folder.clone())?;
-        let Some(server) = server else {
-            return Ok(Self { url, server: None });
-        };
-        let store = Store::open(&url)?;
-        let deadline = tokio::time::Instant::now() + START;
-        while let Err(error) = store.ping().await {
-            if let Some(why) = server.failed() {
-                bail!(
-                    "the embedded Redis did not start: {why}; its log is {}",
-                    folder.join("redis.log").display()
-                );
-            }
-            if tokio::time::Instant::now() > deadline {
-                return Err(error).with_context(|| {
-                    format!(
-                        "the embedded Redis does not answer; its log is {}",
-                        folder.join("redis.log").display()
-                    )
-                });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Some(server) = &server {
+            wait_for(&url, server, &folder).await?;
         }
-        Ok(Self {
-            url,
-            server: Some(server),
-        })
+        if !server.as_ref().is_some_and(Server::is_own) {
+            tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
+        }
+        Ok(Self { url, server })
     }
 
     /// Where Redis is.
@@ -94,4 +72,29 @@ impl Embedded {
             let _ = tokio::task::spawn_blocking(move || server.end()).await;
         }
     }
+}
+
+/// Waits until the server answers, whichever worker started it.
+async fn wait_for(url: &str, server: &Server, folder: &Path) -> anyhow::Result<()> {
+    let log = folder.join("redis.log");
+    let store = Store::open(url)?;
+    let deadline = tokio::time::Instant::now() + START;
+    while let Err(error) = store.ping().await {
+        if let Some(why) = server.failed() {
+            bail!(
+                "the embedded Redis did not start: {why}; its log is {}",
+                log.display()
+            );
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(error).with_context(|| {
+                format!(
+                    "the embedded Redis does not answer; its log is {}",
+                    log.display()
+                )
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }

@@ -22,6 +22,7 @@ const END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Server {
     stop: Arc<AtomicBool>,
+    own: Arc<AtomicBool>,
     failed: Arc<Mutex<Option<String>>>,
     watch: JoinHandle<()>,
 }
@@ -43,16 +44,17 @@ impl Server {
         })?;
         let lock = File::create(folder.join("lock"))
             .with_context(|| format!("{} can't be written", folder.display()))?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, own) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let failed = Arc::new(Mutex::new(None));
         let watch = std::thread::Builder::new()
             .name("embedded-redis".into())
             .spawn({
-                let (stop, failed) = (stop.clone(), failed.clone());
-                move || watch(port, &folder, &lock, &stop, &failed)
+                let (stop, own, failed) = (stop.clone(), own.clone(), failed.clone());
+                move || watch(port, &folder, &lock, &stop, &own, &failed)
             })?;
         Ok(Some(Self {
             stop,
+            own,
             failed,
             watch,
         }))
@@ -66,6 +68,11 @@ impl Server {
             .clone()
     }
 
+    /// Whether this worker has started it.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.load(Ordering::Relaxed)
+    }
+
     /// Ends the watch, and the server if it is this worker's.
     pub(super) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -76,10 +83,19 @@ impl Server {
 }
 
 /// The thread lives as long as the child: the child is told to end when its parent thread does.
-fn watch(port: u16, folder: &Path, lock: &File, stop: &AtomicBool, failed: &Mutex<Option<String>>) {
+fn watch(
+    port: u16,
+    folder: &Path,
+    lock: &File,
+    stop: &AtomicBool,
+    own: &AtomicBool,
+    failed: &Mutex<Option<String>>,
+) {
     while !stop.load(Ordering::Relaxed) {
         if !answers(port) && lock.try_lock().is_ok() {
+            own.store(true, Ordering::Relaxed);
             let ended = run(port, folder, stop);
+            own.store(false, Ordering::Relaxed);
             // The file outlives this call and unlocks when it is closed at the latest.
             let _ = lock.unlock();
             if let Err(error) = ended {
