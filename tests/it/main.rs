@@ -7,3 +7,4 @@
 )]
 
 mod harness_works;
+mod promises;
