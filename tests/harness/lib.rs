@@ -5,7 +5,7 @@
 //!
 //! - [`port`] a TCP port that nobody else takes, also across test processes and restarts
 //! - [`process`] a child that can be killed, paused and resumed, and never outlives its parent
-//! - [`redis_server`] one Redis; [`cluster`] three of them as a Redis Cluster
+//! - [`redis_server`] one Redis; [`cluster`] three of them as a Redis Cluster; [`sentinel`] two of them and who watches
 //! - [`upstream`] the other side of the calls, which misbehaves on command
 //! - [`worker`] the `redial-worker` binary; [`cli`] the `redial` binary
 //! - [`link`] a connection to either kind of Redis; [`queue`] a producer's view of a queue over it
@@ -26,6 +26,7 @@ pub mod port;
 pub mod process;
 pub mod queue;
 pub mod redis_server;
+pub mod sentinel;
 pub mod upstream;
 pub mod wait;
 pub mod worker;
@@ -35,6 +36,7 @@ pub use cluster::Cluster;
 pub use port::Port;
 pub use queue::Queue;
 pub use redis_server::RedisServer;
+pub use sentinel::Sentinel;
 pub use upstream::{Reply, Request, Upstream};
 pub use wait::eventually;
 pub use worker::Worker;

@@ -224,7 +224,8 @@ fn command(port: &Port, folder: &Path, args: &[String]) -> Command {
     command
 }
 
-fn program() -> Command {
+/// The server's program, without arguments.
+pub(crate) fn program() -> Command {
     if let Some(path) = on_path("valkey-server").or_else(|| on_path("redis-server")) {
         return Command::new(path);
     }

@@ -10,5 +10,6 @@ mod cluster;
 mod command_line;
 mod conservation;
 mod harness_works;
+mod promises;
 mod scripts;
 mod tidy;

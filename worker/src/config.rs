@@ -128,6 +128,8 @@ pub fn unknown_variables(given: impl Iterator<Item = String>) -> anyhow::Result<
     Ok(given
         .filter(|name| {
             name.starts_with("REDIAL_")
+                // Where the settings are is none of them.
+                && name != "REDIAL_CONFIG"
                 && !name.starts_with("REDIAL_DEBUG_")
                 && !known.contains(name)
         })
@@ -306,7 +308,13 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_noticed() -> anyhow::Result<()> {
-        let given = ["REDIAL_CONCURENCY", "REDIAL_PREFIX", "PATH"].map(String::from);
+        let given = [
+            "REDIAL_CONCURENCY",
+            "REDIAL_PREFIX",
+            "REDIAL_CONFIG",
+            "PATH",
+        ]
+        .map(String::from);
         assert_eq!(unknown_variables(given.into_iter())?, ["REDIAL_CONCURENCY"]);
         Ok(())
     }

@@ -52,9 +52,7 @@ impl Embedded {
             Err(redial::Error::Redis(error)) if error.code().is_none() => {}
             Err(redial::Error::Unreachable { .. } | redial::Error::Timeout(_)) => {}
             // It answers, if only that it is still loading its data.
-            _ if folder.is_served() => {
-                tracing::info!(redis = %url, "REDIS_URL is not set: joining the embedded Redis of another worker");
-            }
+            _ if folder.is_served() => {}
             _ => {
                 // Somebody else's to start and stop: taking its port while it restarts would be in its way.
                 tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
@@ -74,6 +72,9 @@ impl Embedded {
                 log.display()
             )
         })?;
+        if !server.is_own() {
+            tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here, another worker's embedded one");
+        }
         Ok(Self {
             url,
             server: Some(server),

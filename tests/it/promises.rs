@@ -1,0 +1,173 @@
+//! What Redial promises its users, each promise on real parts: redis-server processes, the worker that ships, an upstream
+//! over TCP. A file a group:
+//!
+//! - [`answers`]: from one push to an answer; [`results`]: what it looks like; [`times`]: not before, not after
+//! - [`queues`]: weights, and an idle worker's waking
+//! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
+//! - [`bad_input`]: what is no task; [`targets`]: what may not be called
+//! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`drain`]: workers that are told to end
+//! - [`embedded`], [`settings`]: starting without a Redis, and with wrong settings
+//! - [`cluster`]: the same on a Cluster, and through a Sentinel's failover
+
+mod answers;
+mod bad_input;
+mod cluster;
+mod crashes;
+mod drain;
+mod embedded;
+mod faults;
+mod kills;
+mod once;
+mod places;
+mod queues;
+mod redis_restarts;
+mod results;
+mod retries;
+mod settings;
+mod targets;
+mod times;
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redial_tests::wait::within;
+use redial_tests::worker::Builder;
+use redial_tests::{Queue, RedisServer, Reply, Request, Upstream, Worker};
+use serde_json::{Value, json};
+
+/// How long to wait for what comes at once: long, as a loaded machine breaks no promise.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A Redis, the queue `default` on it, and an upstream to call.
+struct Stage {
+    redis: RedisServer,
+    queue: Queue,
+    upstream: Upstream,
+}
+
+impl Stage {
+    /// With the upstream whose behaviour is chosen by the path.
+    async fn unruly() -> Self {
+        Self::on(Upstream::unruly().await).await
+    }
+
+    /// With an upstream that answers as `handler` says.
+    async fn answering(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::on(Upstream::start(handler).await).await
+    }
+
+    /// With an upstream that answers every call with 200 after a while.
+    async fn slow(delay: Duration) -> Self {
+        Self::answering(move |_| Reply::ok().json(&json!({"ok": true})).after(delay)).await
+    }
+
+    async fn on(upstream: Upstream) -> Self {
+        let redis = RedisServer::start().await;
+        let queue = Queue::new(&redis, "default");
+        Self {
+            redis,
+            queue,
+            upstream,
+        }
+    }
+
+    /// A worker, to be given more of an environment first.
+    fn worker(&self) -> Builder {
+        Worker::builder(&self.redis)
+    }
+
+    /// A worker that has claimed: what is pushed from now on it takes at once.
+    async fn ready_worker(&self) -> Worker {
+        let worker = self.worker().spawn();
+        worker.wait_ready().await;
+        worker
+    }
+
+    /// The URL of a path at the upstream.
+    fn url(&self, path: &str) -> String {
+        self.upstream.url(path)
+    }
+
+    /// Pushes a task and waits for its result.
+    async fn answer(&self, task: Value) -> Value {
+        self.queue.push(task.to_string()).await;
+        let id = task["id"].as_str().expect("a task of this test has an id");
+        self.queue.wait_result(id, SOON).await
+    }
+
+    /// Pushes one task for each id, all to the same path, with these fields besides.
+    async fn push_many(&self, ids: &[String], path: &str, more: &Value) {
+        let tasks = ids.iter().map(|id| {
+            let mut task = more.clone();
+            task["id"] = json!(id);
+            task["url"] = json!(self.url(path));
+            task.to_string()
+        });
+        self.queue.push_all(tasks).await;
+    }
+
+    /// Waits until so many calls are being answered.
+    async fn wait_in_flight(&self, calls: usize) {
+        let enough = || async { (self.upstream.in_flight() >= calls).then_some(()) };
+        redial_tests::eventually(SOON, enough).await;
+    }
+}
+
+/// Which paths were called before.
+#[derive(Default)]
+struct Seen(Mutex<HashSet<String>>);
+
+impl Seen {
+    /// Whether this is the first call to its path.
+    fn is_new(&self, request: &Request) -> bool {
+        let mut seen = self.0.lock().expect("nothing panics while it looks");
+        seen.insert(request.route().to_owned())
+    }
+}
+
+/// `<prefix>0`, `<prefix>1`, ...
+fn ids(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{prefix}{n}")).collect()
+}
+
+/// How many of these results are `ok`.
+fn answered(results: &[Value]) -> usize {
+    let good = results.iter().filter(|result| result["status"] == "ok");
+    good.count()
+}
+
+/// How many calls a result tells of.
+fn attempts(result: &Value) -> usize {
+    result["attempts"].as_array().map_or(0, Vec::len)
+}
+
+/// A number in a result.
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// A counter of a worker.
+async fn counter(worker: &Worker, name: &str) -> u64 {
+    // The sum of no samples is a negative zero.
+    let value = worker.metric(name).await.abs().to_string();
+    value.parse().expect("a counter is a whole number")
+}
+
+/// Waits until a worker has counted so much: it counts what Redis has confirmed, a moment after everyone else can see it.
+async fn assert_counted(worker: &Worker, name: &str, expected: u64) {
+    let counted = || async { (counter(worker, name).await == expected).then_some(()) };
+    if within(SOON, counted).await.is_none() {
+        let found = counter(worker, name).await;
+        panic!("{name} is {found} instead of {expected}");
+    }
+}
+
+/// This machine's clock, which is that of its Redis as well.
+fn now_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = since_1970.expect("the clock is right").as_millis();
+    u64::try_from(ms).expect("the clock is right")
+}

@@ -1,0 +1,175 @@
+//! The same worker on a Cluster of three masters, and through a Sentinel's failover.
+
+use std::time::Duration;
+
+use redial_tests::{Cluster, Queue, RedisServer, Reply, Sentinel, Upstream, Worker, eventually};
+use serde_json::json;
+
+use super::{SOON, answered, ids};
+
+const QUEUES: [&str; 4] = ["default", "critical", "mail", "bulk"];
+
+#[tokio::test]
+async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
+    let cluster = Cluster::start(3).await;
+    let upstream = Upstream::unruly().await;
+    let worker = Worker::builder(&cluster)
+        .env("REDIAL_QUEUES", QUEUES.join(","))
+        .spawn();
+    worker.wait_ready().await;
+    let tasks = |name: &str| {
+        let replies = [format!("answers:{{{name}}}"), "elsewhere".to_owned()];
+        let paths = ["/ok", "/flaky/1/503?key=k", "/status/400"];
+        let name = name.to_owned();
+        let url = paths.map(|path| upstream.url(path));
+        (0..30).map(move |n| {
+            json!({"id": format!("{name}{n}"), "url": url[n % 3], "reply_to": replies[n % 2], "retry": {"base_ms": 10}})
+                .to_string()
+        })
+    };
+    let queues = QUEUES.map(|name| Queue::new(&cluster, name));
+    for (name, queue) in QUEUES.iter().zip(&queues) {
+        queue.push_all(tasks(name)).await;
+        queue.push("no task").await;
+    }
+    for (name, queue) in QUEUES.iter().zip(&queues) {
+        let results = queue.wait_results(&ids(name, 30), SOON).await;
+        assert_eq!(answered(&results), 20, "{name}");
+        let near = format!("answers:{{{name}}}");
+        assert_eq!(length(&cluster, &near, 15).await, 15);
+        let dead = || async { (queue.dead().await.len() == 11).then_some(()) };
+        eventually(SOON, dead).await;
+    }
+    // In another slot than any of the queues: delivered all the same, once each.
+    assert_eq!(length(&cluster, "elsewhere", 60).await, 60);
+    let log = worker.log();
+    assert!(
+        !log.contains("CROSSSLOT") && !log.contains("Redis is away"),
+        "{log}"
+    );
+    worker.term();
+    assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_cluster_node_that_is_killed_and_comes_back_loses_nothing() {
+    let cluster = Cluster::start(3).await;
+    let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50))).await;
+    let queue = Queue::new(&cluster, "default");
+    let ids = ids("t", 300);
+    queue
+        .push_all(
+            ids.iter()
+                .map(|id| json!({"id": id, "url": upstream.url("/")}).to_string()),
+        )
+        .await;
+    let node = cluster.node_of(&queue.key()).await;
+    let written = || async { (node.info_number("aof_buffer_length").await == 0).then_some(()) };
+    eventually(SOON, written).await;
+    let _worker = Worker::builder(&cluster)
+        .env("REDIAL_CONCURRENCY", "8")
+        .spawn();
+    eventually(SOON, || async { (upstream.count() > 60).then_some(()) }).await;
+
+    node.kill9();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.restart().await;
+    assert_eq!(
+        answered(&queue.wait_results(&ids, Duration::from_secs(60)).await),
+        ids.len()
+    );
+}
+
+#[tokio::test]
+async fn a_queue_that_moves_to_another_node_loses_nothing() {
+    let cluster = Cluster::start(3).await;
+    let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(20))).await;
+    let queue = Queue::new(&cluster, "default");
+    let ids = ids("t", 300);
+    queue
+        .push_all(
+            ids.iter()
+                .map(|id| json!({"id": id, "url": upstream.url("/")}).to_string()),
+        )
+        .await;
+    let _worker = Worker::builder(&cluster)
+        .env("REDIAL_CONCURRENCY", "8")
+        .spawn();
+    eventually(SOON, || async { (upstream.count() > 60).then_some(()) }).await;
+
+    let from = cluster.node_of(&queue.key()).await;
+    let other = |node: &&RedisServer| node.port() != from.port();
+    let to = cluster.nodes().iter().find(other).unwrap();
+    move_slot(&cluster, &queue.key(), from, to).await;
+    let results = queue.wait_results(&ids, Duration::from_secs(60)).await;
+    assert_eq!(answered(&results), ids.len());
+    assert_eq!(cluster.node_of(&queue.key()).await.port(), to.port());
+    assert_eq!(upstream.count(), ids.len() as u64, "no call is made again");
+}
+
+#[tokio::test]
+async fn a_failover_by_sentinel_that_kept_the_writes_loses_nothing() {
+    let sentinel = Sentinel::start().await;
+    let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(500))).await;
+    let worker = Worker::builder(&sentinel)
+        .env("REDIAL_CONCURRENCY", "16")
+        .spawn();
+    worker.wait_ready().await;
+    let task = |id: &String| json!({"id": id, "url": upstream.url("/")}).to_string();
+    let (before, after) = (ids("before", 80), ids("after", 40));
+    Queue::new(sentinel.master(), "default")
+        .push_all(before.iter().map(task))
+        .await;
+    eventually(SOON, || async { (upstream.count() >= 20).then_some(()) }).await;
+    sentinel.wait_replicated().await;
+    sentinel.fail_over().await;
+
+    let queue = Queue::new(sentinel.replica(), "default");
+    queue.push_all(after.iter().map(task)).await;
+    for ids in [before, after] {
+        let results = queue.wait_results(&ids, Duration::from_secs(60)).await;
+        assert_eq!(answered(&results), ids.len());
+    }
+    worker.wait_ready().await;
+    worker.term();
+    assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
+}
+
+/// The length of a list once it has reached what is expected.
+async fn length(cluster: &Cluster, list: &str, expected: usize) -> usize {
+    let node = cluster.node_of(list).await;
+    let complete = || async {
+        let found: usize = node.cli(&["LLEN", list]).await.parse().unwrap();
+        (found >= expected).then_some(found)
+    };
+    eventually(SOON, complete).await
+}
+
+/// Moves the slot of a key, as `redis-cli --cluster reshard` does it.
+async fn move_slot(cluster: &Cluster, key: &str, from: &RedisServer, to: &RedisServer) {
+    let slot = from.cli(&["CLUSTER", "KEYSLOT", key]).await;
+    let set = async |node: &RedisServer, state: &str, of: &str| {
+        let answer = node.cli(&["CLUSTER", "SETSLOT", &slot, state, of]).await;
+        assert_eq!(answer, "OK");
+    };
+    let (from_id, to_id) = (
+        from.cli(&["CLUSTER", "MYID"]).await,
+        to.cli(&["CLUSTER", "MYID"]).await,
+    );
+    set(to, "IMPORTING", &from_id).await;
+    set(from, "MIGRATING", &to_id).await;
+    let port = to.port().to_string();
+    loop {
+        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).await;
+        let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
+        if keys.is_empty() {
+            break;
+        }
+        let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        migrate.extend(keys);
+        from.cli(&migrate).await;
+    }
+    for node in [to, from].into_iter().chain(cluster.nodes()) {
+        set(node, "NODE", &to_id).await;
+    }
+}

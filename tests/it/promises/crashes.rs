@@ -1,0 +1,113 @@
+//! A task that kills its workers is set aside, and takes no other along. The hook that kills is in debug builds alone.
+
+use std::time::{Duration, Instant};
+
+use redial_tests::{Worker, eventually, wait::within};
+use serde_json::{Value, json};
+
+use super::places::Places;
+use super::{SOON, Stage, answered, attempts, ids};
+
+/// Longer than three leases, and all bystanders one after the other.
+const IN_THE_END: Duration = Duration::from_secs(90);
+
+fn start(stage: &Stage) -> Worker {
+    let worker = stage.worker().env("REDIAL_LEASE_MS", "1000");
+    worker.env("REDIAL_DEBUG_ABORT_ON_URL", "poison").spawn()
+}
+
+/// Restarts the worker whenever it has died, until the task has a result. How often it died.
+async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -> (Value, usize) {
+    let mut deaths = 0;
+    let deadline = Instant::now() + IN_THE_END;
+    loop {
+        if let Some(result) = stage.queue.result(id).await {
+            return (result, deaths);
+        }
+        let died = || async { (!worker.is_running()).then_some(()) };
+        if within(Duration::from_millis(50), died).await.is_some() {
+            deaths += 1;
+            *worker = start(stage);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "after {deaths} deaths {id} has no result"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_kills_three_workers_is_set_aside_and_bystanders_are_answered() {
+    const BYSTANDERS: usize = 40;
+    let stage = Stage::slow(Duration::from_millis(200)).await;
+    let bystanders = ids("b", BYSTANDERS);
+    let (before, after) = bystanders.split_at(BYSTANDERS / 2);
+    stage.push_many(before, "/slow", &json!({})).await;
+    stage
+        .queue
+        .push(json!({"id": "poison", "url": stage.url("/poison")}).to_string())
+        .await;
+    stage.push_many(after, "/slow", &json!({})).await;
+
+    let mut worker = start(&stage);
+    let (result, deaths) = restart_until_set_aside(&stage, &mut worker, "poison").await;
+    assert_eq!(result["status"], "dead");
+    assert_eq!(result["reason"], "crashed_worker");
+    assert_eq!(attempts(&result), 0);
+    assert_eq!(
+        deaths, 3,
+        "not more of them, and not less than could be chance"
+    );
+
+    let results = stage.queue.wait_results(&bystanders, IN_THE_END).await;
+    assert_eq!(answered(&results), BYSTANDERS);
+    assert!(worker.is_running(), "the poison is not tried again");
+    assert_eq!(stage.upstream.calls_to("/poison").len(), 0);
+    Places::of(&stage.redis)
+        .await
+        .assert_all_ended(BYSTANDERS + 1);
+    let letters = stage.queue.dead().await;
+    assert_eq!(letters.len(), 1);
+    assert!(String::from_utf8_lossy(&letters[0].raw).contains("/poison"));
+}
+
+#[tokio::test]
+async fn new_tasks_are_answered_while_a_poison_is_being_found() {
+    let stage = Stage::slow(Duration::ZERO).await;
+    let mut worker = start(&stage);
+    stage
+        .queue
+        .push(json!({"id": "poison", "url": stage.url("/poison")}).to_string())
+        .await;
+    let passers_by = async {
+        for id in ids("p", 30) {
+            let task = json!({"id": id, "url": stage.url("/ok")});
+            assert_eq!(stage.answer(task).await["status"], "ok", "{id}");
+        }
+    };
+    let ((result, _), ()) = tokio::join!(
+        restart_until_set_aside(&stage, &mut worker, "poison"),
+        passers_by
+    );
+    assert_eq!(result["reason"], "crashed_worker");
+}
+
+#[tokio::test]
+async fn a_crash_count_ends_with_an_attempt_that_did_no_harm() {
+    let stage = Stage::unruly().await;
+    let retry = json!({"base_ms": 700, "jitter": "none", "max_attempts": 9});
+    let task =
+        json!({"id": "a", "url": stage.url("/flaky/5/503?key=a&delay_ms=300"), "retry": retry});
+    stage.queue.push(task.to_string()).await;
+    // Three workers die in the midst of a call, but between two deaths a call always ends, with a 503.
+    for kill in 0..3 {
+        let worker = stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
+        let calls = stage.upstream.count();
+        let own_calls = if kill == 0 { 1 } else { 2 };
+        let called = || async { (stage.upstream.count() == calls + own_calls).then_some(()) };
+        eventually(SOON, called).await;
+        worker.kill9();
+    }
+    let _last = stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
+    assert_eq!(stage.queue.wait_result("a", SOON).await["status"], "ok");
+}

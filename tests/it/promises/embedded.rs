@@ -1,0 +1,260 @@
+//! Without `REDIS_URL` a worker brings its own Redis: one for all workers of the machine, its data kept, gone with the last.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use redial_tests::{Port, Queue, RedisServer, Upstream, Worker, eventually};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::{SOON, answered, ids};
+
+/// A machine without a Redis: a port of its own, a state folder, an upstream.
+struct Machine {
+    port: Port,
+    state: TempDir,
+    queue: Queue,
+    upstream: Upstream,
+}
+
+impl Machine {
+    async fn new() -> Self {
+        let port = Port::claim();
+        Self {
+            queue: Queue::new(format!("redis://127.0.0.1:{}", port.number()), "default"),
+            state: tempfile::tempdir().unwrap(),
+            upstream: Upstream::unruly().await,
+            port,
+        }
+    }
+
+    fn worker(&self) -> Worker {
+        let worker =
+            Worker::without_redis_url().env("REDIAL_EMBEDDED_PORT", self.port.number().to_string());
+        let worker = worker.env("REDIAL_STATE_DIR", self.state.path().to_str().unwrap());
+        worker.env("REDIAL_LEASE_MS", "2000").spawn()
+    }
+
+    fn task(&self, id: &str, path: &str) -> Value {
+        json!({"id": id, "url": self.upstream.url(path)})
+    }
+
+    async fn answer(&self, id: &str) {
+        self.queue.push(self.task(id, "/ok").to_string()).await;
+        let result = self.queue.wait_result(id, SOON).await;
+        assert_eq!(result["status"], "ok");
+    }
+
+    async fn wait_no_server(&self) {
+        let port = self.port.number();
+        let gone = || async {
+            TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_err()
+                .then_some(())
+        };
+        eventually(SOON, gone).await;
+    }
+}
+
+async fn wait_log(worker: &Worker, says: &str) {
+    eventually(SOON, || async { worker.log().contains(says).then_some(()) }).await;
+}
+
+const STARTED: &str = "started an embedded Redis";
+const JOINED: &str = "using the Redis that answers here";
+
+#[tokio::test]
+async fn the_first_worker_starts_a_redis_and_the_others_join_and_take_over() {
+    let machine = Machine::new().await;
+    let first = machine.worker();
+    first.wait_ready().await;
+    let second = machine.worker();
+    second.wait_ready().await;
+    assert!(
+        first.log().contains(STARTED) && !first.log().contains(JOINED),
+        "{}",
+        first.log()
+    );
+    assert!(
+        second.log().contains(JOINED) && !second.log().contains(STARTED),
+        "{}",
+        second.log()
+    );
+    machine.answer("a").await;
+    let later = json!({"id": "later", "url": machine.upstream.url("/ok"), "delay_ms": 1_000});
+    machine.queue.push(later.to_string()).await;
+
+    first.term();
+    assert_eq!(
+        first.wait_exit(SOON).await.code(),
+        Some(0),
+        "{}",
+        first.log()
+    );
+    wait_log(&second, STARTED).await;
+    assert_eq!(
+        machine.queue.wait_result("later", SOON).await["status"],
+        "ok"
+    );
+    assert_eq!(
+        machine.queue.result("a").await.unwrap()["status"],
+        "ok",
+        "the data is the same"
+    );
+    machine.answer("b").await;
+    second.wait_ready().await;
+
+    second.term();
+    assert_eq!(
+        second.wait_exit(SOON).await.code(),
+        Some(0),
+        "{}",
+        second.log()
+    );
+    machine.wait_no_server().await;
+}
+
+#[tokio::test]
+async fn workers_started_at_one_instant_share_one_redis_and_each_says_which() {
+    let machine = Machine::new().await;
+    let workers = [machine.worker(), machine.worker(), machine.worker()];
+    for worker in &workers {
+        worker.wait_ready().await;
+    }
+    let starts = workers
+        .iter()
+        .filter(|worker| worker.log().contains(STARTED));
+    assert_eq!(starts.count(), 1);
+    for worker in &workers {
+        let log = worker.log();
+        assert!(log.contains(STARTED) || log.contains(JOINED), "{log}");
+    }
+    machine.answer("a").await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_takes_its_redis_along_and_the_next_one_goes_on() {
+    let machine = Machine::new().await;
+    let first = machine.worker();
+    first.wait_ready().await;
+    let second = machine.worker();
+    second.wait_ready().await;
+    let tasks = ids("t", 30);
+    let path = "/slow/300";
+    machine
+        .queue
+        .push_all(tasks.iter().map(|id| machine.task(id, path).to_string()))
+        .await;
+    let some = || async { (machine.upstream.in_flight() > 5).then_some(()) };
+    eventually(SOON, some).await;
+    first.kill9();
+
+    wait_log(&second, STARTED).await;
+    let results = machine.queue.wait_results(&tasks, SOON).await;
+    assert_eq!(answered(&results), 30);
+    second.kill9();
+    machine.wait_no_server().await;
+}
+
+#[tokio::test]
+async fn what_is_on_the_embedded_redis_outlives_a_restart() {
+    let machine = Machine::new().await;
+    let first = machine.worker();
+    first.wait_ready().await;
+    machine.answer("a").await;
+    let later = json!({"id": "later", "url": machine.upstream.url("/ok"), "delay_ms": 1_500});
+    machine.queue.push(later.to_string()).await;
+    first.term();
+    assert_eq!(first.wait_exit(SOON).await.code(), Some(0));
+    machine.wait_no_server().await;
+
+    let _second = machine.worker();
+    assert_eq!(
+        machine.queue.wait_result("later", SOON).await["status"],
+        "ok"
+    );
+    assert_eq!(machine.queue.result("a").await.unwrap()["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_on_this_machine_is_used_as_it_is() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::unruly().await;
+    let state = tempfile::tempdir().unwrap();
+    let worker = Worker::without_redis_url()
+        .env("REDIAL_EMBEDDED_PORT", redis.port().to_string())
+        .env("REDIAL_STATE_DIR", state.path().to_str().unwrap())
+        .spawn();
+    worker.wait_ready().await;
+    assert!(worker.log().contains(JOINED), "{}", worker.log());
+    let queue = Queue::new(&redis, "default");
+    queue
+        .push(json!({"id": "a", "url": upstream.url("/ok")}).to_string())
+        .await;
+    assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
+    worker.term();
+    assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
+    assert_eq!(
+        redis.cli(&["PING"]).await,
+        "PONG",
+        "it is not the worker's to end"
+    );
+}
+
+#[tokio::test]
+async fn a_redis_that_wants_a_password_is_not_doubled() {
+    let redis = RedisServer::start().await;
+    redis.cli(&["CONFIG", "SET", "requirepass", "geheim"]).await;
+    let said = complaint(&redis.port().to_string(), None).await;
+    assert!(
+        said.contains("wants a password") && said.contains("REDIS_URL"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_server_program_the_error_says_what_to_install() {
+    let empty = tempfile::tempdir().unwrap();
+    let port = Port::claim();
+    let said = complaint(&port.number().to_string(), Some(empty.path())).await;
+    assert!(
+        said.contains("apt-get install redis-server") && said.contains("REDIS_URL"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_is_an_error_with_its_reason_and_not_a_hang() {
+    let programs = tempfile::tempdir().unwrap();
+    let broken = programs.path().join("redis-server");
+    std::fs::write(&broken, "#!/bin/sh\nexit 3\n").unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let port = Port::claim();
+    let said = complaint(&port.number().to_string(), Some(programs.path())).await;
+    assert!(
+        said.contains("did not start") && said.contains("exit status: 3"),
+        "{said}"
+    );
+}
+
+/// What a worker says that can neither find nor start a Redis.
+async fn complaint(port: &str, path: Option<&Path>) -> String {
+    let state = tempfile::tempdir().unwrap();
+    let mut worker = Worker::without_redis_url()
+        .env("REDIAL_EMBEDDED_PORT", port)
+        .env("REDIAL_STATE_DIR", state.path().to_str().unwrap());
+    if let Some(path) = path {
+        worker = worker.env("PATH", path.to_str().unwrap());
+    }
+    let worker = worker.spawn();
+    let status = worker.wait_exit(Duration::from_secs(20)).await;
+    assert!(
+        status.code().is_some_and(|code| code != 0),
+        "{status}: {}",
+        worker.log()
+    );
+    worker.log()
+}

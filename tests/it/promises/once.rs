@@ -1,0 +1,121 @@
+//! A task with `effect: "once"` is sent a second time only where it is certain that the upstream did not act.
+
+use redial_tests::{Port, Reply, Request};
+use serde_json::{Value, json};
+
+use super::{SOON, Seen, Stage, attempts};
+
+/// A first call that fails in the way of its path.
+fn first_answer(request: &Request) -> Reply {
+    match request.route() {
+        "/503" => Reply::status(503),
+        "/500" => Reply::status(500),
+        "/408" => Reply::status(408),
+        "/503-and-when" => Reply::status(503).header("retry-after", "0"),
+        "/429" => Reply::status(429),
+        "/reset" => Reply::reset(),
+        "/close" => Reply::close(),
+        "/garbage" => Reply::garbage(),
+        "/truncated" => Reply::truncated("{"),
+        "/hang" => Reply::hang(),
+        "/400" => Reply::status(400),
+        _ => Reply::ok(),
+    }
+}
+
+async fn stage() -> Stage {
+    let seen = Seen::default();
+    let answer = move |request: &Request| {
+        if seen.is_new(request) {
+            first_answer(request)
+        } else {
+            Reply::ok()
+        }
+    };
+    Stage::answering(answer).await
+}
+
+fn once(id: &str, url: &str) -> Value {
+    json!({"id": id, "url": url, "body": {"amount": 1}, "effect": "once", "timeout_ms": 1_000,
+        "retry": {"base_ms": 10, "max_attempts": 3}})
+}
+
+#[tokio::test]
+async fn what_may_have_been_carried_out_is_not_sent_again() {
+    let stage = stage().await;
+    let _worker = stage.worker().spawn();
+    let paths = [
+        "503",
+        "500",
+        "408",
+        "reset",
+        "close",
+        "garbage",
+        "truncated",
+        "hang",
+    ];
+    for path in paths {
+        let task = once(path, &stage.url(&format!("/{path}")));
+        stage.queue.push(task.to_string()).await;
+    }
+    for path in paths {
+        let result = stage.queue.wait_result(path, SOON).await;
+        assert_eq!(result["reason"], "outcome_unknown", "{path}: {result}");
+        assert_eq!(attempts(&result), 1, "{path}");
+        assert_eq!(
+            stage.upstream.calls_to(&format!("/{path}")).len(),
+            1,
+            "{path}"
+        );
+    }
+    assert_eq!(
+        stage.queue.dead().await.len(),
+        paths.len(),
+        "a person decides"
+    );
+}
+
+#[tokio::test]
+async fn what_was_certainly_not_carried_out_is_sent_again() {
+    let stage = stage().await;
+    let _worker = stage.worker().spawn();
+    for path in ["429", "503-and-when"] {
+        let result = stage
+            .answer(once(path, &stage.url(&format!("/{path}"))))
+            .await;
+        assert_eq!(result["status"], "ok", "{path}: {result}");
+        assert_eq!(attempts(&result), 2, "{path}");
+    }
+    let nobody = Port::claim();
+    let result = stage
+        .answer(once(
+            "refused",
+            &format!("http://127.0.0.1:{}/", nobody.number()),
+        ))
+        .await;
+    assert_eq!(result["reason"], "attempts_exhausted");
+    assert_eq!(attempts(&result), 3);
+}
+
+#[tokio::test]
+async fn a_clear_answer_is_final_as_for_any_task() {
+    let stage = stage().await;
+    let _worker = stage.worker().spawn();
+    let result = stage.answer(once("good", &stage.url("/good"))).await;
+    assert_eq!((&result["status"], attempts(&result)), (&json!("ok"), 1));
+    let result = stage.answer(once("bad", &stage.url("/400"))).await;
+    assert_eq!(
+        (&result["reason"], attempts(&result)),
+        (&json!("rejected"), 1)
+    );
+}
+
+#[tokio::test]
+async fn a_post_without_a_word_about_its_effect_is_repeated() {
+    let stage = stage().await;
+    let _worker = stage.worker().spawn();
+    let mut task = once("post", &stage.url("/reset"));
+    task.as_object_mut().unwrap().remove("effect");
+    let result = stage.answer(task).await;
+    assert_eq!((&result["status"], attempts(&result)), (&json!("ok"), 2));
+}

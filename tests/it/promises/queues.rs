@@ -1,0 +1,126 @@
+//! Several queues with weights, and an idle worker that a push wakes at once.
+
+use std::time::Duration;
+
+use redial_tests::{Queue, Upstream, Worker};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{SOON, Stage, answered, assert_counted, counter, ids, now_ms};
+
+/// An idle worker looks around by itself only every 2 s: who is answered sooner was heard.
+const HEARD: u64 = 1_000;
+
+#[tokio::test]
+async fn queues_are_served_by_their_weights_and_none_starves() {
+    let stage = Stage::slow(Duration::from_millis(5)).await;
+    let critical = Queue::new(&stage.redis, "critical");
+    let (urgent, usual) = (ids("c", 120), ids("d", 60));
+    let task = |id: &String, queue: &str| {
+        json!({"id": id, "url": stage.url(&format!("/{queue}"))}).to_string()
+    };
+    critical
+        .push_all(urgent.iter().map(|id| task(id, "critical")))
+        .await;
+    stage
+        .queue
+        .push_all(usual.iter().map(|id| task(id, "default")))
+        .await;
+
+    let worker = stage.worker().env("REDIAL_QUEUES", "critical=6,default=1");
+    let _worker = worker.env("REDIAL_CONCURRENCY", "2").spawn();
+    assert_eq!(answered(&critical.wait_results(&urgent, SOON).await), 120);
+    assert_eq!(answered(&stage.queue.wait_results(&usual, SOON).await), 60);
+
+    let calls = stage.upstream.calls();
+    let early = calls[..105]
+        .iter()
+        .filter(|call| call.route() == "/default");
+    let early = early.count();
+    // A seventh is 15.
+    assert!((10..=22).contains(&early), "{early} of the first 105");
+}
+
+#[tokio::test]
+async fn no_push_to_idle_workers_waits_for_their_next_look() {
+    let stage = Stage::unruly().await;
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        workers.push(stage.ready_worker().await);
+    }
+    for n in 0..150_u64 {
+        let task =
+            json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
+        stage.queue.push(task.to_string()).await;
+        // From one at a time to several within one claim.
+        sleep(Duration::from_millis(n * 7 % 40)).await;
+    }
+    stage.queue.wait_results(&ids("t", 150), SOON).await;
+    assert_heard(&stage.upstream);
+    for worker in &workers {
+        assert_eq!(counter(worker, "redial_redis_errors_total").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_woke_a_worker_without_a_free_place_wakes_another() {
+    let stage = Stage::slow(Duration::from_millis(2_200)).await;
+    let queues = ["a", "b"].map(|name| Queue::new(&stage.redis, name));
+    let mut workers: Vec<Worker> = Vec::new();
+    for _ in 0..2 {
+        let worker = stage.worker().env("REDIAL_QUEUES", "a,b");
+        let worker = worker.env("REDIAL_CONCURRENCY", "1").spawn();
+        worker.wait_ready().await;
+        workers.push(worker);
+    }
+    let mut connection = stage.redis.connection().await;
+    for round in 0..4 {
+        // At one instant: the worker that waited longest is woken for both, and can take but one.
+        let mut pushes = redis::pipe();
+        for queue in &queues {
+            let url = stage.url(&format!("/?key={}", now_ms()));
+            let task = json!({"id": format!("t{round}"), "url": url}).to_string();
+            pushes.lpush(queue.key(), task);
+        }
+        pushes.exec_async(&mut connection).await.unwrap();
+        for queue in &queues {
+            queue.wait_result(&format!("t{round}"), SOON).await;
+        }
+    }
+    assert_heard(&stage.upstream);
+}
+
+#[tokio::test]
+async fn idle_workers_ask_redis_for_next_to_nothing() {
+    let stage = Stage::unruly().await;
+    let worker = stage.ready_worker().await;
+    let commands = || stage.redis.info_number("total_commands_processed");
+    let (before, cpu) = (commands().await, worker.cpu_time());
+    sleep(Duration::from_secs(4)).await;
+    let asked = commands().await - before;
+    // In 4 s: two or three claims and waits, two or three heartbeats, each a few commands within its script.
+    assert!(asked < 60, "{asked} commands in 4 s");
+    let cpu = worker.cpu_time().saturating_sub(cpu);
+    assert!(
+        cpu < Duration::from_millis(500),
+        "{cpu:?} of processor time"
+    );
+
+    let task = json!({"id": "a", "url": stage.url(&format!("/ok?key={}", now_ms()))});
+    stage.answer(task).await;
+    assert_heard(&stage.upstream);
+    assert_counted(&worker, "redial_slots_in_use", 0).await;
+}
+
+/// Every call came soon after the push, whose time is its key.
+fn assert_heard(upstream: &Upstream) {
+    for call in upstream.calls() {
+        let pushed: u64 = call.query("key").unwrap().parse().unwrap();
+        let waited = call.unix_ms.saturating_sub(pushed);
+        assert!(
+            waited < HEARD,
+            "call {} came {waited} ms after its push",
+            call.nth
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! Redis killed, away, frozen or without its scripts: workers keep what they have and go on when it is back.
+
+use std::time::{Duration, Instant};
+
+use redial_tests::{RedisServer, Worker, eventually};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::places::Places;
+use super::{SOON, Stage, answered, counter, ids};
+
+const MB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn two_thousand_tasks_outlive_kills_of_redis() {
+    const TASKS: usize = 2_000;
+    let stage = Stage::slow(Duration::from_millis(20)).await;
+    let ids = ids("t", TASKS);
+    stage.push_many(&ids, "/", &json!({})).await;
+    wait_written(&stage.redis).await;
+    let start = || stage.worker().env("REDIAL_CONCURRENCY", "16").spawn();
+    let workers = [start(), start()];
+
+    for so_far in [400, 900, 1_400] {
+        let enough = || async { (stage.upstream.count() >= so_far).then_some(()) };
+        eventually(SOON, enough).await;
+        stage.redis.kill9();
+        sleep(Duration::from_millis(700)).await;
+        stage.redis.restart().await;
+    }
+    let results = stage
+        .queue
+        .wait_results(&ids, Duration::from_secs(60))
+        .await;
+    assert_eq!(answered(&results), TASKS);
+    let nothing_left =
+        || async { (Places::of(&stage.redis).await.count("ended") == TASKS).then_some(()) };
+    eventually(SOON, nothing_left).await;
+    Places::of(&stage.redis).await.assert_all_ended(TASKS);
+    for worker in &workers {
+        assert_bounded(worker);
+    }
+    // Only what was in hand at a kill may have been called twice.
+    let calls = stage.upstream.count();
+    assert!(calls <= TASKS as u64 + 3 * 2 * 16, "{calls} calls");
+}
+
+#[tokio::test]
+async fn answers_that_come_while_redis_is_away_are_held_and_written() {
+    const CALLS: usize = 60;
+    let stage = Stage::slow(Duration::from_secs(3)).await;
+    let (worker, idle) = (stage.ready_worker().await, stage.ready_worker().await);
+    let ids = ids("t", CALLS);
+    stage
+        .push_many(&ids, "/", &json!({"reply_to": "answers"}))
+        .await;
+    stage.wait_in_flight(CALLS).await;
+    wait_written(&stage.redis).await;
+
+    stage.redis.kill9();
+    let cpu = || worker.cpu_time() + idle.cpu_time();
+    let (before, gone) = (cpu(), Instant::now());
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(
+        stage.upstream.in_flight(),
+        0,
+        "every call has ended meanwhile"
+    );
+    let spent = cpu().saturating_sub(before);
+    assert!(
+        spent < Duration::from_secs(2),
+        "{spent:?} of processor time in {:?}",
+        gone.elapsed()
+    );
+
+    stage.redis.restart().await;
+    let results = stage.queue.wait_results(&ids, SOON).await;
+    assert_eq!(answered(&results), CALLS);
+    // Every lease ended while Redis was away, and for no worker's fault.
+    assert_eq!(
+        stage.upstream.count(),
+        CALLS as u64,
+        "no call is made again"
+    );
+    assert_eq!(
+        stage.redis.cli(&["LLEN", "answers"]).await,
+        CALLS.to_string()
+    );
+    Places::of(&stage.redis).await.assert_all_ended(CALLS);
+    assert_bounded(&worker);
+    assert_bounded(&idle);
+}
+
+#[tokio::test]
+async fn a_flush_of_all_scripts_is_not_noticed() {
+    const TASKS: usize = 300;
+    let stage = Stage::slow(Duration::from_millis(10)).await;
+    let worker = stage.worker().env("REDIAL_CONCURRENCY", "4").spawn();
+    let ids = ids("t", TASKS);
+    stage.push_many(&ids, "/", &json!({})).await;
+    while stage.upstream.count() < TASKS as u64 {
+        stage.redis.cli(&["SCRIPT", "FLUSH"]).await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), TASKS);
+    assert_eq!(stage.upstream.count(), TASKS as u64);
+    assert_eq!(counter(&worker, "redial_redis_errors_total").await, 0);
+    assert!(!worker.log().contains("WARN"), "{}", worker.log());
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_noticed_and_shows_in_readiness() {
+    let stage = Stage::slow(Duration::from_secs(2)).await;
+    let (worker, idle) = (stage.ready_worker().await, stage.ready_worker().await);
+    let held = ids("held", 20);
+    stage.push_many(&held, "/", &json!({})).await;
+    stage.wait_in_flight(held.len()).await;
+
+    stage.redis.pause();
+    let frozen = Instant::now();
+    for worker in [&worker, &idle] {
+        let red = || async { (worker.get("/readyz").await.0 == 503).then_some(()) };
+        eventually(
+            Duration::from_millis(6_900).saturating_sub(frozen.elapsed()),
+            red,
+        )
+        .await;
+        assert_eq!(worker.get("/healthz").await.0, 200, "alive, only not ready");
+    }
+    sleep(Duration::from_secs(7).saturating_sub(frozen.elapsed())).await;
+    stage.redis.resume();
+
+    let results = stage.queue.wait_results(&held, SOON).await;
+    assert_eq!(answered(&results), held.len());
+    worker.wait_ready().await;
+    idle.wait_ready().await;
+    let later = ids("later", 20);
+    stage.push_many(&later, "/", &json!({})).await;
+    assert_eq!(
+        answered(&stage.queue.wait_results(&later, SOON).await),
+        later.len()
+    );
+    assert_eq!(stage.upstream.count(), 40, "no call is made again");
+    Places::of(&stage.redis).await.assert_all_ended(40);
+    assert_bounded(&worker);
+}
+
+#[tokio::test]
+async fn a_worker_that_starts_before_redis_takes_up_work_when_it_comes() {
+    let stage = Stage::unruly().await;
+    let task = json!({"id": "a", "url": stage.url("/ok")});
+    stage.queue.push(task.to_string()).await;
+    wait_written(&stage.redis).await;
+    stage.redis.kill9();
+    let worker = stage.worker().spawn();
+    let red = || async {
+        (worker.log().contains("away") && worker.get("/readyz").await.0 == 503).then_some(())
+    };
+    eventually(SOON, red).await;
+    stage.redis.restart().await;
+    assert_eq!(stage.queue.wait_result("a", SOON).await["status"], "ok");
+    worker.wait_ready().await;
+}
+
+#[tokio::test]
+async fn a_redis_out_of_memory_can_still_be_drained() {
+    let stage = Stage::slow(Duration::ZERO).await;
+    let ids = ids("t", 500);
+    stage
+        .push_many(&ids, "/", &json!({"meta": "m".repeat(500)}))
+        .await;
+    stage
+        .redis
+        .cli(&["CONFIG", "SET", "maxmemory", "1mb"])
+        .await;
+    let full = stage.queue.try_push("{}").await.unwrap_err();
+    assert!(full.to_string().contains("maxmemory"), "{full}");
+    let _worker = stage.worker().spawn();
+    let results = stage.queue.wait_results(&ids, SOON).await;
+    assert_eq!(answered(&results), ids.len());
+    Places::of(&stage.redis).await.assert_all_ended(ids.len());
+}
+
+/// Waits until all that Redis has acknowledged is out of its own memory, so that a kill can't lose it.
+async fn wait_written(redis: &RedisServer) {
+    let written = || async {
+        let buffered = redis.info_number("aof_buffer_length").await;
+        (buffered == 0).then_some(())
+    };
+    eventually(SOON, written).await;
+}
+
+/// Memory and log of a worker that went through an outage.
+fn assert_bounded(worker: &Worker) {
+    let (memory, log) = (worker.peak_rss_bytes(), worker.log());
+    assert!(memory < 150 * MB, "{memory} bytes of memory");
+    assert!(
+        log.len() < 20_000,
+        "{} bytes of log, ending: {}",
+        log.len(),
+        &log[log.len() - 2_000..]
+    );
+}

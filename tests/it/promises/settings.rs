@@ -1,0 +1,128 @@
+//! Wrong settings: said clearly, before anything is touched, and without secrets.
+
+use std::path::Path;
+use std::time::Duration;
+
+use redial_tests::{RedisServer, Worker, eventually, worker::Builder};
+
+use super::SOON;
+
+/// What a worker says that can't start.
+async fn complaint(worker: Builder) -> String {
+    let worker = worker.spawn();
+    let status = worker.wait_exit(Duration::from_secs(20)).await;
+    assert!(
+        status.code().is_some_and(|code| code != 0),
+        "{status}: {}",
+        worker.log()
+    );
+    worker.log()
+}
+
+fn nowhere() -> Builder {
+    Worker::builder("redis://127.0.0.1:1")
+}
+
+fn with_file(folder: &Path, text: &str) -> Builder {
+    let path = folder.join("redial.toml");
+    std::fs::write(&path, text).unwrap();
+    nowhere().arg("--config").arg(path.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_named_with_what_to_do() {
+    for (name, value, says) in [
+        ("REDIAL_CONCURRENCY", "0", "concurrency is 0"),
+        ("REDIAL_CONCURRENCY", "many", "concurrency"),
+        ("REDIAL_QUEUES", "a b", "queues holds \"a b\""),
+        ("REDIAL_LEASE_MS", "10", "lease_ms is 10"),
+        (
+            "REDIAL_METRICS_ADDR",
+            "nowhere",
+            "metrics_addr is \"nowhere\"",
+        ),
+        ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/99", "allow_private holds"),
+        ("REDIAL_LOG_FORMAT", "xml", "log_format"),
+        ("REDIAL_PREFIX", "a{b", "prefix is"),
+        ("RUST_LOG", "redial=[", "RUST_LOG"),
+    ] {
+        let said = complaint(nowhere().env(name, value)).await;
+        assert!(said.contains(says), "{name}={value}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_key_in_the_file_is_an_error_and_a_misspelt_variable_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = complaint(with_file(folder.path(), "concurency = 5\n")).await;
+    assert!(said.contains("concurency"), "{said}");
+    let said = complaint(with_file(folder.path(), "concurrency = \n")).await;
+    assert!(said.contains("settings can't be read"), "{said}");
+    let said = complaint(nowhere().arg("--config").arg("/no/such/file.toml")).await;
+    assert!(said.contains("/no/such/file"), "{said}");
+
+    let worker = nowhere().env("REDIAL_CONCURENCY", "5").spawn();
+    let warned = || async { worker.log().contains("REDIAL_CONCURENCY").then_some(()) };
+    eventually(SOON, warned).await;
+}
+
+#[tokio::test]
+async fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("redial.toml");
+    std::fs::write(&path, "concurrency = 7\nqueues = \"file=1\"\n").unwrap();
+    let worker = Worker::builder(&redis)
+        .env("REDIAL_CONFIG", path.to_str().unwrap())
+        .env("REDIAL_QUEUES", "environment=2")
+        .spawn();
+    worker.wait_ready().await;
+    let log = worker.log();
+    assert!(
+        log.contains("concurrency=7") && log.contains("environment=2"),
+        "{log}"
+    );
+    assert!(!log.contains("WARN"), "every variable is known: {log}");
+}
+
+#[tokio::test]
+async fn a_wrong_address_of_redis_is_refused_without_its_password() {
+    for url in [
+        "redis://:geheim@:notaport",
+        "redis://user:geheim@host:99999",
+        "http://:geheim@host",
+        "redis-foo://:geheim@host:1",
+        "redis-sentinel://:geheim@host:1",
+        "redis-cluster://user:geheim@:x,b:1",
+        ":geheim@host:6379",
+    ] {
+        let said = complaint(Worker::builder(url)).await;
+        assert!(said.contains("REDIS_URL"), "{url}: {said}");
+        assert!(!said.contains("geheim"), "{url}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_does_not_show_in_the_log_of_a_worker_that_uses_it() {
+    let redis = RedisServer::start().await;
+    redis.cli(&["CONFIG", "SET", "requirepass", "geheim"]).await;
+    let url = format!("redis://:geheim@127.0.0.1:{}", redis.port());
+    let good = Worker::builder(&url).env("RUST_LOG", "debug").spawn();
+    good.wait_ready().await;
+    let wrong = Worker::builder(url.replace("geheim", "geheimer")).spawn();
+    let refused = || async { wrong.log().contains("Redis is away").then_some(()) };
+    eventually(SOON, refused).await;
+    assert_eq!(wrong.get("/readyz").await.0, 503);
+    for worker in [good, wrong] {
+        assert!(!worker.log().contains("geheim"), "{}", worker.log());
+    }
+}
+
+#[tokio::test]
+async fn a_taken_metrics_address_is_an_error_that_says_so() {
+    let redis = RedisServer::start().await;
+    let taken = format!("127.0.0.1:{}", redis.port());
+    let said = complaint(Worker::builder(&redis).env("REDIAL_METRICS_ADDR", taken)).await;
+    assert!(said.contains("REDIAL_METRICS_ADDR"), "{said}");
+}
