@@ -171,7 +171,7 @@ impl Signals {
 
     /// A second one that was meant as such: `timeout`, shells and init processes send one stop to a process and to its group.
     async fn second(&mut self) {
-        const ECHO: Duration = Duration::from_millis(200);
+        const ECHO: Duration = Duration::from_millis(20);
         let first = Instant::now();
         loop {
             self.next().await;

@@ -252,7 +252,14 @@ async fn a_reply_list_that_is_no_list_does_not_hold_up_the_answer() {
     assert_eq!(result["status"], "ok");
     let own_queue =
         json!({"id": "b", "url": stage.url("/ok"), "reply_to": "redial:{default}:stats"});
-    assert_eq!(stage.answer(own_queue).await["status"], "ok");
+    assert_eq!(stage.answer(own_queue).await["reason"], "invalid_task");
+    let beside_it =
+        json!({"id": "c", "url": stage.url("/ok"), "reply_to": "redial:{default}:answers"});
+    assert_eq!(stage.answer(beside_it).await["status"], "ok");
+    assert_eq!(
+        stage.redis.cli(&["LLEN", "redial:{default}:answers"]).await,
+        "1"
+    );
     assert_eq!(stage.redis.cli(&["GET", "taken"]).await, "by a string");
 }
 

@@ -44,7 +44,7 @@ async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
     assert_eq!(length(&cluster, "elsewhere", 60).await, 60);
     let log = worker.log();
     assert!(
-        !log.contains("CROSSSLOT") && !log.contains("Redis is away"),
+        !log.contains("CROSSSLOT") && !log.contains("Redis does not answer"),
         "{log}"
     );
     worker.term();

@@ -154,7 +154,8 @@ async fn a_worker_that_starts_before_redis_takes_up_work_when_it_comes() {
     stage.redis.kill9();
     let worker = stage.worker().spawn();
     let red = || async {
-        (worker.log().contains("away") && worker.get("/readyz").await.0 == 503).then_some(())
+        (worker.log().contains("Redis does not answer") && worker.get("/readyz").await.0 == 503)
+            .then_some(())
     };
     eventually(SOON, red).await;
     stage.redis.restart().await;

@@ -111,7 +111,7 @@ async fn a_password_does_not_show_in_the_log_of_a_worker_that_uses_it() {
     let good = Worker::builder(&url).env("RUST_LOG", "debug").spawn();
     good.wait_ready().await;
     let wrong = Worker::builder(url.replace("geheim", "geheimer")).spawn();
-    let refused = || async { wrong.log().contains("Redis is away").then_some(()) };
+    let refused = || async { wrong.log().contains("Redis does not answer").then_some(()) };
     eventually(SOON, refused).await;
     assert_eq!(wrong.get("/readyz").await.0, 503);
     for worker in [good, wrong] {
