@@ -1,1 +1,78 @@
-fn main() {}
+//! Redial beside a bare HTTP client, measured in one run on the same cores, so that what counts is the ratio.
+//!
+//! `make bench` prints the table of `docs/performance.md`. Every figure comes from the real worker, built for release, a
+//! real redis-server and a real upstream; the load comes from other processes.
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark: what goes wrong should stop it with a message, and it prints its table"
+)]
+
+mod bare;
+mod idle;
+mod memory;
+mod path;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How many tasks or calls at a time, in the worker and in the bare loop alike.
+const CONCURRENCY: usize = 256;
+/// Rounds, alternating between what is compared; the median is shown.
+const ROUNDS: usize = 3;
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [name, url, calls] = args.as_slice()
+        && name == bare::ARGUMENT
+    {
+        // As many threads as the worker's runtime has: one for each core.
+        let runtime = tokio::runtime::Runtime::new()?;
+        return runtime.block_on(bare::run(url, calls.parse()?));
+    }
+    let tasks = match args.as_slice() {
+        [] => 60_000,
+        [tasks] => tasks.parse()?,
+        _ => anyhow::bail!("usage: bench [tasks a round]"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(report(tasks))
+}
+
+async fn report(tasks: usize) -> anyhow::Result<()> {
+    println!("{tasks} tasks a round, {CONCURRENCY} at a time, {ROUNDS} rounds, medians\n");
+    println!("| what | measured | budget |\n| --- | --- | --- |");
+    let whole = path::measure(tasks).await?;
+    println!("| bare reqwest loop | {:.0} calls/s | |", whole.bare);
+    println!(
+        "| whole path, 0 ms upstream, results stored | {:.0} tasks/s | |",
+        whole.redial
+    );
+    println!(
+        "| ratio | {:.0} % | >= 50 % |",
+        100.0 * whole.redial / whole.bare
+    );
+    println!(
+        "| Redis commands per task, as INFO counts them | {:.2} | <= 6 |",
+        whole.commands
+    );
+    println!(
+        "| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |",
+        memory::measure().await?
+    );
+    let idle = idle::measure(2_000).await;
+    println!(
+        "| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |",
+        idle.p50
+    );
+    println!("| the same, p99 | {:.2} ms | <= 2 ms |", idle.p99);
+    Ok(())
+}
+
+/// The middle one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,1 +1,81 @@
-fn main() {}
+//! redial: put calls on a queue, read the answers, look after what died.
+
+mod dead;
+mod enqueue;
+mod output;
+mod redact;
+mod result;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use redial_producer::Producer;
+
+/// Put HTTP calls on a Redial queue, read the answers, and look after what died.
+///
+/// Exit codes: 0 done; 1 an error, said on standard error; 2 wrong usage; 3 what was asked for is not there.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Args {
+    /// Where Redis is: redis://, rediss://, redis-cluster://, redis-sentinel://.
+    #[arg(
+        long,
+        global = true,
+        help_heading = EVERYWHERE,
+        env = "REDIS_URL",
+        default_value = "redis://127.0.0.1:6379",
+        hide_env_values = true
+    )]
+    redis_url: String,
+    /// The queue.
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, default_value = "default")]
+    queue: String,
+    /// What every key in Redis begins with.
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial::keys::DEFAULT_PREFIX)]
+    prefix: String,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The heading of the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put calls on the queue; prints the id of each.
+    Enqueue(enqueue::Enqueue),
+    /// Print the result of calls; exit code 3 when one has none, not yet or no longer.
+    Result(result::Results),
+    /// Dead letters: calls that ended without a good answer.
+    #[command(subcommand)]
+    Dead(dead::Dead),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    // Before any TLS to Redis. It fails only when it was done already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(args).await {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let producer = Producer::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
+    match args.command {
+        Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
+        Command::Result(results) => results.run(&producer).await,
+        Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
+    }
+}
+
+/// The exit code for what is not there.
+const NOT_THERE: u8 = 3;

@@ -5,6 +5,11 @@
 -- Returns for each task 1, or 0 when its lease was lost: then nothing of it was written.
 -- Guarantees: each task is fenced on its own, so one that was lost stops no other; sent twice, it changes nothing more.
 --       HDEL, allowed when memory is short, is the first write: a full Redis can still be drained.
+
+-- These fail on a key of another type before anything is written: Redis does not roll back.
+redis.call('HLEN', KEYS[2])
+redis.call('HLEN', KEYS[3])
+
 local done, key, count = {}, 4, 0
 for arg = 1, #ARGV, 5 do
   local result_key = KEYS[key]

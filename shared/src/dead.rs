@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use crate::script;
-use crate::{Error, Queue, Reason, TaskId, TaskResult, UnixMs};
+use crate::{Error, Queue, Reason, Status, TaskId, TaskResult, UnixMs};
 
-/// How many dead letters are read at a time.
-const PAGE: isize = 100;
+/// How many dead letters are read at a time: each may have a megabyte.
+const PAGE: isize = 20;
 
 /// A task that ended without a good answer.
 #[derive(Debug, Clone)]
@@ -22,25 +22,35 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    fn parse(member: &[u8], at: f64) -> Result<Self, Error> {
+    /// Takes a member apart. What is no letter of ours stops no other: it is shown as it is, and can't be replayed.
+    fn parse(member: &[u8], at: f64) -> Self {
         #[derive(Deserialize)]
         struct Serial {
             serial: String,
         }
-        let bad = || Error::Data(format!("the dead letter of {at}"));
-        let newline = member.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
-        let header = &member[..newline];
-        let Serial { serial } = serde_json::from_slice(header).map_err(|_| bad())?;
-        let result = serde_json::from_slice(header).map_err(|_| bad())?;
         // Times are whole milliseconds, far below 2^53: a double holds them exactly.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let at = UnixMs(at as u64);
-        Ok(Self {
-            serial,
+        let newline = member.iter().position(|b| *b == b'\n');
+        let (header, raw) = newline.map_or((&[][..], member), |n| (&member[..n], &member[n + 1..]));
+        let serial = serde_json::from_slice(header).map(|Serial { serial }| serial);
+        if let (Ok(serial), Ok(result)) = (serial, serde_json::from_slice(header)) {
+            let raw = raw.to_vec();
+            return Self {
+                serial,
+                at,
+                result,
+                raw,
+            };
+        }
+        let mut result = TaskResult::new(None, Status::Dead, at);
+        result.error = Some("not written by Redial, or by another version".into());
+        Self {
+            serial: String::new(),
             at,
             result,
-            raw: member[newline + 1..].to_vec(),
-        })
+            raw: member.to_vec(),
+        }
     }
 
     /// The task's id, where it could be read.
@@ -67,7 +77,7 @@ impl Queue {
     /// A page of dead letters, oldest first: those after the first `skip`. An empty page is the end.
     ///
     /// # Errors
-    /// That of Redis, or [`Error::Data`].
+    /// That of Redis.
     pub async fn dead_page(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
         let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE);
         let mut range = redis::cmd("ZRANGE");
@@ -80,9 +90,10 @@ impl Queue {
             .link
             .run(async |wire| range.query_async(wire).await)
             .await?;
-        page.into_iter()
+        Ok(page
+            .into_iter()
             .map(|(member, at)| DeadLetter::parse(&member, at))
-            .collect()
+            .collect())
     }
 
     /// Puts a dead letter back on the queue as if it had just been pushed. `false`: it was gone already.

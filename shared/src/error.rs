@@ -9,7 +9,7 @@ pub enum Error {
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
     /// No connection could be made.
-    #[error("no connection to Redis at {target}: {why}")]
+    #[error("no connection to Redis at {target}: {why}; REDIS_URL says where it is")]
     Unreachable {
         /// The address as configured, without its password.
         target: String,

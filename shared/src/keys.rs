@@ -9,6 +9,32 @@ use crate::{QueueName, TaskId, WorkerId};
 /// The prefix of every key unless configured otherwise.
 pub const DEFAULT_PREFIX: &str = "redial";
 
+/// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
+const OF_A_QUEUE: [&str; 6] = ["woken", "scheduled", "workers", "dead", "stats", "replies"];
+const OF_A_QUEUE_BY_NAME: [&str; 3] = ["active:", "claimed:", "result:"];
+const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
+
+/// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
+pub(crate) fn is_reserved(key: &str) -> bool {
+    is_own(DEFAULT_PREFIX, key)
+}
+
+fn is_own(prefix: &str, key: &str) -> bool {
+    let Some(rest) = key
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.strip_prefix(':'))
+    else {
+        return false;
+    };
+    let of_a_queue = || {
+        let (_, kind) = rest.strip_prefix('{')?.split_once('}')?;
+        let kind = kind.strip_prefix(':').unwrap_or(kind);
+        let named = OF_A_QUEUE_BY_NAME.iter().any(|own| kind.starts_with(own));
+        Some(kind.is_empty() || named || OF_A_QUEUE.contains(&kind))
+    };
+    of_a_queue().unwrap_or(false) || OF_THE_FLEET.iter().any(|own| rest.starts_with(own))
+}
+
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -26,6 +52,7 @@ pub struct Keys {
     pub stats: String,
     /// HASH by token: replies for lists in another Cluster slot, until they are delivered.
     pub replies: String,
+    prefix: String,
 }
 
 impl Keys {
@@ -40,6 +67,7 @@ impl Keys {
             dead: of("dead"),
             stats: of("stats"),
             replies: of("replies"),
+            prefix: prefix.to_owned(),
             waiting,
         }
     }
@@ -49,9 +77,20 @@ impl Keys {
         format!("{}:active:{worker}", self.waiting)
     }
 
+    /// STRING, TTL: the number of a worker's last claim, by which one that comes twice is known.
+    pub fn claimed(&self, worker: &WorkerId) -> String {
+        format!("{}:claimed:{worker}", self.waiting)
+    }
+
     /// STRING: the result of a task.
     pub fn result(&self, id: &TaskId) -> String {
         format!("{}:result:{id}", self.waiting)
+    }
+
+    /// Whether a key is one of Redial's own, of this queue or any other: no place for a reply. A result in the waiting list
+    /// would be a task, and its time to live would end all tasks beside it.
+    pub fn is_own(&self, key: &str) -> bool {
+        is_own(&self.prefix, key)
     }
 
     /// Whether a list named by a producer lies in this queue's Cluster slot.
@@ -63,6 +102,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     /// Producers in every language spell these keys by hand: a change here breaks them.
     #[test]
@@ -77,12 +117,42 @@ mod tests {
         assert_eq!(keys.replies, "redial:{default}:replies");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
+        assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
         assert_eq!(
             keys.result(&TaskId::new("a1")?),
             "redial:{default}:result:a1"
         );
         assert!(keys.same_slot("answers:{default}"));
         assert!(!keys.same_slot("answers"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_reply_may_go_anywhere_but_to_a_key_of_redials_own() -> Result<(), Error> {
+        let keys = Keys::new("mine", &QueueName::new("default")?);
+        for own in [
+            "{other}",
+            "{q/0}:woken",
+            "{q}:dead",
+            "{q}:active:w",
+            "{q}:result:a",
+            "limit:{x}",
+            "memo:{x}",
+        ] {
+            assert!(keys.is_own(&format!("mine:{own}")), "{own}");
+            assert!(is_reserved(&format!("redial:{own}")), "{own}");
+        }
+        for free in [
+            "answers",
+            "redial",
+            "redial-x",
+            "redial:x",
+            "redial:{default}:answers",
+            "answers:{default}",
+        ] {
+            assert!(!is_reserved(free), "{free}");
+        }
+        assert!(!keys.is_own("redial:{default}"));
         Ok(())
     }
 }

@@ -27,17 +27,19 @@ macro_rules! scripts {
 
 scripts! {
     /// Takes due and waiting tasks for one worker.
-    CLAIM = "claim" + "clock";
+    CLAIM = "claim" + "clock" + "full" + "once";
     /// Puts down that a call is about to go out.
-    BEGIN = "begin" + "entry";
+    BEGIN = "begin" + "entry" + "full";
     /// Completes a batch of tasks.
-    FINISH = "finish" + "answer";
+    FINISH = "finish" + "push" + "answer";
     /// Gives a task back for later.
     RETRY_AT = "retry_at" + "clock" + "entry";
     /// Ends a task as a dead letter.
-    BURY = "bury" + "clock" + "entry" + "answer";
+    BURY = "bury" + "clock" + "entry" + "push" + "answer";
+    /// Delivers a reply to a list in another Cluster slot than its queue.
+    DELIVER = "deliver" + "push";
     /// Renews a worker's lease.
-    HEARTBEAT = "heartbeat" + "clock";
+    HEARTBEAT = "heartbeat" + "clock" + "full";
     /// Takes tasks back from a worker.
     REAP = "reap" + "clock" + "entry";
     /// Puts a dead letter back on its queue.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::{Reason, TaskId, UnixMs};
+use crate::{Reason, TaskId, UnixMs, keys};
 
 pub use wire::{Effect, Jitter, Limit, Wire};
 
@@ -158,6 +158,9 @@ impl Task {
         wire.limit.iter().flatten().try_for_each(Limit::check)?;
         if wire.reply_to.as_deref() == Some("") {
             return Err("`reply_to` is empty: name a list, or leave it out".into());
+        }
+        if wire.reply_to.as_deref().is_some_and(keys::is_reserved) {
+            return Err("`reply_to` names a key of Redial's own: name a list of yours, as in answers:{default}".into());
         }
         Ok(Self {
             id,

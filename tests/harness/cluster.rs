@@ -73,6 +73,38 @@ impl Cluster {
         panic!("no node holds the slot of {key}");
     }
 
+    /// Moves the slot of a key, with all that is in it, to another node, as a reshard does: slowly
+    /// enough (key by key) that clients meet `ASK` and `MOVED` on the way.
+    pub async fn move_slot_of(&self, key: &str, target: &RedisServer) {
+        let source = self.node_of(key).await;
+        let slot = source.cli(&["CLUSTER", "KEYSLOT", key]).await;
+        let source_id = source.cli(&["CLUSTER", "MYID"]).await;
+        let target_id = target.cli(&["CLUSTER", "MYID"]).await;
+        set_slot(target, &[&slot, "IMPORTING", &source_id]).await;
+        set_slot(source, &[&slot, "MIGRATING", &target_id]).await;
+
+        let port = target.port().to_string();
+        loop {
+            let keys = source
+                .cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"])
+                .await;
+            if keys.is_empty() {
+                break;
+            }
+            for key in keys.lines() {
+                let moved = source
+                    .cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"])
+                    .await;
+                // A key that ended meanwhile is `NOKEY`.
+                assert!(moved == "OK" || moved == "NOKEY", "MIGRATE {key}: {moved}");
+            }
+        }
+        // The target first: it is the one that must know when the source forgets.
+        for node in [target, source] {
+            set_slot(node, &[&slot, "NODE", &target_id]).await;
+        }
+    }
+
     /// By hand, as `redis-cli --cluster create` waits whole seconds between its looks.
     async fn deal_slots(&self) -> RedisResult<()> {
         for (index, node) in self.nodes.iter().enumerate() {
@@ -112,6 +144,11 @@ impl Cluster {
         let all_known = says(&format!("cluster_known_nodes:{}", self.nodes.len()));
         (says("cluster_state:ok") && all_known).then_some(())
     }
+}
+
+async fn set_slot(node: &RedisServer, args: &[&str]) {
+    let answer = node.cli(&[&["CLUSTER", "SETSLOT"], args].concat()).await;
+    assert_eq!(answer, "OK", "CLUSTER SETSLOT {args:?}");
 }
 
 impl AsRef<str> for Cluster {

@@ -29,11 +29,12 @@ const START_TRIES: usize = 5;
 /// Dropping it kills it and removes the folder.
 #[derive(Debug)]
 pub struct RedisServer {
+    /// Before the folder, so that it is ended when that is removed.
+    process: Mutex<Process>,
     url: String,
     port: Port,
     folder: TempDir,
     args: Vec<String>,
-    process: Mutex<Process>,
 }
 
 impl RedisServer {
@@ -70,11 +71,11 @@ impl RedisServer {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let process = Process::spawn(command(&port, folder.path(), &args));
         Self {
+            process: Mutex::new(process),
             url: format!("redis://127.0.0.1:{}", port.number()),
             port,
             folder,
             args,
-            process: Mutex::new(process),
         }
     }
 

@@ -116,18 +116,19 @@ impl Worker {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until `/readyz` says 200; panics with the log when it does not within 10 s.
+    /// Waits until `/readyz` says 200; panics when it does not within 10 s, or the worker ends.
     pub async fn wait_ready(&self) {
         let ready = || async {
-            let ended = !self.is_running();
-            let ready = matches!(self.try_get("/readyz").await, Ok((200, _)));
-            (ended || ready).then_some(ready)
+            if let Some(status) = self.process.exit_status() {
+                panic!("the worker ended before it was ready: {status}");
+            }
+            let answer = self.try_get("/readyz").await;
+            matches!(answer, Ok((200, _))).then_some(())
         };
         let ready = within(READY_TIMEOUT, ready).await;
         assert!(
-            ready == Some(true),
-            "the worker is not ready:\n{}",
-            self.log()
+            ready.is_some(),
+            "the worker is not ready after {READY_TIMEOUT:?}"
         );
     }
 
@@ -150,7 +151,9 @@ impl Worker {
         let values = samples.filter_map(|line| {
             let (sample, value) = line.rsplit_once(' ')?;
             let (found, labels) = split_labels(sample);
-            let has_all = wanted.iter().all(|label| labels.contains(label));
+            let has_all = wanted
+                .iter()
+                .all(|one| labels.split(',').any(|label| label == *one));
             if found == name && has_all {
                 value.parse::<f64>().ok()
             } else {

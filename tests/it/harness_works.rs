@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial_tests::{Cluster, Port, Queue, RedisServer, Reply, Upstream};
+use redial_tests::{Cli, Cluster, Port, Queue, RedisServer, Reply, Upstream, Worker};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -62,6 +62,22 @@ async fn a_cluster_serves_queues_wherever_their_slot_lies() {
         let node = cluster.node_of(&queue.key()).await;
         assert_eq!(node.cli(&["LLEN", &queue.key()]).await, "2");
     }
+}
+
+#[tokio::test]
+async fn a_moved_slot_takes_its_queue_along_and_clients_follow() {
+    let cluster = Cluster::start(3).await;
+    let queue = Queue::new(&cluster, "default");
+    queue.push_all(["a", "b"]).await;
+    let key = queue.key();
+    let from = cluster.node_of(&key).await.port();
+    let to = cluster.nodes().iter().find(|node| node.port() != from);
+
+    cluster.move_slot_of(&key, to.unwrap()).await;
+
+    queue.push("c").await;
+    assert_eq!(queue.waiting().await, 3);
+    assert_ne!(cluster.node_of(&key).await.port(), from);
 }
 
 #[tokio::test]
@@ -191,6 +207,50 @@ async fn delays_of_answer_and_body_are_kept() {
     let (_, body) = get(&upstream, "/").await;
     assert_eq!(body, "late");
     assert!(start.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn the_worker_that_ships_is_watched_frozen_and_ended() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::unruly().await;
+    let queue = Queue::new(&redis, "default");
+    let worker = Worker::builder(&redis).env("RUST_LOG", "debug").spawn();
+    worker.wait_ready().await;
+
+    queue.push(task("t1", &upstream.url("/ok"))).await;
+    let result = queue.wait_result("t1", SOON).await;
+    assert_eq!(result["body"], json!({"ok": true}));
+    assert_eq!(worker.get("/healthz").await.0, 200);
+    let completed = r#"redial_tasks_completed_total{queue="default"}"#;
+    let counted = || async { (worker.metric(completed).await > 0.5).then_some(()) };
+    redial_tests::eventually(SOON, counted).await;
+    assert!(
+        worker
+            .metric(r#"redial_tasks_completed_total{queue="mail"}"#)
+            .await
+            < 0.5
+    );
+    assert!(worker.rss_bytes() > 1_000_000 && worker.log().contains("DEBUG"));
+
+    worker.stop();
+    queue.push(task("t2", &upstream.url("/ok"))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(queue.result("t2").await, None);
+    worker.cont();
+    queue.wait_result("t2", SOON).await;
+
+    worker.term();
+    assert!(worker.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn the_command_line_that_ships_is_run() {
+    let output = Cli::new("redis://127.0.0.1:1").run(&["--help"]).await;
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+}
+
+fn task(id: &str, url: &str) -> String {
+    json!({"id": id, "url": url}).to_string()
 }
 
 #[tokio::test]

@@ -6,5 +6,10 @@
     reason = "a test that cannot go on should stop with a message"
 )]
 
+mod cluster;
+mod command_line;
+mod conservation;
 mod harness_works;
 mod promises;
+mod scripts;
+mod tidy;

@@ -1,6 +1,6 @@
 //! The settings: environment over file over the defaults in `config.default.toml`, which says what each one means.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 /// The defaults, each with a sentence.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// Where the metrics are served where nothing else is said.
+pub const DEFAULT_METRICS_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 /// The settings as checked.
 #[derive(Debug, Clone)]
@@ -158,7 +161,7 @@ impl Written {
         let allow_private = list(&self.allow_private)
             .map(|net| {
                 net.parse::<IpNet>()
-                    .or_else(|_| net.parse::<std::net::IpAddr>().map(IpNet::from))
+                    .or_else(|_| net.parse::<IpAddr>().map(IpNet::from))
                     .with_context(|| {
                         format!("allow_private holds {net:?}: use networks, as in 10.0.0.0/8")
                     })
@@ -247,7 +250,7 @@ mod tests {
         let config = with(&[])?;
         assert_eq!(config.concurrency, 256);
         assert_eq!(config.redis_url, None);
-        assert_eq!(config.metrics_addr, Some(([127, 0, 0, 1], 9464).into()));
+        assert_eq!(config.metrics_addr, Some(DEFAULT_METRICS_ADDR));
         assert_eq!(config.queues, [(QueueName::new("default")?, 1)]);
         assert_eq!(config.max_task_bytes, redial::task::MAX_BYTES);
         assert!(config.allow_private.is_empty());

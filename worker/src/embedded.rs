@@ -3,16 +3,17 @@
 //! With several workers on one machine the first starts the server and the others join; when that one ends, the server
 //! ends with it, and the next worker starts it again on the same data. A lock on the data folder decides who.
 
+mod folder;
 mod program;
 mod server;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use redial::Store;
 
 use crate::config::Config;
+use folder::Folder;
 use server::Server;
 
 /// How long a server may take to answer: it reads all its data first.
@@ -40,24 +41,43 @@ impl Embedded {
             });
         }
         let url = format!("redis://127.0.0.1:{}", config.embedded_port);
+        let folder = Folder::open(config.state_dir.join("redis"))?;
+        let port = config.embedded_port;
         match Store::open(&url)?.ping().await {
             Err(redial::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
                 bail!(
-                    "the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{}",
-                    config.embedded_port
+                    "the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}"
                 )
             }
-            Ok(()) | Err(_) => {}
+            Err(redial::Error::Redis(error)) if error.code().is_none() => {}
+            Err(redial::Error::Unreachable { .. } | redial::Error::Timeout(_)) => {}
+            // It answers, if only that it is still loading its data.
+            _ if folder.is_served() => {
+                tracing::info!(redis = %url, "REDIS_URL is not set: joining the embedded Redis of another worker");
+            }
+            _ => {
+                // Somebody else's to start and stop: taking its port while it restarts would be in its way.
+                tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
+                return Ok(Self { url, server: None });
+            }
         }
-        let folder: PathBuf = config.state_dir.join("redis");
-        let server = Server::watch_over(config.embedded_port, folder.clone())?;
-        if let Some(server) = &server {
-            wait_for(&url, server, &folder).await?;
+        if !folder.is_served() && server::answers(port) {
+            bail!(
+                "something answers at 127.0.0.1:{port} that is not Redis: set REDIAL_EMBEDDED_PORT to a free port, or REDIS_URL"
+            );
         }
-        if !server.as_ref().is_some_and(Server::is_own) {
-            tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
-        }
-        Ok(Self { url, server })
+        let log = folder.log();
+        let server = Server::watch_over(config.embedded_port, folder)?;
+        until_it_answers(&url, &server).await.with_context(|| {
+            format!(
+                "the embedded Redis did not start; its log is {}",
+                log.display()
+            )
+        })?;
+        Ok(Self {
+            url,
+            server: Some(server),
+        })
     }
 
     /// Where Redis is.
@@ -74,25 +94,15 @@ impl Embedded {
     }
 }
 
-/// Waits until the server answers, whichever worker started it.
-async fn wait_for(url: &str, server: &Server, folder: &Path) -> anyhow::Result<()> {
-    let log = folder.join("redis.log");
+async fn until_it_answers(url: &str, server: &Server) -> anyhow::Result<()> {
     let store = Store::open(url)?;
     let deadline = tokio::time::Instant::now() + START;
     while let Err(error) = store.ping().await {
         if let Some(why) = server.failed() {
-            bail!(
-                "the embedded Redis did not start: {why}; its log is {}",
-                log.display()
-            );
+            bail!(why);
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(error).with_context(|| {
-                format!(
-                    "the embedded Redis does not answer; its log is {}",
-                    log.display()
-                )
-            });
+            return Err(error.into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

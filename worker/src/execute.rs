@@ -14,29 +14,35 @@ use crate::settle::Settler;
 use crate::worker::{Lane, Slot, Worker};
 
 /// Brings one claimed task as far as it goes now: to its end, or back to Redis for later.
+///
+/// Thousands of these are in flight at a time, so the rare ways out are boxed: their space is taken only when they are.
 pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: Slot) {
     let settler = Settler::new(&worker, &lane);
     let mut job = match Job::open(entry, worker.config.max_task_bytes) {
         Ok(job) => job,
-        Err(unfit) => return settler.refuse(unfit).await,
+        Err(unfit) => return Box::pin(settler.refuse(unfit)).await,
     };
     worker.metrics.note_fields(&job.task);
 
     match gate::pass(&worker, &lane, &mut job).await {
         Verdict::Pass => {}
-        Verdict::Defer { wait, not_before } => return settler.defer(&job, wait, not_before).await,
-        Verdict::Reject(reason, error) => return settler.bury(&job, reason, error, None).await,
+        Verdict::Defer { wait, not_before } => {
+            return Box::pin(settler.defer(&job, wait, not_before)).await;
+        }
+        Verdict::Reject(reason, error) => {
+            return Box::pin(settler.bury(&job, reason, error, None)).await;
+        }
         Verdict::Lost => return settler.lost(Some(&job.id)),
     }
 
-    let started = worker.clock.now();
+    let started = lane.clock.now();
     let Some(called) = call(&worker, &job).await else {
-        return settler.give_back(&job).await;
+        return Box::pin(settler.give_back(&job)).await;
     };
-    let took_ms = worker.clock.now().since(started);
+    let took_ms = lane.clock.now().since(started);
     worker.metrics.attempt(&lane.name, &called, took_ms);
 
-    match classify(&called, &policy(&worker, &job)) {
+    match classify(&called, &policy(&worker, &lane, &job)) {
         Outcome::Complete => {
             job.remember(started, took_ms, &called, None, None);
             settler.complete(&job, called, slot);
@@ -51,11 +57,11 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
             job.header.state.backoff_ms = ms(backoff);
             job.header.state.counted += u32::from(counts);
             job.header.state.parked += u32::from(!counts);
-            settler.retry(&mut job, &called, wait, &error).await;
+            Box::pin(settler.retry(&mut job, &called, wait, &error)).await;
         }
         Outcome::Dead { reason, error } => {
             job.remember(started, took_ms, &called, Some(&error), None);
-            settler.bury(&job, reason, error, Some(called)).await;
+            Box::pin(settler.bury(&job, reason, error, Some(called))).await;
         }
     }
 }
@@ -70,7 +76,7 @@ async fn call(worker: &Worker, job: &Job) -> Option<Called> {
     }
 }
 
-fn policy<'a>(worker: &Worker, job: &'a Job) -> Policy<'a> {
+fn policy<'a>(worker: &Worker, lane: &Lane, job: &'a Job) -> Policy<'a> {
     Policy {
         retry: &job.task.retry,
         effect: job.task.effect,
@@ -80,7 +86,7 @@ fn policy<'a>(worker: &Worker, job: &'a Job) -> Policy<'a> {
         max_free_waits: worker.config.max_free_waits,
         previous: Duration::from_millis(job.header.state.backoff_ms),
         max_stated_wait: worker.config.max_stated_wait,
-        now: worker.clock.now(),
+        now: lane.clock.now(),
         deadline: job.task.deadline(job.header.first_seen),
         random: rand::random(),
     }

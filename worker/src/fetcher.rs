@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redial::consumer::{ClaimId, Claimed, MAX_BATCH};
 use redial::store::BLOCK;
-use redial::{Reason, Status, TaskResult, UnixMs};
+use redial::{Reason, Status, TaskResult};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::execute::execute;
-use crate::persist::persist;
+use crate::persist::{Backoff, answered, failed, persist};
 use crate::rotation::Rotation;
 use crate::worker::{Lane, Worker};
 
@@ -29,34 +29,31 @@ impl Phase {
 /// Runs until the worker stops claiming.
 pub async fn run(worker: Arc<Worker>) {
     let mut rotation = Rotation::new(worker.lanes.iter().map(|lane| lane.weight));
+    let mut claims: Vec<Claims> = worker.lanes.iter().cloned().map(Claims::new).collect();
     let (turn, phase) = watch::channel(Phase(0));
     for lane in &worker.lanes {
         tokio::spawn(wait_for_pushes(worker.clone(), lane.clone(), phase.clone()));
     }
     while let Some(mut permits) = free_slots(&worker).await {
+        // Whatever is scheduled from here on may be missed by the claims below, so it rings.
+        worker.set_next_due(None);
         let had_woken = |lane: &&Arc<Lane>| lane.heard.swap(false, Ordering::Relaxed);
         let heard: Vec<_> = worker.lanes.iter().filter(had_woken).collect();
-        let mut next_due: Option<UnixMs> = None;
         for index in rotation.next_order() {
-            if permits.is_empty() {
-                break;
+            if !permits.is_empty() {
+                claims[index].fill(&worker, &mut permits).await;
             }
-            let lane = &worker.lanes[index];
-            let Some(claimed) = claim(&worker, lane, permits.len()).await else {
-                return;
-            };
-            next_due = [next_due, claimed.next_due].into_iter().flatten().min();
-            start(&worker, lane, claimed, &mut permits);
         }
         if permits.is_empty() {
             // What woke this worker may not have been taken, for want of slots: then it is for another one to hear.
             for lane in heard {
-                persist(&worker, "pass on", || lane.consumer.pass_on_wake()).await;
+                persist(&worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
             }
         } else {
             // Slots are left: every queue has given all that it has.
             drop(permits);
-            sleep(&worker, &turn, next_due).await;
+            let next = claims.iter().filter_map(|claims| claims.look_again).min();
+            sleep(&worker, &turn, next).await;
         }
     }
 }
@@ -78,26 +75,55 @@ async fn free_slots(worker: &Worker) -> Option<Vec<OwnedSemaphorePermit>> {
     Some(permits)
 }
 
-/// Claims under one id until it is answered: if an answer was lost, the tasks in it were not.
-async fn claim(worker: &Worker, lane: &Lane, most: usize) -> Option<Claimed> {
-    let id = ClaimId::new(&worker.id, lane.next_claim.load(Ordering::Relaxed));
-    let claimed = tokio::select! {
-        claimed = persist(worker, "claim", || lane.consumer.claim(&id, most)) => claimed?,
-        () = stopped_for_long(worker) => return None,
-    };
-    lane.next_claim.fetch_add(1, Ordering::Relaxed);
-    worker.clock.sync(claimed.now);
-    worker.metrics.claimed(&lane.name, claimed.entries.len());
-    Some(claimed)
+/// The claims on one queue. A queue that can't be claimed from is left alone for a while, so that it holds up the others for
+/// one command's time at most.
+struct Claims {
+    lane: Arc<Lane>,
+    /// When a scheduled task is due, or a claim that failed may be sent again.
+    look_again: Option<Instant>,
+    failing: Option<Backoff>,
 }
 
-/// A claim under way when the worker stops gets time to be answered, so that its tasks go back by name.
-async fn stopped_for_long(worker: &Worker) {
-    worker.stop.cancelled().await;
-    tokio::time::sleep(BLOCK).await;
+impl Claims {
+    fn new(lane: Arc<Lane>) -> Self {
+        Self {
+            lane,
+            look_again: None,
+            failing: None,
+        }
+    }
+
+    /// Claims as many tasks as there are permits, and starts them. A claim that failed is sent again under its id: if it was
+    /// carried out and its answer was lost, the tasks in it were not.
+    async fn fill(&mut self, worker: &Arc<Worker>, permits: &mut Vec<OwnedSemaphorePermit>) {
+        if self.failing.is_some() && self.look_again.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let lane = &self.lane;
+        let id = ClaimId::new(&worker.id, lane.next_claim.load(Ordering::Relaxed));
+        match lane.consumer.claim(&id, permits.len()).await {
+            Ok(claimed) => {
+                answered(lane);
+                lane.clock.sync(claimed.now);
+                worker.metrics.claimed(&lane.name, claimed.entries.len());
+                self.failing = None;
+                self.look_again = claimed
+                    .next_due
+                    .map(|due| Instant::now() + lane.clock.until(due));
+                start(worker, lane, claimed, permits).await;
+                // Not before all are in hand, or the sweeper would take them for strays.
+                lane.next_claim.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                failed(worker, lane, "claim", &error);
+                let wait = self.failing.get_or_insert_default().next();
+                self.look_again = Some(Instant::now() + wait);
+            }
+        }
+    }
 }
 
-fn start(
+async fn start(
     worker: &Arc<Worker>,
     lane: &Arc<Lane>,
     claimed: Claimed,
@@ -107,8 +133,14 @@ fn start(
         tokio::spawn(set_aside(worker.clone(), lane.clone(), token, error));
     }
     for entry in claimed.entries {
-        // A claim never brings more than it was asked for.
-        let Some(permit) = permits.pop() else { break };
+        // A claim that was sent again may bring more than was asked for this time.
+        let permit = match permits.pop() {
+            Some(permit) => permit,
+            None => match worker.slots.clone().acquire_owned().await {
+                Ok(permit) => permit,
+                Err(_) => return,
+            },
+        };
         let slot = lane.hold(&entry, permit);
         tokio::spawn(execute(worker.clone(), lane.clone(), entry, slot));
     }
@@ -122,29 +154,30 @@ async fn set_aside(
     error: redial::Error,
 ) {
     tracing::error!(queue = %lane.name, %error, "an entry can't be read");
-    let mut result = TaskResult::new(None, Status::Dead, worker.clock.now());
+    let mut result = TaskResult::new(None, Status::Dead, lane.clock.now());
     result.reason = Some(Reason::InvalidTask);
     result.error = Some(error.to_string());
     let letter = redial::consumer::letter(token.as_str(), &result);
-    persist(&worker, "bury", || {
+    persist(&worker, &lane, "bury", || {
         lane.consumer.bury(&token, &letter, None)
     })
     .await;
 }
 
-/// Sleeps until a push, until something is due, or for as long as a blocked connection would at most.
-async fn sleep(worker: &Worker, phase: &watch::Sender<Phase>, next_due: Option<UnixMs>) {
-    worker.set_next_due(next_due);
-    phase.send_modify(|phase| phase.0 += 1);
-    let until_due = worker.clock.until(worker.next_due()).min(BLOCK);
+/// Sleeps until a push, until it is time to look again, or for as long as a blocked connection would at most.
+async fn sleep(worker: &Worker, turn: &watch::Sender<Phase>, look_again: Option<Instant>) {
+    worker.set_next_due(look_again);
+    turn.send_modify(|phase| phase.0 += 1);
     // Redis decides what is due by its own clock in whole milliseconds; ours may be a fraction ahead.
-    let until_due = until_due + Duration::from_millis(1);
+    let until = look_again.map_or(BLOCK, |at| {
+        at.saturating_duration_since(Instant::now()).min(BLOCK)
+    }) + Duration::from_millis(1);
     tokio::select! {
-        () = tokio::time::sleep(until_due) => {}
+        () = tokio::time::sleep(until) => {}
         () = worker.wake.notified() => {}
         () = worker.stop.cancelled() => {}
     }
-    phase.send_modify(|phase| phase.0 += 1);
+    turn.send_modify(|phase| phase.0 += 1);
 }
 
 /// While the fetcher is idle, blocks on the list, so that a push from any language wakes it at once. A push that finds no
@@ -154,12 +187,12 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
         let Some(idle) = next_phase(&worker, &mut phase, |phase| phase.is_idle()).await else {
             return;
         };
-        let woken = persist(&worker, "wait", || lane.consumer.wait_for_push()).await;
+        let woken = persist(&worker, &lane, "wait", || lane.consumer.wait_for_push()).await;
         if woken != Some(true) {
             continue;
         }
         if worker.slots.available_permits() == 0 || worker.stop.is_cancelled() {
-            persist(&worker, "pass on", || lane.consumer.pass_on_wake()).await;
+            persist(&worker, &lane, "pass on", || lane.consumer.pass_on_wake()).await;
             continue;
         }
         lane.heard.store(true, Ordering::Relaxed);

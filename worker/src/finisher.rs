@@ -15,23 +15,41 @@ pub struct Finished {
     pub slot: Slot,
 }
 
+/// The most bytes of one batch, beyond its first answer: Redis closes a connection whose command is too large.
+const MAX_BYTES: usize = 4 << 20;
+
 /// Runs until every sender is gone. What is waiting is bounded by the slots.
 pub async fn run(
     worker: Arc<Worker>,
     lane: Arc<Lane>,
     mut finished: mpsc::UnboundedReceiver<Finished>,
 ) {
-    let mut batch = Vec::with_capacity(MAX_BATCH);
-    while finished.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        let (answers, slots): (Vec<Answer>, Vec<Slot>) = batch
-            .drain(..)
-            .map(|finished| (finished.answer, finished.slot))
-            .unzip();
-        if let Some(done) = persist(&worker, "finish", || lane.consumer.finish(&answers)).await {
-            report(&worker, &lane, &answers, &done);
+    let mut waiting = Vec::with_capacity(MAX_BATCH);
+    while finished.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+        while !waiting.is_empty() {
+            let batch: Vec<Finished> = waiting.drain(..batch_size(&waiting)).collect();
+            let (answers, slots): (Vec<Answer>, Vec<Slot>) = batch
+                .into_iter()
+                .map(|finished| (finished.answer, finished.slot))
+                .unzip();
+            if let Some(done) =
+                persist(&worker, &lane, "finish", || lane.consumer.finish(&answers)).await
+            {
+                report(&worker, &lane, &answers, &done);
+            }
+            drop(slots);
         }
-        drop(slots);
     }
+}
+
+/// How many of the first answers go together.
+fn batch_size(waiting: &[Finished]) -> usize {
+    let mut bytes = 0;
+    let fit = waiting.iter().take_while(|finished| {
+        bytes += finished.answer.result.len();
+        bytes <= MAX_BYTES
+    });
+    fit.count().max(1)
 }
 
 fn report(worker: &Worker, lane: &Lane, answers: &[Answer], done: &[bool]) {

@@ -32,13 +32,16 @@ pub enum Verdict {
 
 /// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last.
 pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
-    let now = worker.clock.now();
+    let now = lane.clock.now();
     let verdict = sending::check_sent(job)
         .or_else(|| expiry::check(job, now))
         .or_else(|| schedule::check(job, now))
         .or_else(|| crashes::check(worker, job));
     match verdict {
         Some(verdict) => verdict,
-        None => sending::check(worker, lane, job).await,
+        None if sending::must_be_put_down(job) => {
+            Box::pin(sending::put_down(worker, lane, job)).await
+        }
+        None => Verdict::Pass,
     }
 }

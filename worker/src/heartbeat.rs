@@ -20,10 +20,11 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
     loop {
         ticks.tick().await;
         let before = Instant::now();
-        let Some(beat) = persist(&worker, "heartbeat", || lane.consumer.heartbeat()).await else {
+        let Some(beat) = persist(&worker, &lane, "heartbeat", || lane.consumer.heartbeat()).await
+        else {
             return;
         };
-        worker.clock.sync(beat.now);
+        lane.clock.sync(beat.now);
         worker.metrics.beat(&lane.name);
         // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
         let outage = before.elapsed() > worker.config.lease / BEATS;

@@ -28,7 +28,9 @@ mod sweeper;
 mod telemetry;
 mod worker;
 
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser as _;
 
@@ -49,11 +51,28 @@ struct Args {
     print_config: bool,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nowhere left to say that this failed.
+            let _ = writeln!(std::io::stderr(), "redial-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(run());
+    // A name that is being looked up must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     if args.print_config {
-        use std::io::Write as _;
         return Ok(std::io::stdout().write_all(config::DEFAULTS.as_bytes())?);
     }
     let config = config::Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
@@ -64,7 +83,7 @@ async fn main() -> anyhow::Result<()> {
             "this variable looks like a setting but is none: see redial-worker --print-config"
         );
     }
-    // Before any TLS: reqwest and redis take the process's own provider.
+    // Before any TLS: reqwest and redis take the process's own provider. It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     runtime::run(config).await
 }

@@ -1,5 +1,6 @@
 //! The worker's HTTP pages: `/metrics`, `/healthz`, `/readyz`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use axum::routing::get;
 use redial::store::BLOCK;
 use tokio::net::TcpListener;
 
+use crate::config;
 use crate::worker::Worker;
 
 /// A worker that has not claimed for longer than this is not ready: alive is not enough. An idle one claims at least once
@@ -26,7 +28,17 @@ const STALE: Duration = BLOCK
 /// # Errors
 /// The address can't be had.
 pub async fn serve(worker: Arc<Worker>, addr: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(addr).await.with_context(|| {
+    let listener = match TcpListener::bind(addr).await {
+        // A second worker on the machine, started without a word about this: it must not fail for that.
+        Err(error)
+            if error.kind() == ErrorKind::AddrInUse && addr == config::DEFAULT_METRICS_ADDR =>
+        {
+            tracing::warn!(address = %addr, "the default address of the metrics is taken: REDIAL_METRICS_ADDR gives this worker its own");
+            TcpListener::bind((addr.ip(), 0)).await
+        }
+        bound => bound,
+    };
+    let listener = listener.with_context(|| {
         format!(
             "metrics_addr {addr} can't be had: set REDIAL_METRICS_ADDR to a free one, or to port 0"
         )

@@ -5,40 +5,60 @@ use std::time::Duration;
 
 use redial::Error;
 
-use crate::worker::Worker;
+use crate::worker::{Lane, Worker};
 
 const BASE: Duration = Duration::from_millis(50);
 const CAP: Duration = Duration::from_secs(2);
 
 /// Does `what` until Redis has taken it, or until the worker gives up its calls (`None`). Everything done so is safe to do
-/// twice. Log lines are bounded: one when Redis goes, one when it is back.
+/// twice.
 pub async fn persist<T, F: Future<Output = Result<T, Error>>>(
     worker: &Worker,
+    lane: &Lane,
     what: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> Option<T> {
-    let away = &worker.redis_away;
-    let mut wait = BASE;
+    let mut backoff = Backoff::default();
     loop {
         match attempt().await {
             Ok(done) => {
-                if away.load(Ordering::Relaxed) && away.swap(false, Ordering::Relaxed) {
-                    tracing::info!("Redis is back");
-                }
+                answered(lane);
                 return Some(done);
             }
             Err(_) if worker.abort.is_cancelled() => return None,
-            Err(error) => {
-                worker.metrics.redis_error();
-                if !away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(what, %error, "Redis is away: holding what is in hand and trying again");
-                }
-            }
+            Err(error) => failed(worker, lane, what, &error),
         }
-        let jittered = wait.mul_f64(rand::random_range(0.5..1.0));
         tokio::select! {
-            () = tokio::time::sleep(jittered) => wait = (wait * 2).min(CAP),
+            () = tokio::time::sleep(backoff.next()) => {}
             () = worker.abort.cancelled() => return attempt().await.ok(),
         }
+    }
+}
+
+/// Growing waits with jitter, so that a fleet that lost Redis together does not come back together.
+#[derive(Debug, Default)]
+pub struct Backoff(Option<Duration>);
+
+impl Backoff {
+    /// The next wait.
+    pub fn next(&mut self) -> Duration {
+        let wait = self.0.unwrap_or(BASE);
+        self.0 = Some((wait * 2).min(CAP));
+        wait.mul_f64(rand::random_range(0.5..1.0))
+    }
+}
+
+/// Redis has answered for this queue.
+pub fn answered(lane: &Lane) {
+    if lane.redis_away.load(Ordering::Relaxed) && lane.redis_away.swap(false, Ordering::Relaxed) {
+        tracing::info!(queue = %lane.name, "Redis answers again");
+    }
+}
+
+/// Redis has not answered for this queue, or refused. Counted each time, logged once until it answers again.
+pub fn failed(worker: &Worker, lane: &Lane, what: &'static str, error: &Error) {
+    worker.metrics.redis_error();
+    if !lane.redis_away.swap(true, Ordering::Relaxed) {
+        tracing::warn!(queue = %lane.name, what, %error, "Redis does not answer or refuses: holding what is in hand and trying again");
     }
 }

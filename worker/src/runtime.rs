@@ -2,7 +2,7 @@
 //! goes back, the worker signs off.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use redial::{Consumer, Queue, Store, WorkerId};
@@ -36,7 +36,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
     tokio::select! {
         () = parts.stop() => {}
-        () = signals.next() => anyhow::bail!("stopped at once: the tasks in hand come back when their lease ends"),
+        () = signals.second() => anyhow::bail!("stopped at once: the tasks in hand come back when their lease ends"),
     }
     embedded.end().await;
     tracing::info!("drained");
@@ -167,6 +167,18 @@ impl Signals {
             term: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
         })
+    }
+
+    /// A second one that was meant as such: `timeout`, shells and init processes send one stop to a process and to its group.
+    async fn second(&mut self) {
+        const ECHO: Duration = Duration::from_millis(200);
+        let first = Instant::now();
+        loop {
+            self.next().await;
+            if first.elapsed() > ECHO {
+                return;
+            }
+        }
     }
 
     async fn next(&mut self) {

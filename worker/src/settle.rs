@@ -28,7 +28,7 @@ impl<'a> Settler<'a> {
 
     /// A good answer: to the finisher, which writes many at once. The slot is held until Redis has it.
     pub fn complete(&self, job: &Job, called: Called, slot: Slot) {
-        let result = job.result(Status::Ok, self.worker.clock.now(), Some(called));
+        let result = job.result(Status::Ok, self.lane.clock.now(), Some(called));
         let finished = Finished {
             answer: answer(job, &result),
             slot,
@@ -77,12 +77,12 @@ impl<'a> Settler<'a> {
         let mut header = job.header.clone();
         header.begun = false;
         let consumer = &self.lane.consumer;
-        let done = persist(self.worker, "retry_at", || {
+        let done = persist(self.worker, self.lane, "retry_at", || {
             consumer.retry_at(&job.token, &header, wait, not_before, why)
         })
         .await;
         match done {
-            Some(Some(due)) => self.worker.scheduled_for(due),
+            Some(Some(due)) => self.worker.scheduled_in(self.lane.clock.until(due)),
             Some(None) => self.lost(Some(&job.id)),
             None => {}
         }
@@ -90,7 +90,7 @@ impl<'a> Settler<'a> {
 
     /// No good answer, and no further attempt.
     pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>) {
-        let result = job.dead(reason, error, self.worker.clock.now(), last);
+        let result = job.dead(reason, error, self.lane.clock.now(), last);
         let answer = answer(job, &result);
         self.write_dead(&job.token, &job.header.serial, &result, Some(&answer))
             .await;
@@ -103,7 +103,7 @@ impl<'a> Settler<'a> {
             serial,
             refusal,
         } = unfit;
-        let mut result = TaskResult::new(refusal.id.clone(), Status::Dead, self.worker.clock.now());
+        let mut result = TaskResult::new(refusal.id.clone(), Status::Dead, self.lane.clock.now());
         result.reason = Some(refusal.reason);
         result.error = Some(refusal.error.clone());
         let answer = refusal.id.clone().map(|id| Answer {
@@ -126,7 +126,7 @@ impl<'a> Settler<'a> {
     ) {
         let consumer = &self.lane.consumer;
         let letter = letter(serial, result);
-        match persist(self.worker, "bury", || {
+        match persist(self.worker, self.lane, "bury", || {
             consumer.bury(token, &letter, answer)
         })
         .await

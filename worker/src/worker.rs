@@ -1,12 +1,13 @@
 //! What the parts of a running worker share.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use redial::entry::Entry;
 use redial::id::Token;
-use redial::{Consumer, UnixMs, WorkerId};
+use redial::{Consumer, WorkerId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,6 @@ pub struct Worker {
     /// Its id, new at every start.
     pub id: WorkerId,
     pub config: Config,
-    pub clock: Clock,
     pub caller: Caller,
     pub metrics: Metrics,
     /// One permit for each task that may be in this worker's hands.
@@ -37,10 +37,8 @@ pub struct Worker {
     pub abort: CancellationToken,
     /// Rung when the fetcher should look again.
     pub wake: Notify,
-    /// Set while Redis is known to be away, so that each of the many who wait does not say it again.
-    pub redis_away: AtomicBool,
     /// When the next scheduled task that this worker knows of is due.
-    next_due: AtomicU64,
+    next_due: Mutex<Option<Instant>>,
 }
 
 /// One queue of a worker.
@@ -51,6 +49,9 @@ pub struct Lane {
     pub name: String,
     /// Its share of the free slots.
     pub weight: u32,
+    pub clock: Clock,
+    /// Set while Redis is known not to answer, so that each of the many who wait does not say it again.
+    pub redis_away: AtomicBool,
     /// Where finished tasks go.
     pub finisher: mpsc::UnboundedSender<Finished>,
     /// The tokens of the tasks in this worker's hands.
@@ -82,7 +83,6 @@ impl Worker {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             id,
-            clock: Clock::new(),
             caller: Caller::new(&config)?,
             metrics,
             slots: Arc::new(Semaphore::new(config.concurrency)),
@@ -91,8 +91,7 @@ impl Worker {
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             wake: Notify::new(),
-            redis_away: AtomicBool::new(false),
-            next_due: AtomicU64::new(u64::MAX),
+            next_due: Mutex::default(),
             config,
         })
     }
@@ -104,22 +103,19 @@ impl Worker {
             .saturating_sub(self.slots.available_permits())
     }
 
-    /// A task was scheduled for `due`: the fetcher must know if that is before all it knows of.
-    pub fn scheduled_for(&self, due: UnixMs) {
-        if self.next_due.fetch_min(due.0, Ordering::Relaxed) > due.0 {
+    /// A task was scheduled: the fetcher must know if that is before all it knows of.
+    pub fn scheduled_in(&self, wait: Duration) {
+        let due = Instant::now() + wait;
+        let mut next_due = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+        if next_due.is_none_or(|known| due < known) {
+            *next_due = Some(due);
             self.wake.notify_one();
         }
     }
 
     /// What the fetcher has just learnt of the next due time.
-    pub fn set_next_due(&self, due: Option<UnixMs>) {
-        self.next_due
-            .store(due.map_or(u64::MAX, |due| due.0), Ordering::Relaxed);
-    }
-
-    /// When the next scheduled task that this worker knows of is due.
-    pub fn next_due(&self) -> UnixMs {
-        UnixMs(self.next_due.load(Ordering::Relaxed))
+    pub fn set_next_due(&self, due: Option<Instant>) {
+        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner) = due;
     }
 }
 
@@ -130,6 +126,8 @@ impl Lane {
             name: consumer.queue().name().to_string(),
             consumer,
             weight,
+            clock: Clock::new(),
+            redis_away: AtomicBool::new(false),
             finisher,
             held: Mutex::default(),
             next_claim: AtomicU64::new(0),

@@ -150,6 +150,10 @@ fn what_is_wrong_is_refused_and_said() {
             "invalid_task: `reply_to` is empty",
         ),
         (
+            r#"{"url":"http://h/","reply_to":"redial:{default}"}"#,
+            "invalid_task: `reply_to` names a key of Redial's own",
+        ),
+        (
             r#"{"url":"http://h/","id":""}"#,
             "invalid_task: `id` is empty",
         ),

@@ -1,8 +1,7 @@
 //! A Redis server as this worker's child.
 
-use std::fs::File;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::folder::Folder;
 use super::program;
 
 /// How often the watch looks at the lock and at the child.
@@ -22,42 +22,27 @@ const END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Server {
     stop: Arc<AtomicBool>,
-    own: Arc<AtomicBool>,
     failed: Arc<Mutex<Option<String>>>,
     watch: JoinHandle<()>,
 }
 
 impl Server {
-    /// Starts the watch. `None` where there is no program for it but a Redis of somebody else answers anyway.
-    pub(super) fn watch_over(port: u16, folder: PathBuf) -> anyhow::Result<Option<Self>> {
-        if let Err(install) = program::find() {
-            if answers(port) {
-                return Ok(None);
-            }
-            anyhow::bail!(install);
-        }
-        std::fs::create_dir_all(&folder).with_context(|| {
-            format!(
-                "the folder {} can't be made; state_dir names another",
-                folder.display()
-            )
-        })?;
-        let lock = File::create(folder.join("lock"))
-            .with_context(|| format!("{} can't be written", folder.display()))?;
-        let (stop, own) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    /// Starts the watch.
+    pub(super) fn watch_over(port: u16, folder: Folder) -> anyhow::Result<Self> {
+        program::find().map_err(anyhow::Error::msg)?;
+        let stop = Arc::new(AtomicBool::new(false));
         let failed = Arc::new(Mutex::new(None));
         let watch = std::thread::Builder::new()
             .name("embedded-redis".into())
             .spawn({
-                let (stop, own, failed) = (stop.clone(), own.clone(), failed.clone());
-                move || watch(port, &folder, &lock, &stop, &own, &failed)
+                let (stop, failed) = (stop.clone(), failed.clone());
+                move || watch(port, &folder, &stop, &failed)
             })?;
-        Ok(Some(Self {
+        Ok(Self {
             stop,
-            own,
             failed,
             watch,
-        }))
+        })
     }
 
     /// Why the server did not start, if it did not.
@@ -66,11 +51,6 @@ impl Server {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// Whether this worker has started it.
-    pub(super) fn is_own(&self) -> bool {
-        self.own.load(Ordering::Relaxed)
     }
 
     /// Ends the watch, and the server if it is this worker's.
@@ -83,21 +63,11 @@ impl Server {
 }
 
 /// The thread lives as long as the child: the child is told to end when its parent thread does.
-fn watch(
-    port: u16,
-    folder: &Path,
-    lock: &File,
-    stop: &AtomicBool,
-    own: &AtomicBool,
-    failed: &Mutex<Option<String>>,
-) {
+fn watch(port: u16, folder: &Folder, stop: &AtomicBool, failed: &Mutex<Option<String>>) {
     while !stop.load(Ordering::Relaxed) {
-        if !answers(port) && lock.try_lock().is_ok() {
-            own.store(true, Ordering::Relaxed);
-            let ended = run(port, folder, stop);
-            own.store(false, Ordering::Relaxed);
-            // The file outlives this call and unlocks when it is closed at the latest.
-            let _ = lock.unlock();
+        if !answers(port) && folder.take() {
+            let ended = run(port, folder.path(), stop);
+            folder.leave();
             if let Err(error) = ended {
                 tracing::error!(%error, "the embedded Redis has ended");
                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
@@ -184,7 +154,8 @@ fn end(child: &mut Child) {
     let _ = child.kill().and_then(|()| child.wait().map(|_| ()));
 }
 
-fn answers(port: u16) -> bool {
+/// Whether anything listens there.
+pub(super) fn answers(port: u16) -> bool {
     std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500))
         .is_ok()
 }

@@ -16,16 +16,18 @@ pub(super) fn check_sent(job: &Job) -> Option<Verdict> {
         .then(|| Verdict::Reject(Reason::OutcomeUnknown, error.into()))
 }
 
-pub(super) async fn check(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
-    if !is_once(job) && job.header.crashes < crashes::ALONE_AFTER {
-        return Verdict::Pass;
-    }
+/// Whether this start must be put down.
+pub(super) fn must_be_put_down(job: &Job) -> bool {
+    is_once(job) || job.header.crashes >= crashes::ALONE_AFTER
+}
+
+/// Puts it down.
+pub(super) async fn put_down(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
     job.header.begun = true;
-    match persist(worker, "begin", || {
+    let begun = persist(worker, lane, "begin", || {
         lane.consumer.begin(&job.token, &job.header)
-    })
-    .await
-    {
+    });
+    match begun.await {
         Some(true) => Verdict::Pass,
         Some(false) | None => Verdict::Lost,
     }

@@ -1,0 +1,34 @@
+# make demo and make test do all the set-up there is; the other targets are parts of them.
+.PHONY: demo test lint bench build schema redis clean help
+
+help: ## Show what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+demo: redis ## See it work: two workers, an unruly upstream, a few hundred prompts
+	cargo build --quiet --workspace --bins
+	cargo run --quiet -p redial-examples --bin demo
+
+test: redis lint ## Run everything: lints, unit tests, and the tests against real servers
+	cargo build --workspace --bins
+	cargo test --workspace
+
+lint: ## Formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: redis ## Measure it beside a bare HTTP client: the table of docs/performance.md
+	cargo build --release -p redial-worker -p redial-benches
+	target/release/bench
+
+build: ## Build the worker and the command line for use
+	cargo build --release
+	@echo "built: target/release/redial-worker target/release/redial"
+
+schema: ## Write docs/task.schema.json and docs/result.schema.json anew from the types
+	REDIAL_UPDATE_SCHEMA=1 cargo test --quiet -p redial schema
+
+redis: ## Install a Redis server where there is none
+	@deploy/install-redis.sh
+
+clean: ## Delete what was built
+	cargo clean

@@ -1,0 +1,51 @@
+//! How fast an idle worker is: from a raw LPUSH to the call's first byte at the upstream.
+
+use std::time::{Duration, Instant};
+
+use redial_tests::{RedisServer, Reply, Upstream, Worker};
+
+/// In milliseconds.
+pub struct Idle {
+    pub p50: f64,
+    pub p99: f64,
+}
+
+/// Pushes single tasks, with pauses, to one idle worker.
+pub async fn measure(tasks: usize) -> Idle {
+    let upstream = Upstream::start(|_| Reply::ok().body("{}")).await;
+    let redis = RedisServer::start().await;
+    let worker = Worker::spawn(redis.url());
+    worker.wait_ready().await;
+    let mut connection = redis.connection().await;
+    let mut pushed = Vec::with_capacity(tasks);
+    for n in 0..tasks {
+        let task = format!(r#"{{"url":"{}"}}"#, upstream.url(&format!("/{n}")));
+        pushed.push(Instant::now());
+        let _: u64 = redis::cmd("LPUSH")
+            .arg("redial:{default}")
+            .arg(task)
+            .query_async(&mut connection)
+            .await
+            .expect("Redis answers");
+        // Odd pauses, so that nothing falls into step.
+        tokio::time::sleep(Duration::from_micros(3_000 + (n as u64 * 7919) % 4_000)).await;
+    }
+    redial_tests::eventually(Duration::from_secs(10), async || {
+        (upstream.count() == tasks as u64).then_some(())
+    })
+    .await;
+    let mut waits: Vec<f64> = Vec::with_capacity(tasks);
+    for call in upstream.calls() {
+        let n: usize = call
+            .path
+            .trim_start_matches('/')
+            .parse()
+            .expect("a path of ours");
+        waits.push(call.at.duration_since(pushed[n]).as_secs_f64() * 1000.0);
+    }
+    waits.sort_by(f64::total_cmp);
+    Idle {
+        p50: waits[tasks / 2],
+        p99: waits[tasks * 99 / 100],
+    }
+}

@@ -1,0 +1,24 @@
+//! What a waiting task takes in Redis.
+
+use redial_tests::{Queue, RedisServer};
+
+/// Bytes per waiting task of 300 bytes, by Redis's own account of all its memory.
+#[expect(clippy::cast_precision_loss)]
+pub async fn measure() -> anyhow::Result<f64> {
+    const TASKS: usize = 100_000;
+    let redis = RedisServer::start().await;
+    let queue = Queue::new(redis.url(), "default");
+    let task = |n: usize| {
+        let head = format!(
+            r#"{{"id":"task-{n:08}","url":"https://api.example.com/v1/extract","body":{{"text":""#
+        );
+        let filler = "x".repeat(300 - head.len() - 3);
+        format!(r#"{head}{filler}"}}}}"#)
+    };
+    anyhow::ensure!(task(0).len() == 300, "a task has {} bytes", task(0).len());
+    queue.push_all((0..1).map(task)).await;
+    let before = redis.info_number("used_memory_dataset").await;
+    queue.push_all((1..=TASKS).map(task)).await;
+    let after = redis.info_number("used_memory_dataset").await;
+    Ok((after - before) as f64 / TASKS as f64)
+}

@@ -1,0 +1,100 @@
+//! The whole path: tasks that wait on the list, one worker, an upstream that answers at once, results in Redis.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use redial_tests::{RedisServer, Reply, Upstream, Worker};
+
+use crate::{CONCURRENCY, ROUNDS, bare, median};
+
+/// What was measured.
+pub struct Whole {
+    /// Calls a second of the bare loop.
+    pub bare: f64,
+    /// Tasks a second of the worker.
+    pub redial: f64,
+    /// Redis commands per task, the producer's push included.
+    pub commands: f64,
+}
+
+/// Alternates between the bare loop and the worker.
+pub async fn measure(tasks: usize) -> anyhow::Result<Whole> {
+    let upstream = Upstream::quiet(|_| {
+        Reply::ok()
+            .header("content-type", "application/json")
+            .body(r#"{"ok":true}"#)
+    })
+    .await;
+    let url = upstream.url("/v1/extract");
+    let (mut bare, mut redial, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(bare_loop(&url, tasks).await?);
+        let (rate, per_task) = worker(&url, tasks).await?;
+        redial.push(rate);
+        commands.push(per_task);
+    }
+    Ok(Whole {
+        bare: median(bare),
+        redial: median(redial),
+        commands: median(commands),
+    })
+}
+
+async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
+    let output = tokio::process::Command::new(std::env::current_exe()?)
+        .args([bare::ARGUMENT, url, &calls.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .await?;
+    anyhow::ensure!(output.status.success(), "the bare loop failed");
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Tasks a second from the first to the last result, and commands per task. The queue is filled before the worker starts.
+#[expect(clippy::cast_precision_loss)]
+async fn worker(url: &str, tasks: usize) -> anyhow::Result<(f64, f64)> {
+    let redis = RedisServer::start().await;
+    let queue = redial_tests::Queue::new(redis.url(), "default");
+    let before = redis.info_number("total_commands_processed").await;
+    queue
+        .push_all(
+            (0..tasks).map(|n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY)),
+        )
+        .await;
+    let mut connection = redis.connection().await;
+    let worker = Worker::builder(redis.url())
+        .env("REDIAL_CONCURRENCY", CONCURRENCY.to_string())
+        .spawn();
+    let mut looks = 0_u64;
+    let mut first: Option<(Instant, u64)> = None;
+    let (elapsed, counted) = loop {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        looks += 1;
+        let done: Option<u64> = redis::cmd("HGET")
+            .arg("redial:{default}:stats")
+            .arg("complete")
+            .query_async(&mut connection)
+            .await?;
+        match (done, first) {
+            (Some(done), None) => first = Some((Instant::now(), done)),
+            (Some(done), Some((at, then))) if done == tasks as u64 => {
+                break (at.elapsed(), done - then);
+            }
+            _ => {}
+        }
+    };
+    let after = redis.info_number("total_commands_processed").await;
+    drop(worker);
+    anyhow::ensure!(
+        counted > 0,
+        "the round was over before it could be measured: give more tasks"
+    );
+    let commands = (after - before)
+        .checked_sub(looks)
+        .context("commands were counted")?;
+    Ok((
+        counted as f64 / elapsed.as_secs_f64(),
+        commands as f64 / tasks as f64,
+    ))
+}

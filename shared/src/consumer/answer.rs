@@ -1,0 +1,175 @@
+//! The end of a task: its answer, or its dead letter; and the way of a reply to its list.
+
+use std::time::Duration;
+
+use super::Consumer;
+use crate::id::Token;
+use crate::script;
+use crate::{Error, TaskId, TaskResult};
+
+/// Where the answer to a task goes.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The fence.
+    pub token: Token,
+    /// The task's id.
+    pub id: TaskId,
+    /// The result as JSON, one line.
+    pub result: String,
+    /// How long result and reply are kept.
+    pub ttl: Duration,
+    /// The list that gets the result as well.
+    pub reply_to: Option<String>,
+}
+
+impl Consumer {
+    /// Completes tasks. For each: whether it was still this worker's; if not, nothing of it was written.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn finish(&self, answers: &[Answer]) -> Result<Vec<bool>, Error> {
+        let keys = &self.queue.keys;
+        let mut call = script::FINISH
+            .call()
+            .key(&self.active)
+            .key(&keys.stats)
+            .key(&keys.replies);
+        for answer in answers {
+            call = self.add(call.arg(answer.token.as_str()), answer);
+        }
+        let done: Vec<bool> = self.run(&call).await?;
+        for (answer, _) in answers.iter().zip(&done).filter(|(_, done)| **done) {
+            self.deliver_if_later(answer).await;
+        }
+        Ok(done)
+    }
+
+    /// Ends a task as a dead letter, and writes its result where it has an id. `false`: the lease was lost.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn bury(
+        &self,
+        token: &Token,
+        letter: &str,
+        answer: Option<&Answer>,
+    ) -> Result<bool, Error> {
+        let keys = &self.queue.keys;
+        let mut call = script::BURY
+            .call()
+            .key(&self.active)
+            .key(&keys.dead)
+            .key(&keys.stats)
+            .key(&keys.replies)
+            .arg(token.as_str())
+            .arg(letter);
+        if let Some(answer) = answer {
+            call = self.add(call, answer);
+        }
+        let done: bool = self.run(&call).await?;
+        if let Some(answer) = answer.filter(|_| done) {
+            self.deliver_if_later(answer).await;
+        }
+        Ok(done)
+    }
+
+    /// The tokens of replies that wait to be delivered to a list in another Cluster slot.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn undelivered(&self) -> Result<Vec<Token>, Error> {
+        self.hkeys(&self.queue.keys.replies).await
+    }
+
+    /// Delivers a reply to its list in another Cluster slot, at least once: two slots can't be written as one.
+    ///
+    /// # Errors
+    /// That of Redis; the reply is kept.
+    pub async fn deliver_reply(&self, token: &Token) -> Result<(), Error> {
+        let replies = &self.queue.keys.replies;
+        let mut get = redis::cmd("HGET");
+        get.arg(replies).arg(token.as_str());
+        let kept: Option<String> = self
+            .queue
+            .link
+            .run(async |wire| get.query_async(wire).await)
+            .await?;
+        let Some(kept) = kept else { return Ok(()) };
+        let bad = || Error::Data(format!("the reply under token {}", token.as_str()));
+        let (head, list) = kept.split_once('\n').ok_or_else(bad)?;
+        let (ttl_ms, result) = head.split_once(' ').ok_or_else(bad)?;
+        let push = script::DELIVER.call().key(list).arg(ttl_ms).arg(result);
+        // 0: a list that is no list is the producer's mistake, and there is nothing to try again.
+        let _delivered: u8 = self.run(&push).await?;
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(replies).arg(token.as_str());
+        self.queue
+            .link
+            .run(async |wire| forget.exec_async(wire).await)
+            .await
+    }
+
+    async fn deliver_if_later(&self, answer: &Answer) {
+        if self.is_elsewhere(answer)
+            && let Err(error) = self.deliver_reply(&answer.token).await
+        {
+            tracing::debug!(%error, "a reply will be delivered at a later heartbeat");
+        }
+    }
+
+    /// Adds to a call what `lib/answer.lua` needs of an answer.
+    fn add(&self, mut call: script::Call, answer: &Answer) -> script::Call {
+        let (mode, reply_to) = self.way(answer);
+        call = call.key(self.queue.keys.result(&answer.id));
+        if mode == "push" {
+            call = call.key(reply_to);
+        }
+        call.arg(answer.ttl.as_millis().max(1)) // Redis refuses 0, and would do so in the midst of the script.
+            .arg(&answer.result)
+            .arg(mode)
+            .arg(reply_to)
+    }
+
+    /// How a reply is delivered: in the same script wherever that script may touch its list; and never to a key of Redial's
+    /// own, where a task could end other tasks.
+    fn way<'a>(&self, answer: &'a Answer) -> (&'static str, &'a str) {
+        match answer.reply_to.as_deref() {
+            None => ("none", ""),
+            Some(list) if self.queue.keys.is_own(list) => {
+                tracing::warn!(id = %answer.id, list, "`reply_to` names a key of Redial's own: no reply, the result stands under its key");
+                ("none", "")
+            }
+            Some(list) if self.is_elsewhere(answer) => ("later", list),
+            Some(list) => ("push", list),
+        }
+    }
+
+    fn is_elsewhere(&self, answer: &Answer) -> bool {
+        let elsewhere = |list: &str| !self.queue.keys.same_slot(list);
+        self.queue.is_cluster && answer.reply_to.as_deref().is_some_and(elsewhere)
+    }
+}
+
+/// The dead letter's header: its serial, to find it by, and the result, without a body too large to keep.
+pub fn letter(serial: &str, result: &TaskResult) -> String {
+    /// The most bytes of an answer's body that a dead letter keeps: it has no TTL, the result has it whole.
+    const MAX_BODY: usize = 64 << 10;
+    let mut result = result.clone();
+    if result
+        .body
+        .as_ref()
+        .is_some_and(|body| body.get().len() > MAX_BODY)
+    {
+        result.body = None;
+    }
+    for body in [&mut result.body_text, &mut result.body_base64] {
+        if body.as_ref().is_some_and(|body| body.len() > MAX_BODY) {
+            *body = None;
+        }
+    }
+    let line = result.to_line();
+    format!(
+        "{{\"serial\":\"{serial}\",{}",
+        line.strip_prefix('{').unwrap_or("}")
+    )
+}

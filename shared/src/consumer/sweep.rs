@@ -1,0 +1,123 @@
+//! A worker's lease, and what becomes of its tasks when that ends.
+
+use super::{Back, Consumer, MAX_BATCH, MAX_BATCH_BYTES};
+use crate::id::Token;
+use crate::script;
+use crate::{Error, UnixMs, WorkerId};
+
+/// What a heartbeat tells.
+#[derive(Debug)]
+pub struct Beat {
+    /// Redis TIME.
+    pub now: UnixMs,
+    /// How many tasks this worker holds, by Redis.
+    pub held: usize,
+    /// How many replies wait to be delivered to another Cluster slot.
+    pub undelivered: usize,
+    /// Workers whose lease has ended.
+    pub ended: Vec<WorkerId>,
+}
+
+impl Consumer {
+    /// Renews this worker's lease on all its tasks of the queue.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn heartbeat(&self) -> Result<Beat, Error> {
+        let keys = &self.queue.keys;
+        let call = script::HEARTBEAT
+            .call()
+            .key(&keys.workers)
+            .key(&self.active)
+            .key(&keys.replies)
+            .arg(&self.worker)
+            .arg(self.lease.as_millis());
+        let reply: Vec<redis::Value> = self.run(&call).await?;
+        let data = || Error::Data("the answer to a heartbeat".into());
+        let [now, held, undelivered, ended @ ..] = reply.as_slice() else {
+            return Err(data());
+        };
+        let ended = ended
+            .iter()
+            .map(redis::from_redis_value_ref)
+            .collect::<Result<Vec<String>, _>>();
+        Ok(Beat {
+            now: UnixMs(redis::from_redis_value_ref(now).map_err(|_| data())?),
+            held: redis::from_redis_value_ref(held).map_err(|_| data())?,
+            undelivered: redis::from_redis_value_ref(undelivered).map_err(|_| data())?,
+            ended: ended
+                .map_err(|_| data())?
+                .into_iter()
+                .map(WorkerId::from_redis)
+                .collect(),
+        })
+    }
+
+    /// Takes back the tasks of a worker whose lease has ended, a batch at a time. Returns how many this batch took and
+    /// how many are left.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn reap(&self, ended: &WorkerId) -> Result<(usize, usize), Error> {
+        self.take_back(ended, "reaped", &[]).await
+    }
+
+    /// Gives back, uncounted, whatever this worker still holds, a batch at a time, and forgets the worker.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn release(&self) -> Result<(usize, usize), Error> {
+        self.take_back(&self.worker, Back::Released.as_str(), &[])
+            .await
+    }
+
+    /// Gives back tasks that Redis has in this worker's name and that the worker knows nothing of.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn release_strays(&self, tokens: &[Token]) -> Result<(usize, usize), Error> {
+        self.take_back(&self.worker, "stray", tokens).await
+    }
+
+    /// The tokens of the tasks that Redis has in this worker's name.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn held(&self) -> Result<Vec<Token>, Error> {
+        self.hkeys(&self.active).await
+    }
+
+    pub(super) async fn hkeys(&self, hash: &str) -> Result<Vec<Token>, Error> {
+        let mut keys = redis::cmd("HKEYS");
+        keys.arg(hash);
+        let tokens: Vec<String> = self
+            .queue
+            .link
+            .run(async |wire| keys.query_async(wire).await)
+            .await?;
+        Ok(tokens.into_iter().map(Token).collect())
+    }
+
+    async fn take_back(
+        &self,
+        from: &WorkerId,
+        why: &str,
+        tokens: &[Token],
+    ) -> Result<(usize, usize), Error> {
+        let keys = &self.queue.keys;
+        let mut call = script::REAP
+            .call()
+            .key(&keys.workers)
+            .key(keys.active(from))
+            .key(&keys.scheduled)
+            .key(&keys.stats)
+            .arg(from)
+            .arg(why)
+            .arg(MAX_BATCH)
+            .arg(MAX_BATCH_BYTES);
+        for token in tokens {
+            call = call.arg(token.as_str());
+        }
+        self.run(&call).await
+    }
+}

@@ -1,0 +1,246 @@
+//! A queue's whole life on a Redis Cluster of three masters, wherever its slot lies: a script that touched two slots, or a
+//! key that it did not declare in another, would be refused there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use redial::consumer::{Answer, Back, ClaimId, letter};
+use redial::entry::Entry;
+use redial::{
+    Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId,
+};
+use redial_tests::Cluster;
+use redial_tests::link::Link;
+use redis::{FromRedisValue, ToRedisArgs};
+
+const NAMES: [&str; 12] = [
+    "default", "critical", "mail", "bulk", "q/0", "q/1", "q/2", "q/3", "eu", "us", "a.b", "z_z",
+];
+const TTL: Duration = Duration::from_secs(60);
+
+/// One queue of the Cluster, its workers and raw commands.
+struct Site {
+    name: &'static str,
+    queue: Queue,
+    worker: Consumer,
+    other: Consumer,
+    wire: Link,
+}
+
+fn id(worker: &str, number: u64) -> ClaimId {
+    ClaimId::new(&WorkerId::from_redis(worker.into()), number)
+}
+
+impl Site {
+    fn new(store: &Store, name: &'static str, wire: &Link) -> Self {
+        let queue = Queue::new(store, "redial", QueueName::new(name).unwrap());
+        let at = |worker: &str, lease| {
+            let worker = WorkerId::from_redis(worker.into());
+            Consumer::new(store, queue.clone(), worker, lease)
+        };
+        Self {
+            name,
+            worker: at("w", Duration::from_millis(1)),
+            other: at("v", TTL),
+            wire: wire.clone(),
+            queue,
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: impl ToRedisArgs) -> T {
+        let mut cmd = redis::Cmd::new();
+        cmd.arg(command)
+            .query_async(&mut self.wire.clone())
+            .await
+            .unwrap()
+    }
+
+    /// A list in another slot than the queue.
+    fn far(&self) -> String {
+        let list = format!("answers of {}\n", self.name);
+        assert!(!self.queue.keys().same_slot(&list));
+        list
+    }
+
+    /// A list in the queue's slot.
+    fn near(&self) -> String {
+        format!("answers:{{{}}}", self.name)
+    }
+
+    fn answer(&self, entry: &Entry, reply_to: Option<String>) -> Answer {
+        let id = TaskId::new(&String::from_utf8_lossy(&entry.raw)).unwrap();
+        Answer {
+            token: entry.token.clone(),
+            result: self.result(&id),
+            id,
+            ttl: TTL,
+            reply_to,
+        }
+    }
+
+    fn result(&self, id: &TaskId) -> String {
+        format!("{{\"id\":\"{id}\",\"queue\":\"{}\"}}", self.name)
+    }
+
+    async fn bury(&self, entry: &Entry, answer: Option<&Answer>) {
+        let id = answer.map(|answer| answer.id.clone());
+        let mut result = TaskResult::new(id, Status::Dead, UnixMs(1));
+        result.reason = Some(Reason::Rejected);
+        let letter = letter(&entry.header.serial, &result);
+        let buried = self.worker.bury(&entry.token, &letter, answer).await;
+        assert!(buried.unwrap());
+    }
+
+    async fn live(&self) {
+        let tasks = ["again", "far", "near", "dead", "nameless", "lost"];
+        self.queue.enqueue(&tasks).await.unwrap();
+        let entries = self.worker.claim(&id("w", 1), 10).await.unwrap().entries;
+        let [again, far, near, dead, nameless, _lost] = entries.as_slice() else {
+            panic!("{entries:?}");
+        };
+        assert!(
+            self.worker
+                .begin(&again.token, &again.header)
+                .await
+                .unwrap()
+        );
+        let due = self
+            .worker
+            .retry_at(
+                &again.token,
+                &again.header,
+                Duration::ZERO,
+                UnixMs(0),
+                Back::Retried,
+            )
+            .await;
+        assert!(due.unwrap().is_some());
+        let answers = [
+            self.answer(far, Some(self.far())),
+            self.answer(near, Some(self.near())),
+        ];
+        assert_eq!(self.worker.finish(&answers).await.unwrap(), [true, true]);
+        self.bury(dead, Some(&self.answer(dead, Some(self.far()))))
+            .await;
+        self.bury(nameless, None).await;
+        self.results_are_there().await;
+
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let beat = self.other.heartbeat().await.unwrap();
+        assert_eq!((beat.held, beat.undelivered), (0, 0));
+        assert_eq!(beat.ended, [WorkerId::from_redis("w".into())]);
+        assert_eq!(self.other.reap(&beat.ended[0]).await.unwrap(), (1, 0));
+        self.letters_go().await;
+        self.the_rest_goes_back_and_is_finished().await;
+    }
+
+    async fn results_are_there(&self) {
+        for name in ["far", "near", "dead"] {
+            let id = TaskId::new(name).unwrap();
+            let result = self.queue.result(&id).await.unwrap();
+            assert_eq!(result, Some(self.result(&id)), "{}", self.name);
+        }
+        let ids = |names: &[&str]| -> Vec<String> {
+            let id = |name: &&str| self.result(&TaskId::new(name).unwrap());
+            names.iter().map(id).collect()
+        };
+        let far: Vec<String> = self.ask(("LRANGE", self.far(), 0, -1)).await;
+        assert_eq!(far, ids(&["dead", "far"]), "{}", self.name);
+        let near: Vec<String> = self.ask(("LRANGE", self.near(), 0, -1)).await;
+        assert_eq!(near, ids(&["near"]), "{}", self.name);
+        for list in [self.far(), self.near()] {
+            let ttl: i64 = self.ask(("PTTL", list)).await;
+            assert!(ttl > 0);
+        }
+    }
+
+    async fn letters_go(&self) {
+        let letters = self.queue.dead_page(0).await.unwrap();
+        let named = |raw: &[u8]| letters.iter().find(|letter| letter.raw == raw).unwrap();
+        assert!(self.queue.replay(named(b"dead")).await.unwrap());
+        assert!(self.queue.drop_dead(named(b"nameless")).await.unwrap());
+        let result = self.queue.result(&TaskId::new("dead").unwrap()).await;
+        assert_eq!(result.unwrap(), None);
+    }
+
+    async fn the_rest_goes_back_and_is_finished(&self) {
+        let first = self.other.claim(&id("v", 1), 10).await.unwrap().entries;
+        let again = self.other.claim(&id("v", 1), 10).await.unwrap().entries;
+        assert_eq!(first.len(), 3);
+        for (first, again) in first.iter().zip(&again) {
+            assert_eq!((&first.token, &first.raw), (&again.token, &again.raw));
+        }
+        let stray = [first[0].token.clone()];
+        assert_eq!(self.other.release_strays(&stray).await.unwrap(), (1, 2));
+        assert_eq!(self.other.release().await.unwrap(), (2, 0));
+        let rest = self.other.claim(&id("v", 2), 10).await.unwrap().entries;
+        let mut raws: Vec<&[u8]> = rest.iter().map(|entry| &*entry.raw).collect();
+        raws.sort_unstable();
+        assert_eq!(raws, [&b"again"[..], b"dead", b"lost"]);
+        let answers: Vec<Answer> = rest.iter().map(|e| self.answer(e, None)).collect();
+        assert_eq!(self.other.finish(&answers).await.unwrap(), [true; 3]);
+        let counts = self.queue.counts().await.unwrap();
+        assert_eq!(counts, redial::queue::Counts::default());
+    }
+}
+
+async fn sites(cluster: &Cluster) -> Vec<Site> {
+    let store = Store::open(cluster.url()).unwrap();
+    let wire = Link::open(cluster.url()).await.unwrap();
+    let mut nodes = BTreeSet::new();
+    for name in NAMES {
+        let key = format!("redial:{{{name}}}");
+        nodes.insert(cluster.node_of(&key).await.port());
+    }
+    assert_eq!(nodes.len(), 3, "the names do not reach every master");
+    let site = |name| Site::new(&store, name, &wire);
+    NAMES.into_iter().map(site).collect()
+}
+
+#[tokio::test]
+async fn a_queue_lives_its_whole_life_on_whichever_master_its_slot_lies() {
+    let cluster = Cluster::start(3).await;
+    for site in sites(&cluster).await {
+        site.live().await;
+    }
+}
+
+#[tokio::test]
+async fn a_push_wakes_a_worker_on_every_master() {
+    let cluster = Cluster::start(3).await;
+    for site in sites(&cluster).await {
+        let (woken, pushed) = tokio::join!(site.worker.wait_for_push(), site.queue.enqueue(&["a"]));
+        assert!(woken.unwrap());
+        pushed.unwrap();
+        let in_woken: u64 = site.ask(("LLEN", &site.queue.keys().woken)).await;
+        assert_eq!(in_woken, 1);
+        site.worker.pass_on_wake().await.unwrap();
+        let claimed = site.worker.claim(&id("w", 1), 1).await.unwrap();
+        assert_eq!(claimed.entries[0].raw, b"a");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_could_not_be_delivered_is_delivered_by_another_worker() {
+    let cluster = Cluster::start(3).await;
+    for site in sites(&cluster).await {
+        let replies = &site.queue.keys().replies;
+        let far = site.far();
+        for (token, list) in [("w:1:1", &far), ("w:1:2", &"no list".to_owned())] {
+            let () = site
+                .ask(("HSET", replies, token, format!("60000 {{}}\n{list}")))
+                .await;
+        }
+        let () = site.ask(("SET", "no list", "someone's")).await;
+        assert_eq!(site.other.heartbeat().await.unwrap().undelivered, 2);
+        for token in site.other.undelivered().await.unwrap() {
+            site.other.deliver_reply(&token).await.unwrap();
+            // Another worker was faster: nothing more to do.
+            site.other.deliver_reply(&token).await.unwrap();
+        }
+        let delivered: Vec<String> = site.ask(("LRANGE", &far, 0, -1)).await;
+        assert_eq!(delivered, ["{}"]);
+        assert_eq!(site.ask::<i64>(("PTTL", "no list")).await, -1);
+        assert_eq!(site.other.heartbeat().await.unwrap().undelivered, 0);
+    }
+}

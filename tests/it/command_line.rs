@@ -1,0 +1,214 @@
+//! The `redial` program as its users type it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker, eventually};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn what_is_enqueued_by_hand_is_answered_and_its_result_printed() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let _worker = Worker::spawn(&redis);
+    let cli = Cli::new(&redis);
+    let url = upstream.url("/echo");
+    let typed = [
+        "enqueue",
+        "--id",
+        "a2",
+        "--url",
+        &url,
+        "-H",
+        "X-Kind: a: b",
+        "--body",
+        r#"{"n": 9007199254740993}"#,
+    ];
+    let said = cli.run(&typed).await;
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (0, "a2\n"),
+        "{}",
+        said.stderr
+    );
+    Queue::new(&redis, "default").wait_result("a2", SOON).await;
+
+    let result = cli.run(&["result", "a2"]).await;
+    let result: Value = serde_json::from_str(&result.stdout).unwrap();
+    assert_eq!(result["body"]["method"], "POST");
+    assert_eq!(result["body"]["headers"]["x-kind"], "a: b");
+    assert!(result["enqueued_at_ms"].is_u64());
+    assert_eq!(upstream.calls()[0].body, r#"{"n": 9007199254740993}"#);
+}
+
+#[tokio::test]
+async fn what_has_no_result_is_said_with_an_exit_code_of_its_own() {
+    let redis = RedisServer::start().await;
+    let said = Cli::new(&redis).run(&["result", "nobody"]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (3, ""));
+    assert!(
+        said.stderr.contains("nobody: no result in queue default"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_tasks_is_pushed_up_to_its_first_wrong_line() {
+    let redis = RedisServer::start().await;
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "bulk"));
+    let lines = "{\"id\":\"x\",\"url\":\"http://h/\"}\n\n{\"url\":\"http://h/\"}\n";
+    let said = cli
+        .run_with_input(&["-q", "bulk", "--json", "enqueue", "-"], lines)
+        .await;
+    let ids: Vec<Value> = said
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (said.status, ids.len(), &ids[0]["id"]),
+        (0, 2, &json!("x")),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(queue.waiting().await, 2);
+
+    let said = cli
+        .run_with_input(
+            &["-q", "bulk", "enqueue", "-"],
+            format!("{lines}{{\"url\":5}}\n{lines}"),
+        )
+        .await;
+    assert_eq!(said.status, 1);
+    assert!(
+        said.stderr.contains("line 4: `url`: invalid type"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.contains("2 tasks before it were pushed"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(queue.waiting().await, 4);
+}
+
+#[tokio::test]
+async fn a_wrong_task_or_redis_is_an_error_that_says_what_to_do() {
+    let redis = RedisServer::start().await;
+    for (typed, status, says) in [
+        (&["enqueue", "{}"][..], 1, "missing field `url`"),
+        (&["enqueue", "--url", "/v1"], 1, "give it whole"),
+        (
+            &["enqueue", "--url", "http://h/", "--body", "x"],
+            1,
+            "--body-text",
+        ),
+        (&["enqueue"], 2, "TASK"),
+        (&["enqueue", "-"], 1, "holds no task"),
+        (&["dead", "replay"], 2, "<ID>..."),
+        (&["-q", "a}b", "dead", "list"], 1, "no name for a queue"),
+        (
+            &["--redis-url", "localhost", "dead", "list"],
+            1,
+            "use redis://host:6379",
+        ),
+        (
+            &["--redis-url", "redis://:geheim@127.0.0.1:1", "dead", "list"],
+            1,
+            "no connection to Redis at 127.0.0.1:1",
+        ),
+    ] {
+        let said = Cli::new(&redis).run(typed).await;
+        assert_eq!(said.status, status, "{typed:?}: {}", said.stderr);
+        assert!(said.stderr.contains(says), "{typed:?}: {}", said.stderr);
+        assert!(!said.stderr.contains("geheim"), "{}", said.stderr);
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_replayed_and_dropped() {
+    let redis = RedisServer::start().await;
+    let healed = Arc::new(AtomicBool::new(false));
+    let upstream = {
+        let healed = healed.clone();
+        Upstream::start(move |_| {
+            let status = if healed.load(SeqCst) { 200 } else { 422 };
+            Reply::status(status)
+        })
+        .await
+    };
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let task = |id: &str| {
+        let headers = json!({"Authorization": "Bearer geheim"});
+        json!({"id": id, "url": upstream.url("/v1"), "headers": headers}).to_string()
+    };
+    queue.push_all(["a", "b", "c", "d"].map(task)).await;
+    queue.push("junk").await;
+    eventually(SOON, || async {
+        (queue.dead().await.len() == 5).then_some(())
+    })
+    .await;
+
+    let listed = cli.run(&["dead", "list"]).await.stdout;
+    assert_eq!(
+        listed
+            .lines()
+            .filter(|line| line.contains("rejected") && line.contains("status 422"))
+            .count(),
+        4
+    );
+    let listed = cli
+        .run(&["--json", "dead", "list", "--reason", "invalid_task"])
+        .await
+        .stdout;
+    let junk: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        (&junk["task_text"], &junk["bytes"], &junk["id"]),
+        (&json!("junk"), &json!(4), &Value::Null)
+    );
+    let listed = cli.run(&["--json", "dead", "list"]).await.stdout;
+    assert!(
+        listed.contains("[redacted]") && !listed.contains("geheim"),
+        "{listed}"
+    );
+
+    healed.store(true, SeqCst);
+    let said = cli.run(&["dead", "replay", "a", "nobody"]).await;
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (3, "1 dead letters of queue default put back on the queue\n")
+    );
+    assert!(
+        said.stderr.contains("nobody: no dead letter"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
+
+    let serial = junk["serial"].as_str().unwrap();
+    assert_eq!(cli.run(&["dead", "drop", "b", serial]).await.status, 0);
+    assert_eq!(queue.dead().await.len(), 2);
+    assert_eq!(cli.run(&["dead", "replay", "--all"]).await.status, 0);
+    for id in ["c", "d"] {
+        eventually(SOON, || async {
+            queue
+                .result(id)
+                .await
+                .filter(|result| result["status"] == "ok")
+        })
+        .await;
+    }
+    assert_eq!(queue.result("b").await.unwrap()["status"], "dead");
+    let empty = cli.run(&["dead", "list"]).await;
+    assert_eq!((empty.status, empty.stdout.as_str()), (0, ""));
+    assert!(
+        empty.stderr.contains("no dead letters in queue default"),
+        "{}",
+        empty.stderr
+    );
+}

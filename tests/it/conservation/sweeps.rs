@@ -1,0 +1,91 @@
+//! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
+
+use redial::script::REAP;
+
+use super::WORKERS;
+use super::world::{Fate, World};
+
+impl World {
+    pub(super) async fn end_lease(&mut self, of: usize) {
+        let workers = &self.queue.keys().workers;
+        let worker = self.hands[of].id.as_str();
+        let () = self.ask(("ZADD", workers, "XX", 1, worker)).await;
+    }
+
+    pub(super) async fn beat_and_reap(&mut self, by: usize, most: usize) {
+        let beat = self.hands[by].consumer.heartbeat().await.unwrap();
+        assert!(!beat.ended.contains(&self.hands[by].id));
+        let keys = self.queue.keys();
+        for ended in beat.ended {
+            let call = REAP.call().key(&keys.workers).key(keys.active(&ended));
+            let call = call.key(&keys.scheduled).key(&keys.stats);
+            let call = call.arg(&ended).arg("reaped").arg(most).arg(1 << 20);
+            let _: (u8, u8) = call.run(&mut self.wire.clone()).await.unwrap();
+        }
+    }
+
+    pub(super) async fn release_strays(&mut self, by: usize) {
+        let hand = &self.hands[by];
+        let mut strays = hand.consumer.held().await.unwrap();
+        let next = hand.next_claim;
+        strays.retain(|token| token.claim_number().is_some_and(|n| n < next));
+        strays.retain(|token| !hand.held.iter().any(|entry| entry.token == *token));
+        let count = strays.len();
+        let (taken, _) = hand.consumer.release_strays(&strays).await.unwrap();
+        assert_eq!(taken, count);
+    }
+
+    pub(super) async fn all_due(&mut self) {
+        let scheduled = &self.queue.keys().scheduled;
+        let entries: Vec<Vec<u8>> = self.ask(("ZRANGE", scheduled, 0, -1)).await;
+        for entry in entries {
+            let () = self.ask(("ZADD", scheduled, "XX", 1, entry)).await;
+        }
+    }
+
+    pub(super) async fn replay(&mut self, which: usize) {
+        let letters = self.queue.dead_page(0).await.unwrap();
+        let Some(letter) = letters.get(which % letters.len().max(1)) else {
+            return;
+        };
+        assert!(self.queue.replay(letter).await.unwrap());
+        assert!(!self.queue.replay(letter).await.unwrap());
+        let task = self.task_of(&letter.raw);
+        self.tasks[task].fate = Fate::Live;
+        self.replayed += 1;
+    }
+
+    pub(super) async fn drop_dead(&mut self, which: usize) {
+        let letters = self.queue.dead_page(0).await.unwrap();
+        let Some(letter) = letters.get(which % letters.len().max(1)) else {
+            return;
+        };
+        assert!(self.queue.drop_dead(letter).await.unwrap());
+        assert!(!self.queue.drop_dead(letter).await.unwrap());
+        let task = self.task_of(&letter.raw);
+        let Fate::Dead(result) = self.tasks[task].fate.clone() else {
+            panic!("a dead letter of a task that is not dead");
+        };
+        self.tasks[task].fate = Fate::Dropped(result);
+    }
+
+    /// Every worker dies, and a new one finishes all that is left.
+    pub(super) async fn drain(&mut self) {
+        for hand in 0..WORKERS {
+            self.end_lease(hand).await;
+            self.hands[hand] = self.hire();
+        }
+        // Those who were killed before hold a lease that would end in an hour.
+        let workers = &self.queue.keys().workers;
+        let known: Vec<String> = self.ask(("ZRANGE", workers, 0, -1)).await;
+        for worker in known {
+            let () = self.ask(("ZADD", workers, 1, worker)).await;
+        }
+        while self.tasks.iter().any(|task| task.fate == Fate::Live) {
+            self.beat_and_reap(0, 100).await;
+            self.all_due().await;
+            self.claim(0, 100, false).await;
+            self.finish(0, 100, false).await;
+        }
+    }
+}

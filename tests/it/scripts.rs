@@ -1,0 +1,205 @@
+//! Every Lua script on its own, against a real Redis: keys before, call, reply, keys after. A file a script.
+//!
+//! The keys here are made by hand and look like nothing of Redial's, which shows that no script puts a key together.
+
+mod begin;
+mod bury;
+mod claim;
+mod claim_again;
+mod deliver;
+mod drop;
+mod finish;
+mod full;
+mod heartbeat;
+mod reap;
+mod replay;
+mod reply;
+mod retry_at;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redial::script::Call;
+use redial::{Consumer, Queue, QueueName, Store, WorkerId};
+use redial_tests::RedisServer;
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, RedisError, ToRedisArgs};
+
+/// What no script may change, and every one must carry as it is.
+pub(crate) const AWKWARD: [&[u8]; 6] = [
+    b"{\"url\":\n\"http://h/\"}\r\n",
+    b"\n",
+    b"\0nul\0",
+    b"\xff\xfe no text",
+    b"w:9:9 5 1 1 -",
+    b"",
+];
+
+/// A Redis of one's own, asked by raw commands.
+pub(crate) struct Desk {
+    pub(crate) redis: RedisServer,
+    wire: MultiplexedConnection,
+}
+
+/// All keys: what each holds, its bytes escaped, and whether it will go away by itself.
+pub(crate) type Dump = BTreeMap<String, (Held, bool)>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Held {
+    Text(String),
+    List(Vec<String>),
+    Hash(BTreeMap<String, String>),
+    Sorted(Vec<(String, f64)>),
+}
+
+impl Desk {
+    pub(crate) async fn new() -> Self {
+        Self::with_args(&[]).await
+    }
+
+    pub(crate) async fn with_args(args: &[&str]) -> Self {
+        let redis = RedisServer::with_args(args).await;
+        let wire = redis.connection().await;
+        Self { redis, wire }
+    }
+
+    /// One command; it must succeed.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, command: impl ToRedisArgs) -> T {
+        self.try_ask(command).await.unwrap()
+    }
+
+    pub(crate) async fn try_ask<T: FromRedisValue>(
+        &self,
+        command: impl ToRedisArgs,
+    ) -> Result<T, RedisError> {
+        let mut cmd = redis::Cmd::new();
+        cmd.arg(command).query_async(&mut self.wire.clone()).await
+    }
+
+    pub(crate) async fn run<T: FromRedisValue>(&self, call: &Call) -> T {
+        self.try_run(call).await.unwrap()
+    }
+
+    pub(crate) async fn try_run<T: FromRedisValue>(&self, call: &Call) -> Result<T, RedisError> {
+        call.run(&mut self.wire.clone()).await
+    }
+
+    /// Runs a script that must fail on a key of another type and leave every key as it was.
+    pub(crate) async fn refuses(&self, call: &Call) {
+        let before = self.dump().await;
+        let error = self.try_run::<redis::Value>(call).await.unwrap_err();
+        assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+        assert_eq!(self.dump().await, before);
+    }
+
+    /// Runs a script that must answer like this and leave every key as it was.
+    pub(crate) async fn changes_nothing<T>(&self, call: &Call, answer: T)
+    where
+        T: FromRedisValue + PartialEq + std::fmt::Debug,
+    {
+        let before = self.dump().await;
+        assert_eq!(self.run::<T>(call).await, answer);
+        assert_eq!(self.dump().await, before);
+    }
+
+    pub(crate) async fn hold(&self, token: &str, entry: &[u8]) {
+        let () = self.ask(("HSET", "active", token, entry)).await;
+    }
+
+    pub(crate) async fn now(&self) -> u64 {
+        let (seconds, micros): (u64, u64) = self.ask("TIME").await;
+        seconds * 1000 + micros / 1000
+    }
+
+    pub(crate) async fn dump(&self) -> Dump {
+        let mut dump = Dump::new();
+        let keys: Vec<String> = self.ask(("KEYS", "*")).await;
+        for key in keys {
+            let kind: String = self.ask(("TYPE", &key)).await;
+            let held = match kind.as_str() {
+                "string" => Held::Text(escaped(&self.ask::<Vec<u8>>(("GET", &key)).await)),
+                "list" => {
+                    let all: Vec<Vec<u8>> = self.ask(("LRANGE", &key, 0, -1)).await;
+                    Held::List(all.iter().map(|item| escaped(item)).collect())
+                }
+                "hash" => {
+                    let all: Vec<(Vec<u8>, Vec<u8>)> = self.ask(("HGETALL", &key)).await;
+                    Held::Hash(
+                        all.into_iter()
+                            .map(|(k, v)| (escaped(&k), escaped(&v)))
+                            .collect(),
+                    )
+                }
+                "zset" => {
+                    let all: Vec<(Vec<u8>, f64)> =
+                        self.ask(("ZRANGE", &key, 0, -1, "WITHSCORES")).await;
+                    Held::Sorted(all.into_iter().map(|(m, at)| (escaped(&m), at)).collect())
+                }
+                other => panic!("{key} is a {other}"),
+            };
+            let ttl: i64 = self.ask(("PTTL", &key)).await;
+            dump.insert(key, (held, ttl >= 0));
+        }
+        dump
+    }
+
+    /// A worker at the queue `q` of this Redis, with its real keys.
+    pub(crate) fn consumer(&self, worker: &str, lease: Duration) -> Consumer {
+        let store = Store::open(self.redis.url()).unwrap();
+        let queue = Queue::new(&store, "redial", QueueName::new("q").unwrap());
+        Consumer::new(&store, queue, WorkerId::from_redis(worker.into()), lease)
+    }
+}
+
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+pub(crate) fn list<T: AsRef<[u8]>>(items: &[T]) -> Held {
+    Held::List(items.iter().map(|i| escaped(i.as_ref())).collect())
+}
+
+pub(crate) fn hash<T: AsRef<[u8]>>(fields: &[(&str, T)]) -> Held {
+    Held::Hash(
+        fields
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), escaped(v.as_ref())))
+            .collect(),
+    )
+}
+
+pub(crate) fn sorted<T: AsRef<[u8]>>(members: &[(T, u64)]) -> Held {
+    #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53")]
+    let member = |(m, at): &(T, u64)| (escaped(m.as_ref()), *at as f64);
+    Held::Sorted(members.iter().map(member).collect())
+}
+
+/// An entry as it stands in `active` and `scheduled`.
+pub(crate) fn entry(serial: &str, crashes: u32, begun: bool, raw: &[u8]) -> Vec<u8> {
+    let header = format!("{serial} 1000 {crashes} {} -\n", u8::from(begun));
+    [header.as_bytes(), raw].concat()
+}
+
+#[tokio::test]
+async fn redis_forgetting_its_scripts_is_not_noticed() {
+    let desk = Desk::new().await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    for n in 1..4 {
+        let () = desk.ask(("LPUSH", "redial:{q}", "task")).await;
+        let () = desk.ask(("SCRIPT", "FLUSH")).await;
+        let id = redial::consumer::ClaimId::new(&WorkerId::from_redis("w".into()), n);
+        let claimed = consumer.claim(&id, 1).await.unwrap();
+        let [entry] = claimed.entries.as_slice() else {
+            panic!("{claimed:?}");
+        };
+        let () = desk.ask(("SCRIPT", "FLUSH")).await;
+        assert!(consumer.begin(&entry.token, &entry.header).await.unwrap());
+        let () = desk.ask(("SCRIPT", "FLUSH")).await;
+        let letter = format!("{{\"serial\":\"{}\"}}", entry.header.serial);
+        assert!(consumer.bury(&entry.token, &letter, None).await.unwrap());
+        let () = desk.ask(("SCRIPT", "FLUSH")).await;
+        assert_eq!(consumer.heartbeat().await.unwrap().held, 0);
+    }
+    let dead: u64 = desk.ask(("ZCARD", "redial:{q}:dead")).await;
+    assert_eq!(dead, 3);
+}

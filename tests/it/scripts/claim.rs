@@ -1,0 +1,250 @@
+//! claim.lua: what is taken, in which order, and how much.
+
+use std::time::Duration;
+
+use redial::consumer::{ClaimId, MAX_BATCH};
+use redial::script::{CLAIM, Call};
+use redial::{UnixMs, WorkerId};
+
+use super::{AWKWARD, Desk, Held, entry, hash, list, sorted};
+
+const LEASE: u64 = 60_000;
+const MANY: usize = 1 << 20;
+
+pub(crate) fn call(number: u64, most: usize, bytes: usize) -> Call {
+    CLAIM
+        .call()
+        .key("waiting")
+        .key("woken")
+        .key("scheduled")
+        .key("active")
+        .key("workers")
+        .key("claimed")
+        .arg("w")
+        .arg(format!("w:{number}"))
+        .arg(most)
+        .arg(LEASE)
+        .arg(bytes)
+}
+
+pub(crate) struct Reply {
+    pub(crate) now: u64,
+    pub(crate) next_due: i64,
+    pub(crate) entries: Vec<Vec<u8>>,
+}
+
+impl Desk {
+    pub(crate) async fn claim(&self, number: u64, most: usize, bytes: usize) -> Reply {
+        let reply: Vec<redis::Value> = self.run(&call(number, most, bytes)).await;
+        let mut values = reply.into_iter();
+        let now = redis::from_redis_value(values.next().unwrap()).unwrap();
+        let next_due = redis::from_redis_value(values.next().unwrap()).unwrap();
+        let entries = values.map(|v| redis::from_redis_value(v).unwrap());
+        Reply {
+            now,
+            next_due,
+            entries: entries.collect(),
+        }
+    }
+
+    async fn raws_of(&self, number: u64, most: usize, bytes: usize) -> Vec<Vec<u8>> {
+        let mut entries = self.claim(number, most, bytes).await.entries;
+        for entry in &mut entries {
+            let newline = entry.iter().position(|byte| *byte == b'\n').unwrap();
+            entry.drain(..=newline);
+        }
+        entries
+    }
+}
+
+#[tokio::test]
+async fn due_goes_before_woken_and_woken_before_waiting() {
+    let desk = Desk::new().await;
+    let (due, later) = (
+        entry("s:1:1", 1, false, b"due"),
+        entry("s:1:2", 0, false, b"later"),
+    );
+    let tomorrow = desk.now().await + 86_400_000;
+    let () = desk.ask(("ZADD", "scheduled", 5, &due)).await;
+    let () = desk.ask(("ZADD", "scheduled", tomorrow, &later)).await;
+    let () = desk.ask(("LPUSH", "woken", "woken")).await;
+    let () = desk
+        .ask(("LPUSH", "waiting", "first", "second", "third"))
+        .await;
+
+    let reply = desk.claim(7, 4, MANY).await;
+
+    let fresh = |i: u32, raw: &str| format!("w:7:{i} {} 0 0 -\n{raw}", reply.now).into_bytes();
+    let taken = [
+        due,
+        fresh(2, "woken"),
+        fresh(3, "first"),
+        fresh(4, "second"),
+    ];
+    assert_eq!(reply.entries, taken);
+    assert_eq!(reply.next_due, i64::try_from(tomorrow).unwrap());
+    assert!(reply.now.abs_diff(desk.now().await) < 5_000);
+    let mut dump = desk.dump().await;
+    let tokens = ["w:7:1", "w:7:2", "w:7:3", "w:7:4"];
+    let active: Vec<_> = tokens.into_iter().zip(&taken).collect();
+    assert_eq!(dump.remove("active"), Some((hash(&active), false)));
+    assert_eq!(dump.remove("waiting"), Some((list(&["third"]), false)));
+    let left = sorted(&[(later, tomorrow)]);
+    assert_eq!(dump.remove("scheduled"), Some((left, false)));
+    let lease = sorted(&[("w", reply.now + LEASE)]);
+    assert_eq!(dump.remove("workers"), Some((lease, false)));
+    let mark = Held::Text("7".into());
+    assert_eq!(dump.remove("claimed"), Some((mark, true)));
+    assert!(dump.is_empty(), "{dump:?}");
+}
+
+#[tokio::test]
+async fn an_empty_queue_gives_nothing_and_the_lease_all_the_same() {
+    let desk = Desk::new().await;
+    let reply = desk.claim(1, 100, MANY).await;
+    assert_eq!((reply.next_due, reply.entries.len()), (-1, 0));
+    let lease: u64 = desk.ask(("ZSCORE", "workers", "w")).await;
+    assert_eq!(lease, reply.now + LEASE);
+}
+
+#[tokio::test]
+async fn the_producers_bytes_come_exactly_as_they_were_pushed() {
+    let desk = Desk::new().await;
+    for raw in AWKWARD {
+        let () = desk.ask(("LPUSH", "waiting", raw)).await;
+    }
+    assert_eq!(desk.raws_of(1, 100, MANY).await, AWKWARD);
+}
+
+#[tokio::test]
+async fn a_claim_brings_a_hundred_at_most_in_the_order_they_were_pushed() {
+    let desk = Desk::new().await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    let tasks: Vec<String> = (0..250).map(|n| format!("task {n}")).collect();
+    consumer.queue().enqueue(&tasks).await.unwrap();
+    let mut claimed = Vec::new();
+    for (number, expected) in [(0, MAX_BATCH), (1, MAX_BATCH), (2, 50), (3, 0)] {
+        let id = ClaimId::new(&WorkerId::from_redis("w".into()), number);
+        let batch = consumer.claim(&id, 1_000).await.unwrap();
+        assert_eq!(batch.entries.len(), expected);
+        assert_eq!(batch.next_due, None);
+        for (i, entry) in batch.entries.iter().enumerate() {
+            assert_eq!(entry.token.as_str(), format!("w:{number}:{}", i + 1));
+            assert_eq!(entry.header.serial, entry.token.as_str());
+            assert_eq!(entry.header.first_seen, batch.now);
+            claimed.push(String::from_utf8(entry.raw.clone()).unwrap());
+        }
+    }
+    assert_eq!(claimed, tasks);
+}
+
+#[tokio::test]
+async fn what_is_due_is_taken_in_the_order_of_its_time_over_many_claims() {
+    let desk = Desk::new().await;
+    for n in 0..45 {
+        let member = entry(&format!("s:1:{n}"), 0, false, format!("{n}").as_bytes());
+        let () = desk.ask(("ZADD", "scheduled", 1_000 + n, member)).await;
+    }
+    let mut taken = Vec::new();
+    for number in 1..5 {
+        taken.extend(desk.raws_of(number, 12, MANY).await);
+    }
+    let all: Vec<Vec<u8>> = (0..45).map(|n| format!("{n}").into_bytes()).collect();
+    assert_eq!(taken, all);
+    let left: u64 = desk.ask(("ZCARD", "scheduled")).await;
+    assert_eq!(left, 0);
+}
+
+/// Small ones first, so that the large ones come as a surprise and have to be put back.
+#[tokio::test]
+async fn the_byte_bound_ends_a_claim_and_the_rest_stays_in_order() {
+    let tasks: Vec<String> = (0..60)
+        .map(|n| format!("{n:->width$}", width = if n % 20 < 12 { 30 } else { 5_000 }))
+        .collect();
+    for from in ["waiting", "woken", "scheduled"] {
+        let desk = Desk::new().await;
+        for (n, task) in tasks.iter().enumerate() {
+            if from == "scheduled" {
+                let member = entry(&format!("s:1:{n}"), 0, false, task.as_bytes());
+                let () = desk.ask(("ZADD", from, 1_000 + n, member)).await;
+            } else {
+                let () = desk.ask(("LPUSH", from, task)).await;
+            }
+        }
+        let mut taken: Vec<String> = Vec::new();
+        for number in 1.. {
+            let batch = desk.raws_of(number, 100, 12_000).await;
+            let Some((last, before)) = batch.split_last() else {
+                break;
+            };
+            let bytes: usize = before.iter().map(Vec::len).sum();
+            assert!(
+                bytes < 12_000,
+                "{bytes} of {from} without {} more",
+                last.len()
+            );
+            taken.extend(batch.into_iter().map(|raw| String::from_utf8(raw).unwrap()));
+        }
+        assert_eq!(taken, tasks, "{from}");
+    }
+}
+
+#[tokio::test]
+async fn one_task_is_taken_however_large() {
+    let desk = Desk::new().await;
+    let () = desk
+        .ask(("LPUSH", "waiting", vec![b'x'; 50_000], "next"))
+        .await;
+    assert_eq!(desk.raws_of(1, 100, 100).await, [vec![b'x'; 50_000]]);
+    assert_eq!(desk.raws_of(2, 100, 100).await, [b"next"]);
+}
+
+/// Copying a hundred of them into Lua, only to put them back, blocked Redis for half a second.
+#[tokio::test]
+async fn large_tasks_are_not_taken_out_in_vain() {
+    let desk = Desk::new().await;
+    for _ in 0..20 {
+        let () = desk.ask(("LPUSH", "waiting", vec![b'x'; 100_000])).await;
+    }
+    assert_eq!(desk.claim(1, 100, 350_000).await.entries.len(), 4);
+    let stats: String = desk.ask(("INFO", "commandstats")).await;
+    assert!(!stats.contains("cmdstat_rpush"), "{stats}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
+    for key in ["waiting", "woken", "scheduled", "active"] {
+        let desk = Desk::new().await;
+        let () = desk.ask(("LPUSH", "waiting", "a")).await;
+        let () = desk.ask(("LPUSH", "woken", "b")).await;
+        let () = desk
+            .ask(("ZADD", "scheduled", 1, entry("s:1:1", 0, false, b"c")))
+            .await;
+        let () = desk.ask(("SET", key, "something else")).await;
+        desk.refuses(&call(1, 100, MANY)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_can_not_be_read_stops_no_other() {
+    let desk = Desk::new().await;
+    let () = desk
+        .ask(("ZADD", "redial:{q}:scheduled", 1, "no header"))
+        .await;
+    let () = desk
+        .ask(("ZADD", "redial:{q}:scheduled", 2, "s:1:1 5 0 0 {\nraw"))
+        .await;
+    let () = desk.ask(("LPUSH", "redial:{q}", "good")).await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);
+    let claimed = consumer.claim(&id, 10).await.unwrap();
+    let unreadable: Vec<_> = claimed.unreadable.iter().map(|(t, _)| t.as_str()).collect();
+    assert_eq!(unreadable, ["w:1:1", "w:1:2"]);
+    assert_eq!(claimed.entries[0].raw, b"good");
+    assert!(claimed.now > UnixMs(0));
+    for (token, _) in &claimed.unreadable {
+        assert!(consumer.bury(token, "{}", None).await.unwrap());
+    }
+    let dead: Vec<String> = desk.ask(("ZRANGE", "redial:{q}:dead", 0, -1)).await;
+    assert_eq!(dead, ["{}\nno header", "{}\nraw"]);
+}

@@ -1,0 +1,56 @@
+//! drop.lua: a dead letter deleted for good.
+
+use redial::script::{Call, DROP};
+
+use super::{Desk, hash, sorted};
+
+fn call(at: u64, serial: &str) -> Call {
+    DROP.call()
+        .key("dead")
+        .key("stats")
+        .arg(at)
+        .arg(format!("{{\"serial\":\"{serial}\""))
+}
+
+fn letter(serial: &str) -> String {
+    format!("{{\"serial\":\"{serial}\"}}\nraw")
+}
+
+impl Desk {
+    async fn with_letters() -> Self {
+        let desk = Self::new().await;
+        for serial in ["s:1:1", "s:1:10", "s:1:2"] {
+            let () = desk.ask(("ZADD", "dead", 5, letter(serial))).await;
+        }
+        desk
+    }
+}
+
+#[tokio::test]
+async fn only_the_letter_named_goes_and_it_is_counted() {
+    let desk = Desk::with_letters().await;
+    let () = desk.ask(("SET", "result", "of it")).await;
+    assert_eq!(desk.run::<u8>(&call(5, "s:1:1")).await, 1);
+    let dump = desk.dump().await;
+    let left = [(letter("s:1:10"), 5), (letter("s:1:2"), 5)];
+    assert_eq!(dump["dead"].0, sorted(&left));
+    assert_eq!(dump["stats"].0, hash(&[("dropped", "1")]));
+    assert!(dump.contains_key("result"));
+    desk.changes_nothing(&call(5, "s:1:1"), 0).await;
+}
+
+#[tokio::test]
+async fn a_letter_that_is_gone_changes_nothing() {
+    let desk = Desk::with_letters().await;
+    desk.changes_nothing(&call(6, "s:1:1"), 0).await;
+    desk.changes_nothing(&call(5, "s:1:3"), 0).await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_stops_it_before_anything_goes() {
+    for key in ["dead", "stats"] {
+        let desk = Desk::with_letters().await;
+        let () = desk.ask(("SET", key, "something else")).await;
+        desk.refuses(&call(5, "s:1:1")).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! A Redis that is out of memory takes no new tasks, and can still be drained.
+
+use std::time::Duration;
+
+use redial::consumer::{Answer, Back, ClaimId, letter};
+use redial::script::DELIVER;
+use redial::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
+
+use super::Desk;
+
+/// A Redis with room for little more than itself, filled to the brim.
+async fn full_desk(tasks: u32) -> Desk {
+    let desk = Desk::with_args(&["--maxmemory-policy", "noeviction"]).await;
+    for n in 0..tasks {
+        let () = desk.ask(("LPUSH", "redial:{q}", format!("task {n}"))).await;
+    }
+    desk
+}
+
+impl Desk {
+    async fn fill(&self) {
+        let () = self.ask(("CONFIG", "SET", "maxmemory", "100kb")).await;
+        let refused = self
+            .try_ask::<u64>(("LPUSH", "redial:{q}", "one more"))
+            .await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), Some("OOM"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_can_still_be_drained() {
+    let desk = full_desk(6).await;
+    desk.fill().await;
+    let consumer = desk.consumer("w", Duration::from_millis(1));
+    let other = desk.consumer("other", Duration::from_secs(60));
+    let id = |worker: &str, n| ClaimId::new(&WorkerId::from_redis(worker.into()), n);
+    let answer = |entry: &redial::entry::Entry, id: &str| Answer {
+        token: entry.token.clone(),
+        id: TaskId::new(id).unwrap(),
+        result: format!("{{\"id\":\"{id}\"}}"),
+        ttl: Duration::from_secs(60),
+        reply_to: Some("answers".into()),
+    };
+
+    let claimed = consumer.claim(&id("w", 1), 5).await.unwrap().entries;
+    let [finished, retried, buried, replayed, reaped] = claimed.as_slice() else {
+        panic!("{claimed:?}");
+    };
+    assert!(
+        consumer
+            .begin(&finished.token, &finished.header)
+            .await
+            .unwrap()
+    );
+    let done = consumer.finish(&[answer(finished, "a")]).await.unwrap();
+    assert_eq!(done, [true]);
+    let due = consumer
+        .retry_at(
+            &retried.token,
+            &retried.header,
+            Duration::ZERO,
+            UnixMs(0),
+            Back::Retried,
+        )
+        .await
+        .unwrap();
+    assert!(due.is_some());
+    for (entry, id) in [(buried, "b"), (replayed, "c")] {
+        let mut result = TaskResult::new(TaskId::new(id).ok(), Status::Dead, UnixMs(1));
+        result.reason = Some(Reason::Rejected);
+        let letter = letter(&entry.header.serial, &result);
+        let answer = answer(entry, id);
+        assert!(
+            consumer
+                .bury(&entry.token, &letter, Some(&answer))
+                .await
+                .unwrap()
+        );
+    }
+    assert_eq!(consumer.heartbeat().await.unwrap().held, 1);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let beat = other.heartbeat().await.unwrap();
+    assert_eq!(beat.ended, [WorkerId::from_redis("w".into())]);
+    assert_eq!(other.reap(&beat.ended[0]).await.unwrap(), (1, 0));
+    let letters = other.queue().dead_page(0).await.unwrap();
+    assert!(other.queue().drop_dead(&letters[0]).await.unwrap());
+    assert!(other.queue().replay(&letters[1]).await.unwrap());
+
+    // What was retried, reaped, replayed, and never claimed.
+    let rest = other.claim(&id("other", 1), 100).await.unwrap().entries;
+    let mut raws: Vec<_> = rest.iter().map(|entry| entry.raw.clone()).collect();
+    raws.sort();
+    assert_eq!(
+        raws,
+        [&retried.raw[..], &replayed.raw, &reaped.raw, b"task 5"]
+    );
+    let answers: Vec<_> = rest.iter().map(|entry| answer(entry, "z")).collect();
+    assert_eq!(other.finish(&answers).await.unwrap(), [true; 4]);
+    let dump = desk.dump().await;
+    assert!(!dump.keys().any(|key| key.contains("active")), "{dump:?}");
+    let replies: u64 = desk.ask(("LLEN", "answers")).await;
+    assert_eq!(replies, 7);
+}
+
+#[tokio::test]
+async fn a_full_redis_takes_back_what_a_worker_gives_up() {
+    let desk = full_desk(3).await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);
+    let entries = consumer.claim(&id, 3).await.unwrap().entries;
+    desk.fill().await;
+    let stray = [entries[0].token.clone()];
+    assert_eq!(consumer.release_strays(&stray).await.unwrap(), (1, 2));
+    assert_eq!(consumer.release().await.unwrap(), (2, 0));
+    assert_eq!(consumer.queue().counts().await.unwrap().scheduled, 3);
+}
+
+#[tokio::test]
+async fn a_full_redis_takes_a_reply_for_another_slot() {
+    let desk = full_desk(0).await;
+    desk.fill().await;
+    for _ in 0..2 {
+        let call = DELIVER.call().key("reply").arg(1_000).arg("answer");
+        assert_eq!(desk.run::<u8>(&call).await, 1);
+    }
+    assert_eq!(desk.ask::<u64>(("LLEN", "reply")).await, 2);
+    assert!(desk.ask::<i64>(("PTTL", "reply")).await > 0);
+}

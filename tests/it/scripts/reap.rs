@@ -1,0 +1,204 @@
+//! reap.lua: tasks taken back from a worker, and which of them count a crash.
+
+use redial::script::{Call, REAP};
+
+use super::{AWKWARD, Desk, Held, entry, hash};
+
+const MANY: usize = 1 << 20;
+
+fn call(why: &str, most: usize, bytes: usize) -> Call {
+    REAP.call()
+        .key("workers")
+        .key("active")
+        .key("scheduled")
+        .key("stats")
+        .arg("w")
+        .arg(why)
+        .arg(most)
+        .arg(bytes)
+}
+
+impl Desk {
+    async fn lease_ended(&self) {
+        let () = self.ask(("ZADD", "workers", 1, "w")).await;
+    }
+
+    async fn scheduled(&self) -> Vec<Vec<u8>> {
+        self.ask(("ZRANGE", "scheduled", 0, -1)).await
+    }
+
+    async fn take_back(&self, why: &str, most: usize, bytes: usize) -> (usize, usize) {
+        self.run(&call(why, most, bytes)).await
+    }
+}
+
+#[tokio::test]
+async fn a_lease_in_force_is_respected() {
+    let desk = Desk::new().await;
+    desk.hold("t", &entry("s:1:1", 0, false, b"raw")).await;
+    let future = desk.now().await + 60_000;
+    let () = desk.ask(("ZADD", "workers", future, "w")).await;
+    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0))
+        .await;
+}
+
+#[tokio::test]
+async fn each_task_of_a_dead_worker_is_at_once_there_for_others_with_a_crash_counted() {
+    let desk = Desk::new().await;
+    desk.lease_ended().await;
+    let mut expected = Vec::new();
+    for (n, raw) in AWKWARD.into_iter().enumerate() {
+        let serial = format!("s:1:{n}");
+        desk.hold(&format!("t{n}"), &entry(&serial, 0, false, raw))
+            .await;
+        expected.push(entry(&serial, 1, false, raw));
+    }
+    assert_eq!(desk.take_back("reaped", 100, MANY).await, (6, 0));
+    assert_eq!(desk.scheduled().await, expected);
+    let dump = desk.dump().await;
+    let Held::Sorted(due) = &dump["scheduled"].0 else {
+        panic!()
+    };
+    let now = desk.now().await;
+    #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53")]
+    let at_once = |(_, at): &(String, f64)| *at <= now as f64 && *at > now as f64 - 5_000.0;
+    assert!(due.iter().all(at_once), "{due:?}");
+    assert_eq!(dump["stats"].0, hash(&[("reaped", "6")]));
+    // Nothing held, so forgotten.
+    assert_eq!(dump.len(), 2, "{dump:?}");
+    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0))
+        .await;
+}
+
+#[tokio::test]
+async fn the_third_crash_counts_only_for_a_task_that_had_begun() {
+    let desk = Desk::new().await;
+    for (crashes, begun, after) in [
+        (0, false, 1),
+        (1, false, 2),
+        (1, true, 2),
+        (2, false, 2),
+        (2, true, 3),
+        (3, false, 3),
+        (3, true, 4),
+    ] {
+        desk.lease_ended().await;
+        desk.hold("t", &entry("s:1:1", crashes, begun, b"raw"))
+            .await;
+        assert_eq!(desk.take_back("reaped", 100, MANY).await, (1, 0));
+        let expected = entry("s:1:1", after, begun, b"raw");
+        assert_eq!(desk.scheduled().await, [expected], "{crashes} {begun}");
+        let () = desk.ask(("DEL", "scheduled")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_gives_all_back_uncounted_whatever_its_lease() {
+    let desk = Desk::new().await;
+    let future = desk.now().await + 60_000;
+    let () = desk.ask(("ZADD", "workers", future, "w")).await;
+    let given_back = entry("s:1:1", 1, true, b"raw");
+    desk.hold("t", &given_back).await;
+    assert_eq!(desk.take_back("released", 100, MANY).await, (1, 0));
+    assert_eq!(desk.scheduled().await, [given_back]);
+    let dump = desk.dump().await;
+    assert_eq!(dump["stats"].0, hash(&[("released", "1")]));
+    assert!(!dump.contains_key("workers"), "{dump:?}");
+}
+
+#[tokio::test]
+async fn strays_go_back_uncounted_and_the_worker_keeps_its_lease_and_the_rest() {
+    let desk = Desk::new().await;
+    let future = desk.now().await + 60_000;
+    let () = desk.ask(("ZADD", "workers", future, "w")).await;
+    for token in ["stray", "mine"] {
+        desk.hold(token, &entry(token, 0, false, b"raw")).await;
+    }
+    let strays = call("stray", 100, MANY).arg("gone already").arg("stray");
+    assert_eq!(desk.run::<(u8, u8)>(&strays).await, (1, 1));
+    assert_eq!(desk.scheduled().await, [entry("stray", 0, false, b"raw")]);
+    let dump = desk.dump().await;
+    assert_eq!(
+        dump["active"].0,
+        hash(&[("mine", entry("mine", 0, false, b"raw"))])
+    );
+    assert_eq!(dump["stats"].0, hash(&[("stray", "1")]));
+    desk.changes_nothing(&strays, (0, 1)).await;
+
+    let last = call("stray", 100, MANY).arg("mine");
+    assert_eq!(desk.run::<(u8, u8)>(&last).await, (1, 0));
+    assert!(desk.dump().await.contains_key("workers"));
+}
+
+/// More than Lua's `unpack` takes.
+#[tokio::test]
+async fn any_number_of_strays_may_be_named() {
+    let desk = Desk::new().await;
+    desk.hold("t8999", &entry("s:1:1", 0, false, b"raw")).await;
+    let strays = (0..9_000).fold(call("stray", 100, MANY), |call, n| {
+        call.arg(format!("t{n}"))
+    });
+    assert_eq!(desk.run::<(u8, u8)>(&strays).await, (1, 0));
+}
+
+#[tokio::test]
+async fn a_worker_is_taken_back_from_in_parts_and_forgotten_with_the_last() {
+    let desk = Desk::new().await;
+    desk.lease_ended().await;
+    for n in 0..25 {
+        desk.hold(
+            &format!("t{n}"),
+            &entry(&format!("s:1:{n}"), 0, false, b"raw"),
+        )
+        .await;
+    }
+    for (most, expected, known) in [(10, (10, 15), 1), (10, (10, 5), 1), (10, (5, 0), 0)] {
+        assert_eq!(desk.take_back("reaped", most, MANY).await, expected);
+        assert_eq!(desk.ask::<u8>(("ZCARD", "workers")).await, known);
+    }
+    assert_eq!(desk.scheduled().await.len(), 25);
+}
+
+#[tokio::test]
+async fn large_tasks_are_taken_back_few_at_a_time() {
+    let desk = Desk::new().await;
+    desk.lease_ended().await;
+    for n in 0..5 {
+        let serial = format!("s:1:{n}");
+        desk.hold(&serial, &entry(&serial, 0, false, &vec![b'x'; 40_000]))
+            .await;
+    }
+    assert_eq!(desk.take_back("reaped", 100, 100_000).await, (3, 2));
+    assert_eq!(desk.take_back("reaped", 100, 1).await, (1, 1));
+    assert_eq!(desk.take_back("reaped", 100, 100_000).await, (1, 0));
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_goes_back_with_all_its_bytes() {
+    let desk = Desk::new().await;
+    desk.lease_ended().await;
+    // The last looks like a header, and is none: there is no newline behind it.
+    let unread: [&[u8]; 4] = [b"\xffodd\nraw", b"a b c d e\nraw", b"", b"s:1:1 1000 0 0 -"];
+    for (n, entry) in unread.into_iter().enumerate() {
+        desk.hold(&format!("t{n}"), entry).await;
+    }
+    assert_eq!(desk.take_back("reaped", 100, MANY).await, (4, 0));
+    let mut found = desk.scheduled().await;
+    let mut expected = unread.to_vec();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_stops_it_before_anything_moves() {
+    for why in ["reaped", "released"] {
+        for key in ["workers", "active", "scheduled", "stats"] {
+            let desk = Desk::new().await;
+            desk.lease_ended().await;
+            desk.hold("t", b"h\nraw").await;
+            let () = desk.ask(("SET", key, "something else")).await;
+            desk.refuses(&call(why, 100, MANY)).await;
+        }
+    }
+}

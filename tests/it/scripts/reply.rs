@@ -1,0 +1,147 @@
+//! What finish.lua, bury.lua and deliver.lua do to the list that a task names for its reply.
+
+use std::time::Duration;
+
+use redial::consumer::{Answer, ClaimId};
+use redial::script::{BURY, Call, DELIVER};
+use redial::{TaskId, WorkerId};
+
+use super::finish::call;
+use super::{Desk, Held, hash, list};
+
+/// Each way in which a result comes to the list `reply`, with this time to live.
+fn ways(token: &str, ttl: u64) -> [Call; 3] {
+    let finish = call().key("result").key("reply").arg(token).arg(ttl);
+    let bury = ["active", "dead", "stats", "replies", "result", "reply"];
+    let bury = bury
+        .into_iter()
+        .fold(BURY.call(), |call, key| call.key(key));
+    let deliver = DELIVER.call().key("reply").arg(ttl).arg("answer");
+    [
+        finish.arg("answer").arg("push").arg("reply"),
+        bury.arg(token)
+            .arg("{}")
+            .arg(ttl)
+            .arg("answer")
+            .arg("push")
+            .arg("reply"),
+        deliver,
+    ]
+}
+
+impl Desk {
+    async fn reply(&self, way: usize, token: &str, ttl: u64) {
+        self.hold(token, b"h\nraw").await;
+        let _: redis::Value = self.run(&ways(token, ttl)[way]).await;
+    }
+
+    async fn ttl(&self) -> i64 {
+        let ttl: i64 = self.ask(("PTTL", "reply")).await;
+        ttl
+    }
+}
+
+#[tokio::test]
+async fn a_reply_list_holds_all_answers_and_goes_with_the_last_of_them() {
+    for way in 0..3 {
+        let desk = Desk::new().await;
+        desk.reply(way, "t1", 50_000).await;
+        assert!((45_000..=50_000).contains(&desk.ttl().await));
+        // A short-lived answer takes no other with it, a long-lived one keeps all.
+        desk.reply(way, "t2", 1).await;
+        assert!((45_000..=50_000).contains(&desk.ttl().await));
+        desk.reply(way, "t3", 90_000).await;
+        assert!((85_000..=90_000).contains(&desk.ttl().await));
+        assert_eq!(desk.dump().await["reply"].0, list(&["answer"; 3]));
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_was_there_before_is_not_made_to_go_away() {
+    for way in 0..3 {
+        let desk = Desk::new().await;
+        let () = desk.ask(("LPUSH", "reply", "someone's")).await;
+        desk.reply(way, "t", 1_000).await;
+        let dump = desk.dump().await;
+        assert_eq!(dump["reply"], (list(&["answer", "someone's"]), false));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_list_that_is_no_list_harms_neither_the_answer_nor_that_key() {
+    for way in 0..3 {
+        let desk = Desk::new().await;
+        let () = desk.ask(("SET", "reply", "someone's")).await;
+        desk.hold("t", b"h\nraw").await;
+        let _: redis::Value = desk.run(&ways("t", 1_000)[way]).await;
+        let dump = desk.dump().await;
+        assert_eq!(dump["reply"], (Held::Text("someone\\'s".into()), false));
+        if way < 2 {
+            assert_eq!(dump["result"], (Held::Text("answer".into()), true));
+            assert!(!dump.contains_key("active"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_that_is_woken_finds_the_result_in_its_place() {
+    let desk = Desk::new().await;
+    let mut waiter = desk.redis.connection().await;
+    let waits = tokio::spawn(async move {
+        let mut pop = redis::cmd("BRPOP");
+        pop.arg("reply").arg(20);
+        let (_, reply): (String, String) = pop.query_async(&mut waiter).await.unwrap();
+        let mut get = redis::cmd("GET");
+        let result: String = get.arg("result").query_async(&mut waiter).await.unwrap();
+        (reply, result)
+    });
+    redial_tests::eventually(Duration::from_secs(10), || async {
+        (desk.redis.info_number("blocked_clients").await == 1).then_some(())
+    })
+    .await;
+    desk.reply(0, "t", 1_000).await;
+    assert_eq!(waits.await.unwrap(), ("answer".into(), "answer".into()));
+}
+
+#[tokio::test]
+async fn a_reply_for_another_slot_is_kept_until_delivered() {
+    let desk = Desk::new().await;
+    desk.hold("t", b"h\nraw").await;
+    let later = call().key("result").arg("t").arg(9).arg("answer");
+    let later = later.arg("later").arg("a\nlist");
+    assert_eq!(desk.run::<Vec<u8>>(&later).await, [1]);
+    let kept = hash(&[("t", "9 answer\na\nlist")]);
+    assert_eq!(desk.dump().await["replies"], (kept, false));
+    desk.changes_nothing(&later, vec![0]).await;
+}
+
+/// A result in the waiting list would be a task, and its time to live would end all tasks beside it.
+#[tokio::test]
+async fn a_task_can_not_have_its_reply_put_where_redial_keeps_its_own() {
+    let desk = Desk::new().await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    for (n, own) in [
+        "redial:{q}",
+        "redial:{q}:woken",
+        "redial:{q}:dead",
+        "redial:{other}",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let () = desk.ask(("LPUSH", "redial:{q}", "task")).await;
+        let id = ClaimId::new(&WorkerId::from_redis("w".into()), n as u64);
+        let claimed = consumer.claim(&id, 1).await.unwrap();
+        let answer = Answer {
+            token: claimed.entries[0].token.clone(),
+            id: TaskId::new(&n.to_string()).unwrap(),
+            result: "answer".into(),
+            ttl: Duration::from_secs(60),
+            reply_to: Some(own.into()),
+        };
+        assert_eq!(consumer.finish(&[answer]).await.unwrap(), [true]);
+        let dump = desk.dump().await;
+        assert!(!dump.contains_key(own), "{dump:?}");
+        assert!(dump.contains_key(&format!("redial:{{q}}:result:{n}")));
+    }
+}
