@@ -22,6 +22,7 @@ const END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Server {
     stop: Arc<AtomicBool>,
+    own: Arc<AtomicBool>,
     failed: Arc<Mutex<Option<String>>>,
     watch: JoinHandle<()>,
 }
@@ -30,16 +31,17 @@ impl Server {
     /// Starts the watch.
     pub(super) fn watch_over(port: u16, folder: Folder) -> anyhow::Result<Self> {
         program::find().map_err(anyhow::Error::msg)?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, own) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let failed = Arc::new(Mutex::new(None));
         let watch = std::thread::Builder::new()
             .name("embedded-redis".into())
             .spawn({
-                let (stop, failed) = (stop.clone(), failed.clone());
-                move || watch(port, &folder, &stop, &failed)
+                let (stop, own, failed) = (stop.clone(), own.clone(), failed.clone());
+                move || watch(port, &folder, &stop, &own, &failed)
             })?;
         Ok(Self {
             stop,
+            own,
             failed,
             watch,
         })
@@ -53,6 +55,11 @@ impl Server {
             .clone()
     }
 
+    /// Whether this worker runs it.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.load(Ordering::Relaxed)
+    }
+
     /// Ends the watch, and the server if it is this worker's.
     pub(super) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -63,10 +70,18 @@ impl Server {
 }
 
 /// The thread lives as long as the child: the child is told to end when its parent thread does.
-fn watch(port: u16, folder: &Folder, stop: &AtomicBool, failed: &Mutex<Option<String>>) {
+fn watch(
+    port: u16,
+    folder: &Folder,
+    stop: &AtomicBool,
+    own: &AtomicBool,
+    failed: &Mutex<Option<String>>,
+) {
     while !stop.load(Ordering::Relaxed) {
         if !answers(port) && folder.take() {
+            own.store(true, Ordering::Relaxed);
             let ended = run(port, folder.path(), stop);
+            own.store(false, Ordering::Relaxed);
             folder.leave();
             if let Err(error) = ended {
                 tracing::error!(%error, "the embedded Redis has ended");
