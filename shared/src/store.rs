@@ -6,6 +6,7 @@
 mod manager;
 mod target;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,20 @@ impl Store {
         self.link()
             .run(async |wire| redis::cmd("PING").exec_async(wire).await)
             .await
+    }
+
+    /// The folder where Redis keeps its data.
+    ///
+    /// # Errors
+    /// That of Redis, which may keep it to itself.
+    pub async fn data_folder(&self) -> Result<PathBuf, Error> {
+        let mut get = redis::cmd("CONFIG");
+        get.arg("GET").arg("dir");
+        let (_, folder): (String, String) = self
+            .link()
+            .run(async |wire| get.query_async(wire).await)
+            .await?;
+        Ok(folder.into())
     }
 
     /// A connection for commands that answer at once. Any number of tasks may use it at a time.

@@ -43,37 +43,39 @@ impl Embedded {
         let url = format!("redis://127.0.0.1:{}", config.embedded_port);
         let folder = Folder::open(config.state_dir.join("redis"))?;
         let port = config.embedded_port;
-        match Store::open(&url)?.ping().await {
+        let store = Store::open(&url)?;
+        match store.ping().await {
             Err(redial::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
                 bail!(
                     "the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}"
                 )
             }
-            Err(redial::Error::Redis(error)) if error.code().is_none() => {}
-            Err(redial::Error::Unreachable { .. } | redial::Error::Timeout(_)) => {}
-            // It answers, if only that it is still loading its data.
-            _ if folder.is_served() => {}
+            Err(error) if is_silence(&error) => {
+                if !folder.is_served() && server::answers(port) {
+                    bail!(
+                        "something answers at 127.0.0.1:{port} that is not Redis: set REDIAL_EMBEDDED_PORT to a free port, or REDIS_URL"
+                    );
+                }
+            }
+            // It answers, if only that it is still loading its data. Where nobody serves the folder its worker was killed,
+            // and it is about to end.
+            _ if folder.is_served() || folder.is_data_of(&store).await => {}
             _ => {
                 // Somebody else's to start and stop: taking its port while it restarts would be in its way.
                 tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
                 return Ok(Self { url, server: None });
             }
         }
-        if !folder.is_served() && server::answers(port) {
-            bail!(
-                "something answers at 127.0.0.1:{port} that is not Redis: set REDIAL_EMBEDDED_PORT to a free port, or REDIS_URL"
-            );
-        }
         let log = folder.log();
         let server = Server::watch_over(config.embedded_port, folder)?;
-        until_it_answers(&url, &server).await.with_context(|| {
+        until_it_answers(&store, &server).await.with_context(|| {
             format!(
                 "the embedded Redis did not start; its log is {}",
                 log.display()
             )
         })?;
         if !server.is_own() {
-            tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here, another worker's embedded one");
+            tracing::info!(redis = %url, "REDIS_URL is not set: joining the embedded Redis of another worker");
         }
         Ok(Self {
             url,
@@ -95,8 +97,16 @@ impl Embedded {
     }
 }
 
-async fn until_it_answers(url: &str, server: &Server) -> anyhow::Result<()> {
-    let store = Store::open(url)?;
+/// Whether this is what a ping brings where no Redis is.
+fn is_silence(error: &redial::Error) -> bool {
+    match error {
+        redial::Error::Redis(error) => error.code().is_none(),
+        redial::Error::Unreachable { .. } | redial::Error::Timeout(_) => true,
+        _ => false,
+    }
+}
+
+async fn until_it_answers(store: &Store, server: &Server) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + START;
     while let Err(error) = store.ping().await {
         if let Some(why) = server.failed() {

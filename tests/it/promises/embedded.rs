@@ -42,7 +42,10 @@ impl Machine {
     }
 
     async fn answer(&self, id: &str) {
-        self.queue.push(self.task(id, "/ok").to_string()).await;
+        // Redis may be on its way.
+        let task = self.task(id, "/ok").to_string();
+        let pushed = || async { self.queue.try_push(&task).await.ok() };
+        eventually(SOON, pushed).await;
         let result = self.queue.wait_result(id, SOON).await;
         assert_eq!(result["status"], "ok");
     }
@@ -64,7 +67,8 @@ async fn wait_log(worker: &Worker, says: &str) {
 }
 
 const STARTED: &str = "started an embedded Redis";
-const JOINED: &str = "using the Redis that answers here";
+const JOINED: &str = "joining the embedded Redis of another worker";
+const FOUND: &str = "using the Redis that answers here";
 
 #[tokio::test]
 async fn the_first_worker_starts_a_redis_and_the_others_join_and_take_over() {
@@ -160,6 +164,20 @@ async fn a_killed_worker_takes_its_redis_along_and_the_next_one_goes_on() {
 }
 
 #[tokio::test]
+async fn a_killed_worker_that_is_started_again_at_once_has_a_redis_again() {
+    let machine = Machine::new().await;
+    let mut worker = machine.worker();
+    worker.wait_ready().await;
+    for round in 0..4 {
+        // Its Redis is told to end by the kernel, and takes a moment.
+        worker.kill9();
+        worker = machine.worker();
+        machine.answer(&format!("t{round}")).await;
+        worker.wait_ready().await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_on_the_embedded_redis_outlives_a_restart() {
     let machine = Machine::new().await;
     let first = machine.worker();
@@ -189,7 +207,7 @@ async fn a_redis_that_answers_on_this_machine_is_used_as_it_is() {
         .env("REDIAL_STATE_DIR", state.path().to_str().unwrap())
         .spawn();
     worker.wait_ready().await;
-    assert!(worker.log().contains(JOINED), "{}", worker.log());
+    assert!(worker.log().contains(FOUND), "{}", worker.log());
     let queue = Queue::new(&redis, "default");
     queue
         .push(json!({"id": "a", "url": upstream.url("/ok")}).to_string())

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use redial::Store;
 
 /// The data folder, open.
 #[derive(Debug)]
@@ -33,6 +34,14 @@ impl Folder {
         !self.take() || {
             self.leave();
             false
+        }
+    }
+
+    /// Whether that Redis has its data here.
+    pub(super) async fn is_data_of(&self, redis: &Store) -> bool {
+        match (redis.data_folder().await, self.path.canonicalize()) {
+            (Ok(theirs), Ok(ours)) => theirs == ours,
+            _ => false,
         }
     }
 

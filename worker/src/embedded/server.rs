@@ -55,7 +55,7 @@ impl Server {
             .clone()
     }
 
-    /// Whether this worker has started it.
+    /// Whether this worker runs it.
     pub(super) fn is_own(&self) -> bool {
         self.own.load(Ordering::Relaxed)
     }
