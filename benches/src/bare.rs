@@ -14,28 +14,15 @@ pub const BODY: &str = r#"{"text":"hi"}"#;
 /// Makes the calls and prints how many a second.
 pub async fn run(url: &str, calls: usize) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .pool_max_idle_per_host(CONCURRENCY)
-        .build()?;
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(CONCURRENCY).build()?;
     let left = Arc::new(AtomicUsize::new(calls));
     let started = Instant::now();
     let mut loops = Vec::new();
     for _ in 0..CONCURRENCY {
         let (client, left, url) = (client.clone(), left.clone(), url.to_owned());
         loops.push(tokio::spawn(async move {
-            while left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(1)
-                })
-                .is_ok()
-            {
-                let sent = client
-                    .post(&url)
-                    .header("content-type", "application/json")
-                    .body(BODY)
-                    .send()
-                    .await?;
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                let sent = client.post(&url).header("content-type", "application/json").body(BODY).send().await?;
                 sent.bytes().await?;
             }
             Ok::<(), reqwest::Error>(())

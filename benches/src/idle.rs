@@ -30,22 +30,12 @@ pub async fn measure(tasks: usize) -> Idle {
         // Odd pauses, so that nothing falls into step.
         tokio::time::sleep(Duration::from_micros(3_000 + (n as u64 * 7919) % 4_000)).await;
     }
-    redial_tests::eventually(Duration::from_secs(10), async || {
-        (upstream.count() == tasks as u64).then_some(())
-    })
-    .await;
+    redial_tests::eventually(Duration::from_secs(10), async || (upstream.count() == tasks as u64).then_some(())).await;
     let mut waits: Vec<f64> = Vec::with_capacity(tasks);
     for call in upstream.calls() {
-        let n: usize = call
-            .path
-            .trim_start_matches('/')
-            .parse()
-            .expect("a path of ours");
+        let n: usize = call.path.trim_start_matches('/').parse().expect("a path of ours");
         waits.push(call.at.duration_since(pushed[n]).as_secs_f64() * 1000.0);
     }
     waits.sort_by(f64::total_cmp);
-    Idle {
-        p50: waits[tasks / 2],
-        p99: waits[tasks * 99 / 100],
-    }
+    Idle { p50: waits[tasks / 2], p99: waits[tasks * 99 / 100] }
 }

@@ -35,9 +35,7 @@ fn main() -> anyhow::Result<()> {
         [tasks] => tasks.parse()?,
         _ => anyhow::bail!("usage: bench [tasks a round]"),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(report(tasks))
 }
 
@@ -46,27 +44,12 @@ async fn report(tasks: usize) -> anyhow::Result<()> {
     println!("| what | measured | budget |\n| --- | --- | --- |");
     let whole = path::measure(tasks).await?;
     println!("| bare reqwest loop | {:.0} calls/s | |", whole.bare);
-    println!(
-        "| whole path, 0 ms upstream, results stored | {:.0} tasks/s | |",
-        whole.redial
-    );
-    println!(
-        "| ratio | {:.0} % | >= 50 % |",
-        100.0 * whole.redial / whole.bare
-    );
-    println!(
-        "| Redis commands per task, as INFO counts them | {:.2} | <= 6 |",
-        whole.commands
-    );
-    println!(
-        "| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |",
-        memory::measure().await?
-    );
+    println!("| whole path, 0 ms upstream, results stored | {:.0} tasks/s | |", whole.redial);
+    println!("| ratio | {:.0} % | >= 50 % |", 100.0 * whole.redial / whole.bare);
+    println!("| Redis commands per task, as INFO counts them | {:.2} | <= 6 |", whole.commands);
+    println!("| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |", memory::measure().await?);
     let idle = idle::measure(2_000).await;
-    println!(
-        "| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |",
-        idle.p50
-    );
+    println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);
     println!("| the same, p99 | {:.2} ms | <= 2 ms |", idle.p99);
     Ok(())
 }

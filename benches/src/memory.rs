@@ -9,9 +9,7 @@ pub async fn measure() -> anyhow::Result<f64> {
     let redis = RedisServer::start().await;
     let queue = Queue::new(redis.url(), "default");
     let task = |n: usize| {
-        let head = format!(
-            r#"{{"id":"task-{n:08}","url":"https://api.example.com/v1/extract","body":{{"text":""#
-        );
+        let head = format!(r#"{{"id":"task-{n:08}","url":"https://api.example.com/v1/extract","body":{{"text":""#);
         let filler = "x".repeat(300 - head.len() - 3);
         format!(r#"{head}{filler}"}}}}"#)
     };

@@ -20,12 +20,8 @@ pub struct Whole {
 
 /// Alternates between the bare loop and the worker.
 pub async fn measure(tasks: usize) -> anyhow::Result<Whole> {
-    let upstream = Upstream::quiet(|_| {
-        Reply::ok()
-            .header("content-type", "application/json")
-            .body(r#"{"ok":true}"#)
-    })
-    .await;
+    let upstream =
+        Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
     let url = upstream.url("/v1/extract");
     let (mut bare, mut redial, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -34,11 +30,7 @@ pub async fn measure(tasks: usize) -> anyhow::Result<Whole> {
         redial.push(rate);
         commands.push(per_task);
     }
-    Ok(Whole {
-        bare: median(bare),
-        redial: median(redial),
-        commands: median(commands),
-    })
+    Ok(Whole { bare: median(bare), redial: median(redial), commands: median(commands) })
 }
 
 async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
@@ -57,25 +49,16 @@ async fn worker(url: &str, tasks: usize) -> anyhow::Result<(f64, f64)> {
     let redis = RedisServer::start().await;
     let queue = redial_tests::Queue::new(redis.url(), "default");
     let before = redis.info_number("total_commands_processed").await;
-    queue
-        .push_all(
-            (0..tasks).map(|n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY)),
-        )
-        .await;
+    queue.push_all((0..tasks).map(|n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY))).await;
     let mut connection = redis.connection().await;
-    let worker = Worker::builder(redis.url())
-        .env("REDIAL_CONCURRENCY", CONCURRENCY.to_string())
-        .spawn();
+    let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string()).spawn();
     let mut looks = 0_u64;
     let mut first: Option<(Instant, u64)> = None;
     let (elapsed, counted) = loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
         looks += 1;
-        let done: Option<u64> = redis::cmd("HGET")
-            .arg("redial:{default}:stats")
-            .arg("complete")
-            .query_async(&mut connection)
-            .await?;
+        let done: Option<u64> =
+            redis::cmd("HGET").arg("redial:{default}:stats").arg("complete").query_async(&mut connection).await?;
         match (done, first) {
             (Some(done), None) => first = Some((Instant::now(), done)),
             (Some(done), Some((at, then))) if done == tasks as u64 => {
@@ -86,15 +69,7 @@ async fn worker(url: &str, tasks: usize) -> anyhow::Result<(f64, f64)> {
     };
     let after = redis.info_number("total_commands_processed").await;
     drop(worker);
-    anyhow::ensure!(
-        counted > 0,
-        "the round was over before it could be measured: give more tasks"
-    );
-    let commands = (after - before)
-        .checked_sub(looks)
-        .context("commands were counted")?;
-    Ok((
-        counted as f64 / elapsed.as_secs_f64(),
-        commands as f64 / tasks as f64,
-    ))
+    anyhow::ensure!(counted > 0, "the round was over before it could be measured: give more tasks");
+    let commands = (after - before).checked_sub(looks).context("commands were counted")?;
+    Ok((counted as f64 / elapsed.as_secs_f64(), commands as f64 / tasks as f64))
 }

@@ -36,10 +36,7 @@ async fn main() -> ExitCode {
     // The harness panics with messages for people, who need no line of ours.
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload().downcast_ref::<String>();
-        eprintln!(
-            "demo: {}",
-            message.map_or("a fault of the demo", String::as_str)
-        );
+        eprintln!("demo: {}", message.map_or("a fault of the demo", String::as_str));
     }));
     match demo().await {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,18 +85,10 @@ fn introduce(fleet: &Fleet, api: &Upstream, tasks: usize) {
     let [first, second] = fleet.pids();
     println!("Redial: {tasks} prompts for a chat API that fails as real ones do.\n");
     println!("  API      {}", api.url(chat::PATH));
-    println!(
-        "           20 to 400 ms; 1 in 10 calls 503, 1 in 20 429 with Retry-After, some resets;"
-    );
-    println!(
-        "           400 for prompts over {} characters",
-        chat::MAX_CHARS
-    );
+    println!("           20 to 400 ms; 1 in 10 calls 503, 1 in 20 429 with Retry-After, some resets;");
+    println!("           400 for prompts over {} characters", chat::MAX_CHARS);
     println!("  workers  processes {first} and {second}");
-    println!(
-        "  Redis    127.0.0.1:{}, started by the first, joined by the second\n",
-        fleet.redis_port()
-    );
+    println!("  Redis    127.0.0.1:{}, started by the first, joined by the second\n", fleet.redis_port());
 }
 
 /// Most over one connection, a few by hand, to show that any program will do.
@@ -108,28 +97,16 @@ async fn push(queue: &Queue, port: u16, tasks: &[Task]) -> anyhow::Result<PushTi
     let start = Instant::now();
     let mut pushed = tasks::push_pipelined(queue, most).await;
     let took = start.elapsed().as_millis();
-    println!(
-        "{} tasks pushed over one connection in {took} ms.",
-        most.len()
-    );
+    println!("{} tasks pushed over one connection in {took} ms.", most.len());
 
     if let Some(times) = tasks::push_by_hand(port, queue, few).await? {
         pushed.extend(times);
-        let shortest = few
-            .iter()
-            .min_by_key(|task| task.json.len())
-            .context("none by hand")?;
+        let shortest = few.iter().min_by_key(|task| task.json.len()).context("none by hand")?;
         println!("{} more by hand, one of them so:\n", few.len());
-        println!(
-            "  {}\n",
-            command_line(port, &["LPUSH", &queue.key(), &shortest.json])
-        );
+        println!("  {}\n", command_line(port, &["LPUSH", &queue.key(), &shortest.json]));
     } else {
         pushed.extend(tasks::push_pipelined(queue, few).await);
-        println!(
-            "{} more likewise, as there is no redis-cli here to push them by hand.\n",
-            few.len()
-        );
+        println!("{} more likewise, as there is no redis-cli here to push them by hand.\n", few.len());
     }
     Ok(pushed)
 }
@@ -152,14 +129,8 @@ fn check(ids: &[String], results: &HashMap<String, Value>) -> anyhow::Result<()>
 }
 
 /// The one with the most attempts, as its history is the most worth seeing.
-async fn show_an_answer(
-    queue: &Queue,
-    port: u16,
-    results: &HashMap<String, Value>,
-) -> anyhow::Result<()> {
-    let by_attempts = results
-        .iter()
-        .max_by_key(|(id, result)| (attempts(result), *id));
+async fn show_an_answer(queue: &Queue, port: u16, results: &HashMap<String, Value>) -> anyhow::Result<()> {
+    let by_attempts = results.iter().max_by_key(|(id, result)| (attempts(result), *id));
     let (id, result) = by_attempts.context("no results")?;
     let get = ["GET", &queue.result_key(id)];
     let printed = tasks::redis_cli(port, &get).await?;
@@ -174,14 +145,8 @@ fn say_what_to_type_next() {
     println!("Now you. A worker, which finds or starts a Redis on this machine:\n");
     println!("  {}", typed(&beside("redial-worker")));
     println!("\nIn another terminal, a call, and its answer:\n");
-    println!(
-        "  {}",
-        command_line(6379, &["LPUSH", "redial:{default}", task])
-    );
-    println!(
-        "  {}",
-        command_line(6379, &["GET", "redial:{default}:result:a1"])
-    );
+    println!("  {}", command_line(6379, &["LPUSH", "redial:{default}", task]));
+    println!("  {}", command_line(6379, &["GET", "redial:{default}:result:a1"]));
     let redial = beside("redial");
     if redial.is_file() {
         let redial = typed(&redial);
@@ -194,9 +159,7 @@ fn say_what_to_type_next() {
 
 /// A program in the folder of this one.
 fn beside(name: &str) -> PathBuf {
-    std::env::current_exe()
-        .unwrap_or_default()
-        .with_file_name(name)
+    std::env::current_exe().unwrap_or_default().with_file_name(name)
 }
 
 /// How a program is called from here.
@@ -210,10 +173,8 @@ fn typed(program: &Path) -> String {
 
 /// Ctrl-C, or SIGTERM from whoever runs this.
 async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

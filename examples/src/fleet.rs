@@ -34,12 +34,7 @@ impl Fleet {
         starter.wait_ready().await;
         let joiner = worker();
         joiner.wait_ready().await;
-        Ok(Self {
-            joiner,
-            starter,
-            redis_port,
-            _state: state,
-        })
+        Ok(Self { joiner, starter, redis_port, _state: state })
     }
 
     pub(crate) fn redis_port(&self) -> u16 {
@@ -58,10 +53,7 @@ impl Fleet {
     pub(crate) async fn stop(self) {
         for worker in [&self.joiner, &self.starter] {
             worker.term();
-            within(EXIT_TIMEOUT, || async {
-                (!worker.is_running()).then_some(())
-            })
-            .await;
+            within(EXIT_TIMEOUT, || async { (!worker.is_running()).then_some(()) }).await;
         }
     }
 }

@@ -28,9 +28,7 @@ pub(crate) async fn collect(
         let missing: Vec<&String> = ids.iter().filter(|id| !results.contains_key(*id)).collect();
         let found = queue.results(&missing).await;
         let found = missing.iter().zip(found);
-        let found: Vec<_> = found
-            .filter_map(|(id, result)| Some(((*id).clone(), result?)))
-            .collect();
+        let found: Vec<_> = found.filter_map(|(id, result)| Some(((*id).clone(), result?))).collect();
         results.extend(found);
         shown.update(results.len(), upstream);
         sleep(LOOK_EVERY).await;
@@ -54,19 +52,12 @@ impl Shown {
                 let length = u64::try_from(total).ok();
                 Self::Bar(ProgressBar::with_draw_target(length, target).with_style(style))
             }
-            _ => Self::Lines {
-                total,
-                next: Instant::now(),
-            },
+            _ => Self::Lines { total, next: Instant::now() },
         }
     }
 
     fn update(&mut self, answered: usize, upstream: &Upstream) {
-        let message = format!(
-            "{} calls made, {} under way",
-            upstream.count(),
-            upstream.in_flight()
-        );
+        let message = format!("{} calls made, {} under way", upstream.count(), upstream.in_flight());
         match self {
             Self::Bar(bar) => {
                 bar.set_position(u64::try_from(answered).unwrap_or_default());

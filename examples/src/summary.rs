@@ -22,18 +22,8 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn new(
-        results: &HashMap<String, Value>,
-        pushed: &PushTimes,
-        calls: u64,
-        wall: Duration,
-    ) -> Self {
-        let mut summary = Self {
-            tasks: pushed.len(),
-            calls,
-            wall,
-            ..Self::default()
-        };
+    pub(crate) fn new(results: &HashMap<String, Value>, pushed: &PushTimes, calls: u64, wall: Duration) -> Self {
+        let mut summary = Self { tasks: pushed.len(), calls, wall, ..Self::default() };
         for (id, result) in results {
             match result["status"].as_str() {
                 Some("ok") => summary.answered += 1,
@@ -64,41 +54,16 @@ pub(crate) fn attempts(result: &Value) -> usize {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row =
-            |name: &str, value: String, what: &str| writeln!(f, "  {name:<15} {value:>9}   {what}");
+        let mut row = |name: &str, value: String, what: &str| writeln!(f, "  {name:<15} {value:>9}   {what}");
         row("tasks", self.tasks.to_string(), "pushed")?;
-        row(
-            "answered",
-            self.answered.to_string(),
-            "with the answer of the API",
-        )?;
-        row(
-            "retried",
-            self.retried.to_string(),
-            "attempts beyond a task's first",
-        )?;
-        row(
-            "shared",
-            self.shared.to_string(),
-            "answered by another task's call",
-        )?;
-        row(
-            "dead",
-            self.dead.to_string(),
-            "refused for good (400), kept as dead letters",
-        )?;
+        row("answered", self.answered.to_string(), "with the answer of the API")?;
+        row("retried", self.retried.to_string(), "attempts beyond a task's first")?;
+        row("shared", self.shared.to_string(), "answered by another task's call")?;
+        row("dead", self.dead.to_string(), "refused for good (400), kept as dead letters")?;
         row("calls", self.calls.to_string(), "made to the API in all")?;
         let (median, slow) = (self.percentile(50), self.percentile(99));
-        row(
-            "push to answer",
-            format!("{median} ms"),
-            "half of the tasks, at most",
-        )?;
+        row("push to answer", format!("{median} ms"), "half of the tasks, at most")?;
         row("", format!("{slow} ms"), "99 of 100 tasks, at most")?;
-        row(
-            "wall time",
-            format!("{:.1} s", self.wall.as_secs_f64()),
-            "from the first push",
-        )
+        row("wall time", format!("{:.1} s", self.wall.as_secs_f64()), "from the first push")
     }
 }

@@ -22,9 +22,7 @@ pub(crate) struct Task {
 
 /// Every prompt as a call to the chat API at `url`.
 pub(crate) fn all(url: &str) -> anyhow::Result<Vec<Task>> {
-    let lines = PROMPTS
-        .lines()
-        .map(|line| task(line, url).with_context(|| line.to_owned()));
+    let lines = PROMPTS.lines().map(|line| task(line, url).with_context(|| line.to_owned()));
     lines.collect()
 }
 
@@ -34,15 +32,8 @@ fn task(line: &str, url: &str) -> anyhow::Result<Task> {
     let prompt = line["prompt"].as_str().context("no prompt")?;
     let body = json!({"model": "stand-in-1", "messages": [{"role": "user", "content": prompt}]});
     // In the order in which people write and read it; a map would sort the fields.
-    let json = format!(
-        r#"{{"id":{},"url":{},"body":{body},"cache_ttl_ms":{CACHE_TTL_MS}}}"#,
-        json!(id),
-        json!(url),
-    );
-    Ok(Task {
-        id: id.to_owned(),
-        json,
-    })
+    let json = format!(r#"{{"id":{},"url":{},"body":{body},"cache_ttl_ms":{CACHE_TTL_MS}}}"#, json!(id), json!(url),);
+    Ok(Task { id: id.to_owned(), json })
 }
 
 /// When each task was pushed, in ms since 1970, by its id.
@@ -56,11 +47,7 @@ pub(crate) async fn push_pipelined(queue: &Queue, tasks: &[Task]) -> PushTimes {
 }
 
 /// By really running `redis-cli`; `None` where there is none.
-pub(crate) async fn push_by_hand(
-    port: u16,
-    queue: &Queue,
-    tasks: &[Task],
-) -> anyhow::Result<Option<PushTimes>> {
+pub(crate) async fn push_by_hand(port: u16, queue: &Queue, tasks: &[Task]) -> anyhow::Result<Option<PushTimes>> {
     let mut times = PushTimes::new();
     for task in tasks {
         times.insert(task.id.clone(), now_ms());
@@ -76,35 +63,21 @@ pub(crate) async fn push_by_hand(
 pub(crate) async fn redis_cli(port: u16, args: &[&str]) -> anyhow::Result<Option<String>> {
     let port = port.to_string();
     let mut command = Command::new("redis-cli");
-    command
-        .args(["-p", &port])
-        .args(args)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+    command.args(["-p", &port]).args(args).stdin(Stdio::null()).kill_on_drop(true);
     let output = match command.output().await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         output => output.context("running redis-cli")?,
     };
     if !output.status.success() {
-        bail!(
-            "redis-cli failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("redis-cli failed: {}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(Some(
-        String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned(),
-    ))
+    Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()))
 }
 
 /// The line that does the same when typed.
 pub(crate) fn command_line(port: u16, args: &[&str]) -> String {
     let quoted = args.iter().map(|arg| shell_quoted(arg));
-    format!(
-        "redis-cli -p {port} {}",
-        quoted.collect::<Vec<_>>().join(" ")
-    )
+    format!("redis-cli -p {port} {}", quoted.collect::<Vec<_>>().join(" "))
 }
 
 fn shell_quoted(arg: &str) -> String {

@@ -28,11 +28,7 @@ pub enum Dead {
 #[derive(Debug, clap::Args)]
 pub struct Which {
     /// Ids, or serials as `dead list --json` shows them.
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     names: Vec<String>,
     /// All dead letters of the queue.
     #[arg(long)]
@@ -55,12 +51,7 @@ impl Dead {
     }
 }
 
-async fn list(
-    queue: &Queue,
-    reason: Option<&str>,
-    limit: usize,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
+async fn list(queue: &Queue, reason: Option<&str>, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
     let (mut skip, mut shown) = (0, 0);
     while shown < limit {
         let page = queue.dead_page(skip).await?;
@@ -68,15 +59,9 @@ async fn list(
             break;
         }
         skip += page.len();
-        let wanted = page
-            .iter()
-            .filter(|letter| reason.is_none_or(|reason| reason_of(letter) == reason));
+        let wanted = page.iter().filter(|letter| reason.is_none_or(|reason| reason_of(letter) == reason));
         for letter in wanted.take(limit - shown) {
-            output::line(&if json {
-                as_json(letter).to_string()
-            } else {
-                as_text(letter)
-            })?;
+            output::line(&if json { as_json(letter).to_string() } else { as_text(letter) })?;
             shown += 1;
         }
     }
@@ -90,18 +75,12 @@ fn as_text(letter: &DeadLetter) -> String {
     let id = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
     let tries = letter.result.attempts.len();
     let error = letter.result.error.as_deref().unwrap_or_default();
-    format!(
-        "{}  {:<20} {id}  {tries} attempts  {error}",
-        utc(letter.at.0),
-        reason_of(letter)
-    )
+    format!("{}  {:<20} {id}  {tries} attempts  {error}", utc(letter.at.0), reason_of(letter))
 }
 
 fn as_json(letter: &DeadLetter) -> Value {
     let task = redact::task(&letter.raw);
-    let as_text = task
-        .is_none()
-        .then(|| String::from_utf8_lossy(&letter.raw).into_owned());
+    let as_text = task.is_none().then(|| String::from_utf8_lossy(&letter.raw).into_owned());
     json!({
         "id": letter.id(),
         "serial": letter.serial,
@@ -138,10 +117,7 @@ impl Which {
             if page.is_empty() {
                 break;
             }
-            for letter in page
-                .iter()
-                .take(usize::try_from(until - seen).unwrap_or(usize::MAX))
-            {
+            for letter in page.iter().take(usize::try_from(until - seen).unwrap_or(usize::MAX)) {
                 seen += 1;
                 let name = self.names.iter().position(|name| letter.is(name));
                 if !self.all && name.is_none() {
@@ -161,28 +137,16 @@ impl Which {
         self.report(queue, act, done, &found)
     }
 
-    fn report(
-        &self,
-        queue: &Queue,
-        act: Act,
-        done: usize,
-        found: &[bool],
-    ) -> anyhow::Result<ExitCode> {
+    fn report(&self, queue: &Queue, act: Act, done: usize, found: &[bool]) -> anyhow::Result<ExitCode> {
         let said = match act {
             Act::Replay => "put back on the queue",
             Act::Drop => "deleted",
         };
-        output::line(&format!(
-            "{done} dead letters of queue {} {said}",
-            queue.name()
-        ))?;
+        output::line(&format!("{done} dead letters of queue {} {said}", queue.name()))?;
         let missing = self.names.iter().zip(found).filter(|(_, found)| !**found);
         let mut code = ExitCode::SUCCESS;
         for (name, _) in missing {
-            output::complain(&format!(
-                "{name}: no dead letter of that id or serial in queue {}",
-                queue.name()
-            ));
+            output::complain(&format!("{name}: no dead letter of that id or serial in queue {}", queue.name()));
             code = ExitCode::from(crate::NOT_THERE);
         }
         Ok(code)

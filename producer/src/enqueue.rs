@@ -16,11 +16,7 @@ const BATCH: usize = 1_000;
 #[derive(Debug, clap::Args)]
 pub struct Enqueue {
     /// Tasks as JSON, or - to read them from standard input, one a line.
-    #[arg(
-        value_name = "TASK",
-        required_unless_present = "url",
-        conflicts_with = "url"
-    )]
+    #[arg(value_name = "TASK", required_unless_present = "url", conflicts_with = "url")]
     tasks: Vec<String>,
     /// Where to call.
     #[arg(long)]
@@ -29,12 +25,7 @@ pub struct Enqueue {
     #[arg(short = 'X', long, requires = "url")]
     method: Option<String>,
     /// A request header, as in 'Accept: text/html'.
-    #[arg(
-        short = 'H',
-        long = "header",
-        value_name = "NAME: VALUE",
-        requires = "url"
-    )]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", requires = "url")]
     headers: Vec<String>,
     /// A JSON body.
     #[arg(short, long, requires = "url")]
@@ -62,11 +53,7 @@ impl Enqueue {
         if self.tasks == ["-"] {
             return from_stdin(producer, json).await;
         }
-        let stamped = self
-            .tasks
-            .iter()
-            .map(|task| stamp(task))
-            .collect::<Result<Vec<_>, _>>()?;
+        let stamped = self.tasks.iter().map(|task| stamp(task)).collect::<Result<Vec<_>, _>>()?;
         push(producer, &stamped, json).await
     }
 
@@ -80,35 +67,25 @@ impl Enqueue {
         put("id", self.id.as_ref().map(|id| json!(id)));
         put("method", self.method.as_ref().map(|method| json!(method)));
         put("body_text", self.body_text.as_ref().map(|text| json!(text)));
-        put(
-            "idempotency_key",
-            self.idempotency_key.as_ref().map(|key| json!(key)),
-        );
-        put(
-            "retry",
-            self.max_attempts.map(|n| json!({ "max_attempts": n })),
-        );
+        put("idempotency_key", self.idempotency_key.as_ref().map(|key| json!(key)));
+        put("retry", self.max_attempts.map(|n| json!({ "max_attempts": n })));
         if !self.headers.is_empty() {
             put("headers", Some(Value::Object(self.headers()?)));
         }
         let mut task = Value::Object(task).to_string();
         if let Some(body) = &self.body {
-            let _: &serde_json::value::RawValue = serde_json::from_str(body)
-                .context("--body is not JSON: use --body-text for other text")?;
+            let _: &serde_json::value::RawValue =
+                serde_json::from_str(body).context("--body is not JSON: use --body-text for other text")?;
             // As it was typed, byte for byte.
-            task = format!(
-                "{},\"body\":{body}}}",
-                task.strip_suffix('}').unwrap_or(&task)
-            );
+            task = format!("{},\"body\":{body}}}", task.strip_suffix('}').unwrap_or(&task));
         }
         Ok(task)
     }
 
     fn headers(&self) -> anyhow::Result<Map<String, Value>> {
         let pair = |header: &String| {
-            let (name, value) = header
-                .split_once(':')
-                .with_context(|| format!("--header {header:?}: use 'Name: value'"))?;
+            let (name, value) =
+                header.split_once(':').with_context(|| format!("--header {header:?}: use 'Name: value'"))?;
             Ok((name.trim().to_owned(), json!(value.trim())))
         };
         self.headers.iter().map(pair).collect()
@@ -129,10 +106,7 @@ async fn from_stdin(producer: &Producer, json: bool) -> anyhow::Result<ExitCode>
             Err(error) => {
                 push(producer, &batch, json).await?;
                 pushed += batch.len();
-                bail!(
-                    "line {}: {error} ({pushed} tasks before it were pushed)",
-                    number + 1
-                );
+                bail!("line {}: {error} ({pushed} tasks before it were pushed)", number + 1);
             }
         }
         if batch.len() == BATCH {
@@ -141,10 +115,7 @@ async fn from_stdin(producer: &Producer, json: bool) -> anyhow::Result<ExitCode>
             batch.clear();
         }
     }
-    ensure!(
-        pushed > 0 || !batch.is_empty(),
-        "standard input holds no task: give one as JSON a line"
-    );
+    ensure!(pushed > 0 || !batch.is_empty(), "standard input holds no task: give one as JSON a line");
     push(producer, &batch, json).await
 }
 
@@ -152,11 +123,7 @@ async fn push(producer: &Producer, tasks: &[Stamped], json: bool) -> anyhow::Res
     producer.push(tasks).await?;
     for task in tasks {
         let id = task.id.as_str();
-        output::line(&if json {
-            json!({ "id": id }).to_string()
-        } else {
-            id.to_owned()
-        })?;
+        output::line(&if json { json!({ "id": id }).to_string() } else { id.to_owned() })?;
     }
     Ok(ExitCode::SUCCESS)
 }

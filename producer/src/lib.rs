@@ -59,9 +59,7 @@ impl Producer {
     /// The address or the name can't be used.
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let store = Store::open(url)?;
-        Ok(Self {
-            queue: Queue::new(&store, prefix, QueueName::new(queue)?),
-        })
+        Ok(Self { queue: Queue::new(&store, prefix, QueueName::new(queue)?) })
     }
 
     /// Checks one task, given as JSON, and pushes it. Returns its id.
@@ -102,8 +100,7 @@ impl Producer {
 /// # Errors
 /// What is wrong with the task.
 pub fn stamp(json: &str) -> Result<Stamped, Error> {
-    let task = Task::parse(json.as_bytes(), task::MAX_BYTES)
-        .map_err(|refusal| Error::Task(refusal.error))?;
+    let task = Task::parse(json.as_bytes(), task::MAX_BYTES).map_err(|refusal| Error::Task(refusal.error))?;
     let mut added = String::new();
     let id = task.id.unwrap_or_else(|| {
         let id = TaskId::fresh();
@@ -118,8 +115,7 @@ pub fn stamp(json: &str) -> Result<Stamped, Error> {
     let json = format!("{{{added}{body}");
     // Only these can make a good task a bad one: a field that was there as null, and what was put in going over the bound.
     if json.contains("null") || json.len() > task::MAX_BYTES {
-        Task::parse(json.as_bytes(), task::MAX_BYTES)
-            .map_err(|refusal| Error::Task(refusal.error))?;
+        Task::parse(json.as_bytes(), task::MAX_BYTES).map_err(|refusal| Error::Task(refusal.error))?;
     }
     Ok(Stamped { id, json })
 }
@@ -132,16 +128,8 @@ mod tests {
     fn a_task_keeps_its_bytes_and_gets_what_it_lacks() -> Result<(), Error> {
         let given = r#" {"url": "http://h/",  "body":{"n":9007199254740993}}"#;
         let stamped = stamp(given)?;
-        assert!(
-            stamped
-                .json
-                .starts_with(&format!("{{\"id\":\"{}\",\"enqueued_at_ms\":", stamped.id))
-        );
-        assert!(
-            stamped
-                .json
-                .ends_with(r#","url": "http://h/",  "body":{"n":9007199254740993}}"#)
-        );
+        assert!(stamped.json.starts_with(&format!("{{\"id\":\"{}\",\"enqueued_at_ms\":", stamped.id)));
+        assert!(stamped.json.ends_with(r#","url": "http://h/",  "body":{"n":9007199254740993}}"#));
         let again = stamp(&stamped.json)?;
         assert_eq!((again.id, again.json), (stamped.id, stamped.json));
         Ok(())

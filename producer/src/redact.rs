@@ -3,16 +3,7 @@
 use serde_json::Value;
 
 /// Parts of the names of headers that carry credentials.
-const SECRET: [&str; 8] = [
-    "authorization",
-    "cookie",
-    "api-key",
-    "apikey",
-    "token",
-    "secret",
-    "password",
-    "signature",
-];
+const SECRET: [&str; 8] = ["authorization", "cookie", "api-key", "apikey", "token", "secret", "password", "signature"];
 
 /// A task for showing: as JSON, with the values of headers that carry credentials and the password of its URL taken out.
 /// `None` when it is not JSON.
@@ -29,9 +20,7 @@ pub fn task(raw: &[u8]) -> Option<Value> {
     for field in ["url", "callback_url"] {
         if let Some(Value::String(text)) = task.get_mut(field)
             && let Some((scheme, rest)) = text.split_once("://")
-            && let Some((_, host)) = rest
-                .split_once('@')
-                .filter(|(login, _)| !login.contains('/'))
+            && let Some((_, host)) = rest.split_once('@').filter(|(login, _)| !login.contains('/'))
         {
             *text = format!("{scheme}://[redacted]@{host}");
         }
@@ -45,7 +34,8 @@ mod tests {
 
     #[test]
     fn credentials_are_taken_out_and_nothing_else() {
-        let raw = br#"{"url":"https://u:p@h/a@b","headers":{"Authorization":"Bearer x","X-Api-Key":"k","Accept":"*/*"}}"#;
+        let raw =
+            br#"{"url":"https://u:p@h/a@b","headers":{"Authorization":"Bearer x","X-Api-Key":"k","Accept":"*/*"}}"#;
         let shown = task(raw).map(|task| task.to_string()).unwrap_or_default();
         assert_eq!(
             shown,

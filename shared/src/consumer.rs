@@ -87,14 +87,7 @@ impl Consumer {
     pub fn new(store: &Store, queue: Queue, worker: WorkerId, lease: Duration) -> Self {
         let active = queue.keys.active(&worker);
         let claimed = queue.keys.claimed(&worker);
-        Self {
-            queue,
-            worker,
-            active,
-            claimed,
-            lease,
-            waker: store.blocking_link(),
-        }
+        Self { queue, worker, active, claimed, lease, waker: store.blocking_link() }
     }
 
     /// The queue.
@@ -121,10 +114,8 @@ impl Consumer {
             .arg(most.min(MAX_BATCH))
             .arg(self.lease.as_millis())
             .arg(MAX_BATCH_BYTES);
-        let (now, next_due, raw): (u64, i64, Vec<Vec<u8>>) = self
-            .run(&call)
-            .await
-            .and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
+        let (now, next_due, raw): (u64, i64, Vec<Vec<u8>>) =
+            self.run(&call).await.and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
         let mut claimed = Claimed {
             now: UnixMs(now),
             next_due: u64::try_from(next_due).ok().map(UnixMs),
@@ -149,15 +140,8 @@ impl Consumer {
     pub async fn wait_for_push(&self) -> Result<bool, Error> {
         let keys = &self.queue.keys;
         let mut wait = redis::cmd("BLMOVE");
-        wait.arg(&keys.waiting)
-            .arg(&keys.woken)
-            .arg("RIGHT")
-            .arg("LEFT")
-            .arg(BLOCK.as_secs_f64());
-        let woken: Option<Vec<u8>> = self
-            .waker
-            .run(async |wire| wait.query_async(wire).await)
-            .await?;
+        wait.arg(&keys.waiting).arg(&keys.woken).arg("RIGHT").arg("LEFT").arg(BLOCK.as_secs_f64());
+        let woken: Option<Vec<u8>> = self.waker.run(async |wire| wait.query_async(wire).await).await?;
         Ok(woken.is_some())
     }
 
@@ -168,14 +152,8 @@ impl Consumer {
     pub async fn pass_on_wake(&self) -> Result<(), Error> {
         let keys = &self.queue.keys;
         let mut back = redis::cmd("LMOVE");
-        back.arg(&keys.woken)
-            .arg(&keys.waiting)
-            .arg("RIGHT")
-            .arg("RIGHT");
-        self.queue
-            .link
-            .run(async |wire| back.exec_async(wire).await)
-            .await
+        back.arg(&keys.woken).arg(&keys.waiting).arg("RIGHT").arg("RIGHT");
+        self.queue.link.run(async |wire| back.exec_async(wire).await).await
     }
 
     /// Puts down that a call is about to go out. `false`: the lease was lost, do not call.
@@ -183,11 +161,7 @@ impl Consumer {
     /// # Errors
     /// That of Redis.
     pub async fn begin(&self, token: &Token, header: &Header) -> Result<bool, Error> {
-        let call = script::BEGIN
-            .call()
-            .key(&self.active)
-            .arg(token.as_str())
-            .arg(header.to_line());
+        let call = script::BEGIN.call().key(&self.active).arg(token.as_str()).arg(header.to_line());
         self.run(&call).await
     }
 

@@ -36,21 +36,11 @@ impl DeadLetter {
         let serial = serde_json::from_slice(header).map(|Serial { serial }| serial);
         if let (Ok(serial), Ok(result)) = (serial, serde_json::from_slice(header)) {
             let raw = raw.to_vec();
-            return Self {
-                serial,
-                at,
-                result,
-                raw,
-            };
+            return Self { serial, at, result, raw };
         }
         let mut result = TaskResult::new(None, Status::Dead, at);
         result.error = Some("not written by Redial, or by another version".into());
-        Self {
-            serial: String::new(),
-            at,
-            result,
-            raw: member.to_vec(),
-        }
+        Self { serial: String::new(), at, result, raw: member.to_vec() }
     }
 
     /// The task's id, where it could be read.
@@ -81,19 +71,9 @@ impl Queue {
     pub async fn dead_page(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
         let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE);
         let mut range = redis::cmd("ZRANGE");
-        range
-            .arg(&self.keys.dead)
-            .arg(skip)
-            .arg(skip + PAGE - 1)
-            .arg("WITHSCORES");
-        let page: Vec<(Vec<u8>, f64)> = self
-            .link
-            .run(async |wire| range.query_async(wire).await)
-            .await?;
-        Ok(page
-            .into_iter()
-            .map(|(member, at)| DeadLetter::parse(&member, at))
-            .collect())
+        range.arg(&self.keys.dead).arg(skip).arg(skip + PAGE - 1).arg("WITHSCORES");
+        let page: Vec<(Vec<u8>, f64)> = self.link.run(async |wire| range.query_async(wire).await).await?;
+        Ok(page.into_iter().map(|(member, at)| DeadLetter::parse(&member, at)).collect())
     }
 
     /// Puts a dead letter back on the queue as if it had just been pushed. `false`: it was gone already.
@@ -119,12 +99,8 @@ impl Queue {
     /// # Errors
     /// That of Redis.
     pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
-        let call = script::DROP
-            .call()
-            .key(&self.keys.dead)
-            .key(&self.keys.stats)
-            .arg(letter.at)
-            .arg(letter.header_start());
+        let call =
+            script::DROP.call().key(&self.keys.dead).key(&self.keys.stats).arg(letter.at).arg(letter.header_start());
         self.link.run(async |wire| call.run(wire).await).await
     }
 }

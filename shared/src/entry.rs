@@ -72,17 +72,8 @@ impl Header {
             // It can't fail: plain data with string keys.
             serde_json::to_string(&self.state).unwrap_or_else(|_| "-".into())
         };
-        let Self {
-            serial,
-            first_seen,
-            crashes,
-            begun,
-            ..
-        } = self;
-        format!(
-            "{serial} {first_seen} {crashes} {} {state}",
-            u8::from(*begun)
-        )
+        let Self { serial, first_seen, crashes, begun, .. } = self;
+        format!("{serial} {first_seen} {crashes} {} {state}", u8::from(*begun))
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -111,11 +102,7 @@ impl Entry {
         let line = std::str::from_utf8(&bytes[..newline]).map_err(|_| bad())?;
         let header = Header::parse(line).ok_or_else(bad)?;
         bytes.drain(..=newline);
-        Ok(Self {
-            token,
-            header,
-            raw: bytes,
-        })
+        Ok(Self { token, header, raw: bytes })
     }
 }
 
@@ -154,10 +141,7 @@ mod tests {
     #[test]
     fn what_is_no_entry_is_an_error() {
         for bad in ["", "no newline", "a b c d e\nraw", "s 1 0 0 {\nraw"] {
-            assert!(
-                Entry::parse(Token("t".into()), bad.into()).is_err(),
-                "{bad:?}"
-            );
+            assert!(Entry::parse(Token("t".into()), bad.into()).is_err(), "{bad:?}");
         }
     }
 }

@@ -41,10 +41,9 @@ impl Error {
             Self::Redis(error) => {
                 use redis::ServerErrorKind as Kind;
                 match error.kind() {
-                    redis::ErrorKind::Server(kind) => matches!(
-                        kind,
-                        Kind::ReadOnly | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown
-                    ),
+                    redis::ErrorKind::Server(kind) => {
+                        matches!(kind, Kind::ReadOnly | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown)
+                    }
                     _ => error.code() == Some("UNBLOCKED") || error.code().is_none(),
                 }
             }

@@ -9,9 +9,7 @@ use sha2::Digest as _;
 use crate::Error;
 
 /// A moment in whole milliseconds since the Unix epoch, by the clock of Redis.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 #[derive(schemars::JsonSchema)]
 pub struct UnixMs(pub u64);
@@ -30,9 +28,7 @@ impl UnixMs {
 
     /// This machine's clock: for what a producer stamps on a task. Workers go by Redis.
     pub fn local() -> Self {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
 }
@@ -63,15 +59,10 @@ impl TaskId {
         }
         if id.len() > Self::MAX {
             let max = Self::MAX;
-            return Err(format!(
-                "`id` has {} bytes; at most {max} are allowed",
-                id.len()
-            ));
+            return Err(format!("`id` has {} bytes; at most {max} are allowed", id.len()));
         }
         if let Some(bad) = id.chars().find(|c| !matches!(c, ' '..='~')) {
-            return Err(format!(
-                "`id` holds {bad:?}; only printable ASCII is allowed"
-            ));
+            return Err(format!("`id` holds {bad:?}; only printable ASCII is allowed"));
         }
         Ok(Self(id.to_owned()))
     }
@@ -97,9 +88,7 @@ impl TaskId {
 }
 
 fn uuid_v7(at: UnixMs, random: &[u8; 10]) -> String {
-    uuid::Builder::from_unix_timestamp_millis(at.0, random)
-        .into_uuid()
-        .to_string()
+    uuid::Builder::from_unix_timestamp_millis(at.0, random).into_uuid().to_string()
 }
 
 impl fmt::Display for TaskId {

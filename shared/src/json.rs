@@ -34,9 +34,7 @@ mod tests {
         let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(!too_deep(nested(128).as_bytes()));
         assert!(too_deep(nested(129).as_bytes()));
-        assert!(!too_deep(
-            format!("\"{}\\\"[\"", "[".repeat(500)).as_bytes()
-        ));
+        assert!(!too_deep(format!("\"{}\\\"[\"", "[".repeat(500)).as_bytes()));
         assert!(!too_deep("[]".repeat(500).as_bytes()));
     }
 }

@@ -20,10 +20,7 @@ pub(crate) fn is_reserved(key: &str) -> bool {
 }
 
 fn is_own(prefix: &str, key: &str) -> bool {
-    let Some(rest) = key
-        .strip_prefix(prefix)
-        .and_then(|rest| rest.strip_prefix(':'))
-    else {
+    let Some(rest) = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(':')) else {
         return false;
     };
     let of_a_queue = || {
@@ -118,10 +115,7 @@ mod tests {
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
-        assert_eq!(
-            keys.result(&TaskId::new("a1")?),
-            "redial:{default}:result:a1"
-        );
+        assert_eq!(keys.result(&TaskId::new("a1")?), "redial:{default}:result:a1");
         assert!(keys.same_slot("answers:{default}"));
         assert!(!keys.same_slot("answers"));
         Ok(())
@@ -130,26 +124,11 @@ mod tests {
     #[test]
     fn a_reply_may_go_anywhere_but_to_a_key_of_redials_own() -> Result<(), Error> {
         let keys = Keys::new("mine", &QueueName::new("default")?);
-        for own in [
-            "{other}",
-            "{q/0}:woken",
-            "{q}:dead",
-            "{q}:active:w",
-            "{q}:result:a",
-            "limit:{x}",
-            "memo:{x}",
-        ] {
+        for own in ["{other}", "{q/0}:woken", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}"] {
             assert!(keys.is_own(&format!("mine:{own}")), "{own}");
             assert!(is_reserved(&format!("redial:{own}")), "{own}");
         }
-        for free in [
-            "answers",
-            "redial",
-            "redial-x",
-            "redial:x",
-            "redial:{default}:answers",
-            "answers:{default}",
-        ] {
+        for free in ["answers", "redial", "redial-x", "redial:x", "redial:{default}:answers", "answers:{default}"] {
             assert!(!is_reserved(free), "{free}");
         }
         assert!(!keys.is_own("redial:{default}"));

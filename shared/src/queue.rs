@@ -70,9 +70,7 @@ impl Queue {
             for task in now {
                 push.arg(task.as_ref());
             }
-            self.link
-                .run(async |wire| push.exec_async(wire).await)
-                .await?;
+            self.link.run(async |wire| push.exec_async(wire).await).await?;
             rest = later;
         }
         Ok(())
@@ -85,9 +83,7 @@ impl Queue {
     pub async fn result(&self, id: &TaskId) -> Result<Option<String>, Error> {
         let mut get = redis::cmd("GET");
         get.arg(self.keys.result(id));
-        self.link
-            .run(async |wire| get.query_async(wire).await)
-            .await
+        self.link.run(async |wire| get.query_async(wire).await).await
     }
 
     /// How many tasks are where.
@@ -96,24 +92,10 @@ impl Queue {
     /// That of Redis.
     pub async fn counts(&self) -> Result<Counts, Error> {
         let mut count = redis::pipe();
-        count
-            .cmd("LLEN")
-            .arg(&self.keys.waiting)
-            .cmd("LLEN")
-            .arg(&self.keys.woken);
-        count
-            .cmd("ZCARD")
-            .arg(&self.keys.scheduled)
-            .cmd("ZCARD")
-            .arg(&self.keys.dead);
-        let (waiting, woken, scheduled, dead): (u64, u64, u64, u64) = self
-            .link
-            .run(async |wire| count.query_async(wire).await)
-            .await?;
-        Ok(Counts {
-            waiting: waiting + woken,
-            scheduled,
-            dead,
-        })
+        count.cmd("LLEN").arg(&self.keys.waiting).cmd("LLEN").arg(&self.keys.woken);
+        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("ZCARD").arg(&self.keys.dead);
+        let (waiting, woken, scheduled, dead): (u64, u64, u64, u64) =
+            self.link.run(async |wire| count.query_async(wire).await).await?;
+        Ok(Counts { waiting: waiting + woken, scheduled, dead })
     }
 }

@@ -220,10 +220,7 @@ mod tests {
             Body::Text(text) => format!("text {text}"),
             Body::Bytes(bytes) => format!("{} bytes", bytes.len()),
         };
-        assert_eq!(
-            form(b"{\"n\": 9007199254740993}", json),
-            "json {\"n\": 9007199254740993}"
-        );
+        assert_eq!(form(b"{\"n\": 9007199254740993}", json), "json {\"n\": 9007199254740993}");
         assert_eq!(form(b"{\"n\"", json), "text {\"n\"");
         assert_eq!(form(b"{}", Some("text/plain")), "text {}");
         assert_eq!(form(b"", json), "text ");
@@ -235,10 +232,7 @@ mod tests {
     #[test]
     fn a_result_is_one_line() -> Result<(), serde_json::Error> {
         let mut result = TaskResult::new(None, Status::Ok, UnixMs(1));
-        result.set_body(Body::new(
-            b"{\n\"a\": \"x\\ny\"\r\n}".to_vec(),
-            Some("application/json"),
-        ));
+        result.set_body(Body::new(b"{\n\"a\": \"x\\ny\"\r\n}".to_vec(), Some("application/json")));
         let line = result.to_line();
         assert!(!line.contains(['\n', '\r']));
         let back: serde_json::Value = serde_json::from_str(&line)?;

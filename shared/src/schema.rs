@@ -25,16 +25,12 @@ mod tests {
     #[test]
     fn the_published_schemas_are_those_of_the_types() -> std::io::Result<()> {
         for (file, generated) in [("task", super::task()), ("result", super::result())] {
-            let path =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{file}.schema.json"));
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{file}.schema.json"));
             if std::env::var_os("REDIAL_UPDATE_SCHEMA").is_some() {
                 std::fs::write(&path, &generated)?;
             }
             let published = std::fs::read_to_string(&path).unwrap_or_default();
-            assert_eq!(
-                published, generated,
-                "docs/{file}.schema.json is old: run `make schema`"
-            );
+            assert_eq!(published, generated, "docs/{file}.schema.json is old: run `make schema`");
         }
         Ok(())
     }

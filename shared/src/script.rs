@@ -51,11 +51,7 @@ scripts! {
 impl Script {
     /// A call of this script.
     pub fn call(&'static self) -> Call {
-        Call {
-            script: self,
-            keys: Vec::new(),
-            args: Vec::new(),
-        }
+        Call { script: self, keys: Vec::new(), args: Vec::new() }
     }
 }
 
@@ -87,16 +83,11 @@ impl Call {
     ///
     /// # Errors
     /// What Redis answered; after an error nothing, or everything, may have been done: every script may be sent again.
-    pub async fn run<T: FromRedisValue>(
-        &self,
-        connection: &mut impl ConnectionLike,
-    ) -> RedisResult<T> {
+    pub async fn run<T: FromRedisValue>(&self, connection: &mut impl ConnectionLike) -> RedisResult<T> {
         let by_hash = self.command("EVALSHA", &self.script.sha1);
         match by_hash.query_async(connection).await {
             Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.command("EVAL", self.script.source)
-                    .query_async(connection)
-                    .await
+                self.command("EVAL", self.script.source).query_async(connection).await
             }
             answer => answer,
         }
@@ -104,11 +95,7 @@ impl Call {
 
     fn command(&self, name: &str, script: &str) -> redis::Cmd {
         let mut command = redis::cmd(name);
-        command
-            .arg(script)
-            .arg(self.keys.len())
-            .arg(&self.keys)
-            .arg(&self.args);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.args);
         command
     }
 }

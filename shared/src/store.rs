@@ -46,26 +46,15 @@ impl Store {
     pub fn open(url: &str) -> Result<Self, Error> {
         let target = Arc::new(Target::parse(url)?);
         let pool = |response| {
-            let patience = Patience {
-                connect: CONNECT,
-                response,
-            };
+            let patience = Patience { connect: CONNECT, response };
             Pool::builder(Manager::new(&target, patience)?)
                 .max_size(MAX_CONNECTIONS)
-                .timeouts(Timeouts {
-                    wait: Some(CONNECT),
-                    create: Some(CONNECT + RESPONSE),
-                    recycle: Some(RESPONSE),
-                })
+                .timeouts(Timeouts { wait: Some(CONNECT), create: Some(CONNECT + RESPONSE), recycle: Some(RESPONSE) })
                 .runtime(Runtime::Tokio1)
                 .build()
                 .map_err(|error| Error::Url(error.to_string()))
         };
-        Ok(Self {
-            prompt: pool(RESPONSE)?,
-            blocking: pool(BLOCK + RESPONSE)?,
-            target,
-        })
+        Ok(Self { prompt: pool(RESPONSE)?, blocking: pool(BLOCK + RESPONSE)?, target })
     }
 
     /// Where Redis is, without the password.
@@ -78,9 +67,7 @@ impl Store {
     /// # Errors
     /// Why it does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.link()
-            .run(async |wire| redis::cmd("PING").exec_async(wire).await)
-            .await
+        self.link().run(async |wire| redis::cmd("PING").exec_async(wire).await).await
     }
 
     /// The folder where Redis keeps its data.
@@ -90,10 +77,7 @@ impl Store {
     pub async fn data_folder(&self) -> Result<PathBuf, Error> {
         let mut get = redis::cmd("CONFIG");
         get.arg("GET").arg("dir");
-        let (_, folder): (String, String) = self
-            .link()
-            .run(async |wire| get.query_async(wire).await)
-            .await?;
+        let (_, folder): (String, String) = self.link().run(async |wire| get.query_async(wire).await).await?;
         Ok(folder.into())
     }
 
@@ -125,11 +109,7 @@ struct Held {
 
 impl Link {
     fn new(pool: Pool<Manager>, target: &Arc<Target>) -> Self {
-        Self {
-            pool,
-            target: target.clone(),
-            held: Mutex::default(),
-        }
+        Self { pool, target: target.clone(), held: Mutex::default() }
     }
 
     /// Runs commands over this connection, making it first if there is none. One try: whether and when to repeat is the
@@ -137,10 +117,7 @@ impl Link {
     ///
     /// # Errors
     /// What Redis answered, or that it did not. A connection that failed is thrown away.
-    pub async fn run<T>(
-        &self,
-        commands: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>,
-    ) -> Result<T, Error> {
+    pub async fn run<T>(&self, commands: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>) -> Result<T, Error> {
         let (number, mut wire) = self.wire().await?;
         let answer = commands(&mut wire).await.map_err(Error::from);
         if answer.as_ref().is_err_and(Error::spoils_connection) {
@@ -152,11 +129,7 @@ impl Link {
     async fn wire(&self) -> Result<(u64, Wire), Error> {
         let mut held = self.held.lock().await;
         if held.connection.is_none() {
-            let connection = self
-                .pool
-                .get()
-                .await
-                .map_err(|error| self.unreachable(&error))?;
+            let connection = self.pool.get().await.map_err(|error| self.unreachable(&error))?;
             held.number += 1;
             held.connection = Some(connection);
         }
@@ -180,9 +153,6 @@ impl Link {
             PoolError::Backend(error) => error.to_string(),
             other => other.to_string(),
         };
-        Error::Unreachable {
-            target: self.target.to_string(),
-            why,
-        }
+        Error::Unreachable { target: self.target.to_string(), why }
     }
 }

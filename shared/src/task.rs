@@ -110,12 +110,7 @@ impl Task {
     pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<Refusal>> {
         let refuse = |reason, error| {
             let (id, reply_to) = wire::readable(raw);
-            Box::new(Refusal {
-                reason,
-                error,
-                id,
-                reply_to,
-            })
+            Box::new(Refusal { reason, error, id, reply_to })
         };
         if raw.len() > max_bytes {
             let error = format!(
@@ -124,8 +119,7 @@ impl Task {
             );
             return Err(refuse(Reason::TooLarge, error));
         }
-        let (wire, unknown) =
-            Wire::parse(raw).map_err(|error| refuse(Reason::InvalidTask, error))?;
+        let (wire, unknown) = Wire::parse(raw).map_err(|error| refuse(Reason::InvalidTask, error))?;
         Self::check(wire, unknown).map_err(|error| refuse(Reason::InvalidTask, error))
     }
 
@@ -134,23 +128,12 @@ impl Task {
         let url = url(&wire.url)?;
         let mut headers = headers(wire.headers.as_ref())?;
         let not_yet = wire.not_yet();
-        let body = body(
-            wire.body.as_deref(),
-            wire.body_text,
-            wire.body_base64.as_deref(),
-            &mut headers,
-        )?;
+        let body = body(wire.body.as_deref(), wire.body_text, wire.body_base64.as_deref(), &mut headers)?;
         let method = method(wire.method.as_deref(), body.is_some())?;
-        let idempotency_key = wire
-            .idempotency_key
-            .map(|key| idempotency_key(key, &mut headers))
-            .transpose()?;
+        let idempotency_key = wire.idempotency_key.map(|key| idempotency_key(key, &mut headers)).transpose()?;
         if let Some(trace) = &wire.traceparent {
-            let value = HeaderValue::from_str(trace)
-                .map_err(|_| "`traceparent` is no header value".to_owned())?;
-            headers
-                .entry(HeaderName::from_static("traceparent"))
-                .or_insert(value);
+            let value = HeaderValue::from_str(trace).map_err(|_| "`traceparent` is no header value".to_owned())?;
+            headers.entry(HeaderName::from_static("traceparent")).or_insert(value);
         }
         if let Some(callback) = &wire.callback_url {
             self::url(callback).map_err(|error| format!("`callback_url`: {error}"))?;
@@ -169,12 +152,7 @@ impl Task {
             headers,
             body,
             timeout: ms("timeout_ms", wire.timeout_ms, 30_000, 1)?,
-            connect_timeout: ms(
-                "connect_timeout_ms",
-                wire.connect_timeout_ms,
-                CONNECT_TIMEOUT_MS,
-                1,
-            )?,
+            connect_timeout: ms("connect_timeout_ms", wire.connect_timeout_ms, CONNECT_TIMEOUT_MS, 1)?,
             retry: retry(wire.retry)?,
             expires_at: wire.expires_at_ms,
             ttl: opt_ms("ttl_ms", wire.ttl_ms)?,
@@ -212,14 +190,11 @@ impl Task {
 }
 
 fn url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| {
-        format!("`url` {error}: give it whole, as in \"https://api.example.com/v1/extract\"")
-    })?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("`url` {error}: give it whole, as in \"https://api.example.com/v1/extract\""))?;
     if !matches!(url.scheme(), "http" | "https") {
         let scheme = url.scheme();
-        return Err(format!(
-            "`url` has the scheme {scheme:?}: only http and https are called"
-        ));
+        return Err(format!("`url` has the scheme {scheme:?}: only http and https are called"));
     }
     Ok(url)
 }
@@ -236,9 +211,7 @@ fn method(given: Option<&str>, has_body: bool) -> Result<Method, String> {
         "PATCH" => Ok(Method::PATCH),
         "DELETE" => Ok(Method::DELETE),
         "OPTIONS" => Ok(Method::OPTIONS),
-        _ => Err(format!(
-            "`method` {given:?} is unknown: use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS"
-        )),
+        _ => Err(format!("`method` {given:?} is unknown: use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS")),
     }
 }
 
@@ -256,21 +229,16 @@ const CONNECTION_HEADERS: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-fn headers(
-    given: Option<&std::collections::BTreeMap<String, String>>,
-) -> Result<HeaderMap, String> {
+fn headers(given: Option<&std::collections::BTreeMap<String, String>>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in given.into_iter().flatten() {
-        let parsed = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| format!("`headers` {name:?} is no header name"))?;
+        let parsed =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`headers` {name:?} is no header name"))?;
         if CONNECTION_HEADERS.contains(&parsed) {
-            return Err(format!(
-                "`headers` {name:?} belongs to the connection: leave it out, the worker sets it"
-            ));
+            return Err(format!("`headers` {name:?} belongs to the connection: leave it out, the worker sets it"));
         }
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
-            format!("`headers` {name:?} has a value with a control character, such as a line break")
-        })?;
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| format!("`headers` {name:?} has a value with a control character, such as a line break"))?;
         headers.append(parsed, value);
     }
     Ok(headers)
@@ -288,15 +256,10 @@ fn body(
         (None, Some(text), None) => (text.into_bytes(), "text/plain; charset=utf-8"),
         (None, None, Some(base64)) => (from_base64(base64)?, "application/octet-stream"),
         _ => {
-            return Err(
-                "more than one of `body`, `body_text` and `body_base64` is given: a call has one body"
-                    .into(),
-            );
+            return Err("more than one of `body`, `body_text` and `body_base64` is given: a call has one body".into());
         }
     };
-    headers
-        .entry(header::CONTENT_TYPE)
-        .or_insert(HeaderValue::from_static(content_type));
+    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
     Ok(Some(bytes))
 }
 
@@ -306,22 +269,16 @@ fn from_base64(text: &str) -> Result<Vec<u8>, String> {
         &base64::alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    LENIENT
-        .decode(text)
-        .map_err(|error| format!("`body_base64` can't be decoded: {error}"))
+    LENIENT.decode(text).map_err(|error| format!("`body_base64` can't be decoded: {error}"))
 }
 
 /// The header is bare, as Stripe and most take it; the IETF draft's quoted form is a setting of the upstream.
 fn idempotency_key(key: String, headers: &mut HeaderMap) -> Result<String, String> {
     if key.is_empty() || key.len() > 255 {
-        return Err(format!(
-            "`idempotency_key` has {} bytes: use 1 to 255",
-            key.len()
-        ));
+        return Err(format!("`idempotency_key` has {} bytes: use 1 to 255", key.len()));
     }
-    let value = HeaderValue::from_str(&key).map_err(|_| {
-        "`idempotency_key` holds what no header may: use printable ASCII".to_owned()
-    })?;
+    let value = HeaderValue::from_str(&key)
+        .map_err(|_| "`idempotency_key` holds what no header may: use printable ASCII".to_owned())?;
     headers.insert(HeaderName::from_static("idempotency-key"), value);
     Ok(key)
 }
@@ -330,15 +287,11 @@ fn retry(wire: Option<wire::Retry>) -> Result<Retry, String> {
     let wire = wire.unwrap_or_default();
     let max_attempts = wire.max_attempts.unwrap_or(5);
     if !(1..=1000).contains(&max_attempts) {
-        return Err(format!(
-            "`retry.max_attempts` is {max_attempts}: use 1 to 1000"
-        ));
+        return Err(format!("`retry.max_attempts` is {max_attempts}: use 1 to 1000"));
     }
     let on = wire.on.unwrap_or_default();
     if let Some(status) = on.iter().find(|status| !(300..600).contains(*status)) {
-        return Err(format!(
-            "`retry.on` holds {status}: use statuses from 300 to 599"
-        ));
+        return Err(format!("`retry.on` holds {status}: use statuses from 300 to 599"));
     }
     Ok(Retry {
         max_attempts,
@@ -352,9 +305,7 @@ fn retry(wire: Option<wire::Retry>) -> Result<Retry, String> {
 fn ms(field: &str, given: Option<u64>, default: u64, least: u64) -> Result<Duration, String> {
     let value = given.unwrap_or(default);
     if !(least..=MAX_MS).contains(&value) {
-        return Err(format!(
-            "`{field}` is {value}: use milliseconds from {least} to {MAX_MS}"
-        ));
+        return Err(format!("`{field}` is {value}: use milliseconds from {least} to {MAX_MS}"));
     }
     Ok(Duration::from_millis(value))
 }

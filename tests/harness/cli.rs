@@ -32,9 +32,7 @@ pub struct Output {
 impl Cli {
     /// Commands against this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>) -> Self {
-        Self {
-            redis_url: redis.as_ref().to_owned(),
-        }
+        Self { redis_url: redis.as_ref().to_owned() }
     }
 
     /// Runs `redial <args>` with an empty stdin.
@@ -48,19 +46,13 @@ impl Cli {
         command
             .args(args)
             .env_clear()
-            .envs(
-                ["PATH", "HOME"]
-                    .into_iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
+            .envs(["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
             .env("REDIS_URL", &self.redis_url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command
-            .spawn()
-            .expect("a program that was found can be started");
+        let mut child = command.spawn().expect("a program that was found can be started");
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let feed = async move {
             // A command that ends without reading all of its input is no fault.

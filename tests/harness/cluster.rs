@@ -24,14 +24,8 @@ impl Cluster {
         for _ in 0..size {
             nodes.push(RedisServer::cluster_node().await);
         }
-        let addresses: Vec<String> = nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port()))
-            .collect();
-        let cluster = Self {
-            url: format!("redis-cluster://{}", addresses.join(",")),
-            nodes,
-        };
+        let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let cluster = Self { url: format!("redis-cluster://{}", addresses.join(",")), nodes };
         cluster.deal_slots().await.expect("fresh nodes take slots");
         cluster.meet().await.expect("fresh nodes meet");
         for node in &cluster.nodes {
@@ -47,10 +41,7 @@ impl Cluster {
 
     /// `redis://127.0.0.1:<port>` of each node.
     pub fn urls(&self) -> Vec<String> {
-        self.nodes
-            .iter()
-            .map(|node| node.url().to_owned())
-            .collect()
+        self.nodes.iter().map(|node| node.url().to_owned()).collect()
     }
 
     /// The nodes, to be killed, paused or asked one by one.
@@ -62,10 +53,7 @@ impl Cluster {
     pub async fn node_of(&self, key: &str) -> &RedisServer {
         for node in &self.nodes {
             let mut connection = node.connection().await;
-            let exists: RedisResult<i64> = redis::cmd("EXISTS")
-                .arg(key)
-                .query_async(&mut connection)
-                .await;
+            let exists: RedisResult<i64> = redis::cmd("EXISTS").arg(key).query_async(&mut connection).await;
             if exists.is_ok() {
                 return node;
             }
@@ -85,16 +73,12 @@ impl Cluster {
 
         let port = target.port().to_string();
         loop {
-            let keys = source
-                .cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"])
-                .await;
+            let keys = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
             if keys.is_empty() {
                 break;
             }
             for key in keys.lines() {
-                let moved = source
-                    .cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"])
-                    .await;
+                let moved = source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
                 // A key that ended meanwhile is `NOKEY`.
                 assert!(moved == "OK" || moved == "NOKEY", "MIGRATE {key}: {moved}");
             }
@@ -128,12 +112,7 @@ impl Cluster {
     async fn meet(&self) -> RedisResult<()> {
         let mut first = self.nodes[0].connection().await;
         for node in &self.nodes[1..] {
-            redis::cmd("CLUSTER")
-                .arg("MEET")
-                .arg("127.0.0.1")
-                .arg(node.port())
-                .query_async::<()>(&mut first)
-                .await?;
+            redis::cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(node.port()).query_async::<()>(&mut first).await?;
         }
         Ok(())
     }

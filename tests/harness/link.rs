@@ -13,10 +13,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What commands and pipelines are sent over. On a Cluster, a pipeline's keys share one slot.
 #[derive(Clone)]
-#[allow(
-    missing_debug_implementations,
-    reason = "the client's connections have none"
-)]
+#[allow(missing_debug_implementations, reason = "the client's connections have none")]
 pub enum Link {
     /// To one server.
     Single(MultiplexedConnection),
@@ -38,17 +35,13 @@ pub(crate) async fn connect_single(url: &str) -> RedisResult<MultiplexedConnecti
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    Client::open(url)?
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
+    Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 async fn connect_cluster(nodes: &str) -> RedisResult<ClusterConnection> {
     let nodes = nodes.split(',').map(|node| format!("redis://{node}"));
-    let client = ClusterClient::builder(nodes)
-        .connection_timeout(CONNECT_TIMEOUT)
-        .response_timeout(RESPONSE_TIMEOUT)
-        .build()?;
+    let client =
+        ClusterClient::builder(nodes).connection_timeout(CONNECT_TIMEOUT).response_timeout(RESPONSE_TIMEOUT).build()?;
     client.get_async_connection().await
 }
 

@@ -34,9 +34,7 @@ impl Port {
 
     /// Takes a port whose cluster bus (10,000 above it) is free as well.
     pub fn claim_with_bus() -> Self {
-        Self::first_free(LAST - BUS_OFFSET, |number| {
-            Some(vec![lock(number)?, lock(number + BUS_OFFSET)?])
-        })
+        Self::first_free(LAST - BUS_OFFSET, |number| Some(vec![lock(number)?, lock(number + BUS_OFFSET)?]))
     }
 
     /// The port's number.
@@ -48,10 +46,7 @@ impl Port {
         for _ in 0..TRIES {
             let number = rand::random_range(FIRST..last);
             if let Some(locks) = locks(number) {
-                return Self {
-                    number,
-                    _locks: locks,
-                };
+                return Self { number, _locks: locks };
             }
         }
         panic!("no free port between {FIRST} and {last} in {TRIES} tries");

@@ -27,10 +27,7 @@ impl Process {
         let program = command.get_program().to_owned();
         let child = spawn_on_lasting_thread(command)
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
-        Self {
-            pid: child.id(),
-            child: Mutex::new(child),
-        }
+        Self { pid: child.id(), child: Mutex::new(child) }
     }
 
     /// The process id.
@@ -67,9 +64,7 @@ impl Process {
 
     /// How it ended, or nothing while it runs.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.child()
-            .try_wait()
-            .expect("one's own child can be waited for")
+        self.child().try_wait().expect("one's own child can be waited for")
     }
 
     /// Whether it has not ended yet (a paused process runs).
@@ -98,9 +93,7 @@ impl Process {
     pub fn cpu_time(&self) -> Duration {
         let stat = self.proc_file("stat");
         // The second field is the program's name in parentheses and may hold blanks.
-        let (_, fields) = stat
-            .rsplit_once(") ")
-            .expect("stat has a name in parentheses");
+        let (_, fields) = stat.rsplit_once(") ").expect("stat has a name in parentheses");
         let ticks: u64 = fields
             .split(' ')
             .skip(11)
@@ -118,11 +111,7 @@ impl Process {
     /// Signals it unless it was reaped: its id may be someone else's by then.
     fn signal(&self, signal: libc::c_int) {
         let mut child = self.child();
-        if child
-            .try_wait()
-            .expect("one's own child can be waited for")
-            .is_some()
-        {
+        if child.try_wait().expect("one's own child can be waited for").is_some() {
             return;
         }
         let pid = libc::pid_t::try_from(self.pid).expect("process ids are small");
@@ -138,8 +127,7 @@ impl Process {
         };
         threads.flatten().all(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_none_or(|(_, fields)| fields.starts_with('T'))
+            stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('T'))
         })
     }
 
@@ -181,9 +169,7 @@ static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
 
 fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
     let (answer, result) = mpsc::channel();
-    SPAWNER
-        .send((command, answer))
-        .expect("the spawner thread never ends");
+    SPAWNER.send((command, answer)).expect("the spawner thread never ends");
     result.recv().expect("the spawner thread never ends")
 }
 

@@ -19,10 +19,7 @@ const PART: usize = 200;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One queue. It connects when first used, and again after its connection broke.
-#[allow(
-    missing_debug_implementations,
-    reason = "the client's connections have none"
-)]
+#[allow(missing_debug_implementations, reason = "the client's connections have none")]
 pub struct Queue {
     url: String,
     name: String,
@@ -41,11 +38,7 @@ pub struct DeadLetter {
 impl Queue {
     /// The queue of this name on this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>, name: &str) -> Self {
-        Self {
-            url: redis.as_ref().to_owned(),
-            name: name.to_owned(),
-            link: Mutex::new(None),
-        }
+        Self { url: redis.as_ref().to_owned(), name: name.to_owned(), link: Mutex::new(None) }
     }
 
     /// The key of the list of waiting tasks.
@@ -76,16 +69,12 @@ impl Queue {
         for task in tasks {
             pipeline.lpush(self.key(), task.as_ref()).ignore();
             if pipeline.len() == BATCH {
-                self.send::<()>(&pipeline)
-                    .await
-                    .expect("this Redis takes tasks");
+                self.send::<()>(&pipeline).await.expect("this Redis takes tasks");
                 pipeline.clear();
             }
         }
         if !pipeline.is_empty() {
-            self.send::<()>(&pipeline)
-                .await
-                .expect("this Redis takes tasks");
+            self.send::<()>(&pipeline).await.expect("this Redis takes tasks");
         }
     }
 
@@ -99,15 +88,13 @@ impl Queue {
         let mut results = Vec::with_capacity(ids.len());
         for ids in ids.chunks(BATCH) {
             let mut pipeline = redis::pipe();
-            pipeline.mget(
-                ids.iter()
-                    .map(|id| self.result_key(id.as_ref()))
-                    .collect::<Vec<_>>(),
-            );
+            pipeline.mget(ids.iter().map(|id| self.result_key(id.as_ref())).collect::<Vec<_>>());
             let (found,): (Vec<Option<Vec<u8>>>,) = self.look(&pipeline).await;
-            results.extend(found.into_iter().map(|found| {
-                found.map(|json| serde_json::from_slice(&json).expect("a result is JSON"))
-            }));
+            results.extend(
+                found
+                    .into_iter()
+                    .map(|found| found.map(|json| serde_json::from_slice(&json).expect("a result is JSON"))),
+            );
         }
         results
     }
@@ -139,10 +126,7 @@ impl Queue {
 
     async fn panic_for_missing<I: AsRef<str>>(&self, ids: &[I], timeout: Duration) {
         let results = self.results(ids).await;
-        let missing = ids
-            .iter()
-            .zip(&results)
-            .filter(|(_, result)| result.is_none());
+        let missing = ids.iter().zip(&results).filter(|(_, result)| result.is_none());
         let missing: Vec<&str> = missing.map(|(id, _)| id.as_ref()).collect();
         let (left, total) = (missing.len(), ids.len());
         let some = &missing[..left.min(5)];
@@ -159,10 +143,7 @@ impl Queue {
     pub async fn dead(&self) -> Vec<DeadLetter> {
         let key = format!("{}:dead", self.key());
         let (members,): (Vec<Vec<u8>>,) = self.look(redis::pipe().zrange(key, 0, -1)).await;
-        members
-            .iter()
-            .map(|member| DeadLetter::read(member))
-            .collect()
+        members.iter().map(|member| DeadLetter::read(member)).collect()
     }
 
     /// A look changes nothing, so it is repeated while Redis is away.

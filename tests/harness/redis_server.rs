@@ -70,13 +70,7 @@ impl RedisServer {
         let folder = tempfile::tempdir().expect("the temp folder is writable");
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let process = Process::spawn(command(&port, folder.path(), &args));
-        Self {
-            process: Mutex::new(process),
-            url: format!("redis://127.0.0.1:{}", port.number()),
-            port,
-            folder,
-            args,
-        }
+        Self { process: Mutex::new(process), url: format!("redis://127.0.0.1:{}", port.number()), port, folder, args }
     }
 
     /// `redis://127.0.0.1:<port>`.
@@ -120,9 +114,7 @@ impl RedisServer {
 
     /// A connection that waits for an answer longer than the client's default of 500 ms.
     pub async fn connection(&self) -> MultiplexedConnection {
-        link::connect_single(&self.url)
-            .await
-            .expect("this Redis takes connections")
+        link::connect_single(&self.url).await.expect("this Redis takes connections")
     }
 
     /// What the real `redis-cli` prints for a command, without the last line end.
@@ -148,9 +140,7 @@ impl RedisServer {
             (found == name).then_some(value)
         });
         let value = value.unwrap_or_else(|| panic!("INFO has no {name}"));
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {value}"))
+        value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}"))
     }
 
     /// What it logged so far.
@@ -176,9 +166,7 @@ impl RedisServer {
     async fn ask(&self, command: &str) -> std::io::Result<String> {
         let socket = TcpStream::connect(("127.0.0.1", self.port())).await?;
         let mut socket = BufReader::new(socket);
-        socket
-            .write_all(format!("{command}\r\n").as_bytes())
-            .await?;
+        socket.write_all(format!("{command}\r\n").as_bytes()).await?;
         let mut line = String::new();
         socket.read_line(&mut line).await?;
         let line = line.trim_end();
@@ -208,14 +196,7 @@ fn command(port: &Port, folder: &Path, args: &[String]) -> Command {
         .arg("--port")
         .arg(port.number().to_string())
         .args(["--bind", "127.0.0.1", "--logfile", "redis.log"])
-        .args([
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "everysec",
-            "--save",
-            "",
-        ])
+        .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
         .arg("--dir")
         .arg(folder)
         .args(args)
@@ -241,7 +222,5 @@ pub(crate) fn program() -> Command {
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

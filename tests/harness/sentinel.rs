@@ -33,10 +33,7 @@ impl Sentinel {
         let master = RedisServer::start().await;
         let master_port = master.port().to_string();
         let replica = RedisServer::with_args(&["--replicaof", "127.0.0.1", &master_port]).await;
-        let (port, folder) = (
-            Port::claim(),
-            tempfile::tempdir().expect("the temp folder is writable"),
-        );
+        let (port, folder) = (Port::claim(), tempfile::tempdir().expect("the temp folder is writable"));
         let settings = format!(
             "port {}\nbind 127.0.0.1\nlogfile sentinel.log\ndir {}\n\
              sentinel monitor {NAME} 127.0.0.1 {master_port} 1\n\
@@ -48,11 +45,7 @@ impl Sentinel {
         let file = folder.path().join("sentinel.conf");
         fs::write(&file, settings).expect("the temp folder is writable");
         let mut command = program();
-        command
-            .arg(&file)
-            .arg("--sentinel")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null());
         let sentinel = Self {
             url: format!("redis-sentinel://127.0.0.1:{}/{NAME}", port.number()),
             master,
@@ -83,42 +76,25 @@ impl Sentinel {
     /// Waits until the replica has all that the master has acknowledged by now.
     pub async fn wait_replicated(&self) {
         let written = self.master.info_number("master_repl_offset").await;
-        let has_it = || async {
-            (self.replica.info_number("slave_repl_offset").await >= written).then_some(())
-        };
+        let has_it = || async { (self.replica.info_number("slave_repl_offset").await >= written).then_some(()) };
         eventually(FORM_TIMEOUT, has_it).await;
     }
 
     /// Kills the master and waits until the replica is one.
     pub async fn fail_over(&self) {
         self.master.kill9();
-        let promoted = || async {
-            self.replica
-                .cli(&["ROLE"])
-                .await
-                .starts_with("master")
-                .then_some(())
-        };
+        let promoted = || async { self.replica.cli(&["ROLE"]).await.starts_with("master").then_some(()) };
         eventually(FAILOVER_TIMEOUT, promoted).await;
     }
 
     async fn is_formed(&self) -> Option<()> {
-        let follows = self
-            .replica
-            .cli(&["INFO", "replication"])
-            .await
-            .contains("master_link_status:up");
+        let follows = self.replica.cli(&["INFO", "replication"]).await.contains("master_link_status:up");
         if !follows {
             return None;
         }
-        let client =
-            redis::Client::open(format!("redis://127.0.0.1:{}", self.port.number())).ok()?;
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port.number())).ok()?;
         let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-        let info: String = redis::cmd("INFO")
-            .arg("sentinel")
-            .query_async(&mut connection)
-            .await
-            .ok()?;
+        let info: String = redis::cmd("INFO").arg("sentinel").query_async(&mut connection).await.ok()?;
         info.contains("status=ok").then_some(())?;
         info.contains("slaves=1").then_some(())
     }

@@ -49,15 +49,9 @@ impl Worker {
         }
         command
             .env("REDIAL_ALLOW_PRIVATE", "127.0.0.0/8,::1/128")
-            .env(
-                "REDIAL_METRICS_ADDR",
-                format!("127.0.0.1:{}", metrics_port.number()),
-            )
+            .env("REDIAL_METRICS_ADDR", format!("127.0.0.1:{}", metrics_port.number()))
             .env("RUST_LOG", "info");
-        Builder {
-            command,
-            metrics_port,
-        }
+        Builder { command, metrics_port }
     }
 
     /// The process id.
@@ -126,10 +120,7 @@ impl Worker {
             matches!(answer, Ok((200, _))).then_some(())
         };
         let ready = within(READY_TIMEOUT, ready).await;
-        assert!(
-            ready.is_some(),
-            "the worker is not ready after {READY_TIMEOUT:?}"
-        );
+        assert!(ready.is_some(), "the worker is not ready after {READY_TIMEOUT:?}");
     }
 
     /// The page of `/metrics`.
@@ -142,23 +133,14 @@ impl Worker {
     /// appears with its first count; so a mistyped name is zero as well.
     pub async fn metric(&self, wanted: &str) -> f64 {
         let (name, labels) = split_labels(wanted);
-        let wanted: Vec<&str> = labels
-            .split(',')
-            .filter(|label| !label.is_empty())
-            .collect();
+        let wanted: Vec<&str> = labels.split(',').filter(|label| !label.is_empty()).collect();
         let page = self.metrics().await;
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         let values = samples.filter_map(|line| {
             let (sample, value) = line.rsplit_once(' ')?;
             let (found, labels) = split_labels(sample);
-            let has_all = wanted
-                .iter()
-                .all(|one| labels.split(',').any(|label| label == *one));
-            if found == name && has_all {
-                value.parse::<f64>().ok()
-            } else {
-                None
-            }
+            let has_all = wanted.iter().all(|one| labels.split(',').any(|label| label == *one));
+            if found == name && has_all { value.parse::<f64>().ok() } else { None }
         });
         values.sum()
     }
@@ -180,11 +162,7 @@ impl Drop for Worker {
             let log = self.log();
             let skip = log.lines().count().saturating_sub(LAST_LINES);
             let end: Vec<&str> = log.lines().skip(skip).collect();
-            eprintln!(
-                "--- end of the log of worker {}\n{}\n---",
-                self.pid(),
-                end.join("\n")
-            );
+            eprintln!("--- end of the log of worker {}\n{}\n---", self.pid(), end.join("\n"));
         }
     }
 }
@@ -216,15 +194,8 @@ impl Builder {
         let folder = tempfile::tempdir().expect("the temp folder is writable");
         let log = File::create(folder.path().join("worker.log")).expect("a log can be written");
         let same_log = log.try_clone().expect("a file handle can be copied");
-        self.command
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(same_log);
-        Worker {
-            process: Process::spawn(self.command),
-            metrics_port: self.metrics_port,
-            folder,
-        }
+        self.command.stdin(Stdio::null()).stdout(log).stderr(same_log);
+        Worker { process: Process::spawn(self.command), metrics_port: self.metrics_port, folder }
     }
 }
 
@@ -232,15 +203,11 @@ impl Builder {
 pub(crate) fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");
     // A test runs from `target/<profile>/deps`, a benchmark or the demo from `target/<profile>`.
-    let found = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join(name));
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     let mut found = found.filter(|file| file.is_file());
-    found.next().unwrap_or_else(|| {
-        panic!("{name} is not built: run `make test`, or `cargo build --workspace --bins` first")
-    })
+    found
+        .next()
+        .unwrap_or_else(|| panic!("{name} is not built: run `make test`, or `cargo build --workspace --bins` first"))
 }
 
 /// `name{a="1"}` as `("name", "a=\"1\"")`.
@@ -257,10 +224,7 @@ async fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
     socket.read_to_end(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other(format!("no HTTP: {head}")))?;
     Ok((status, body.to_owned()))
 }

@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use redial::consumer::{Answer, Back, ClaimId, letter};
 use redial::entry::Entry;
-use redial::{
-    Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId,
-};
+use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
 use redial_tests::Cluster;
 use redial_tests::link::Link;
 use redis::{FromRedisValue, ToRedisArgs};
 
-const NAMES: [&str; 12] = [
-    "default", "critical", "mail", "bulk", "q/0", "q/1", "q/2", "q/3", "eu", "us", "a.b", "z_z",
-];
+const NAMES: [&str; 12] = ["default", "critical", "mail", "bulk", "q/0", "q/1", "q/2", "q/3", "eu", "us", "a.b", "z_z"];
 const TTL: Duration = Duration::from_secs(60);
 
 /// One queue of the Cluster, its workers and raw commands.
@@ -38,21 +34,12 @@ impl Site {
             let worker = WorkerId::from_redis(worker.into());
             Consumer::new(store, queue.clone(), worker, lease)
         };
-        Self {
-            name,
-            worker: at("w", Duration::from_millis(1)),
-            other: at("v", TTL),
-            wire: wire.clone(),
-            queue,
-        }
+        Self { name, worker: at("w", Duration::from_millis(1)), other: at("v", TTL), wire: wire.clone(), queue }
     }
 
     async fn ask<T: FromRedisValue>(&self, command: impl ToRedisArgs) -> T {
         let mut cmd = redis::Cmd::new();
-        cmd.arg(command)
-            .query_async(&mut self.wire.clone())
-            .await
-            .unwrap()
+        cmd.arg(command).query_async(&mut self.wire.clone()).await.unwrap()
     }
 
     /// A list in another slot than the queue.
@@ -69,13 +56,7 @@ impl Site {
 
     fn answer(&self, entry: &Entry, reply_to: Option<String>) -> Answer {
         let id = TaskId::new(&String::from_utf8_lossy(&entry.raw)).unwrap();
-        Answer {
-            token: entry.token.clone(),
-            result: self.result(&id),
-            id,
-            ttl: TTL,
-            reply_to,
-        }
+        Answer { token: entry.token.clone(), result: self.result(&id), id, ttl: TTL, reply_to }
     }
 
     fn result(&self, id: &TaskId) -> String {
@@ -98,30 +79,12 @@ impl Site {
         let [again, far, near, dead, nameless, _lost] = entries.as_slice() else {
             panic!("{entries:?}");
         };
-        assert!(
-            self.worker
-                .begin(&again.token, &again.header)
-                .await
-                .unwrap()
-        );
-        let due = self
-            .worker
-            .retry_at(
-                &again.token,
-                &again.header,
-                Duration::ZERO,
-                UnixMs(0),
-                Back::Retried,
-            )
-            .await;
+        assert!(self.worker.begin(&again.token, &again.header).await.unwrap());
+        let due = self.worker.retry_at(&again.token, &again.header, Duration::ZERO, UnixMs(0), Back::Retried).await;
         assert!(due.unwrap().is_some());
-        let answers = [
-            self.answer(far, Some(self.far())),
-            self.answer(near, Some(self.near())),
-        ];
+        let answers = [self.answer(far, Some(self.far())), self.answer(near, Some(self.near()))];
         assert_eq!(self.worker.finish(&answers).await.unwrap(), [true, true]);
-        self.bury(dead, Some(&self.answer(dead, Some(self.far()))))
-            .await;
+        self.bury(dead, Some(&self.answer(dead, Some(self.far())))).await;
         self.bury(nameless, None).await;
         self.results_are_there().await;
 
@@ -227,9 +190,7 @@ async fn a_reply_that_could_not_be_delivered_is_delivered_by_another_worker() {
         let replies = &site.queue.keys().replies;
         let far = site.far();
         for (token, list) in [("w:1:1", &far), ("w:1:2", &"no list".to_owned())] {
-            let () = site
-                .ask(("HSET", replies, token, format!("60000 {{}}\n{list}")))
-                .await;
+            let () = site.ask(("HSET", replies, token, format!("60000 {{}}\n{list}"))).await;
         }
         let () = site.ask(("SET", "no list", "someone's")).await;
         assert_eq!(site.other.heartbeat().await.unwrap().undelivered, 2);

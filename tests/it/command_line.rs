@@ -15,24 +15,9 @@ async fn what_is_enqueued_by_hand_is_answered_and_its_result_printed() {
     let _worker = Worker::spawn(&redis);
     let cli = Cli::new(&redis);
     let url = upstream.url("/echo");
-    let typed = [
-        "enqueue",
-        "--id",
-        "a2",
-        "--url",
-        &url,
-        "-H",
-        "X-Kind: a: b",
-        "--body",
-        r#"{"n": 9007199254740993}"#,
-    ];
+    let typed = ["enqueue", "--id", "a2", "--url", &url, "-H", "X-Kind: a: b", "--body", r#"{"n": 9007199254740993}"#];
     let said = cli.run(&typed).await;
-    assert_eq!(
-        (said.status, said.stdout.as_str()),
-        (0, "a2\n"),
-        "{}",
-        said.stderr
-    );
+    assert_eq!((said.status, said.stdout.as_str()), (0, "a2\n"), "{}", said.stderr);
     Queue::new(&redis, "default").wait_result("a2", SOON).await;
 
     let result = cli.run(&["result", "a2"]).await;
@@ -48,11 +33,7 @@ async fn what_has_no_result_is_said_with_an_exit_code_of_its_own() {
     let redis = RedisServer::start().await;
     let said = Cli::new(&redis).run(&["result", "nobody"]).await;
     assert_eq!((said.status, said.stdout.as_str()), (3, ""));
-    assert!(
-        said.stderr.contains("nobody: no result in queue default"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("nobody: no result in queue default"), "{}", said.stderr);
 }
 
 #[tokio::test]
@@ -60,39 +41,15 @@ async fn a_file_of_tasks_is_pushed_up_to_its_first_wrong_line() {
     let redis = RedisServer::start().await;
     let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "bulk"));
     let lines = "{\"id\":\"x\",\"url\":\"http://h/\"}\n\n{\"url\":\"http://h/\"}\n";
-    let said = cli
-        .run_with_input(&["-q", "bulk", "--json", "enqueue", "-"], lines)
-        .await;
-    let ids: Vec<Value> = said
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(
-        (said.status, ids.len(), &ids[0]["id"]),
-        (0, 2, &json!("x")),
-        "{}",
-        said.stderr
-    );
+    let said = cli.run_with_input(&["-q", "bulk", "--json", "enqueue", "-"], lines).await;
+    let ids: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((said.status, ids.len(), &ids[0]["id"]), (0, 2, &json!("x")), "{}", said.stderr);
     assert_eq!(queue.waiting().await, 2);
 
-    let said = cli
-        .run_with_input(
-            &["-q", "bulk", "enqueue", "-"],
-            format!("{lines}{{\"url\":5}}\n{lines}"),
-        )
-        .await;
+    let said = cli.run_with_input(&["-q", "bulk", "enqueue", "-"], format!("{lines}{{\"url\":5}}\n{lines}")).await;
     assert_eq!(said.status, 1);
-    assert!(
-        said.stderr.contains("line 4: `url`: invalid type"),
-        "{}",
-        said.stderr
-    );
-    assert!(
-        said.stderr.contains("2 tasks before it were pushed"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("line 4: `url`: invalid type"), "{}", said.stderr);
+    assert!(said.stderr.contains("2 tasks before it were pushed"), "{}", said.stderr);
     assert_eq!(queue.waiting().await, 4);
 }
 
@@ -102,25 +59,13 @@ async fn a_wrong_task_or_redis_is_an_error_that_says_what_to_do() {
     for (typed, status, says) in [
         (&["enqueue", "{}"][..], 1, "missing field `url`"),
         (&["enqueue", "--url", "/v1"], 1, "give it whole"),
-        (
-            &["enqueue", "--url", "http://h/", "--body", "x"],
-            1,
-            "--body-text",
-        ),
+        (&["enqueue", "--url", "http://h/", "--body", "x"], 1, "--body-text"),
         (&["enqueue"], 2, "TASK"),
         (&["enqueue", "-"], 1, "holds no task"),
         (&["dead", "replay"], 2, "<ID>..."),
         (&["-q", "a}b", "dead", "list"], 1, "no name for a queue"),
-        (
-            &["--redis-url", "localhost", "dead", "list"],
-            1,
-            "use redis://host:6379",
-        ),
-        (
-            &["--redis-url", "redis://:geheim@127.0.0.1:1", "dead", "list"],
-            1,
-            "no connection to Redis at 127.0.0.1:1",
-        ),
+        (&["--redis-url", "localhost", "dead", "list"], 1, "use redis://host:6379"),
+        (&["--redis-url", "redis://:geheim@127.0.0.1:1", "dead", "list"], 1, "no connection to Redis at 127.0.0.1:1"),
     ] {
         let said = Cli::new(&redis).run(typed).await;
         assert_eq!(said.status, status, "{typed:?}: {}", said.stderr);
@@ -149,45 +94,20 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
     };
     queue.push_all(["a", "b", "c", "d"].map(task)).await;
     queue.push("junk").await;
-    eventually(SOON, || async {
-        (queue.dead().await.len() == 5).then_some(())
-    })
-    .await;
+    eventually(SOON, || async { (queue.dead().await.len() == 5).then_some(()) }).await;
 
     let listed = cli.run(&["dead", "list"]).await.stdout;
-    assert_eq!(
-        listed
-            .lines()
-            .filter(|line| line.contains("rejected") && line.contains("status 422"))
-            .count(),
-        4
-    );
-    let listed = cli
-        .run(&["--json", "dead", "list", "--reason", "invalid_task"])
-        .await
-        .stdout;
+    assert_eq!(listed.lines().filter(|line| line.contains("rejected") && line.contains("status 422")).count(), 4);
+    let listed = cli.run(&["--json", "dead", "list", "--reason", "invalid_task"]).await.stdout;
     let junk: Value = serde_json::from_str(&listed).unwrap();
-    assert_eq!(
-        (&junk["task_text"], &junk["bytes"], &junk["id"]),
-        (&json!("junk"), &json!(4), &Value::Null)
-    );
+    assert_eq!((&junk["task_text"], &junk["bytes"], &junk["id"]), (&json!("junk"), &json!(4), &Value::Null));
     let listed = cli.run(&["--json", "dead", "list"]).await.stdout;
-    assert!(
-        listed.contains("[redacted]") && !listed.contains("geheim"),
-        "{listed}"
-    );
+    assert!(listed.contains("[redacted]") && !listed.contains("geheim"), "{listed}");
 
     healed.store(true, SeqCst);
     let said = cli.run(&["dead", "replay", "a", "nobody"]).await;
-    assert_eq!(
-        (said.status, said.stdout.as_str()),
-        (3, "1 dead letters of queue default put back on the queue\n")
-    );
-    assert!(
-        said.stderr.contains("nobody: no dead letter"),
-        "{}",
-        said.stderr
-    );
+    assert_eq!((said.status, said.stdout.as_str()), (3, "1 dead letters of queue default put back on the queue\n"));
+    assert!(said.stderr.contains("nobody: no dead letter"), "{}", said.stderr);
     assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
 
     let serial = junk["serial"].as_str().unwrap();
@@ -195,20 +115,10 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
     assert_eq!(queue.dead().await.len(), 2);
     assert_eq!(cli.run(&["dead", "replay", "--all"]).await.status, 0);
     for id in ["c", "d"] {
-        eventually(SOON, || async {
-            queue
-                .result(id)
-                .await
-                .filter(|result| result["status"] == "ok")
-        })
-        .await;
+        eventually(SOON, || async { queue.result(id).await.filter(|result| result["status"] == "ok") }).await;
     }
     assert_eq!(queue.result("b").await.unwrap()["status"], "dead");
     let empty = cli.run(&["dead", "list"]).await;
     assert_eq!((empty.status, empty.stdout.as_str()), (0, ""));
-    assert!(
-        empty.stderr.contains("no dead letters in queue default"),
-        "{}",
-        empty.stderr
-    );
+    assert!(empty.stderr.contains("no dead letters in queue default"), "{}", empty.stderr);
 }

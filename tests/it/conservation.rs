@@ -32,27 +32,15 @@ pub(crate) enum Step {
     /// A worker that was woken has no free place.
     PassOn,
     /// A worker claims; if an answer to its last claim was lost, under the same id.
-    Claim {
-        by: usize,
-        most: usize,
-        answer_lost: bool,
-    },
+    Claim { by: usize, most: usize, answer_lost: bool },
     /// A broken connection delivers a copy of an older claim.
     LateCopy { by: usize, back: u64 },
     /// A worker puts down that it is about to call.
     Begin { by: usize, which: usize },
     /// A worker finishes some of what it believes to hold; if the answer is lost, it does so again.
-    Finish {
-        by: usize,
-        most: usize,
-        answer_lost: bool,
-    },
+    Finish { by: usize, most: usize, answer_lost: bool },
     /// A worker gives a task back, for now or for later.
-    Retry {
-        by: usize,
-        which: usize,
-        later: bool,
-    },
+    Retry { by: usize, which: usize, later: bool },
     /// A worker gives a task up for good.
     Bury { by: usize, which: usize },
     /// A worker dies without a word; another takes its place.
@@ -105,19 +93,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn every_task_is_in_exactly_one_place_whatever_happens() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = runtime.block_on(RedisServer::start());
     let store = redial::Store::open(redis.url()).unwrap();
     let wire = runtime.block_on(redis.connection());
-    let config = Config {
-        cases: CASES,
-        failure_persistence: None,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
+    let config = Config { cases: CASES, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let steps = prop::collection::vec(step(), 1..MOST_STEPS);
     let result = TestRunner::new(config).run(&steps, |steps| {
         runtime.block_on(async {
@@ -126,9 +106,7 @@ fn every_task_is_in_exactly_one_place_whatever_happens() {
                 world.take(step).await;
                 world.check().await;
             }
-            tokio::time::timeout(Duration::from_secs(10), world.drain())
-                .await
-                .expect("what is left can be finished");
+            tokio::time::timeout(Duration::from_secs(10), world.drain()).await.expect("what is left can be finished");
             world.check().await;
         });
         Ok(())

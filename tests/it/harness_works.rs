@@ -14,9 +14,7 @@ async fn a_killed_redis_comes_back_on_its_port_with_what_it_had() {
     let redis = RedisServer::start().await;
     let queue = Queue::new(&redis, "default");
     queue.push(r#"{"url":"http://a/"}"#).await;
-    queue
-        .push_all((0..2_500).map(|n| format!("task {n}")))
-        .await;
+    queue.push_all((0..2_500).map(|n| format!("task {n}"))).await;
 
     redis.kill9();
     redis.restart().await;
@@ -32,11 +30,7 @@ async fn a_paused_redis_answers_only_once_resumed() {
     let mut connection = redis.connection().await;
     redis.pause();
 
-    let ping = tokio::spawn(async move {
-        redis::cmd("PING")
-            .query_async::<String>(&mut connection)
-            .await
-    });
+    let ping = tokio::spawn(async move { redis::cmd("PING").query_async::<String>(&mut connection).await });
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(!ping.is_finished());
 
@@ -87,18 +81,11 @@ async fn results_and_dead_letters_are_read_as_the_protocol_writes_them() {
     let ids: Vec<String> = (0..450).map(|n| format!("t{n}")).collect();
     for id in &ids {
         let result = json!({"id": id, "status": "ok"}).to_string();
-        redis
-            .cli(&["SET", &format!("redial:{{mail}}:result:{id}"), &result])
-            .await;
+        redis.cli(&["SET", &format!("redial:{{mail}}:result:{id}"), &result]).await;
     }
     let member: &[u8] = b"{\"reason\":\"invalid_task\"}\nnot json\n\xff";
     let mut connection = redis.connection().await;
-    redis::cmd("ZADD")
-        .arg(&["redial:{mail}:dead", "1"])
-        .arg(member)
-        .query_async::<()>(&mut connection)
-        .await
-        .unwrap();
+    redis::cmd("ZADD").arg(&["redial:{mail}:dead", "1"]).arg(member).query_async::<()>(&mut connection).await.unwrap();
 
     let results = queue.wait_results(&ids, SOON).await;
     assert_eq!(results[449]["id"], "t449");
@@ -145,10 +132,7 @@ async fn a_flaky_path_fails_as_often_as_it_says_for_each_key() {
     for key in ["a", "b"] {
         for expected in [503, 503, 200, 200] {
             let (head, _) = get(&upstream, &format!("/flaky/2/503?key={key}")).await;
-            assert!(
-                head.starts_with(&format!("HTTP/1.1 {expected}")),
-                "{key}: {head}"
-            );
+            assert!(head.starts_with(&format!("HTTP/1.1 {expected}")), "{key}: {head}");
         }
     }
     let (head, _) = get(&upstream, "/retry-after/7?key=a").await;
@@ -179,11 +163,7 @@ async fn misbehaviours_look_on_the_wire_as_they_are_called() {
 
     let mut hang = connect(&upstream, "/hang").await;
     let read = hang.read_u8();
-    assert!(
-        tokio::time::timeout(Duration::from_millis(300), read)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(300), read).await.is_err());
 }
 
 #[tokio::test]
@@ -224,12 +204,7 @@ async fn the_worker_that_ships_is_watched_frozen_and_ended() {
     let completed = r#"redial_tasks_completed_total{queue="default"}"#;
     let counted = || async { (worker.metric(completed).await > 0.5).then_some(()) };
     redial_tests::eventually(SOON, counted).await;
-    assert!(
-        worker
-            .metric(r#"redial_tasks_completed_total{queue="mail"}"#)
-            .await
-            < 0.5
-    );
+    assert!(worker.metric(r#"redial_tasks_completed_total{queue="mail"}"#).await < 0.5);
     assert!(worker.rss_bytes() > 1_000_000 && worker.log().contains("DEBUG"));
 
     worker.stop();
@@ -256,9 +231,7 @@ fn task(id: &str, url: &str) -> String {
 #[tokio::test]
 async fn nobody_listens_on_a_claimed_port() {
     let port = Port::claim_with_bus();
-    let error = TcpStream::connect(("127.0.0.1", port.number()))
-        .await
-        .unwrap_err();
+    let error = TcpStream::connect(("127.0.0.1", port.number())).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 

@@ -1,10 +1,6 @@
 //! Redial's promises, each tested against real parts. A file a promise.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop with a message"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on should stop with a message")]
 
 mod cluster;
 mod command_line;

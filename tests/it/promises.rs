@@ -67,11 +67,7 @@ impl Stage {
     async fn on(upstream: Upstream) -> Self {
         let redis = RedisServer::start().await;
         let queue = Queue::new(&redis, "default");
-        Self {
-            redis,
-            queue,
-            upstream,
-        }
+        Self { redis, queue, upstream }
     }
 
     /// A worker, to be given more of an environment first.
@@ -146,9 +142,7 @@ fn attempts(result: &Value) -> usize {
 
 /// A number in a result.
 fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| panic!("no number: {value}"))
+    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
 }
 
 /// A counter of a worker.

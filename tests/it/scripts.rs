@@ -26,14 +26,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, ToRedisArgs};
 
 /// What no script may change, and every one must carry as it is.
-pub(crate) const AWKWARD: [&[u8]; 6] = [
-    b"{\"url\":\n\"http://h/\"}\r\n",
-    b"\n",
-    b"\0nul\0",
-    b"\xff\xfe no text",
-    b"w:9:9 5 1 1 -",
-    b"",
-];
+pub(crate) const AWKWARD: [&[u8]; 6] =
+    [b"{\"url\":\n\"http://h/\"}\r\n", b"\n", b"\0nul\0", b"\xff\xfe no text", b"w:9:9 5 1 1 -", b""];
 
 /// A Redis of one's own, asked by raw commands.
 pub(crate) struct Desk {
@@ -68,10 +62,7 @@ impl Desk {
         self.try_ask(command).await.unwrap()
     }
 
-    pub(crate) async fn try_ask<T: FromRedisValue>(
-        &self,
-        command: impl ToRedisArgs,
-    ) -> Result<T, RedisError> {
+    pub(crate) async fn try_ask<T: FromRedisValue>(&self, command: impl ToRedisArgs) -> Result<T, RedisError> {
         let mut cmd = redis::Cmd::new();
         cmd.arg(command).query_async(&mut self.wire.clone()).await
     }
@@ -124,15 +115,10 @@ impl Desk {
                 }
                 "hash" => {
                     let all: Vec<(Vec<u8>, Vec<u8>)> = self.ask(("HGETALL", &key)).await;
-                    Held::Hash(
-                        all.into_iter()
-                            .map(|(k, v)| (escaped(&k), escaped(&v)))
-                            .collect(),
-                    )
+                    Held::Hash(all.into_iter().map(|(k, v)| (escaped(&k), escaped(&v))).collect())
                 }
                 "zset" => {
-                    let all: Vec<(Vec<u8>, f64)> =
-                        self.ask(("ZRANGE", &key, 0, -1, "WITHSCORES")).await;
+                    let all: Vec<(Vec<u8>, f64)> = self.ask(("ZRANGE", &key, 0, -1, "WITHSCORES")).await;
                     Held::Sorted(all.into_iter().map(|(m, at)| (escaped(&m), at)).collect())
                 }
                 other => panic!("{key} is a {other}"),
@@ -160,12 +146,7 @@ pub(crate) fn list<T: AsRef<[u8]>>(items: &[T]) -> Held {
 }
 
 pub(crate) fn hash<T: AsRef<[u8]>>(fields: &[(&str, T)]) -> Held {
-    Held::Hash(
-        fields
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), escaped(v.as_ref())))
-            .collect(),
-    )
+    Held::Hash(fields.iter().map(|(k, v)| ((*k).to_owned(), escaped(v.as_ref()))).collect())
 }
 
 pub(crate) fn sorted<T: AsRef<[u8]>>(members: &[(T, u64)]) -> Held {

@@ -120,9 +120,7 @@ fn no_key_is_spelled_outside_keys_rs() {
     marks.push("redial:{".into());
     let mut faults = Vec::new();
     for (path, source) in files(&[".rs", ".lua"]) {
-        let ships = ["shared/", "worker/", "producer/"]
-            .iter()
-            .any(|top| path.starts_with(top));
+        let ships = ["shared/", "worker/", "producer/"].iter().any(|top| path.starts_with(top));
         if !ships || is_test(&path) || path == "shared/src/keys.rs" {
             continue;
         }
@@ -184,9 +182,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
             }
         } else if in_section && let Some((name, value)) = line.split_once('=') {
             let name = name.trim().split('.').next().unwrap_or_default();
-            let renamed = value
-                .split_once("package = \"")
-                .and_then(|(_, rest)| rest.split('"').next());
+            let renamed = value.split_once("package = \"").and_then(|(_, rest)| rest.split('"').next());
             found.push(renamed.unwrap_or(name).to_owned());
         }
     }
@@ -234,14 +230,8 @@ fn every_test_that_the_guarantees_name_exists() {
         .map(|name| format!("fn {name}("))
         .collect();
     assert!(named.len() > 20, "{named:?}");
-    let tests: String = files(&[".rs"])
-        .into_iter()
-        .map(|(_, source)| source)
-        .collect();
-    let missing: Vec<String> = named
-        .into_iter()
-        .filter(|name| !tests.contains(name))
-        .collect();
+    let tests: String = files(&[".rs"]).into_iter().map(|(_, source)| source).collect();
+    let missing: Vec<String> = named.into_iter().filter(|name| !tests.contains(name)).collect();
     none(&missing);
 }
 
@@ -249,12 +239,7 @@ fn every_test_that_the_guarantees_name_exists() {
 #[test]
 fn no_file_names_a_place_of_one_machine() {
     // In two pieces, so that this file does not name them.
-    let places = [
-        ("/wo", "rk/"),
-        ("/ro", "ot/"),
-        ("/ho", "me/"),
-        ("/Use", "rs/"),
-    ];
+    let places = [("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("/Use", "rs/")];
     let mut faults = Vec::new();
     for (path, text) in files(&[]) {
         for (n, line) in text.lines().enumerate() {

@@ -11,10 +11,7 @@ use redial::task::{Jitter, Retry};
 /// For `base_ms` 500 and `cap_ms` 60000 the backoff before jitter is 500, 1000, 2000, 4000, ... 60000, 60000 ms.
 pub fn backoff(retry: &Retry, failures: u32, previous: Duration, random: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(63);
-    let full = retry
-        .base
-        .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
-        .min(retry.cap);
+    let full = retry.base.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(retry.cap);
     match retry.jitter {
         Jitter::None => full,
         Jitter::Full => full.mul_f64(random),
@@ -33,13 +30,7 @@ mod tests {
 
     fn retry(jitter: Jitter) -> Retry {
         let ms = Duration::from_millis;
-        Retry {
-            max_attempts: 5,
-            base: ms(500),
-            cap: ms(60_000),
-            jitter,
-            on: vec![],
-        }
+        Retry { max_attempts: 5, base: ms(500), cap: ms(60_000), jitter, on: vec![] }
     }
 
     fn sequence(jitter: Jitter, random: f64) -> Vec<u128> {
@@ -54,23 +45,12 @@ mod tests {
 
     #[test]
     fn each_jitter_has_its_sequence() {
-        assert_eq!(
-            sequence(Jitter::None, 0.9),
-            [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
-        );
-        assert_eq!(
-            sequence(Jitter::Full, 0.5),
-            [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
-        );
-        assert_eq!(
-            sequence(Jitter::Equal, 0.0),
-            [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
-        );
+        assert_eq!(sequence(Jitter::None, 0.9), [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(sequence(Jitter::Full, 0.5), [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+        assert_eq!(sequence(Jitter::Equal, 0.0), [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
         assert_eq!(
             sequence(Jitter::Decorrelated, 1.0),
-            [
-                1500, 4500, 13_500, 40_500, 60_000, 60_000, 60_000, 60_000, 60_000
-            ]
+            [1500, 4500, 13_500, 40_500, 60_000, 60_000, 60_000, 60_000, 60_000]
         );
         assert_eq!(sequence(Jitter::Decorrelated, 0.0), [500; 9]);
     }

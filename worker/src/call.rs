@@ -67,9 +67,7 @@ impl Caller {
     /// # Errors
     /// A [`Failure`] where there is no whole answer. Any status is an answer.
     pub async fn call(&self, task: &Task) -> Called {
-        self.guard
-            .check_literal(&task.url)
-            .map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
+        self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         let client = self.client(task.connect_timeout)?;
         match tokio::time::timeout(task.timeout, self.exchange(&client, task)).await {
             Ok(called) => called,
@@ -78,27 +76,18 @@ impl Caller {
     }
 
     async fn exchange(&self, client: &Client, task: &Task) -> Called {
-        let mut request = client
-            .request(task.method.clone(), task.url.clone())
-            .headers(task.headers.clone());
+        let mut request = client.request(task.method.clone(), task.url.clone()).headers(task.headers.clone());
         if let Some(body) = &task.body {
             request = request.body(body.clone());
         }
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| Failure::from_reqwest(&error))?;
+        let mut response = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
         let mut answer = Answer {
             status: response.status().as_u16(),
             headers: std::mem::take(response.headers_mut()),
             body: Vec::new(),
         };
         // Counted as it comes and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| Failure::from_reqwest(&error))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
             if answer.body.len() + chunk.len() > self.max_answer_bytes {
                 return Err(Failure::AnswerTooLarge(self.max_answer_bytes));
             }
@@ -110,15 +99,10 @@ impl Caller {
     fn client(&self, connect_timeout: Duration) -> Result<Client, Failure> {
         // A panic of another thread leaves a list of clients that is whole.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, client)) = clients
-            .iter()
-            .find(|(timeout, _)| *timeout == connect_timeout)
-        {
+        if let Some((_, client)) = clients.iter().find(|(timeout, _)| *timeout == connect_timeout) {
             return Ok(client.clone());
         }
-        let client = self
-            .build(connect_timeout)
-            .map_err(|error| Failure::Other(format!("{error:#}")))?;
+        let client = self.build(connect_timeout).map_err(|error| Failure::Other(format!("{error:#}")))?;
         if clients.len() == MAX_CLIENTS {
             clients.pop_front();
         }

@@ -91,13 +91,8 @@ pub fn classify(called: &Called, policy: &Policy) -> Outcome {
         return Outcome::Dead { reason, error };
     }
     if policy.effect == Effect::Once && !certainly_not_carried_out(called) {
-        let error = format!(
-            "{error}; the upstream may have acted, and effect \"once\" forbids a second call"
-        );
-        return Outcome::Dead {
-            reason: Reason::OutcomeUnknown,
-            error,
-        };
+        let error = format!("{error}; the upstream may have acted, and effect \"once\" forbids a second call");
+        return Outcome::Dead { reason: Reason::OutcomeUnknown, error };
     }
     again(called, policy, error)
 }
@@ -112,10 +107,7 @@ fn final_reason(called: &Called, policy: &Policy) -> Option<Reason> {
             let by_status = TRANSIENT.contains(&answer.status)
                 || policy.retry.on.contains(&answer.status)
                 || (answer.status == 409 && policy.retry_conflict);
-            let told = answer
-                .headers
-                .get("x-should-retry")
-                .map(http::HeaderValue::as_bytes);
+            let told = answer.headers.get("x-should-retry").map(http::HeaderValue::as_bytes);
             let repeat = match told {
                 Some(b"true") => true,
                 Some(b"false") => false,
@@ -139,58 +131,26 @@ fn certainly_not_carried_out(called: &Called) -> bool {
 }
 
 fn again(called: &Called, policy: &Policy, error: String) -> Outcome {
-    let stated = called
-        .as_ref()
-        .ok()
-        .and_then(|answer| stated_wait(&answer.headers, policy.now));
+    let stated = called.as_ref().ok().and_then(|answer| stated_wait(&answer.headers, policy.now));
     if let Some(stated) = stated.filter(|stated| *stated > policy.max_stated_wait) {
-        let error = format!(
-            "{error}; the upstream asks to wait {} s, more than max_stated_wait_ms allows",
-            stated.as_secs()
-        );
-        return Outcome::Dead {
-            reason: Reason::AttemptsExhausted,
-            error,
-        };
+        let error =
+            format!("{error}; the upstream asks to wait {} s, more than max_stated_wait_ms allows", stated.as_secs());
+        return Outcome::Dead { reason: Reason::AttemptsExhausted, error };
     }
-    let refused_politely =
-        stated.is_some() && called.as_ref().is_ok_and(|answer| answer.status == 429);
+    let refused_politely = stated.is_some() && called.as_ref().is_ok_and(|answer| answer.status == 429);
     let counts = !refused_politely || policy.free_waits >= policy.max_free_waits;
     let failures = policy.counted + u32::from(counts);
     if counts && failures >= policy.retry.max_attempts {
-        return Outcome::Dead {
-            reason: Reason::AttemptsExhausted,
-            error,
-        };
+        return Outcome::Dead { reason: Reason::AttemptsExhausted, error };
     }
-    let backoff = backoff(
-        policy.retry,
-        failures.max(1),
-        policy.previous,
-        policy.random,
-    );
+    let backoff = backoff(policy.retry, failures.max(1), policy.previous, policy.random);
     // Up to a fifth more than was stated, never less: a fleet told the same must not come back as one.
-    let wait = backoff.max(
-        stated
-            .unwrap_or_default()
-            .mul_f64(1.0 + 0.2 * policy.random),
-    );
-    if policy
-        .deadline
-        .is_some_and(|deadline| policy.now.plus(crate::clock::ms(wait)) >= deadline)
-    {
+    let wait = backoff.max(stated.unwrap_or_default().mul_f64(1.0 + 0.2 * policy.random));
+    if policy.deadline.is_some_and(|deadline| policy.now.plus(crate::clock::ms(wait)) >= deadline) {
         let error = format!("{error}; the task expires before the next attempt could start");
-        return Outcome::Dead {
-            reason: Reason::Expired,
-            error,
-        };
+        return Outcome::Dead { reason: Reason::Expired, error };
     }
-    Outcome::Again {
-        wait,
-        backoff,
-        counts,
-        error,
-    }
+    Outcome::Again { wait, backoff, counts, error }
 }
 
 #[cfg(test)]

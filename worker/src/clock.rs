@@ -17,10 +17,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that goes by this machine until Redis has spoken.
     pub fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            base_ms: AtomicU64::new(0),
-        }
+        Self { started: Instant::now(), base_ms: AtomicU64::new(0) }
     }
 
     /// Redis has said what time it is. An answer that was long on its way says less than is known already; only when it says

@@ -76,8 +76,7 @@ impl Config {
     /// What is wrong with which setting.
     pub fn load(file: Option<&Path>, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         use config::{File, FileFormat};
-        let mut settings =
-            config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        let mut settings = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         settings = match file {
             Some(path) => settings.add_source(File::from(path).format(FileFormat::Toml)),
             None => settings.add_source(File::new("redial.toml", FileFormat::Toml).required(false)),
@@ -93,9 +92,7 @@ impl Config {
         let written: Written = settings
             .build()
             .and_then(config::Config::try_deserialize)
-            .context(
-                "the settings can't be read: see `redial-worker --print-config` for what there is",
-            )?;
+            .context("the settings can't be read: see `redial-worker --print-config` for what there is")?;
         written.check()
     }
 }
@@ -110,13 +107,9 @@ fn variable(name: &str) -> String {
 }
 
 fn names() -> anyhow::Result<Vec<String>> {
-    let defaults = config::Config::builder()
-        .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml))
-        .build()?;
-    Ok(defaults
-        .try_deserialize::<std::collections::BTreeMap<String, config::Value>>()?
-        .into_keys()
-        .collect())
+    let defaults =
+        config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml)).build()?;
+    Ok(defaults.try_deserialize::<std::collections::BTreeMap<String, config::Value>>()?.into_keys().collect())
 }
 
 /// Variables that look like settings and are none: most likely misspelt.
@@ -138,10 +131,7 @@ pub fn unknown_variables(given: impl Iterator<Item = String>) -> anyhow::Result<
 
 impl Written {
     fn check(self) -> anyhow::Result<Config> {
-        ensure!(
-            self.concurrency >= 1,
-            "concurrency is 0: nothing could ever run; use at least 1"
-        );
+        ensure!(self.concurrency >= 1, "concurrency is 0: nothing could ever run; use at least 1");
         ensure!(
             self.lease_ms >= 1000,
             "lease_ms is {}: use at least 1000, a worker under load may miss a beat",
@@ -154,17 +144,16 @@ impl Written {
         );
         let metrics_addr = match self.metrics_addr.as_str() {
             "" => None,
-            addr => Some(addr.parse().with_context(|| {
-                format!("metrics_addr is {addr:?}: use address:port, as in 127.0.0.1:9464")
-            })?),
+            addr => Some(
+                addr.parse()
+                    .with_context(|| format!("metrics_addr is {addr:?}: use address:port, as in 127.0.0.1:9464"))?,
+            ),
         };
         let allow_private = list(&self.allow_private)
             .map(|net| {
                 net.parse::<IpNet>()
                     .or_else(|_| net.parse::<IpAddr>().map(IpNet::from))
-                    .with_context(|| {
-                        format!("allow_private holds {net:?}: use networks, as in 10.0.0.0/8")
-                    })
+                    .with_context(|| format!("allow_private holds {net:?}: use networks, as in 10.0.0.0/8"))
             })
             .collect::<Result<_, _>>()?;
         Ok(Config {
@@ -189,9 +178,7 @@ impl Written {
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 fn queues(text: &str) -> anyhow::Result<Vec<(QueueName, u32)>> {
@@ -199,23 +186,15 @@ fn queues(text: &str) -> anyhow::Result<Vec<(QueueName, u32)>> {
     for item in list(text) {
         let (name, weight) = item.split_once('=').unwrap_or((item, "1"));
         let name = QueueName::new(name.trim()).with_context(|| format!("queues holds {item:?}"))?;
-        let weight = weight
-            .trim()
-            .parse()
-            .ok()
-            .filter(|weight| (1..=1000).contains(weight));
-        let weight = weight.with_context(|| {
-            format!("queues holds {item:?}: use name=weight with a weight from 1 to 1000")
-        })?;
+        let weight = weight.trim().parse().ok().filter(|weight| (1..=1000).contains(weight));
+        let weight =
+            weight.with_context(|| format!("queues holds {item:?}: use name=weight with a weight from 1 to 1000"))?;
         if queues.iter().any(|(other, _)| *other == name) {
             bail!("queues names {name} twice");
         }
         queues.push((name, weight));
     }
-    ensure!(
-        !queues.is_empty(),
-        "queues is empty: name at least one, as in default=1"
-    );
+    ensure!(!queues.is_empty(), "queues is empty: name at least one, as in default=1");
     Ok(queues)
 }
 
@@ -227,8 +206,7 @@ fn state_dir(given: &str) -> anyhow::Result<PathBuf> {
     if let Some(state) = std::env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()) {
         return Ok(PathBuf::from(state).join("redial"));
     }
-    let home = std::env::home_dir()
-        .context("state_dir is not set and there is no home folder to put it in")?;
+    let home = std::env::home_dir().context("state_dir is not set and there is no home folder to put it in")?;
     Ok(home.join(".local/state/redial"))
 }
 
@@ -237,11 +215,7 @@ mod tests {
     use super::*;
 
     fn with(vars: &[(&str, &str)]) -> anyhow::Result<Config> {
-        let var = |name: &str| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| (*v).to_owned())
-        };
+        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         Config::load(None, var)
     }
 
@@ -269,13 +243,7 @@ mod tests {
             ("REDIAL_METRICS_ADDR", ""),
         ])?;
         assert_eq!(config.redis_url.as_deref(), Some("redis://r:1"));
-        assert_eq!(
-            config.queues,
-            [
-                (QueueName::new("critical")?, 6),
-                (QueueName::new("default")?, 1)
-            ]
-        );
+        assert_eq!(config.queues, [(QueueName::new("critical")?, 6), (QueueName::new("default")?, 1)]);
         assert_eq!(config.concurrency, 9);
         assert_eq!(config.allow_private.len(), 2);
         assert_eq!(config.drain, Duration::from_millis(100));
@@ -296,25 +264,14 @@ mod tests {
             ("REDIAL_METRICS_ADDR", "9464", "metrics_addr is"),
             ("REDIAL_LOG_FORMAT", "xml", "log_format"),
         ] {
-            let error = with(&[(name, value)])
-                .map(|_| ())
-                .map_err(|error| format!("{error:#}"));
-            assert!(
-                error.as_ref().is_err_and(|error| error.contains(says)),
-                "{name}={value}: {error:?}"
-            );
+            let error = with(&[(name, value)]).map(|_| ()).map_err(|error| format!("{error:#}"));
+            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{name}={value}: {error:?}");
         }
     }
 
     #[test]
     fn a_misspelt_variable_is_noticed() -> anyhow::Result<()> {
-        let given = [
-            "REDIAL_CONCURENCY",
-            "REDIAL_PREFIX",
-            "REDIAL_CONFIG",
-            "PATH",
-        ]
-        .map(String::from);
+        let given = ["REDIAL_CONCURENCY", "REDIAL_PREFIX", "REDIAL_CONFIG", "PATH"].map(String::from);
         assert_eq!(unknown_variables(given.into_iter())?, ["REDIAL_CONCURENCY"]);
         Ok(())
     }

@@ -35,10 +35,7 @@ impl Embedded {
         if let Some(url) = &config.redis_url {
             let store = Store::open(url)?;
             tracing::info!(redis = %store.target(), "using the Redis of REDIS_URL");
-            return Ok(Self {
-                url: url.clone(),
-                server: None,
-            });
+            return Ok(Self { url: url.clone(), server: None });
         }
         let url = format!("redis://127.0.0.1:{}", config.embedded_port);
         let folder = Folder::open(config.state_dir.join("redis"))?;
@@ -46,9 +43,7 @@ impl Embedded {
         let store = Store::open(&url)?;
         match store.ping().await {
             Err(redial::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
-                bail!(
-                    "the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}"
-                )
+                bail!("the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}")
             }
             Err(error) if is_silence(&error) => {
                 if !folder.is_served() && server::answers(port) {
@@ -68,19 +63,13 @@ impl Embedded {
         }
         let log = folder.log();
         let server = Server::watch_over(config.embedded_port, folder)?;
-        until_it_answers(&store, &server).await.with_context(|| {
-            format!(
-                "the embedded Redis did not start; its log is {}",
-                log.display()
-            )
-        })?;
+        until_it_answers(&store, &server)
+            .await
+            .with_context(|| format!("the embedded Redis did not start; its log is {}", log.display()))?;
         if !server.is_own() {
             tracing::info!(redis = %url, "REDIS_URL is not set: joining the embedded Redis of another worker");
         }
-        Ok(Self {
-            url,
-            server: Some(server),
-        })
+        Ok(Self { url, server: Some(server) })
     }
 
     /// Where Redis is.

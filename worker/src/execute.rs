@@ -47,12 +47,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
             job.remember(started, took_ms, &called, None, None);
             settler.complete(&job, called, slot);
         }
-        Outcome::Again {
-            wait,
-            backoff,
-            counts,
-            error,
-        } => {
+        Outcome::Again { wait, backoff, counts, error } => {
             job.remember(started, took_ms, &called, Some(&error), Some(ms(wait)));
             job.header.state.backoff_ms = ms(backoff);
             job.header.state.counted += u32::from(counts);

@@ -86,11 +86,7 @@ struct Claims {
 
 impl Claims {
     fn new(lane: Arc<Lane>) -> Self {
-        Self {
-            lane,
-            look_again: None,
-            failing: None,
-        }
+        Self { lane, look_again: None, failing: None }
     }
 
     /// Claims as many tasks as there are permits, and starts them. A claim that failed is sent again under its id: if it was
@@ -107,9 +103,7 @@ impl Claims {
                 lane.clock.sync(claimed.now);
                 worker.metrics.claimed(&lane.name, claimed.entries.len());
                 self.failing = None;
-                self.look_again = claimed
-                    .next_due
-                    .map(|due| Instant::now() + lane.clock.until(due));
+                self.look_again = claimed.next_due.map(|due| Instant::now() + lane.clock.until(due));
                 start(worker, lane, claimed, permits).await;
                 // Not before all are in hand, or the sweeper would take them for strays.
                 lane.next_claim.fetch_add(1, Ordering::Relaxed);
@@ -123,12 +117,7 @@ impl Claims {
     }
 }
 
-async fn start(
-    worker: &Arc<Worker>,
-    lane: &Arc<Lane>,
-    claimed: Claimed,
-    permits: &mut Vec<OwnedSemaphorePermit>,
-) {
+async fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, claimed: Claimed, permits: &mut Vec<OwnedSemaphorePermit>) {
     for (token, error) in claimed.unreadable {
         tokio::spawn(set_aside(worker.clone(), lane.clone(), token, error));
     }
@@ -147,21 +136,13 @@ async fn start(
 }
 
 /// One entry that can't be read stops no other: it becomes a dead letter with all its bytes.
-async fn set_aside(
-    worker: Arc<Worker>,
-    lane: Arc<Lane>,
-    token: redial::id::Token,
-    error: redial::Error,
-) {
+async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: redial::id::Token, error: redial::Error) {
     tracing::error!(queue = %lane.name, %error, "an entry can't be read");
     let mut result = TaskResult::new(None, Status::Dead, lane.clock.now());
     result.reason = Some(Reason::InvalidTask);
     result.error = Some(error.to_string());
     let letter = redial::consumer::letter(token.as_str(), &result);
-    persist(&worker, &lane, "bury", || {
-        lane.consumer.bury(&token, &letter, None)
-    })
-    .await;
+    persist(&worker, &lane, "bury", || lane.consumer.bury(&token, &letter, None)).await;
 }
 
 /// Sleeps until a push, until it is time to look again, or for as long as a blocked connection would at most.
@@ -169,9 +150,8 @@ async fn sleep(worker: &Worker, turn: &watch::Sender<Phase>, look_again: Option<
     worker.set_next_due(look_again);
     turn.send_modify(|phase| phase.0 += 1);
     // Redis decides what is due by its own clock in whole milliseconds; ours may be a fraction ahead.
-    let until = look_again.map_or(BLOCK, |at| {
-        at.saturating_duration_since(Instant::now()).min(BLOCK)
-    }) + Duration::from_millis(1);
+    let until = look_again.map_or(BLOCK, |at| at.saturating_duration_since(Instant::now()).min(BLOCK))
+        + Duration::from_millis(1);
     tokio::select! {
         () = tokio::time::sleep(until) => {}
         () = worker.wake.notified() => {}
@@ -198,10 +178,7 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
         lane.heard.store(true, Ordering::Relaxed);
         worker.wake.notify_one();
         // Not again before the fetcher has looked.
-        if next_phase(&worker, &mut phase, |phase| phase != idle)
-            .await
-            .is_none()
-        {
+        if next_phase(&worker, &mut phase, |phase| phase != idle).await.is_none() {
             return;
         }
     }

@@ -19,22 +19,14 @@ pub struct Finished {
 const MAX_BYTES: usize = 4 << 20;
 
 /// Runs until every sender is gone. What is waiting is bounded by the slots.
-pub async fn run(
-    worker: Arc<Worker>,
-    lane: Arc<Lane>,
-    mut finished: mpsc::UnboundedReceiver<Finished>,
-) {
+pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>, mut finished: mpsc::UnboundedReceiver<Finished>) {
     let mut waiting = Vec::with_capacity(MAX_BATCH);
     while finished.recv_many(&mut waiting, MAX_BATCH).await > 0 {
         while !waiting.is_empty() {
             let batch: Vec<Finished> = waiting.drain(..batch_size(&waiting)).collect();
-            let (answers, slots): (Vec<Answer>, Vec<Slot>) = batch
-                .into_iter()
-                .map(|finished| (finished.answer, finished.slot))
-                .unzip();
-            if let Some(done) =
-                persist(&worker, &lane, "finish", || lane.consumer.finish(&answers)).await
-            {
+            let (answers, slots): (Vec<Answer>, Vec<Slot>) =
+                batch.into_iter().map(|finished| (finished.answer, finished.slot)).unzip();
+            if let Some(done) = persist(&worker, &lane, "finish", || lane.consumer.finish(&answers)).await {
                 report(&worker, &lane, &answers, &done);
             }
             drop(slots);

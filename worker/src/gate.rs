@@ -39,9 +39,7 @@ pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
         .or_else(|| crashes::check(worker, job));
     match verdict {
         Some(verdict) => verdict,
-        None if sending::must_be_put_down(job) => {
-            Box::pin(sending::put_down(worker, lane, job)).await
-        }
+        None if sending::must_be_put_down(job) => Box::pin(sending::put_down(worker, lane, job)).await,
         None => Verdict::Pass,
     }
 }

@@ -20,9 +20,7 @@ pub struct Guard {
 
 /// A target that may not be called.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{host} is at {address}, which is not a public address; REDIAL_ALLOW_PRIVATE can allow its network"
-)]
+#[error("{host} is at {address}, which is not a public address; REDIAL_ALLOW_PRIVATE can allow its network")]
 pub struct Forbidden {
     host: String,
     address: IpAddr,
@@ -31,9 +29,7 @@ pub struct Forbidden {
 impl Guard {
     /// Allows public addresses, and these networks besides.
     pub fn new(allowed: &[IpNet]) -> Self {
-        Self {
-            allowed: allowed.into(),
-        }
+        Self { allowed: allowed.into() }
     }
 
     /// Checks a URL whose host is an address. The URL parser has read every spelling of it (`0x7f.1`, `2130706433`).
@@ -49,10 +45,7 @@ impl Guard {
         if self.allows(address) {
             return Ok(());
         }
-        Err(Forbidden {
-            host: url.host_str().unwrap_or_default().to_owned(),
-            address,
-        })
+        Err(Forbidden { host: url.host_str().unwrap_or_default().to_owned(), address })
     }
 
     fn allows(&self, address: IpAddr) -> bool {
@@ -67,19 +60,11 @@ impl Resolve for Guard {
         Box::pin(async move {
             let host = name.as_str();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
-            let (allowed, forbidden): (Vec<_>, Vec<_>) = found
-                .into_iter()
-                .partition(|found| guard.allows(found.ip()));
+            let (allowed, forbidden): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| guard.allows(found.ip()));
             match (allowed.is_empty(), forbidden.first()) {
                 (false, _) => Ok(Box::new(allowed.into_iter()) as Addrs),
-                (true, Some(found)) => Err(Forbidden {
-                    host: host.to_owned(),
-                    address: found.ip(),
-                }
-                .into()),
-                (true, None) => {
-                    Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into())
-                }
+                (true, Some(found)) => Err(Forbidden { host: host.to_owned(), address: found.ip() }.into()),
+                (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
             }
         })
     }
@@ -91,9 +76,9 @@ fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let s = v6.segments();
     let v4 = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match s {
-        [0, 0, 0, 0, 0, 0xffff, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => v4(high, low),
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            v4(high, low)
+        }
         _ => None,
     }
 }
@@ -208,13 +193,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_stands_for_a_private_address_is_refused()
-    -> Result<(), Box<dyn std::error::Error>> {
+    async fn a_name_that_stands_for_a_private_address_is_refused() -> Result<(), Box<dyn std::error::Error>> {
         let refused = Guard::new(&[]).resolve("localhost".parse()?).await;
         assert!(refused.is_err_and(|error| error.is::<Forbidden>()));
-        let allowed = Guard::new(&["127.0.0.0/8".parse()?, "::1/128".parse()?])
-            .resolve("localhost".parse()?)
-            .await;
+        let allowed = Guard::new(&["127.0.0.0/8".parse()?, "::1/128".parse()?]).resolve("localhost".parse()?).await;
         assert!(allowed.is_ok());
         Ok(())
     }

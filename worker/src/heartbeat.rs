@@ -20,8 +20,7 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
     loop {
         ticks.tick().await;
         let before = Instant::now();
-        let Some(beat) = persist(&worker, &lane, "heartbeat", || lane.consumer.heartbeat()).await
-        else {
+        let Some(beat) = persist(&worker, &lane, "heartbeat", || lane.consumer.heartbeat()).await else {
             return;
         };
         lane.clock.sync(beat.now);

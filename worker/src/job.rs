@@ -45,31 +45,14 @@ impl Job {
             Ok(task) => {
                 let given = || TaskId::of_serial(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(given);
-                Ok(Self {
-                    token,
-                    id,
-                    header,
-                    task,
-                    alone: None,
-                })
+                Ok(Self { token, id, header, task, alone: None })
             }
-            Err(refusal) => Err(Unfit {
-                token,
-                serial: header.serial,
-                refusal,
-            }),
+            Err(refusal) => Err(Unfit { token, serial: header.serial, refusal }),
         }
     }
 
     /// Remembers what became of an attempt.
-    pub fn remember(
-        &mut self,
-        at: UnixMs,
-        took_ms: u64,
-        called: &Called,
-        error: Option<&str>,
-        wait_ms: Option<u64>,
-    ) {
+    pub fn remember(&mut self, at: UnixMs, took_ms: u64, called: &Called, error: Option<&str>, wait_ms: Option<u64>) {
         self.header.state.remember(Attempt {
             at_ms: at,
             took_ms,
@@ -92,13 +75,7 @@ impl Job {
     }
 
     /// The result of a task that is dead.
-    pub fn dead(
-        &self,
-        reason: Reason,
-        error: String,
-        now: UnixMs,
-        last: Option<Called>,
-    ) -> TaskResult {
+    pub fn dead(&self, reason: Reason, error: String, now: UnixMs, last: Option<Called>) -> TaskResult {
         let mut result = self.result(Status::Dead, now, last);
         result.reason = Some(reason);
         result.error = Some(error);
@@ -108,10 +85,7 @@ impl Job {
 
 /// Puts the upstream's answer into a result.
 fn put_answer(result: &mut TaskResult, answer: Answer) {
-    let content_type = answer
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     result.http_status = Some(answer.status);
     result.set_body(Body::new(answer.body, content_type));
     result.headers = Some(kept_headers(&answer.headers));
@@ -123,11 +97,7 @@ fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     const MAX_BYTES: usize = 8 << 10;
     let mut kept: BTreeMap<String, String> = BTreeMap::new();
     let mut bytes = 0;
-    for (name, value) in headers
-        .iter()
-        .filter(|(name, _)| *name != header::SET_COOKIE)
-        .take(MAX_HEADERS)
-    {
+    for (name, value) in headers.iter().filter(|(name, _)| *name != header::SET_COOKIE).take(MAX_HEADERS) {
         bytes += name.as_str().len() + value.len();
         if bytes > MAX_BYTES {
             break;

@@ -78,10 +78,7 @@ async fn run() -> anyhow::Result<()> {
     let config = config::Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     telemetry::start(&config)?;
     for name in config::unknown_variables(std::env::vars().map(|(name, _)| name))? {
-        tracing::warn!(
-            name,
-            "this variable looks like a setting but is none: see redial-worker --print-config"
-        );
+        tracing::warn!(name, "this variable looks like a setting but is none: see redial-worker --print-config");
     }
     // Before any TLS: reqwest and redis take the process's own provider. It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -66,11 +66,8 @@ const MAX_FIELDS: usize = 100;
 impl Metrics {
     /// All of them, at zero.
     pub fn new() -> Self {
-        let seconds = || {
-            Histogram::new([
-                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
-            ])
-        };
+        let seconds =
+            || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]);
         let mut metrics = Self {
             registry: Registry::with_prefix("redial"),
             claimed: Family::default(),
@@ -95,62 +92,18 @@ impl Metrics {
 
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register(
-            "tasks_claimed",
-            "Tasks taken off the queue, retries included",
-            self.claimed.clone(),
-        );
+        r.register("tasks_claimed", "Tasks taken off the queue, retries included", self.claimed.clone());
         r.register("tasks_completed", "Tasks answered", self.completed.clone());
-        r.register(
-            "tasks_dead",
-            "Tasks that ended without a good answer, by reason",
-            self.dead.clone(),
-        );
-        r.register(
-            "attempts",
-            "Calls on the wire, by how they ended",
-            self.attempts.clone(),
-        );
-        r.register(
-            "retries",
-            "Attempts that failed and are made again, by what was wrong",
-            self.retries.clone(),
-        );
-        r.register(
-            "attempt_duration_seconds",
-            "Time of one call, connect to last byte",
-            self.attempt_seconds.clone(),
-        );
-        r.register(
-            "lost_leases",
-            "Tasks that another worker took over meanwhile",
-            self.lost_leases.clone(),
-        );
-        r.register(
-            "tasks_reaped",
-            "Tasks taken back from workers that died",
-            self.reaped.clone(),
-        );
-        r.register(
-            "redis_errors",
-            "Commands that Redis did not answer or refused",
-            self.redis_errors.clone(),
-        );
-        r.register(
-            "ignored_fields",
-            "Task fields that this version ignores, by name",
-            self.fields.clone(),
-        );
-        r.register(
-            "tasks",
-            "Tasks by where they are; active: in this worker's hands",
-            self.tasks.clone(),
-        );
-        r.register(
-            "slots_in_use",
-            "Tasks in this worker's hands, over all queues",
-            self.in_hand.clone(),
-        );
+        r.register("tasks_dead", "Tasks that ended without a good answer, by reason", self.dead.clone());
+        r.register("attempts", "Calls on the wire, by how they ended", self.attempts.clone());
+        r.register("retries", "Attempts that failed and are made again, by what was wrong", self.retries.clone());
+        r.register("attempt_duration_seconds", "Time of one call, connect to last byte", self.attempt_seconds.clone());
+        r.register("lost_leases", "Tasks that another worker took over meanwhile", self.lost_leases.clone());
+        r.register("tasks_reaped", "Tasks taken back from workers that died", self.reaped.clone());
+        r.register("redis_errors", "Commands that Redis did not answer or refused", self.redis_errors.clone());
+        r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
+        r.register("tasks", "Tasks by where they are; active: in this worker's hands", self.tasks.clone());
+        r.register("slots_in_use", "Tasks in this worker's hands, over all queues", self.in_hand.clone());
     }
 
     /// A claim was answered.
@@ -168,33 +121,18 @@ impl Metrics {
 
     /// A call ended.
     pub fn attempt(&self, queue: &str, called: &Called, took_ms: u64) {
-        let reason = if called
-            .as_ref()
-            .is_ok_and(|answer| (200..300).contains(&answer.status))
-        {
+        let reason = if called.as_ref().is_ok_and(|answer| (200..300).contains(&answer.status)) {
             "ok"
         } else {
             failure_label(called)
         };
-        self.attempts
-            .get_or_create(&QueueReason {
-                queue: queue.to_owned(),
-                reason,
-            })
-            .inc();
-        self.attempt_seconds
-            .get_or_create(&of(queue))
-            .observe(Duration::from_millis(took_ms).as_secs_f64());
+        self.attempts.get_or_create(&QueueReason { queue: queue.to_owned(), reason }).inc();
+        self.attempt_seconds.get_or_create(&of(queue)).observe(Duration::from_millis(took_ms).as_secs_f64());
     }
 
     /// An attempt failed and will be made again.
     pub fn retry(&self, queue: &str, reason: &'static str) {
-        self.retries
-            .get_or_create(&QueueReason {
-                queue: queue.to_owned(),
-                reason,
-            })
-            .inc();
+        self.retries.get_or_create(&QueueReason { queue: queue.to_owned(), reason }).inc();
     }
 
     /// A task was answered.
@@ -204,12 +142,7 @@ impl Metrics {
 
     /// A task is dead.
     pub fn dead(&self, queue: &str, reason: Reason) {
-        self.dead
-            .get_or_create(&QueueReason {
-                queue: queue.to_owned(),
-                reason: reason.as_str(),
-            })
-            .inc();
+        self.dead.get_or_create(&QueueReason { queue: queue.to_owned(), reason: reason.as_str() }).inc();
     }
 
     /// A task was another worker's by the time it was to be settled.
@@ -233,16 +166,10 @@ impl Metrics {
             return;
         }
         for field in &task.not_yet {
-            self.note(
-                field,
-                "this field is checked, but not acted on in this version: the task runs without it",
-            );
+            self.note(field, "this field is checked, but not acted on in this version: the task runs without it");
         }
         for field in &task.unknown {
-            self.note(
-                field,
-                "this field is not part of the protocol: it is ignored",
-            );
+            self.note(field, "this field is not part of the protocol: it is ignored");
         }
     }
 
@@ -251,21 +178,10 @@ impl Metrics {
         let known = named.contains(field);
         if !known && named.len() < MAX_FIELDS {
             named.insert(field.to_owned());
-            tracing::warn!(
-                field,
-                "{says}; said once, counted as redial_ignored_fields_total"
-            );
+            tracing::warn!(field, "{says}; said once, counted as redial_ignored_fields_total");
         }
-        let field = if named.contains(field) {
-            field
-        } else {
-            "(others)"
-        };
-        self.fields
-            .get_or_create(&Field {
-                field: field.to_owned(),
-            })
-            .inc();
+        let field = if named.contains(field) { field } else { "(others)" };
+        self.fields.get_or_create(&Field { field: field.to_owned() }).inc();
     }
 
     /// How many tasks are where.
@@ -278,10 +194,7 @@ impl Metrics {
         ];
         for (state, count) in states {
             self.tasks
-                .get_or_create(&QueueState {
-                    queue: queue.to_owned(),
-                    state,
-                })
+                .get_or_create(&QueueState { queue: queue.to_owned(), state })
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
@@ -328,9 +241,7 @@ pub fn failure_label(called: &Called) -> &'static str {
 }
 
 fn of(queue: &str) -> Queue {
-    Queue {
-        queue: queue.to_owned(),
-    }
+    Queue { queue: queue.to_owned() }
 }
 
 fn set_now(at: &Mutex<Option<Instant>>) {
@@ -338,7 +249,5 @@ fn set_now(at: &Mutex<Option<Instant>>) {
 }
 
 fn since(at: &Mutex<Option<Instant>>) -> Option<Duration> {
-    at.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .map(|at| at.elapsed())
+    at.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
 }

@@ -19,9 +19,7 @@ use crate::worker::Worker;
 
 /// A worker that has not claimed for longer than this is not ready: alive is not enough. An idle one claims at least once
 /// in each [`BLOCK`].
-const STALE: Duration = BLOCK
-    .saturating_mul(2)
-    .saturating_add(Duration::from_secs(1));
+const STALE: Duration = BLOCK.saturating_mul(2).saturating_add(Duration::from_secs(1));
 
 /// Binds the address and serves the pages until the process ends.
 ///
@@ -30,18 +28,14 @@ const STALE: Duration = BLOCK
 pub async fn serve(worker: Arc<Worker>, addr: SocketAddr) -> anyhow::Result<()> {
     let listener = match TcpListener::bind(addr).await {
         // A second worker on the machine, started without a word about this: it must not fail for that.
-        Err(error)
-            if error.kind() == ErrorKind::AddrInUse && addr == config::DEFAULT_METRICS_ADDR =>
-        {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && addr == config::DEFAULT_METRICS_ADDR => {
             tracing::warn!(address = %addr, "the default address of the metrics is taken: REDIAL_METRICS_ADDR gives this worker its own");
             TcpListener::bind((addr.ip(), 0)).await
         }
         bound => bound,
     };
     let listener = listener.with_context(|| {
-        format!(
-            "metrics_addr {addr} can't be had: set REDIAL_METRICS_ADDR to a free one, or to port 0"
-        )
+        format!("metrics_addr {addr} can't be had: set REDIAL_METRICS_ADDR to a free one, or to port 0")
     })?;
     tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz, /readyz");
     let router = Router::new()
@@ -55,10 +49,7 @@ pub async fn serve(worker: Arc<Worker>, addr: SocketAddr) -> anyhow::Result<()> 
 
 async fn metrics(State(worker): State<Arc<Worker>>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        worker.metrics.render(worker.in_hand()),
-    )
+    ([(header::CONTENT_TYPE, content_type)], worker.metrics.render(worker.in_hand()))
 }
 
 async fn ready(State(worker): State<Arc<Worker>>) -> (StatusCode, String) {
@@ -70,18 +61,13 @@ async fn ready(State(worker): State<Arc<Worker>>) -> (StatusCode, String) {
     // A full worker does not claim; then a heartbeat shows that Redis answers.
     let (last, stale) = if full {
         // Four beats in a lease: half of it is two of them.
-        (
-            worker.metrics.since_beat(),
-            STALE.max(worker.config.lease / 2),
-        )
+        (worker.metrics.since_beat(), STALE.max(worker.config.lease / 2))
     } else {
         (worker.metrics.since_claim(), STALE)
     };
     match last {
         None => not_ready("no claim was answered yet".into()),
-        Some(last) if last > stale => {
-            not_ready(format!("Redis has not answered for {} s", last.as_secs()))
-        }
+        Some(last) if last > stale => not_ready(format!("Redis has not answered for {} s", last.as_secs())),
         Some(_) => (StatusCode::OK, "ready\n".into()),
     }
 }

@@ -9,27 +9,16 @@ use redial::UnixMs;
 /// it: `retry-after-ms`, `Retry-After` in seconds (fractions allowed), `Retry-After` as an HTTP date (RFC 9110 §10.2.3).
 /// A wait of less than nothing is none; one beyond all bounds stays beyond all bounds.
 pub fn stated_wait(headers: &HeaderMap, now: UnixMs) -> Option<Duration> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-    };
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let number = |text: &str, unit: f64| {
-        text.parse::<f64>()
-            .ok()
-            .filter(|n| n.is_finite() && *n >= 0.0)
-            .map(|n| seconds(n * unit))
+        text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).map(|n| seconds(n * unit))
     };
     if let Some(wait) = text("retry-after-ms").and_then(|text| number(text, 0.001)) {
         return Some(wait);
     }
     let text = text(RETRY_AFTER.as_str())?;
     number(text, 1.0).or_else(|| {
-        let at = httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(UNIX_EPOCH)
-            .ok()?;
+        let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
         at.checked_sub(Duration::from_millis(now.0))
     })
 }
@@ -63,22 +52,10 @@ mod tests {
         for (headers, expected) in [
             (&[("retry-after", "2")][..], Some(ms(2000))),
             (&[("retry-after", " 0.25 ")], Some(ms(250))),
-            (
-                &[("retry-after-ms", "1500.5"), ("retry-after", "9")],
-                Some(Duration::from_micros(1_500_500)),
-            ),
-            (
-                &[("retry-after-ms", "soon"), ("retry-after", "9")],
-                Some(ms(9000)),
-            ),
-            (
-                &[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")],
-                Some(ms(30_000)),
-            ),
-            (
-                &[("retry-after", "Sunday, 06-Nov-94 08:50:07 GMT")],
-                Some(ms(30_000)),
-            ),
+            (&[("retry-after-ms", "1500.5"), ("retry-after", "9")], Some(Duration::from_micros(1_500_500))),
+            (&[("retry-after-ms", "soon"), ("retry-after", "9")], Some(ms(9000))),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], Some(ms(30_000))),
+            (&[("retry-after", "Sunday, 06-Nov-94 08:50:07 GMT")], Some(ms(30_000))),
             (&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], None),
             (&[("retry-after", "0")], Some(Duration::ZERO)),
             (&[("retry-after", "-1")], None),

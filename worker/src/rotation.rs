@@ -12,10 +12,7 @@ impl Rotation {
     /// A rotation by these weights.
     pub fn new(weights: impl IntoIterator<Item = u32>) -> Self {
         let weights: Vec<i64> = weights.into_iter().map(i64::from).collect();
-        Self {
-            credit: vec![0; weights.len()],
-            weights,
-        }
+        Self { credit: vec![0; weights.len()], weights }
     }
 
     /// The order to ask in this time: the one whose turn it is, then the others by what they are owed.

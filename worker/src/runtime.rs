@@ -30,10 +30,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let parts = Parts::start(config, &store).await?;
 
     signals.next().await;
-    tracing::info!(
-        in_hand = parts.worker.in_hand(),
-        "draining: no new task is claimed"
-    );
+    tracing::info!(in_hand = parts.worker.in_hand(), "draining: no new task is claimed");
     tokio::select! {
         () = parts.stop() => {}
         () = signals.second() => anyhow::bail!("stopped at once: the tasks in hand come back when their lease ends"),
@@ -60,10 +57,7 @@ impl Parts {
                 let queue = Queue::new(store, &config.prefix, name.clone());
                 let consumer = Consumer::new(store, queue, id.clone(), config.lease);
                 let (to_finisher, finished) = mpsc::unbounded_channel();
-                (
-                    Arc::new(Lane::new(consumer, *weight, to_finisher)),
-                    finished,
-                )
+                (Arc::new(Lane::new(consumer, *weight, to_finisher)), finished)
             })
             .unzip();
         let metrics_addr = config.metrics_addr;
@@ -78,28 +72,17 @@ impl Parts {
             heartbeats.push(tokio::spawn(heartbeat::run(worker.clone(), lane.clone())));
         }
         let fetcher = tokio::spawn(fetcher::run(worker.clone()));
-        Ok(Self {
-            worker,
-            fetcher,
-            heartbeats,
-        })
+        Ok(Self { worker, fetcher, heartbeats })
     }
 
     /// Drains and signs off.
     async fn stop(self) {
-        let Self {
-            worker,
-            fetcher,
-            heartbeats,
-        } = self;
+        let Self { worker, fetcher, heartbeats } = self;
         worker.stop.cancel();
         if fetcher.await.is_err() {
             tracing::error!("the fetcher has panicked");
         }
-        if tokio::time::timeout(worker.config.drain, all_slots_free(&worker))
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(worker.config.drain, all_slots_free(&worker)).await.is_err() {
             tracing::warn!(
                 in_hand = worker.in_hand(),
                 "the drain's deadline has come: what is in flight goes back, uncounted"
@@ -119,19 +102,13 @@ impl Parts {
             }
         };
         if tokio::time::timeout(GIVE_BACK, sign_off).await.is_err() {
-            tracing::warn!(
-                "Redis does not answer: what was in hand comes back when the lease ends"
-            );
+            tracing::warn!("Redis does not answer: what was in hand comes back when the lease ends");
         }
     }
 }
 
 fn queues_in_words(config: &Config) -> String {
-    let words: Vec<String> = config
-        .queues
-        .iter()
-        .map(|(name, weight)| format!("{name}={weight}"))
-        .collect();
+    let words: Vec<String> = config.queues.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
     words.join(",")
 }
 
@@ -163,10 +140,7 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("signals can't be received");
-        Ok(Self {
-            term: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-        })
+        Ok(Self { term: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
 
     /// A second one that was meant as such: `timeout`, shells and init processes send one stop to a process and to its group.

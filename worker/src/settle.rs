@@ -29,10 +29,7 @@ impl<'a> Settler<'a> {
     /// A good answer: to the finisher, which writes many at once. The slot is held until Redis has it.
     pub fn complete(&self, job: &Job, called: Called, slot: Slot) {
         let result = job.result(Status::Ok, self.lane.clock.now(), Some(called));
-        let finished = Finished {
-            answer: answer(job, &result),
-            slot,
-        };
+        let finished = Finished { answer: answer(job, &result), slot };
         // The finisher ends only after every slot is free, so it can't be gone while one is held.
         let _ = self.lane.finisher.send(finished);
     }
@@ -64,13 +61,10 @@ impl<'a> Settler<'a> {
     /// A drain's deadline: back at once and uncounted, unless a second call is forbidden.
     pub async fn give_back(&self, job: &Job) {
         if job.task.effect == Effect::Once {
-            let error =
-                "the worker had to stop during the call, and effect \"once\" forbids a second one"
-                    .into();
+            let error = "the worker had to stop during the call, and effect \"once\" forbids a second one".into();
             return self.bury(job, Reason::OutcomeUnknown, error, None).await;
         }
-        self.back(job, Duration::ZERO, UnixMs(0), Back::Released)
-            .await;
+        self.back(job, Duration::ZERO, UnixMs(0), Back::Released).await;
     }
 
     async fn back(&self, job: &Job, wait: Duration, not_before: UnixMs, why: Back) {
@@ -92,17 +86,12 @@ impl<'a> Settler<'a> {
     pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>) {
         let result = job.dead(reason, error, self.lane.clock.now(), last);
         let answer = answer(job, &result);
-        self.write_dead(&job.token, &job.header.serial, &result, Some(&answer))
-            .await;
+        self.write_dead(&job.token, &job.header.serial, &result, Some(&answer)).await;
     }
 
     /// What was pushed is no task.
     pub async fn refuse(&self, unfit: Unfit) {
-        let Unfit {
-            token,
-            serial,
-            refusal,
-        } = unfit;
+        let Unfit { token, serial, refusal } = unfit;
         let mut result = TaskResult::new(refusal.id.clone(), Status::Dead, self.lane.clock.now());
         result.reason = Some(refusal.reason);
         result.error = Some(refusal.error.clone());
@@ -113,24 +102,13 @@ impl<'a> Settler<'a> {
             ttl: redial::task::RESULT_TTL,
             reply_to: refusal.reply_to.clone(),
         });
-        self.write_dead(&token, &serial, &result, answer.as_ref())
-            .await;
+        self.write_dead(&token, &serial, &result, answer.as_ref()).await;
     }
 
-    async fn write_dead(
-        &self,
-        token: &Token,
-        serial: &str,
-        result: &TaskResult,
-        answer: Option<&Answer>,
-    ) {
+    async fn write_dead(&self, token: &Token, serial: &str, result: &TaskResult, answer: Option<&Answer>) {
         let consumer = &self.lane.consumer;
         let letter = letter(serial, result);
-        match persist(self.worker, self.lane, "bury", || {
-            consumer.bury(token, &letter, answer)
-        })
-        .await
-        {
+        match persist(self.worker, self.lane, "bury", || consumer.bury(token, &letter, answer)).await {
             Some(true) => self.log_dead(result),
             Some(false) => self.lost(result.id.as_ref()),
             None => {}

@@ -28,13 +28,7 @@ pub struct Sweeper {
 impl Sweeper {
     /// A sweeper that has seen nothing yet.
     pub fn new(worker: Arc<Worker>, lane: Arc<Lane>) -> Self {
-        Self {
-            worker,
-            lane,
-            reap_after: Instant::now(),
-            suspects: HashSet::new(),
-            waiting_replies: HashSet::new(),
-        }
+        Self { worker, lane, reap_after: Instant::now(), suspects: HashSet::new(), waiting_replies: HashSet::new() }
     }
 
     /// Reap nothing for one lease.
@@ -73,15 +67,11 @@ impl Sweeper {
         let Ok(tokens) = self.lane.consumer.held().await else {
             return;
         };
-        let unknown = tokens.into_iter().filter(|token| {
-            token.claim_number().is_none_or(|n| n < next_claim) && !self.lane.holds(token)
-        });
+        let unknown = tokens
+            .into_iter()
+            .filter(|token| token.claim_number().is_none_or(|n| n < next_claim) && !self.lane.holds(token));
         let suspects: HashSet<Token> = unknown.collect();
-        let strays: Vec<Token> = suspects
-            .intersection(&self.suspects)
-            .take(MAX_BATCH)
-            .cloned()
-            .collect();
+        let strays: Vec<Token> = suspects.intersection(&self.suspects).take(MAX_BATCH).cloned().collect();
         self.suspects = suspects;
         if !strays.is_empty() && self.lane.consumer.release_strays(&strays).await.is_ok() {
             tracing::warn!(queue = %self.lane.name, tasks = strays.len(), "Redis lost a write when it crashed: these tasks run again");
@@ -99,10 +89,7 @@ impl Sweeper {
             return;
         };
         let tokens: HashSet<Token> = tokens.into_iter().collect();
-        let left: Vec<Token> = tokens
-            .intersection(&self.waiting_replies)
-            .cloned()
-            .collect();
+        let left: Vec<Token> = tokens.intersection(&self.waiting_replies).cloned().collect();
         for token in left {
             if let Err(error) = self.lane.consumer.deliver_reply(&token).await {
                 tracing::warn!(queue = %self.lane.name, %error, "a reply can't be delivered yet");

@@ -12,12 +12,8 @@ use crate::config::{Config, LogFormat};
 /// # Errors
 /// The filter can't be read.
 pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log).with_context(|| {
-        format!(
-            "RUST_LOG (log) is {:?}: use a level, or target=level,...",
-            config.log
-        )
-    })?;
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("RUST_LOG (log) is {:?}: use a level, or target=level,...", config.log))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -75,12 +75,7 @@ impl Worker {
     ///
     /// # Errors
     /// See [`Caller::new`].
-    pub fn new(
-        id: WorkerId,
-        config: Config,
-        metrics: Metrics,
-        lanes: Vec<Arc<Lane>>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(id: WorkerId, config: Config, metrics: Metrics, lanes: Vec<Arc<Lane>>) -> anyhow::Result<Self> {
         Ok(Self {
             id,
             caller: Caller::new(&config)?,
@@ -98,9 +93,7 @@ impl Worker {
 
     /// How many tasks are in hand.
     pub fn in_hand(&self) -> usize {
-        self.config
-            .concurrency
-            .saturating_sub(self.slots.available_permits())
+        self.config.concurrency.saturating_sub(self.slots.available_permits())
     }
 
     /// A task was scheduled: the fetcher must know if that is before all it knows of.
@@ -138,11 +131,7 @@ impl Lane {
     /// Takes a claimed task in hand.
     pub fn hold(self: &Arc<Self>, entry: &Entry, permit: OwnedSemaphorePermit) -> Slot {
         self.held().insert(entry.token.clone());
-        Slot {
-            _permit: permit,
-            lane: self.clone(),
-            token: entry.token.clone(),
-        }
+        Slot { _permit: permit, lane: self.clone(), token: entry.token.clone() }
     }
 
     /// Whether a token is of a task that this worker knows it has.

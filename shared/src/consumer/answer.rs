@@ -29,11 +29,7 @@ impl Consumer {
     /// That of Redis.
     pub async fn finish(&self, answers: &[Answer]) -> Result<Vec<bool>, Error> {
         let keys = &self.queue.keys;
-        let mut call = script::FINISH
-            .call()
-            .key(&self.active)
-            .key(&keys.stats)
-            .key(&keys.replies);
+        let mut call = script::FINISH.call().key(&self.active).key(&keys.stats).key(&keys.replies);
         for answer in answers {
             call = self.add(call.arg(answer.token.as_str()), answer);
         }
@@ -48,12 +44,7 @@ impl Consumer {
     ///
     /// # Errors
     /// That of Redis.
-    pub async fn bury(
-        &self,
-        token: &Token,
-        letter: &str,
-        answer: Option<&Answer>,
-    ) -> Result<bool, Error> {
+    pub async fn bury(&self, token: &Token, letter: &str, answer: Option<&Answer>) -> Result<bool, Error> {
         let keys = &self.queue.keys;
         let mut call = script::BURY
             .call()
@@ -89,11 +80,7 @@ impl Consumer {
         let replies = &self.queue.keys.replies;
         let mut get = redis::cmd("HGET");
         get.arg(replies).arg(token.as_str());
-        let kept: Option<String> = self
-            .queue
-            .link
-            .run(async |wire| get.query_async(wire).await)
-            .await?;
+        let kept: Option<String> = self.queue.link.run(async |wire| get.query_async(wire).await).await?;
         let Some(kept) = kept else { return Ok(()) };
         let bad = || Error::Data(format!("the reply under token {}", token.as_str()));
         let (head, list) = kept.split_once('\n').ok_or_else(bad)?;
@@ -103,10 +90,7 @@ impl Consumer {
         let _delivered: u8 = self.run(&push).await?;
         let mut forget = redis::cmd("HDEL");
         forget.arg(replies).arg(token.as_str());
-        self.queue
-            .link
-            .run(async |wire| forget.exec_async(wire).await)
-            .await
+        self.queue.link.run(async |wire| forget.exec_async(wire).await).await
     }
 
     async fn deliver_if_later(&self, answer: &Answer) {
@@ -155,11 +139,7 @@ pub fn letter(serial: &str, result: &TaskResult) -> String {
     /// The most bytes of an answer's body that a dead letter keeps: it has no TTL, the result has it whole.
     const MAX_BODY: usize = 64 << 10;
     let mut result = result.clone();
-    if result
-        .body
-        .as_ref()
-        .is_some_and(|body| body.get().len() > MAX_BODY)
-    {
+    if result.body.as_ref().is_some_and(|body| body.get().len() > MAX_BODY) {
         result.body = None;
     }
     for body in [&mut result.body_text, &mut result.body_base64] {
@@ -168,8 +148,5 @@ pub fn letter(serial: &str, result: &TaskResult) -> String {
         }
     }
     let line = result.to_line();
-    format!(
-        "{{\"serial\":\"{serial}\",{}",
-        line.strip_prefix('{').unwrap_or("}")
-    )
+    format!("{{\"serial\":\"{serial}\",{}", line.strip_prefix('{').unwrap_or("}"))
 }

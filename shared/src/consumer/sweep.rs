@@ -37,19 +37,12 @@ impl Consumer {
         let [now, held, undelivered, ended @ ..] = reply.as_slice() else {
             return Err(data());
         };
-        let ended = ended
-            .iter()
-            .map(redis::from_redis_value_ref)
-            .collect::<Result<Vec<String>, _>>();
+        let ended = ended.iter().map(redis::from_redis_value_ref).collect::<Result<Vec<String>, _>>();
         Ok(Beat {
             now: UnixMs(redis::from_redis_value_ref(now).map_err(|_| data())?),
             held: redis::from_redis_value_ref(held).map_err(|_| data())?,
             undelivered: redis::from_redis_value_ref(undelivered).map_err(|_| data())?,
-            ended: ended
-                .map_err(|_| data())?
-                .into_iter()
-                .map(WorkerId::from_redis)
-                .collect(),
+            ended: ended.map_err(|_| data())?.into_iter().map(WorkerId::from_redis).collect(),
         })
     }
 
@@ -67,8 +60,7 @@ impl Consumer {
     /// # Errors
     /// That of Redis.
     pub async fn release(&self) -> Result<(usize, usize), Error> {
-        self.take_back(&self.worker, Back::Released.as_str(), &[])
-            .await
+        self.take_back(&self.worker, Back::Released.as_str(), &[]).await
     }
 
     /// Gives back tasks that Redis has in this worker's name and that the worker knows nothing of.
@@ -90,20 +82,11 @@ impl Consumer {
     pub(super) async fn hkeys(&self, hash: &str) -> Result<Vec<Token>, Error> {
         let mut keys = redis::cmd("HKEYS");
         keys.arg(hash);
-        let tokens: Vec<String> = self
-            .queue
-            .link
-            .run(async |wire| keys.query_async(wire).await)
-            .await?;
+        let tokens: Vec<String> = self.queue.link.run(async |wire| keys.query_async(wire).await).await?;
         Ok(tokens.into_iter().map(Token).collect())
     }
 
-    async fn take_back(
-        &self,
-        from: &WorkerId,
-        why: &str,
-        tokens: &[Token],
-    ) -> Result<(usize, usize), Error> {
+    async fn take_back(&self, from: &WorkerId, why: &str, tokens: &[Token]) -> Result<(usize, usize), Error> {
         let keys = &self.queue.keys;
         let mut call = script::REAP
             .call()

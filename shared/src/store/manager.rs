@@ -8,9 +8,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsMode, Value,
-};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsMode, Value};
 use tokio::sync::Mutex;
 
 use super::Target;
@@ -61,10 +59,9 @@ impl Manager {
             .set_response_timeout(Some(patience.response))
             .set_pipeline_buffer_size(PIPELINE_BUFFER);
         Ok(match target {
-            Target::Node(info) => Self::Node(Box::new(deadpool_redis::Manager::new_with_config(
-                info.as_ref().clone(),
-                config,
-            )?)),
+            Target::Node(info) => {
+                Self::Node(Box::new(deadpool_redis::Manager::new_with_config(info.as_ref().clone(), config)?))
+            }
             Target::Cluster(nodes) => Self::Cluster(Box::new(
                 ClusterClientBuilder::new(nodes.clone())
                     .retries(CLUSTER_RETRIES)
@@ -73,11 +70,7 @@ impl Manager {
                     .tcp_settings(tcp())
                     .build()?,
             )),
-            Target::Sentinel {
-                sentinels,
-                master,
-                login,
-            } => {
+            Target::Sentinel { sentinels, master, login } => {
                 let secure = matches!(login.addr(), ConnectionAddr::TcpTls { .. });
                 let mut node = SentinelNodeConnectionInfo::default()
                     .set_redis_connection_info(login.redis_settings().clone())
@@ -85,12 +78,7 @@ impl Manager {
                 if secure {
                     node = node.set_tls_mode(TlsMode::Secure);
                 }
-                let client = SentinelClient::build(
-                    sentinels.clone(),
-                    master,
-                    Some(node),
-                    SentinelServerType::Master,
-                )?;
+                let client = SentinelClient::build(sentinels.clone(), master, Some(node), SentinelServerType::Master)?;
                 Self::Sentinel(Arc::new(Mutex::new(client)), config)
             }
         })
@@ -111,12 +99,9 @@ impl managed::Manager for Manager {
         match self {
             Self::Node(manager) => manager.create().await.map(Wire::Node),
             Self::Cluster(client) => client.get_async_connection().await.map(Wire::Cluster),
-            Self::Sentinel(client, config) => client
-                .lock()
-                .await
-                .get_async_connection_with_config(config)
-                .await
-                .map(Wire::Node),
+            Self::Sentinel(client, config) => {
+                client.lock().await.get_async_connection_with_config(config).await.map(Wire::Node)
+            }
         }
     }
 

@@ -51,9 +51,7 @@ impl Target {
                     login: Box::new(node(&format!("{base}://{login}{first}"))?),
                 })
             }
-            other => Err(Error::Url(format!(
-                "{other:?} is no kind of Redis that is known"
-            ))),
+            other => Err(Error::Url(format!("{other:?} is no kind of Redis that is known"))),
         }
     }
 }
@@ -67,21 +65,14 @@ fn split_login(hosts: &str) -> (&str, &str) {
 
 fn nodes(scheme: &str, rest: &str) -> Result<Vec<ConnectionInfo>, Error> {
     let (login, hosts) = split_login(rest.trim_end_matches('/'));
-    hosts
-        .split(',')
-        .map(|host| node(&format!("{scheme}://{login}{host}")))
-        .collect()
+    hosts.split(',').map(|host| node(&format!("{scheme}://{login}{host}"))).collect()
 }
 
 fn node(url: &str) -> Result<ConnectionInfo, Error> {
     let info = url.into_connection_info().map_err(|error| {
         let what = error.to_string();
         // The parser may quote the address, and the address may hold a password.
-        let safe = if what.contains('@') {
-            "it can't be read".to_owned()
-        } else {
-            what
-        };
+        let safe = if what.contains('@') { "it can't be read".to_owned() } else { what };
         Error::Url(safe)
     })?;
     Ok(info.set_tcp_settings(tcp()))
@@ -89,26 +80,17 @@ fn node(url: &str) -> Result<ConnectionInfo, Error> {
 
 /// Small commands must not wait for more (Nagle), and a peer that is gone must be noticed although bytes were sent.
 pub(super) fn tcp() -> TcpSettings {
-    TcpSettings::default()
-        .set_nodelay(true)
-        .set_user_timeout(std::time::Duration::from_secs(10))
+    TcpSettings::default().set_nodelay(true).set_user_timeout(std::time::Duration::from_secs(10))
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |nodes: &[ConnectionInfo]| {
-            nodes
-                .iter()
-                .map(|node| node.addr().to_string())
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let list =
+            |nodes: &[ConnectionInfo]| nodes.iter().map(|node| node.addr().to_string()).collect::<Vec<_>>().join(",");
         match self {
             Self::Node(node) => write!(f, "{}", node.addr()),
             Self::Cluster(nodes) => write!(f, "cluster {}", list(nodes)),
-            Self::Sentinel {
-                sentinels, master, ..
-            } => {
+            Self::Sentinel { sentinels, master, .. } => {
                 write!(f, "master {master} of sentinels {}", list(sentinels))
             }
         }
@@ -124,10 +106,7 @@ mod tests {
         for (url, shown) in [
             ("redis://:geheim@h:1/2", "h:1"),
             ("redis-cluster://u:geheim@h:1,i:2", "cluster h:1,i:2"),
-            (
-                "redis-sentinel://:geheim@h:1,i:2/main",
-                "master main of sentinels h:1,i:2",
-            ),
+            ("redis-sentinel://:geheim@h:1,i:2/main", "master main of sentinels h:1,i:2"),
         ] {
             assert_eq!(Target::parse(url)?.to_string(), shown);
         }
@@ -136,13 +115,7 @@ mod tests {
 
     #[test]
     fn a_wrong_address_is_refused_without_its_password() {
-        for url in [
-            "localhost:6379",
-            "http://x",
-            "redis-foo://h:1",
-            "redis-sentinel://h:1",
-            "redis://:geheim@:x",
-        ] {
+        for url in ["localhost:6379", "http://x", "redis-foo://h:1", "redis-sentinel://h:1", "redis://:geheim@:x"] {
             let error = Target::parse(url).map(|target| target.to_string());
             assert!(error.is_err(), "{url}: {error:?}");
             assert!(!format!("{error:?}").contains("geheim"), "{error:?}");

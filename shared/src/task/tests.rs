@@ -30,10 +30,7 @@ fn a_url_is_enough() -> Tested {
     assert_eq!(task.connect_timeout, Duration::from_secs(5));
     assert_eq!(task.result_ttl, Duration::from_secs(3600));
     assert_eq!(task.effect, Effect::Idempotent);
-    assert_eq!(
-        (task.retry.max_attempts, task.retry.jitter),
-        (5, Jitter::Full)
-    );
+    assert_eq!((task.retry.max_attempts, task.retry.jitter), (5, Jitter::Full));
     assert_eq!(task.retry.base, Duration::from_millis(500));
     assert_eq!(task.retry.cap, Duration::from_secs(60));
     Ok(())
@@ -43,10 +40,7 @@ fn a_url_is_enough() -> Tested {
 fn a_json_body_is_sent_byte_for_byte() -> Tested {
     let task = parse(r#"{"url":"http://h/","body":{"n": 9007199254740993.10,  "ü":[]}}"#)?;
     assert_eq!(task.method, Method::POST);
-    assert_eq!(
-        task.body.as_deref(),
-        Some(r#"{"n": 9007199254740993.10,  "ü":[]}"#.as_bytes())
-    );
+    assert_eq!(task.body.as_deref(), Some(r#"{"n": 9007199254740993.10,  "ü":[]}"#.as_bytes()));
     assert_eq!(task.headers[header::CONTENT_TYPE], "application/json");
     Ok(())
 }
@@ -55,8 +49,7 @@ fn a_json_body_is_sent_byte_for_byte() -> Tested {
 fn a_body_may_be_text_or_bytes_and_null_is_absent() -> Tested {
     let text = parse(r#"{"url":"http://h/","body":null,"body_text":"hü","id":null}"#)?;
     assert_eq!(text.body.as_deref(), Some("hü".as_bytes()));
-    let bytes =
-        parse(r#"{"url":"http://h/","body_base64":"/wA","headers":{"Content-Type":"image/x"}}"#)?;
+    let bytes = parse(r#"{"url":"http://h/","body_base64":"/wA","headers":{"Content-Type":"image/x"}}"#)?;
     assert_eq!(bytes.body.as_deref(), Some(&[0xff, 0][..]));
     assert_eq!(bytes.headers[header::CONTENT_TYPE], "image/x");
     Ok(())
@@ -68,95 +61,35 @@ fn what_is_wrong_is_refused_and_said() {
         ("nonsense", "invalid_task: the task is not JSON"),
         ("", "invalid_task: the task is not JSON"),
         ("[1]", "invalid_task: the task is JSON but no object"),
-        (
-            r#"{"url":"http://h/"} x"#,
-            "invalid_task: the task is not one JSON object",
-        ),
+        (r#"{"url":"http://h/"} x"#, "invalid_task: the task is not one JSON object"),
         ("{}", "invalid_task: missing field `url`"),
         (r#"{"url":5}"#, "invalid_task: `url`: invalid type"),
-        (
-            r#"{"url":"http://h/","timeout_ms":"5"}"#,
-            "invalid_task: `timeout_ms`: invalid type",
-        ),
-        (
-            r#"{"url":"http://h/","timeout_ms":0}"#,
-            "invalid_task: `timeout_ms` is 0",
-        ),
-        (
-            r#"{"url":"http://h/","retry":{"base_ms":-1}}"#,
-            "invalid_task: `retry.base_ms`",
-        ),
-        (
-            r#"{"url":"http://h/","retry":{"jitter":"some"}}"#,
-            "invalid_task: `retry.jitter`: unknown variant",
-        ),
-        (
-            r#"{"url":"http://h/","retry":{"max_attempts":0}}"#,
-            "invalid_task: `retry.max_attempts` is 0",
-        ),
-        (
-            r#"{"url":"http://h/","retry":{"on":[99]}}"#,
-            "invalid_task: `retry.on` holds 99",
-        ),
+        (r#"{"url":"http://h/","timeout_ms":"5"}"#, "invalid_task: `timeout_ms`: invalid type"),
+        (r#"{"url":"http://h/","timeout_ms":0}"#, "invalid_task: `timeout_ms` is 0"),
+        (r#"{"url":"http://h/","retry":{"base_ms":-1}}"#, "invalid_task: `retry.base_ms`"),
+        (r#"{"url":"http://h/","retry":{"jitter":"some"}}"#, "invalid_task: `retry.jitter`: unknown variant"),
+        (r#"{"url":"http://h/","retry":{"max_attempts":0}}"#, "invalid_task: `retry.max_attempts` is 0"),
+        (r#"{"url":"http://h/","retry":{"on":[99]}}"#, "invalid_task: `retry.on` holds 99"),
         (r#"{"url":"/v1"}"#, "invalid_task: `url` relative URL"),
         (r#"{"url":"http://"}"#, "invalid_task: `url` empty host"),
-        (
-            r#"{"url":"file:///etc/passwd"}"#,
-            "invalid_task: `url` has the scheme",
-        ),
-        (
-            r#"{"url":"http://h/","method":"FETCH"}"#,
-            "invalid_task: `method` \"FETCH\" is unknown",
-        ),
-        (
-            r#"{"url":"http://h/","headers":{"X":"a\r\nB: c"}}"#,
-            "invalid_task: `headers` \"X\" has a value",
-        ),
-        (
-            r#"{"url":"http://h/","headers":{"X\n":"a"}}"#,
-            "invalid_task: `headers` \"X\\n\" is no header name",
-        ),
-        (
-            r#"{"url":"http://h/","headers":{"Host":"i"}}"#,
-            "invalid_task: `headers` \"Host\" belongs",
-        ),
-        (
-            r#"{"url":"http://h/","body":1,"body_text":"1"}"#,
-            "invalid_task: more than one of",
-        ),
-        (
-            r#"{"url":"http://h/","body_base64":"?"}"#,
-            "invalid_task: `body_base64` can't be decoded",
-        ),
-        (
-            r#"{"url":"http://h/","effect":"twice"}"#,
-            "invalid_task: `effect`: unknown variant",
-        ),
-        (
-            r#"{"url":"http://h/","idempotency_key":"a\nb"}"#,
-            "invalid_task: `idempotency_key`",
-        ),
+        (r#"{"url":"file:///etc/passwd"}"#, "invalid_task: `url` has the scheme"),
+        (r#"{"url":"http://h/","method":"FETCH"}"#, "invalid_task: `method` \"FETCH\" is unknown"),
+        (r#"{"url":"http://h/","headers":{"X":"a\r\nB: c"}}"#, "invalid_task: `headers` \"X\" has a value"),
+        (r#"{"url":"http://h/","headers":{"X\n":"a"}}"#, "invalid_task: `headers` \"X\\n\" is no header name"),
+        (r#"{"url":"http://h/","headers":{"Host":"i"}}"#, "invalid_task: `headers` \"Host\" belongs"),
+        (r#"{"url":"http://h/","body":1,"body_text":"1"}"#, "invalid_task: more than one of"),
+        (r#"{"url":"http://h/","body_base64":"?"}"#, "invalid_task: `body_base64` can't be decoded"),
+        (r#"{"url":"http://h/","effect":"twice"}"#, "invalid_task: `effect`: unknown variant"),
+        (r#"{"url":"http://h/","idempotency_key":"a\nb"}"#, "invalid_task: `idempotency_key`"),
         (r#"{"url":"http://h/","limit":5}"#, "invalid_task: `limit`"),
-        (
-            r#"{"url":"http://h/","limit":{"name":"a","rate":0}}"#,
-            "invalid_task: `limit` \"a\" has a rate",
-        ),
-        (
-            r#"{"url":"http://h/","callback_url":"x"}"#,
-            "invalid_task: `callback_url`",
-        ),
-        (
-            r#"{"url":"http://h/","reply_to":""}"#,
-            "invalid_task: `reply_to` is empty",
-        ),
+        (r#"{"url":"http://h/","limit":{"name":"a","rate":0}}"#, "invalid_task: `limit` \"a\" has a rate"),
+        (r#"{"url":"http://h/","callback_url":"x"}"#, "invalid_task: `callback_url`"),
+        (r#"{"url":"http://h/","reply_to":""}"#, "invalid_task: `reply_to` is empty"),
         (
             r#"{"url":"http://h/","reply_to":"redial:{default}"}"#,
             "invalid_task: `reply_to` names a key of Redial's own",
         ),
-        (
-            r#"{"url":"http://h/","id":""}"#,
-            "invalid_task: `id` is empty",
-        ),
+        (r#"{"url":"http://h/","id":""}"#, "invalid_task: `id` is empty"),
     ] {
         let refusal = refused(json);
         assert!(refusal.starts_with(says), "{json}: {refusal}");
@@ -165,11 +98,7 @@ fn what_is_wrong_is_refused_and_said() {
 
 #[test]
 fn what_no_json_parser_should_meet_is_refused_and_said() {
-    let deep = format!(
-        r#"{{"url":"http://h/","body":{}{}}}"#,
-        "[".repeat(10_000),
-        "]".repeat(10_000)
-    );
+    let deep = format!(r#"{{"url":"http://h/","body":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert!(refused(&deep).contains("nests deeper"));
     let not_utf8 = Task::parse(b"{\"url\":\"http://h/\xff\"}", MAX_BYTES);
     assert!(not_utf8.is_err_and(|refusal| refusal.error.contains("not UTF-8: byte 17")));
@@ -202,9 +131,7 @@ fn times_count_from_the_push_where_it_is_known() -> Tested {
     let task = parse(r#"{"url":"http://h/","ttl_ms":50,"expires_at_ms":2000,"delay_ms":5}"#)?;
     assert_eq!(task.deadline(seen), Some(UnixMs(1_050)));
     assert_eq!(task.not_before(seen), Some(UnixMs(1_005)));
-    let task = parse(
-        r#"{"url":"http://h/","ttl_ms":50,"enqueued_at_ms":900,"run_at_ms":3000,"delay_ms":5}"#,
-    )?;
+    let task = parse(r#"{"url":"http://h/","ttl_ms":50,"enqueued_at_ms":900,"run_at_ms":3000,"delay_ms":5}"#)?;
     assert_eq!(task.deadline(seen), Some(UnixMs(950)));
     assert_eq!(task.not_before(seen), Some(UnixMs(3_000)));
     Ok(())

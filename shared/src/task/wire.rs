@@ -133,14 +133,9 @@ impl Limit {
     pub(super) fn check(&self) -> Result<(), String> {
         let name = &self.name;
         if name.is_empty() || name.len() > 200 || name.contains(['{', '}']) {
-            return Err(format!(
-                "`limit` has the name {name:?}: use 1 to 200 characters without braces"
-            ));
+            return Err(format!("`limit` has the name {name:?}: use 1 to 200 characters without braces"));
         }
-        if self
-            .rate
-            .is_some_and(|rate| !rate.is_finite() || rate <= 0.0)
-        {
+        if self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
             return Err(format!("`limit` {name:?} has a rate that is not above 0"));
         }
         if self.per_ms == Some(0) || self.burst == Some(0) || self.concurrency == Some(0) {
@@ -174,14 +169,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<L
     })?;
     let limit = |given| match given {
         NameOrLimit::Limit(limit) => limit,
-        NameOrLimit::Name(name) => Limit {
-            name,
-            cost: None,
-            rate: None,
-            per_ms: None,
-            burst: None,
-            concurrency: None,
-        },
+        NameOrLimit::Name(name) => Limit { name, cost: None, rate: None, per_ms: None, burst: None, concurrency: None },
     };
     Ok(given.map(|given| match given {
         OneOrMany::One(one) => vec![limit(one)],
@@ -192,12 +180,8 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<L
 impl Wire {
     /// Parses a task and names the fields that it does not know.
     pub(super) fn parse(raw: &[u8]) -> Result<(Self, Vec<String>), String> {
-        let text = std::str::from_utf8(raw).map_err(|error| {
-            format!(
-                "the task is not UTF-8: byte {} is wrong",
-                error.valid_up_to()
-            )
-        })?;
+        let text = std::str::from_utf8(raw)
+            .map_err(|error| format!("the task is not UTF-8: byte {} is wrong", error.valid_up_to()))?;
         if json::too_deep(raw) {
             let max = json::MAX_DEPTH;
             return Err(format!("the task nests deeper than {max} levels"));

@@ -109,8 +109,7 @@ impl Reply {
     /// Sets the body, and a `Content-Type` of JSON.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
-        self.header("content-type", "application/json")
-            .body(body.to_string())
+        self.header("content-type", "application/json").body(body.to_string())
     }
 
     /// Does so only after a while. A client that leaves meanwhile is noticed.

@@ -35,9 +35,7 @@ impl Request {
     pub fn query(&self, name: &str) -> Option<&str> {
         let (_, query) = self.path.split_once('?')?;
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs
-            .find(|(found, _)| *found == name)
-            .map(|(_, value)| value)
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
     /// The body as JSON, or null when it is none.
@@ -58,9 +56,7 @@ impl Headers {
 
     /// The first value under a name, in any case. A value that is not UTF-8 counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// All names and values, in the order and case in which they were sent.

@@ -26,15 +26,10 @@ pub(super) fn run(
     bound: oneshot::Sender<SocketAddr>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be built");
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
     runtime.block_on(async {
         let listener = listen().expect("loopback has a free port");
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address");
+        let address = listener.local_addr().expect("a bound socket has an address");
         // Whoever started us may be gone already; then `stopped` says so at once.
         let _ = bound.send(address);
         tokio::select! {
@@ -50,11 +45,7 @@ fn listen() -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(
-    listener: &TcpListener,
-    handler: Arc<dyn Fn(&Request) -> Reply + Send + Sync>,
-    ledger: Arc<Ledger>,
-) {
+async fn accept(listener: &TcpListener, handler: Arc<dyn Fn(&Request) -> Reply + Send + Sync>, ledger: Arc<Ledger>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: some will come back.
@@ -67,11 +58,7 @@ async fn accept(
 }
 
 /// Answers call after call on one connection, until either side ends it.
-async fn converse(
-    stream: TcpStream,
-    handler: &(dyn Fn(&Request) -> Reply + Send + Sync),
-    ledger: &Ledger,
-) {
+async fn converse(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send + Sync), ledger: &Ledger) {
     let mut wire = Wire::new(stream);
     while let Some((mut request, keep_alive)) = wire.receive().await {
         let _in_flight = ledger.arrived(&mut request);
@@ -96,10 +83,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn that_keeps_calls() -> Self {
-        Self {
-            calls: Some(Mutex::default()),
-            ..Self::default()
-        }
+        Self { calls: Some(Mutex::default()), ..Self::default() }
     }
 
     pub(super) fn that_only_counts() -> Self {
@@ -107,14 +91,8 @@ impl Ledger {
     }
 
     pub(super) fn calls(&self) -> Vec<Request> {
-        let calls = self
-            .calls
-            .as_ref()
-            .expect("a quiet upstream keeps no calls");
-        calls
-            .lock()
-            .expect("nothing panics while it holds the calls")
-            .clone()
+        let calls = self.calls.as_ref().expect("a quiet upstream keeps no calls");
+        calls.lock().expect("nothing panics while it holds the calls").clone()
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -135,10 +113,7 @@ impl Ledger {
         let now = self.in_flight.fetch_add(1, SeqCst) + 1;
         self.max_in_flight.fetch_max(now, SeqCst);
         if let Some(calls) = &self.calls {
-            calls
-                .lock()
-                .expect("nothing panics while it holds the calls")
-                .push(request.clone());
+            calls.lock().expect("nothing panics while it holds the calls").push(request.clone());
         }
         InFlight(&self.in_flight)
     }

@@ -32,19 +32,13 @@ impl Habits {
             ["status", status] => status_reply(number(status)),
             ["flaky", fails, status] => {
                 let calls = self.count(request);
-                if calls <= number(fails) {
-                    status_reply(number(status))
-                } else {
-                    calmed(calls)
-                }
+                if calls <= number(fails) { status_reply(number(status)) } else { calmed(calls) }
             }
             ["retry-after", seconds] => match self.count(request) {
                 1 => status_reply(429).header("retry-after", seconds.to_owned()),
                 calls => calmed(calls),
             },
-            ["slow", ms] => Reply::ok()
-                .json(&json!({"ok": true}))
-                .after(Duration::from_millis(number(ms))),
+            ["slow", ms] => Reply::ok().json(&json!({"ok": true})).after(Duration::from_millis(number(ms))),
             ["reset"] => Reply::reset(),
             ["close"] => Reply::close(),
             ["truncated"] => Reply::truncated("{\"ok\":tr"),
@@ -75,13 +69,10 @@ fn calmed(calls: u64) -> Reply {
 }
 
 fn echo(request: &Request) -> Value {
-    let headers: Map<String, Value> = request
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_lowercase(), value.into()))
-        .collect();
-    let body: Value = serde_json::from_slice(&request.body)
-        .unwrap_or_else(|_| String::from_utf8_lossy(&request.body).into());
+    let headers: Map<String, Value> =
+        request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.into())).collect();
+    let body: Value =
+        serde_json::from_slice(&request.body).unwrap_or_else(|_| String::from_utf8_lossy(&request.body).into());
     json!({
         "method": request.method.as_str(),
         "path": request.path,
@@ -92,6 +83,5 @@ fn echo(request: &Request) -> Value {
 
 /// A number in a path. A test that mistypes one is told so by the panic and the closed connection.
 fn number<N: FromStr>(text: &str) -> N {
-    text.parse()
-        .unwrap_or_else(|_| panic!("no number in the unruly path: {text}"))
+    text.parse().unwrap_or_else(|_| panic!("no number in the unruly path: {text}"))
 }

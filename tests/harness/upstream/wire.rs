@@ -41,11 +41,7 @@ impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
         // An answer is one write, and it must not wait for an acknowledgement of the last.
         let _ = stream.set_nodelay(true);
-        Self {
-            stream,
-            input: BytesMut::new(),
-            output: Vec::new(),
-        }
+        Self { stream, input: BytesMut::new(), output: Vec::new() }
     }
 
     /// The next whole request, and whether the client wants to go on after it; `None` when the
@@ -67,9 +63,7 @@ impl Wire {
             Framing::Length(length) => self.take(length).await?,
             Framing::Chunked => self.take_chunks().await?,
         };
-        let since_1970 = wall
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_1970 = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let request = Request {
             at,
             unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or_default(),
@@ -94,10 +88,7 @@ impl Wire {
                 false
             }
             Manner::Garbage => {
-                let _ = self
-                    .stream
-                    .write_all(b"\x16\x03this is not HTTP\xff\r\n\r\n")
-                    .await;
+                let _ = self.stream.write_all(b"\x16\x03this is not HTTP\xff\r\n\r\n").await;
                 false
             }
             Manner::Reset => {
@@ -183,10 +174,7 @@ impl Wire {
 }
 
 /// `None`: not HTTP. `Some(None)`: not all here yet.
-#[allow(
-    clippy::option_option,
-    reason = "the caller's `?` ends the connection at the first"
-)]
+#[allow(clippy::option_option, reason = "the caller's `?` ends the connection at the first")]
 fn parse_head(input: &[u8]) -> Option<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);

@@ -31,11 +31,7 @@ impl World {
 
         let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
         let scheduled: Vec<Vec<u8>> = self.ask(("ZRANGE", &keys.scheduled, 0, -1)).await;
-        entries.extend(
-            scheduled
-                .into_iter()
-                .map(|entry| ("scheduled".into(), entry)),
-        );
+        entries.extend(scheduled.into_iter().map(|entry| ("scheduled".into(), entry)));
         let known: BTreeSet<String> = self.ask(("ZRANGE", &keys.workers, 0, -1)).await;
         for worker in &self.workers {
             let held: Vec<Vec<u8>> = self.ask(("HVALS", keys.active(worker))).await;
@@ -62,9 +58,7 @@ impl World {
             let result = self.result(n).await;
             let expected = match &task.fate {
                 Fate::Live => {
-                    let [place] = found else {
-                        panic!("task {n} is in {found:?}")
-                    };
+                    let [place] = found else { panic!("task {n} is in {found:?}") };
                     assert_ne!(place, "dead", "task {n}");
                     None
                 }
@@ -80,10 +74,7 @@ impl World {
                 }
                 Fate::Dropped(result) => {
                     dropped += 1;
-                    assert!(
-                        found.is_empty(),
-                        "task {n} was dropped, and is in {found:?}"
-                    );
+                    assert!(found.is_empty(), "task {n} was dropped, and is in {found:?}");
                     Some(result)
                 }
             };

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use redial::consumer::{Answer, Back, ClaimId, letter};
 use redial::entry::Entry;
-use redial::{
-    Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId,
-};
+use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};
 
@@ -94,18 +92,10 @@ impl World {
             Step::Push { kind } => self.push(kind).await,
             Step::Wake => self.wake().await,
             Step::PassOn => self.hands[0].consumer.pass_on_wake().await.unwrap(),
-            Step::Claim {
-                by,
-                most,
-                answer_lost,
-            } => self.claim(by, most, answer_lost).await,
+            Step::Claim { by, most, answer_lost } => self.claim(by, most, answer_lost).await,
             Step::LateCopy { by, back } => self.late_copy(by, back).await,
             Step::Begin { by, which } => self.begin(by, which).await,
-            Step::Finish {
-                by,
-                most,
-                answer_lost,
-            } => self.finish(by, most, answer_lost).await,
+            Step::Finish { by, most, answer_lost } => self.finish(by, most, answer_lost).await,
             Step::Retry { by, which, later } => self.retry(by, which, later).await,
             Step::Bury { by, which } => self.bury(by, which).await,
             Step::Kill { by } => self.hands[by] = self.hire(),
@@ -185,11 +175,7 @@ impl World {
         };
         entry.header.begun = true;
         let hand = &mut self.hands[by];
-        let may = hand
-            .consumer
-            .begin(&entry.token, &entry.header)
-            .await
-            .unwrap();
+        let may = hand.consumer.begin(&entry.token, &entry.header).await.unwrap();
         assert_eq!(may, holds);
         hand.held.push(entry);
     }
@@ -229,10 +215,7 @@ impl World {
         entry.header.begun = false;
         let wait = if later { HOUR } else { Duration::ZERO };
         let consumer = &self.hands[by].consumer;
-        let due = consumer
-            .retry_at(&entry.token, &entry.header, wait, UnixMs(0), Back::Retried)
-            .await
-            .unwrap();
+        let due = consumer.retry_at(&entry.token, &entry.header, wait, UnixMs(0), Back::Retried).await.unwrap();
         assert_eq!(due.is_some(), holds);
     }
 

@@ -57,26 +57,10 @@ async fn every_form_of_body_reaches_the_upstream_as_it_is() {
     let large = "x".repeat(MIB - 1);
     let huge_number = r#"{"n":9007199254740993,"a":[],"f":1.50}"#;
     let cases = [
-        (
-            "json",
-            json!({"body": {"text": "grüß dich, 世界 🦀"}}),
-            r#"{"text":"grüß dich, 世界 🦀"}"#.into(),
-        ),
-        (
-            "text",
-            json!({"body_text": "zwei\nZeilen \u{0}"}),
-            b"zwei\nZeilen \0".to_vec(),
-        ),
-        (
-            "base64",
-            json!({"body_base64": BASE64.encode(&bytes)}),
-            bytes,
-        ),
-        (
-            "large",
-            json!({"body_text": large}),
-            large.clone().into_bytes(),
-        ),
+        ("json", json!({"body": {"text": "grüß dich, 世界 🦀"}}), r#"{"text":"grüß dich, 世界 🦀"}"#.into()),
+        ("text", json!({"body_text": "zwei\nZeilen \u{0}"}), b"zwei\nZeilen \0".to_vec()),
+        ("base64", json!({"body_base64": BASE64.encode(&bytes)}), bytes),
+        ("large", json!({"body_text": large}), large.clone().into_bytes()),
         ("null", json!({"body_text": ""}), Vec::new()),
     ];
     for (id, mut task, expected) in cases {
@@ -90,10 +74,7 @@ async fn every_form_of_body_reaches_the_upstream_as_it_is() {
         assert!(call.body == expected, "{id}: {} bytes", call.body.len());
     }
     // The body's own spelling is kept, as no re-encoding would.
-    let raw = format!(
-        r#"{{"id":"n","url":"{}","body":{huge_number}}}"#,
-        stage.url("/ok")
-    );
+    let raw = format!(r#"{{"id":"n","url":"{}","body":{huge_number}}}"#, stage.url("/ok"));
     stage.queue.push(raw).await;
     stage.queue.wait_result("n", SOON).await;
     assert_eq!(stage.upstream.calls().last().unwrap().body, huge_number);
@@ -104,9 +85,7 @@ async fn the_largest_json_body_and_unicode_in_every_place_work() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let body = "y".repeat(MIB - 3);
-    let result = stage
-        .answer(json!({"id": "big", "url": stage.url("/echo"), "body": body}))
-        .await;
+    let result = stage.answer(json!({"id": "big", "url": stage.url("/echo"), "body": body})).await;
     assert_eq!(result["status"], "ok");
     assert_eq!(result["body"]["body"], body);
     assert_eq!(stage.upstream.calls()[0].body.len(), MIB - 1);

@@ -16,12 +16,7 @@ struct Bad {
 }
 
 fn invalid(bytes: impl Into<Vec<u8>>, says: &'static str) -> Bad {
-    Bad {
-        bytes: bytes.into(),
-        reason: "invalid_task",
-        says,
-        id: None,
-    }
+    Bad { bytes: bytes.into(), reason: "invalid_task", says, id: None }
 }
 
 impl Bad {
@@ -38,10 +33,7 @@ fn not_json(url: &str) -> Vec<Bad> {
         invalid("hello", "not JSON"),
         invalid("{\"url\":", "not JSON"),
         invalid("{'url': 'http://a/'}", "not JSON"),
-        invalid(
-            format!(r#"{{"url":"{url}"}} and more"#),
-            "not one JSON object",
-        ),
+        invalid(format!(r#"{{"url":"{url}"}} and more"#), "not one JSON object"),
         invalid(vec![0_u8; 100], "not JSON"),
         invalid(b"\xef\xbb\xbf{}".to_vec(), "not JSON"),
         invalid("[]", "no object"),
@@ -49,26 +41,11 @@ fn not_json(url: &str) -> Vec<Bad> {
         invalid("null", "no object"),
         invalid("17", "no object"),
         invalid("{}", "url"),
-        invalid(
-            [&b"{\"id\":\"u8\",\"url\":\"http://a/"[..], b"\xff\xfe\"}"].concat(),
-            "not UTF-8",
-        )
-        .of("u8"),
-        invalid(
-            format!(r#"{{"url":"{url}","body":{nested}}}"#),
-            "nests deeper",
-        ),
-        invalid(
-            format!(r#"{{"id":"deep","url":"{url}","body":{nested}}}"#),
-            "nests deeper",
-        )
-        .of("deep"),
+        invalid([&b"{\"id\":\"u8\",\"url\":\"http://a/"[..], b"\xff\xfe\"}"].concat(), "not UTF-8").of("u8"),
+        invalid(format!(r#"{{"url":"{url}","body":{nested}}}"#), "nests deeper"),
+        invalid(format!(r#"{{"id":"deep","url":"{url}","body":{nested}}}"#), "nests deeper").of("deep"),
         invalid("{\"a\":".repeat(10_000), "nests deeper"),
-        invalid(
-            format!(r#"{{"id":"twice","url":"{url}","url":"{url}"}}"#),
-            "url",
-        )
-        .of("twice"),
+        invalid(format!(r#"{{"id":"twice","url":"{url}","url":"{url}"}}"#), "url").of("twice"),
     ]
 }
 
@@ -79,66 +56,34 @@ fn wrong_fields(url: &str) -> Vec<Bad> {
         task[name] = value;
         invalid(task.to_string(), says).of(id)
     };
-    let header =
-        |id, name: &str, value: &str, says| field(id, "headers", json!({name: value}), says);
+    let header = |id, name: &str, value: &str, says| field(id, "headers", json!({name: value}), says);
     vec![
         field("url", "url", json!(5), "url"),
         field("relative", "url", json!("/v1/extract"), "`url`"),
         field("no-host", "url", json!("http://"), "`url`"),
-        field(
-            "scheme",
-            "url",
-            json!("file:///etc/passwd"),
-            "only http and https",
-        ),
-        field(
-            "gopher",
-            "url",
-            json!("gopher://127.0.0.1:6379/_FLUSHALL"),
-            "only http and https",
-        ),
+        field("scheme", "url", json!("file:///etc/passwd"), "only http and https"),
+        field("gopher", "url", json!("gopher://127.0.0.1:6379/_FLUSHALL"), "only http and https"),
         field("method", "method", json!("BREW"), "`method` \"BREW\""),
-        field(
-            "smuggle",
-            "method",
-            json!("GET / HTTP/1.1\r\nx: y"),
-            "`method`",
-        ),
+        field("smuggle", "method", json!("GET / HTTP/1.1\r\nx: y"), "`method`"),
         header("crlf", "x-a", "b\r\nx-evil: c", "control character"),
         header("lf-name", "x-a\nx-evil", "c", "no header name"),
         header("host", "Host", "elsewhere", "belongs to the connection"),
         header("length", "Content-Length", "0", "belongs to the connection"),
-        header(
-            "chunked",
-            "Transfer-Encoding",
-            "chunked",
-            "belongs to the connection",
-        ),
+        header("chunked", "Transfer-Encoding", "chunked", "belongs to the connection"),
         field("headers", "headers", json!(["x-a: b"]), "headers"),
         field("base64", "body_base64", json!("***"), "`body_base64`"),
         field("timeout", "timeout_ms", json!("soon"), "timeout_ms"),
         field("negative", "timeout_ms", json!(-1), "timeout_ms"),
         field("zero", "timeout_ms", json!(0), "`timeout_ms`"),
-        field(
-            "attempts",
-            "retry",
-            json!({"max_attempts": 0}),
-            "retry.max_attempts",
-        ),
+        field("attempts", "retry", json!({"max_attempts": 0}), "retry.max_attempts"),
         field("jitter", "retry", json!({"jitter": "lots"}), "jitter"),
         field("effect", "effect", json!("twice"), "effect"),
         field("trace", "traceparent", json!("a\nb"), "traceparent"),
         field("key", "idempotency_key", json!(""), "idempotency_key"),
         field("limit", "limit", json!({"rate": 1}), "limit"),
         field("reply", "reply_to", json!(""), "reply_to"),
-        invalid(
-            format!(r#"{{"id":"{}","url":"{url}"}}"#, "i".repeat(201)),
-            "`id` has 201 bytes",
-        ),
-        invalid(
-            format!(r#"{{"id":"ümlaut","url":"{url}"}}"#),
-            "printable ASCII",
-        ),
+        invalid(format!(r#"{{"id":"{}","url":"{url}"}}"#, "i".repeat(201)), "`id` has 201 bytes"),
+        invalid(format!(r#"{{"id":"ümlaut","url":"{url}"}}"#), "printable ASCII"),
         invalid(format!(r#"{{"id":17,"url":"{url}"}}"#), "id"),
     ]
 }
@@ -146,14 +91,8 @@ fn wrong_fields(url: &str) -> Vec<Bad> {
 fn too_large(url: &str) -> [Bad; 2] {
     let text = "x".repeat(2 << 20);
     let task = format!(r#"{{"id":"large","url":"{url}","body_text":"{text}"}}"#);
-    [
-        invalid(task, "at most 1114112").of("large"),
-        invalid(text, "at most 1114112"),
-    ]
-    .map(|bad| Bad {
-        reason: "too_large",
-        ..bad
-    })
+    [invalid(task, "at most 1114112").of("large"), invalid(text, "at most 1114112")]
+        .map(|bad| Bad { reason: "too_large", ..bad })
 }
 
 #[tokio::test]
@@ -165,17 +104,11 @@ async fn what_is_no_task_is_kept_exactly_and_stops_no_other() {
     bad.extend(too_large(&url));
     let good = ids("good", bad.len());
     for (bad, id) in bad.iter().zip(&good) {
-        stage
-            .queue
-            .push(json!({"id": id, "url": stage.url("/ok")}).to_string())
-            .await;
+        stage.queue.push(json!({"id": id, "url": stage.url("/ok")}).to_string()).await;
         stage.queue.push(&bad.bytes).await;
     }
     let worker = stage.worker().spawn();
-    assert_eq!(
-        answered(&stage.queue.wait_results(&good, SOON).await),
-        good.len()
-    );
+    assert_eq!(answered(&stage.queue.wait_results(&good, SOON).await), good.len());
     let all_dead = || async {
         let dead = stage.queue.dead().await;
         (dead.len() == bad.len()).then_some(dead)
@@ -184,30 +117,16 @@ async fn what_is_no_task_is_kept_exactly_and_stops_no_other() {
     for letter in eventually(SOON, all_dead).await {
         letters.insert(letter.raw, letter.header);
     }
-    for Bad {
-        bytes,
-        reason,
-        says,
-        id,
-    } in &bad
-    {
+    for Bad { bytes, reason, says, id } in &bad {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]);
-        let header = letters
-            .get(bytes)
-            .unwrap_or_else(|| panic!("no dead letter for {shown}"));
+        let header = letters.get(bytes).unwrap_or_else(|| panic!("no dead letter for {shown}"));
         assert_eq!(header["reason"], *reason, "{shown}: {header}");
-        assert!(
-            header["error"].as_str().unwrap().contains(says),
-            "{shown}: {header} does not say {says}"
-        );
+        assert!(header["error"].as_str().unwrap().contains(says), "{shown}: {header} does not say {says}");
         assert_eq!(header["id"], json!(id), "{shown}");
         if let Some(id) = id {
             let result = stage.queue.result(id).await;
             let result = result.unwrap_or_else(|| panic!("{id} has no result"));
-            assert_eq!(
-                (&result["status"], &result["reason"]),
-                (&json!("dead"), &json!(reason))
-            );
+            assert_eq!((&result["status"], &result["reason"]), (&json!("dead"), &json!(reason)));
             assert_eq!(result["error"], header["error"]);
         }
     }
@@ -224,21 +143,12 @@ async fn what_is_no_task_is_kept_exactly_and_stops_no_other() {
 async fn who_sent_a_bad_task_is_told_on_its_reply_list() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
-    stage
-        .queue
-        .push(r#"{"id":"a","url":"nowhere","reply_to":"answers"}"#)
-        .await;
-    stage
-        .queue
-        .push(r#"{"url":"nowhere","reply_to":"answers"}"#)
-        .await;
+    stage.queue.push(r#"{"id":"a","url":"nowhere","reply_to":"answers"}"#).await;
+    stage.queue.push(r#"{"url":"nowhere","reply_to":"answers"}"#).await;
     let reply = stage.redis.cli(&["BRPOP", "answers", "30"]).await;
     let (_, reply) = reply.split_once('\n').expect("a reply within 30 s");
     let reply: Value = serde_json::from_str(reply).unwrap();
-    assert_eq!(
-        (&reply["id"], &reply["reason"]),
-        (&json!("a"), &json!("invalid_task"))
-    );
+    assert_eq!((&reply["id"], &reply["reason"]), (&json!("a"), &json!("invalid_task")));
 }
 
 #[tokio::test]
@@ -246,20 +156,13 @@ async fn a_reply_list_that_is_no_list_does_not_hold_up_the_answer() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     stage.redis.cli(&["SET", "taken", "by a string"]).await;
-    let result = stage
-        .answer(json!({"id": "a", "url": stage.url("/ok"), "reply_to": "taken"}))
-        .await;
+    let result = stage.answer(json!({"id": "a", "url": stage.url("/ok"), "reply_to": "taken"})).await;
     assert_eq!(result["status"], "ok");
-    let own_queue =
-        json!({"id": "b", "url": stage.url("/ok"), "reply_to": "redial:{default}:stats"});
+    let own_queue = json!({"id": "b", "url": stage.url("/ok"), "reply_to": "redial:{default}:stats"});
     assert_eq!(stage.answer(own_queue).await["reason"], "invalid_task");
-    let beside_it =
-        json!({"id": "c", "url": stage.url("/ok"), "reply_to": "redial:{default}:answers"});
+    let beside_it = json!({"id": "c", "url": stage.url("/ok"), "reply_to": "redial:{default}:answers"});
     assert_eq!(stage.answer(beside_it).await["status"], "ok");
-    assert_eq!(
-        stage.redis.cli(&["LLEN", "redial:{default}:answers"]).await,
-        "1"
-    );
+    assert_eq!(stage.redis.cli(&["LLEN", "redial:{default}:answers"]).await, "1");
     assert_eq!(stage.redis.cli(&["GET", "taken"]).await, "by a string");
 }
 
@@ -268,18 +171,13 @@ async fn fields_of_a_later_version_are_ignored_counted_and_said_once() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().spawn();
     for id in ["a", "b", "c"] {
-        let task =
-            json!({"id": id, "url": stage.url("/ok"), "priority": 9, "cache_ttl_ms": 60_000});
+        let task = json!({"id": id, "url": stage.url("/ok"), "priority": 9, "cache_ttl_ms": 60_000});
         assert_eq!(stage.answer(task).await["status"], "ok");
     }
     for field in ["priority", "cache_ttl_ms"] {
         let ignored = format!(r#"redial_ignored_fields_total{{field="{field}"}}"#);
         assert_counted(&worker, &ignored, 3).await;
-        let lines = worker
-            .log()
-            .lines()
-            .filter(|line| line.contains(&format!("\"{field}\"")))
-            .count();
+        let lines = worker.log().lines().filter(|line| line.contains(&format!("\"{field}\""))).count();
         assert_eq!(lines, 1, "{}", worker.log());
     }
 }

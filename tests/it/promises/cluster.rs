@@ -13,9 +13,7 @@ const QUEUES: [&str; 4] = ["default", "critical", "mail", "bulk"];
 async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
     let cluster = Cluster::start(3).await;
     let upstream = Upstream::unruly().await;
-    let worker = Worker::builder(&cluster)
-        .env("REDIAL_QUEUES", QUEUES.join(","))
-        .spawn();
+    let worker = Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).spawn();
     worker.wait_ready().await;
     let tasks = |name: &str| {
         let replies = [format!("answers:{{{name}}}"), "elsewhere".to_owned()];
@@ -43,10 +41,7 @@ async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
     // In another slot than any of the queues: delivered all the same, once each.
     assert_eq!(length(&cluster, "elsewhere", 60).await, 60);
     let log = worker.log();
-    assert!(
-        !log.contains("CROSSSLOT") && !log.contains("Redis does not answer"),
-        "{log}"
-    );
+    assert!(!log.contains("CROSSSLOT") && !log.contains("Redis does not answer"), "{log}");
     worker.term();
     assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
 }
@@ -57,27 +52,17 @@ async fn a_cluster_node_that_is_killed_and_comes_back_loses_nothing() {
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50))).await;
     let queue = Queue::new(&cluster, "default");
     let ids = ids("t", 300);
-    queue
-        .push_all(
-            ids.iter()
-                .map(|id| json!({"id": id, "url": upstream.url("/")}).to_string()),
-        )
-        .await;
+    queue.push_all(ids.iter().map(|id| json!({"id": id, "url": upstream.url("/")}).to_string())).await;
     let node = cluster.node_of(&queue.key()).await;
     let written = || async { (node.info_number("aof_buffer_length").await == 0).then_some(()) };
     eventually(SOON, written).await;
-    let _worker = Worker::builder(&cluster)
-        .env("REDIAL_CONCURRENCY", "8")
-        .spawn();
+    let _worker = Worker::builder(&cluster).env("REDIAL_CONCURRENCY", "8").spawn();
     eventually(SOON, || async { (upstream.count() > 60).then_some(()) }).await;
 
     node.kill9();
     tokio::time::sleep(Duration::from_secs(1)).await;
     node.restart().await;
-    assert_eq!(
-        answered(&queue.wait_results(&ids, Duration::from_secs(60)).await),
-        ids.len()
-    );
+    assert_eq!(answered(&queue.wait_results(&ids, Duration::from_secs(60)).await), ids.len());
 }
 
 #[tokio::test]
@@ -86,15 +71,8 @@ async fn a_queue_that_moves_to_another_node_loses_nothing() {
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(20))).await;
     let queue = Queue::new(&cluster, "default");
     let ids = ids("t", 300);
-    queue
-        .push_all(
-            ids.iter()
-                .map(|id| json!({"id": id, "url": upstream.url("/")}).to_string()),
-        )
-        .await;
-    let _worker = Worker::builder(&cluster)
-        .env("REDIAL_CONCURRENCY", "8")
-        .spawn();
+    queue.push_all(ids.iter().map(|id| json!({"id": id, "url": upstream.url("/")}).to_string())).await;
+    let _worker = Worker::builder(&cluster).env("REDIAL_CONCURRENCY", "8").spawn();
     eventually(SOON, || async { (upstream.count() > 60).then_some(()) }).await;
 
     let from = cluster.node_of(&queue.key()).await;
@@ -111,15 +89,11 @@ async fn a_queue_that_moves_to_another_node_loses_nothing() {
 async fn a_failover_by_sentinel_that_kept_the_writes_loses_nothing() {
     let sentinel = Sentinel::start().await;
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(500))).await;
-    let worker = Worker::builder(&sentinel)
-        .env("REDIAL_CONCURRENCY", "16")
-        .spawn();
+    let worker = Worker::builder(&sentinel).env("REDIAL_CONCURRENCY", "16").spawn();
     worker.wait_ready().await;
     let task = |id: &String| json!({"id": id, "url": upstream.url("/")}).to_string();
     let (before, after) = (ids("before", 80), ids("after", 40));
-    Queue::new(sentinel.master(), "default")
-        .push_all(before.iter().map(task))
-        .await;
+    Queue::new(sentinel.master(), "default").push_all(before.iter().map(task)).await;
     eventually(SOON, || async { (upstream.count() >= 20).then_some(()) }).await;
     sentinel.wait_replicated().await;
     sentinel.fail_over().await;
@@ -152,10 +126,7 @@ async fn move_slot(cluster: &Cluster, key: &str, from: &RedisServer, to: &RedisS
         let answer = node.cli(&["CLUSTER", "SETSLOT", &slot, state, of]).await;
         assert_eq!(answer, "OK");
     };
-    let (from_id, to_id) = (
-        from.cli(&["CLUSTER", "MYID"]).await,
-        to.cli(&["CLUSTER", "MYID"]).await,
-    );
+    let (from_id, to_id) = (from.cli(&["CLUSTER", "MYID"]).await, to.cli(&["CLUSTER", "MYID"]).await);
     set(to, "IMPORTING", &from_id).await;
     set(from, "MIGRATING", &to_id).await;
     let port = to.port().to_string();

@@ -29,10 +29,7 @@ async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -
             deaths += 1;
             *worker = start(stage);
         }
-        assert!(
-            Instant::now() < deadline,
-            "after {deaths} deaths {id} has no result"
-        );
+        assert!(Instant::now() < deadline, "after {deaths} deaths {id} has no result");
     }
 }
 
@@ -43,10 +40,7 @@ async fn a_task_that_kills_three_workers_is_set_aside_and_bystanders_are_answere
     let bystanders = ids("b", BYSTANDERS);
     let (before, after) = bystanders.split_at(BYSTANDERS / 2);
     stage.push_many(before, "/slow", &json!({})).await;
-    stage
-        .queue
-        .push(json!({"id": "poison", "url": stage.url("/poison")}).to_string())
-        .await;
+    stage.queue.push(json!({"id": "poison", "url": stage.url("/poison")}).to_string()).await;
     stage.push_many(after, "/slow", &json!({})).await;
 
     let mut worker = start(&stage);
@@ -54,18 +48,13 @@ async fn a_task_that_kills_three_workers_is_set_aside_and_bystanders_are_answere
     assert_eq!(result["status"], "dead");
     assert_eq!(result["reason"], "crashed_worker");
     assert_eq!(attempts(&result), 0);
-    assert_eq!(
-        deaths, 3,
-        "not more of them, and not less than could be chance"
-    );
+    assert_eq!(deaths, 3, "not more of them, and not less than could be chance");
 
     let results = stage.queue.wait_results(&bystanders, IN_THE_END).await;
     assert_eq!(answered(&results), BYSTANDERS);
     assert!(worker.is_running(), "the poison is not tried again");
     assert_eq!(stage.upstream.calls_to("/poison").len(), 0);
-    Places::of(&stage.redis)
-        .await
-        .assert_all_ended(BYSTANDERS + 1);
+    Places::of(&stage.redis).await.assert_all_ended(BYSTANDERS + 1);
     let letters = stage.queue.dead().await;
     assert_eq!(letters.len(), 1);
     assert!(String::from_utf8_lossy(&letters[0].raw).contains("/poison"));
@@ -75,20 +64,14 @@ async fn a_task_that_kills_three_workers_is_set_aside_and_bystanders_are_answere
 async fn new_tasks_are_answered_while_a_poison_is_being_found() {
     let stage = Stage::slow(Duration::ZERO).await;
     let mut worker = start(&stage);
-    stage
-        .queue
-        .push(json!({"id": "poison", "url": stage.url("/poison")}).to_string())
-        .await;
+    stage.queue.push(json!({"id": "poison", "url": stage.url("/poison")}).to_string()).await;
     let passers_by = async {
         for id in ids("p", 30) {
             let task = json!({"id": id, "url": stage.url("/ok")});
             assert_eq!(stage.answer(task).await["status"], "ok", "{id}");
         }
     };
-    let ((result, _), ()) = tokio::join!(
-        restart_until_set_aside(&stage, &mut worker, "poison"),
-        passers_by
-    );
+    let ((result, _), ()) = tokio::join!(restart_until_set_aside(&stage, &mut worker, "poison"), passers_by);
     assert_eq!(result["reason"], "crashed_worker");
 }
 
@@ -96,8 +79,7 @@ async fn new_tasks_are_answered_while_a_poison_is_being_found() {
 async fn a_crash_count_ends_with_an_attempt_that_did_no_harm() {
     let stage = Stage::unruly().await;
     let retry = json!({"base_ms": 700, "jitter": "none", "max_attempts": 9});
-    let task =
-        json!({"id": "a", "url": stage.url("/flaky/5/503?key=a&delay_ms=300"), "retry": retry});
+    let task = json!({"id": "a", "url": stage.url("/flaky/5/503?key=a&delay_ms=300"), "retry": retry});
     stage.queue.push(task.to_string()).await;
     // Three workers die in the midst of a call, but between two deaths a call always ends, with a 503.
     for kill in 0..3 {

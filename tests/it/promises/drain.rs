@@ -30,14 +30,7 @@ async fn calls_in_flight_are_answered_before_a_worker_ends() {
     assert_eq!(answered(&results), CALLS);
     assert_eq!(stage.upstream.count(), CALLS as u64);
     Places::of(&stage.redis).await.assert_all_ended(CALLS);
-    assert_eq!(
-        stage
-            .redis
-            .cli(&["ZCARD", "redial:{default}:workers"])
-            .await,
-        "0",
-        "it has signed off"
-    );
+    assert_eq!(stage.redis.cli(&["ZCARD", "redial:{default}:workers"]).await, "0", "it has signed off");
 }
 
 #[tokio::test]
@@ -52,36 +45,18 @@ async fn what_a_drain_does_not_wait_for_goes_back_uncounted() {
 
     let told = Instant::now();
     worker.term();
-    assert_eq!(
-        worker.wait_exit(SOON).await.code(),
-        Some(0),
-        "{}",
-        worker.log()
-    );
-    assert!(
-        told.elapsed() < Duration::from_secs(3),
-        "it waits for no call"
-    );
+    assert_eq!(worker.wait_exit(SOON).await.code(), Some(0), "{}", worker.log());
+    assert!(told.elapsed() < Duration::from_secs(3), "it waits for no call");
     let places = Places::of(&stage.redis).await;
     places.assert_each_once(CALLS);
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), CALLS);
-    assert!(
-        results.iter().all(|result| attempts(result) == 1),
-        "one attempt each, the other's"
-    );
+    assert!(results.iter().all(|result| attempts(result) == 1), "one attempt each, the other's");
     assert_eq!(stage.upstream.count(), 2 * CALLS as u64);
     // At once, not after the lease; 3 s of it are the call.
-    let last = results
-        .iter()
-        .map(|result| number(&result["finished_at_ms"]))
-        .max();
+    let last = results.iter().map(|result| number(&result["finished_at_ms"])).max();
     let first = stage.upstream.calls()[0].unix_ms;
-    assert!(
-        last.unwrap() - first < 9_000,
-        "{} ms",
-        last.unwrap() - first
-    );
+    assert!(last.unwrap() - first < 9_000, "{} ms", last.unwrap() - first);
     assert_eq!(counter(&other, "redial_tasks_reaped_total").await, 0);
     Places::of(&stage.redis).await.assert_all_ended(CALLS);
 }
@@ -95,17 +70,14 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_tasks_come_back() {
     })
     .await;
     let worker = stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
-    stage
-        .queue
-        .push(json!({"id": "a", "url": stage.url("/")}).to_string())
-        .await;
+    stage.queue.push(json!({"id": "a", "url": stage.url("/")}).to_string()).await;
     stage.wait_in_flight(1).await;
     worker.term();
     let draining = || async { worker.log().contains("draining").then_some(()) };
     eventually(SOON, draining).await;
 
     // Two at one instant are one stop, sent to a process and to its group.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100)).await;
     worker.term();
     let status = worker.wait_exit(Duration::from_secs(5)).await;
     assert!(status.code().is_some_and(|code| code != 0), "{status}");
@@ -145,25 +117,17 @@ async fn a_push_during_a_drain_goes_to_another_worker_at_once() {
     draining.term();
     // Its last wait for a push may still stand at Redis.
     for n in 0..40 {
-        let task =
-            json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
+        let task = json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
         stage.answer(task).await;
         sleep(Duration::from_millis(50)).await;
     }
     for call in stage.upstream.calls_to("/ok") {
         let pushed: u64 = call.query("key").unwrap().parse().unwrap();
         let waited = call.unix_ms.saturating_sub(pushed);
-        assert!(
-            waited < 1_000,
-            "call {} came {waited} ms after its push",
-            call.nth
-        );
+        assert!(waited < 1_000, "call {} came {waited} ms after its push", call.nth);
     }
     assert_eq!(draining.wait_exit(SOON).await.code(), Some(0));
-    assert_eq!(
-        answered(&stage.queue.wait_results(&ids("slow", 3), SOON).await),
-        3
-    );
+    assert_eq!(answered(&stage.queue.wait_results(&ids("slow", 3), SOON).await), 3);
 }
 
 #[tokio::test]
@@ -171,10 +135,7 @@ async fn an_idle_worker_ends_at_once_also_while_redis_is_away() {
     let stage = Stage::unruly().await;
     let (first, second) = (stage.ready_worker().await, stage.ready_worker().await);
     first.term();
-    assert_eq!(
-        first.wait_exit(Duration::from_secs(5)).await.code(),
-        Some(0)
-    );
+    assert_eq!(first.wait_exit(Duration::from_secs(5)).await.code(), Some(0));
 
     stage.redis.kill9();
     let away = || async { second.log().contains("Redis does not answer").then_some(()) };

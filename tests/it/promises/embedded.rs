@@ -31,8 +31,7 @@ impl Machine {
     }
 
     fn worker(&self) -> Worker {
-        let worker =
-            Worker::without_redis_url().env("REDIAL_EMBEDDED_PORT", self.port.number().to_string());
+        let worker = Worker::without_redis_url().env("REDIAL_EMBEDDED_PORT", self.port.number().to_string());
         let worker = worker.env("REDIAL_STATE_DIR", self.state.path().to_str().unwrap());
         worker.env("REDIAL_LEASE_MS", "2000").spawn()
     }
@@ -52,12 +51,7 @@ impl Machine {
 
     async fn wait_no_server(&self) {
         let port = self.port.number();
-        let gone = || async {
-            TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_err()
-                .then_some(())
-        };
+        let gone = || async { TcpStream::connect(("127.0.0.1", port)).await.is_err().then_some(()) };
         eventually(SOON, gone).await;
     }
 }
@@ -77,47 +71,22 @@ async fn the_first_worker_starts_a_redis_and_the_others_join_and_take_over() {
     first.wait_ready().await;
     let second = machine.worker();
     second.wait_ready().await;
-    assert!(
-        first.log().contains(STARTED) && !first.log().contains(JOINED),
-        "{}",
-        first.log()
-    );
-    assert!(
-        second.log().contains(JOINED) && !second.log().contains(STARTED),
-        "{}",
-        second.log()
-    );
+    assert!(first.log().contains(STARTED) && !first.log().contains(JOINED), "{}", first.log());
+    assert!(second.log().contains(JOINED) && !second.log().contains(STARTED), "{}", second.log());
     machine.answer("a").await;
     let later = json!({"id": "later", "url": machine.upstream.url("/ok"), "delay_ms": 1_000});
     machine.queue.push(later.to_string()).await;
 
     first.term();
-    assert_eq!(
-        first.wait_exit(SOON).await.code(),
-        Some(0),
-        "{}",
-        first.log()
-    );
+    assert_eq!(first.wait_exit(SOON).await.code(), Some(0), "{}", first.log());
     wait_log(&second, STARTED).await;
-    assert_eq!(
-        machine.queue.wait_result("later", SOON).await["status"],
-        "ok"
-    );
-    assert_eq!(
-        machine.queue.result("a").await.unwrap()["status"],
-        "ok",
-        "the data is the same"
-    );
+    assert_eq!(machine.queue.wait_result("later", SOON).await["status"], "ok");
+    assert_eq!(machine.queue.result("a").await.unwrap()["status"], "ok", "the data is the same");
     machine.answer("b").await;
     second.wait_ready().await;
 
     second.term();
-    assert_eq!(
-        second.wait_exit(SOON).await.code(),
-        Some(0),
-        "{}",
-        second.log()
-    );
+    assert_eq!(second.wait_exit(SOON).await.code(), Some(0), "{}", second.log());
     machine.wait_no_server().await;
 }
 
@@ -128,9 +97,7 @@ async fn workers_started_at_one_instant_share_one_redis_and_each_says_which() {
     for worker in &workers {
         worker.wait_ready().await;
     }
-    let starts = workers
-        .iter()
-        .filter(|worker| worker.log().contains(STARTED));
+    let starts = workers.iter().filter(|worker| worker.log().contains(STARTED));
     assert_eq!(starts.count(), 1);
     for worker in &workers {
         let log = worker.log();
@@ -148,10 +115,7 @@ async fn a_killed_worker_takes_its_redis_along_and_the_next_one_goes_on() {
     second.wait_ready().await;
     let tasks = ids("t", 30);
     let path = "/slow/300";
-    machine
-        .queue
-        .push_all(tasks.iter().map(|id| machine.task(id, path).to_string()))
-        .await;
+    machine.queue.push_all(tasks.iter().map(|id| machine.task(id, path).to_string())).await;
     let some = || async { (machine.upstream.in_flight() > 5).then_some(()) };
     eventually(SOON, some).await;
     first.kill9();
@@ -190,10 +154,7 @@ async fn what_is_on_the_embedded_redis_outlives_a_restart() {
     machine.wait_no_server().await;
 
     let _second = machine.worker();
-    assert_eq!(
-        machine.queue.wait_result("later", SOON).await["status"],
-        "ok"
-    );
+    assert_eq!(machine.queue.wait_result("later", SOON).await["status"], "ok");
     assert_eq!(machine.queue.result("a").await.unwrap()["status"], "ok");
 }
 
@@ -209,17 +170,11 @@ async fn a_redis_that_answers_on_this_machine_is_used_as_it_is() {
     worker.wait_ready().await;
     assert!(worker.log().contains(FOUND), "{}", worker.log());
     let queue = Queue::new(&redis, "default");
-    queue
-        .push(json!({"id": "a", "url": upstream.url("/ok")}).to_string())
-        .await;
+    queue.push(json!({"id": "a", "url": upstream.url("/ok")}).to_string()).await;
     assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
     worker.term();
     assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
-    assert_eq!(
-        redis.cli(&["PING"]).await,
-        "PONG",
-        "it is not the worker's to end"
-    );
+    assert_eq!(redis.cli(&["PING"]).await, "PONG", "it is not the worker's to end");
 }
 
 #[tokio::test]
@@ -227,10 +182,7 @@ async fn a_redis_that_wants_a_password_is_not_doubled() {
     let redis = RedisServer::start().await;
     redis.cli(&["CONFIG", "SET", "requirepass", "geheim"]).await;
     let said = complaint(&redis.port().to_string(), None).await;
-    assert!(
-        said.contains("wants a password") && said.contains("REDIS_URL"),
-        "{said}"
-    );
+    assert!(said.contains("wants a password") && said.contains("REDIS_URL"), "{said}");
 }
 
 #[tokio::test]
@@ -238,10 +190,7 @@ async fn without_a_server_program_the_error_says_what_to_install() {
     let empty = tempfile::tempdir().unwrap();
     let port = Port::claim();
     let said = complaint(&port.number().to_string(), Some(empty.path())).await;
-    assert!(
-        said.contains("apt-get install redis-server") && said.contains("REDIS_URL"),
-        "{said}"
-    );
+    assert!(said.contains("apt-get install redis-server") && said.contains("REDIS_URL"), "{said}");
 }
 
 #[tokio::test]
@@ -252,10 +201,7 @@ async fn a_server_that_does_not_start_is_an_error_with_its_reason_and_not_a_hang
     std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
     let port = Port::claim();
     let said = complaint(&port.number().to_string(), Some(programs.path())).await;
-    assert!(
-        said.contains("did not start") && said.contains("exit status: 3"),
-        "{said}"
-    );
+    assert!(said.contains("did not start") && said.contains("exit status: 3"), "{said}");
 }
 
 /// What a worker says that can neither find nor start a Redis.
@@ -269,10 +215,6 @@ async fn complaint(port: &str, path: Option<&Path>) -> String {
     }
     let worker = worker.spawn();
     let status = worker.wait_exit(Duration::from_secs(20)).await;
-    assert!(
-        status.code().is_some_and(|code| code != 0),
-        "{status}: {}",
-        worker.log()
-    );
+    assert!(status.code().is_some_and(|code| code != 0), "{status}: {}", worker.log());
     worker.log()
 }

@@ -51,14 +51,13 @@ async fn a_call_that_breaks_is_made_again_until_its_attempts_are_used_up() {
 #[tokio::test]
 async fn a_call_that_breaks_once_is_answered_by_the_next_attempt() {
     let seen = Seen::default();
-    let stage = Stage::answering(move |request| {
-        if seen.is_new(request) {
-            broken(request)
-        } else {
-            Reply::ok().json(&json!({"ok": true}))
-        }
-    })
-    .await;
+    let stage =
+        Stage::answering(
+            move |request| {
+                if seen.is_new(request) { broken(request) } else { Reply::ok().json(&json!({"ok": true})) }
+            },
+        )
+        .await;
     let _worker = stage.worker().spawn();
     for (path, ..) in BREAKS {
         let task = json!({"id": path, "url": stage.url(path), "retry": {"base_ms": 10}, "timeout_ms": 1_000});
@@ -84,31 +83,20 @@ async fn an_upstream_that_is_not_there_is_tried_until_the_attempts_are_used_up()
     let nowhere = json!({"id": "dns", "url": "http://no-such-host.invalid/", "retry": retry, "timeout_ms": 3_000});
     let result = stage.answer(nowhere).await;
     let says = result["error"].as_str().unwrap_or_default().to_owned();
-    assert!(
-        says.starts_with("DNS: ") || says.starts_with("no "),
-        "{result}"
-    );
+    assert!(says.starts_with("DNS: ") || says.starts_with("no "), "{result}");
     assert_exhausted(&result, 2, "");
 
     let no_tls = json!({"id": "tls", "url": stage.url("/ok").replace("http://", "https://"), "retry": retry});
     let result = stage.answer(no_tls).await;
-    assert!(
-        result["error"]
-            .as_str()
-            .unwrap_or_default()
-            .contains("tls handshake"),
-        "{result}"
-    );
+    assert!(result["error"].as_str().unwrap_or_default().contains("tls handshake"), "{result}");
     assert_exhausted(&result, 2, "");
 }
 
 #[tokio::test]
 async fn the_timeout_covers_the_whole_attempt_also_a_body_that_trickles() {
-    let stage =
-        Stage::answering(|_| Reply::ok().body("late").body_after(Duration::from_secs(20))).await;
+    let stage = Stage::answering(|_| Reply::ok().body("late").body_after(Duration::from_secs(20))).await;
     let _worker = stage.worker().spawn();
-    let task =
-        json!({"id": "a", "url": stage.url("/"), "timeout_ms": 700, "retry": {"max_attempts": 1}});
+    let task = json!({"id": "a", "url": stage.url("/"), "timeout_ms": 700, "retry": {"max_attempts": 1}});
     let result = stage.answer(task).await;
     assert_exhausted(&result, 1, "no answer within timeout_ms");
     let took = number(&result["attempts"][0]["took_ms"]);

@@ -15,12 +15,7 @@ async fn five_thousand_tasks_outlive_a_kill_every_second() {
     const KILLS: usize = 20;
     const HELD: usize = 8;
     let stage = Stage::slow(Duration::from_millis(95)).await;
-    let start = || {
-        stage
-            .worker()
-            .env("REDIAL_CONCURRENCY", HELD.to_string())
-            .spawn()
-    };
+    let start = || stage.worker().env("REDIAL_CONCURRENCY", HELD.to_string()).spawn();
     let mut workers: Vec<Worker> = (0..3).map(|_| start()).collect();
     let ids = ids("t", TASKS);
     stage.push_many(&ids, "/", &json!({})).await;
@@ -35,26 +30,11 @@ async fn five_thousand_tasks_outlive_a_kill_every_second() {
         workers[kill % 3] = start();
     }
 
-    let results = stage
-        .queue
-        .wait_results(&ids, Duration::from_secs(90))
-        .await;
-    let unlucky: Vec<&Value> = results
-        .iter()
-        .filter(|result| result["status"] != "ok")
-        .collect();
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(90)).await;
+    let unlucky: Vec<&Value> = results.iter().filter(|result| result["status"] != "ok").collect();
     // Whoever is in three killed workers' hands is set aside, which by chance may happen to a task or two.
-    assert!(
-        unlucky.len() <= 3,
-        "{} are not ok: {unlucky:?}",
-        unlucky.len()
-    );
-    assert!(
-        unlucky
-            .iter()
-            .all(|result| result["reason"] == "crashed_worker"),
-        "{unlucky:?}"
-    );
+    assert!(unlucky.len() <= 3, "{} are not ok: {unlucky:?}", unlucky.len());
+    assert!(unlucky.iter().all(|result| result["reason"] == "crashed_worker"), "{unlucky:?}");
     let nothing_left = || async {
         let places = Places::of(&stage.redis).await;
         places.assert_each_once(TASKS);
@@ -97,9 +77,7 @@ async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
     let seen = Seen::default();
     let stage = Stage::answering(move |request| match request.route() {
         _ if !seen.is_new(request) => Reply::ok().body("the other"),
-        "/good" => Reply::ok()
-            .body("the frozen")
-            .after(Duration::from_millis(500)),
+        "/good" => Reply::ok().body("the frozen").after(Duration::from_millis(500)),
         "/passing" => Reply::status(503).after(Duration::from_millis(500)),
         _ => Reply::status(400).after(Duration::from_millis(500)),
     })
@@ -107,8 +85,7 @@ async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let frozen = start();
     for path in paths {
-        let task =
-            json!({"id": path, "url": stage.url(path), "reply_to": format!("answers{path}")});
+        let task = json!({"id": path, "url": stage.url(path), "reply_to": format!("answers{path}")});
         stage.queue.push(task.to_string()).await;
     }
     stage.wait_in_flight(paths.len()).await;
@@ -123,27 +100,15 @@ async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
     assert!(!frozen.log().contains("task is dead"), "{}", frozen.log());
     for (path, before) in paths.iter().zip(&results) {
         assert_eq!(before["body_text"], "the other", "{before}");
-        assert_eq!(
-            stage.queue.result(path).await.as_ref(),
-            Some(before),
-            "one result stands"
-        );
-        assert_eq!(
-            stage.redis.cli(&["LLEN", &format!("answers{path}")]).await,
-            "1"
-        );
+        assert_eq!(stage.queue.result(path).await.as_ref(), Some(before), "one result stands");
+        assert_eq!(stage.redis.cli(&["LLEN", &format!("answers{path}")]).await, "1");
     }
     assert_eq!(stage.queue.dead().await, []);
     Places::of(&stage.redis).await.assert_all_ended(paths.len());
 
     // And it works on as if nothing had been.
     drop(other);
-    assert_eq!(
-        stage
-            .answer(json!({"id": "later", "url": stage.url("/good")}))
-            .await["status"],
-        "ok"
-    );
+    assert_eq!(stage.answer(json!({"id": "later", "url": stage.url("/good")})).await["status"], "ok");
 }
 
 #[tokio::test]
@@ -166,10 +131,7 @@ async fn a_call_that_may_have_gone_out_is_not_made_again_by_the_next_worker() {
     doomed.kill9();
     let _heir = start();
     for task in tasks {
-        let result = stage
-            .queue
-            .wait_result(task["id"].as_str().unwrap(), SOON)
-            .await;
+        let result = stage.queue.wait_result(task["id"].as_str().unwrap(), SOON).await;
         assert_eq!(result["reason"], "outcome_unknown", "{result}");
         assert_eq!(attempts(&result), 0, "what became of the call nobody knows");
     }
@@ -185,9 +147,7 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
         worker.env("REDIAL_CONCURRENCY", "16").spawn()
     };
     let ids = ids("t", TASKS);
-    stage
-        .push_many(&ids, "/", &json!({"reply_to": "answers"}))
-        .await;
+    stage.push_many(&ids, "/", &json!({"reply_to": "answers"})).await;
     // Claims, calls and finishes follow each other so closely that a kill meets any of them.
     for kill in 0..8 {
         let worker = start();
@@ -207,9 +167,6 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
 
 /// How many members a sorted set of the queue has.
 async fn members(stage: &Stage, set: &str) -> usize {
-    let count = stage
-        .redis
-        .cli(&["ZCARD", &format!("redial:{{default}}:{set}")])
-        .await;
+    let count = stage.redis.cli(&["ZCARD", &format!("redial:{{default}}:{set}")]).await;
     count.parse().expect("a count is a number")
 }

@@ -26,11 +26,7 @@ fn first_answer(request: &Request) -> Reply {
 async fn stage() -> Stage {
     let seen = Seen::default();
     let answer = move |request: &Request| {
-        if seen.is_new(request) {
-            first_answer(request)
-        } else {
-            Reply::ok()
-        }
+        if seen.is_new(request) { first_answer(request) } else { Reply::ok() }
     };
     Stage::answering(answer).await
 }
@@ -44,16 +40,7 @@ fn once(id: &str, url: &str) -> Value {
 async fn what_may_have_been_carried_out_is_not_sent_again() {
     let stage = stage().await;
     let _worker = stage.worker().spawn();
-    let paths = [
-        "503",
-        "500",
-        "408",
-        "reset",
-        "close",
-        "garbage",
-        "truncated",
-        "hang",
-    ];
+    let paths = ["503", "500", "408", "reset", "close", "garbage", "truncated", "hang"];
     for path in paths {
         let task = once(path, &stage.url(&format!("/{path}")));
         stage.queue.push(task.to_string()).await;
@@ -62,17 +49,9 @@ async fn what_may_have_been_carried_out_is_not_sent_again() {
         let result = stage.queue.wait_result(path, SOON).await;
         assert_eq!(result["reason"], "outcome_unknown", "{path}: {result}");
         assert_eq!(attempts(&result), 1, "{path}");
-        assert_eq!(
-            stage.upstream.calls_to(&format!("/{path}")).len(),
-            1,
-            "{path}"
-        );
+        assert_eq!(stage.upstream.calls_to(&format!("/{path}")).len(), 1, "{path}");
     }
-    assert_eq!(
-        stage.queue.dead().await.len(),
-        paths.len(),
-        "a person decides"
-    );
+    assert_eq!(stage.queue.dead().await.len(), paths.len(), "a person decides");
 }
 
 #[tokio::test]
@@ -80,19 +59,12 @@ async fn what_was_certainly_not_carried_out_is_sent_again() {
     let stage = stage().await;
     let _worker = stage.worker().spawn();
     for path in ["429", "503-and-when"] {
-        let result = stage
-            .answer(once(path, &stage.url(&format!("/{path}"))))
-            .await;
+        let result = stage.answer(once(path, &stage.url(&format!("/{path}")))).await;
         assert_eq!(result["status"], "ok", "{path}: {result}");
         assert_eq!(attempts(&result), 2, "{path}");
     }
     let nobody = Port::claim();
-    let result = stage
-        .answer(once(
-            "refused",
-            &format!("http://127.0.0.1:{}/", nobody.number()),
-        ))
-        .await;
+    let result = stage.answer(once("refused", &format!("http://127.0.0.1:{}/", nobody.number()))).await;
     assert_eq!(result["reason"], "attempts_exhausted");
     assert_eq!(attempts(&result), 3);
 }
@@ -104,10 +76,7 @@ async fn a_clear_answer_is_final_as_for_any_task() {
     let result = stage.answer(once("good", &stage.url("/good"))).await;
     assert_eq!((&result["status"], attempts(&result)), (&json!("ok"), 1));
     let result = stage.answer(once("bad", &stage.url("/400"))).await;
-    assert_eq!(
-        (&result["reason"], attempts(&result)),
-        (&json!("rejected"), 1)
-    );
+    assert_eq!((&result["reason"], attempts(&result)), (&json!("rejected"), 1));
 }
 
 #[tokio::test]

@@ -78,17 +78,11 @@ impl Places {
     }
 
     fn left(&self) -> Vec<(&String, &Vec<String>)> {
-        self.ids
-            .iter()
-            .filter(|(place, _)| *place != "ended")
-            .collect()
+        self.ids.iter().filter(|(place, _)| *place != "ended").collect()
     }
 }
 
 fn id_of(raw: &str) -> String {
     let task: Value = serde_json::from_str(raw).expect("the tasks of these tests are JSON");
-    task["id"]
-        .as_str()
-        .expect("the tasks of these tests have ids")
-        .to_owned()
+    task["id"].as_str().expect("the tasks of these tests have ids").to_owned()
 }

@@ -16,16 +16,9 @@ async fn queues_are_served_by_their_weights_and_none_starves() {
     let stage = Stage::slow(Duration::from_millis(5)).await;
     let critical = Queue::new(&stage.redis, "critical");
     let (urgent, usual) = (ids("c", 120), ids("d", 60));
-    let task = |id: &String, queue: &str| {
-        json!({"id": id, "url": stage.url(&format!("/{queue}"))}).to_string()
-    };
-    critical
-        .push_all(urgent.iter().map(|id| task(id, "critical")))
-        .await;
-    stage
-        .queue
-        .push_all(usual.iter().map(|id| task(id, "default")))
-        .await;
+    let task = |id: &String, queue: &str| json!({"id": id, "url": stage.url(&format!("/{queue}"))}).to_string();
+    critical.push_all(urgent.iter().map(|id| task(id, "critical"))).await;
+    stage.queue.push_all(usual.iter().map(|id| task(id, "default"))).await;
 
     let worker = stage.worker().env("REDIAL_QUEUES", "critical=6,default=1");
     let _worker = worker.env("REDIAL_CONCURRENCY", "2").spawn();
@@ -33,9 +26,7 @@ async fn queues_are_served_by_their_weights_and_none_starves() {
     assert_eq!(answered(&stage.queue.wait_results(&usual, SOON).await), 60);
 
     let calls = stage.upstream.calls();
-    let early = calls[..105]
-        .iter()
-        .filter(|call| call.route() == "/default");
+    let early = calls[..105].iter().filter(|call| call.route() == "/default");
     let early = early.count();
     // A seventh is 15.
     assert!((10..=22).contains(&early), "{early} of the first 105");
@@ -49,8 +40,7 @@ async fn no_push_to_idle_workers_waits_for_their_next_look() {
         workers.push(stage.ready_worker().await);
     }
     for n in 0..150_u64 {
-        let task =
-            json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
+        let task = json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
         stage.queue.push(task.to_string()).await;
         // From one at a time to several within one claim.
         sleep(Duration::from_millis(n * 7 % 40)).await;
@@ -101,10 +91,7 @@ async fn idle_workers_ask_redis_for_next_to_nothing() {
     // In 4 s: two or three claims and waits, two or three heartbeats, each a few commands within its script.
     assert!(asked < 60, "{asked} commands in 4 s");
     let cpu = worker.cpu_time().saturating_sub(cpu);
-    assert!(
-        cpu < Duration::from_millis(500),
-        "{cpu:?} of processor time"
-    );
+    assert!(cpu < Duration::from_millis(500), "{cpu:?} of processor time");
 
     let task = json!({"id": "a", "url": stage.url(&format!("/ok?key={}", now_ms()))});
     stage.answer(task).await;
@@ -117,10 +104,6 @@ fn assert_heard(upstream: &Upstream) {
     for call in upstream.calls() {
         let pushed: u64 = call.query("key").unwrap().parse().unwrap();
         let waited = call.unix_ms.saturating_sub(pushed);
-        assert!(
-            waited < HEARD,
-            "call {} came {waited} ms after its push",
-            call.nth
-        );
+        assert!(waited < HEARD, "call {} came {waited} ms after its push", call.nth);
     }
 }

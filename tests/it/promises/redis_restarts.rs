@@ -28,13 +28,9 @@ async fn two_thousand_tasks_outlive_kills_of_redis() {
         sleep(Duration::from_millis(700)).await;
         stage.redis.restart().await;
     }
-    let results = stage
-        .queue
-        .wait_results(&ids, Duration::from_secs(60))
-        .await;
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(60)).await;
     assert_eq!(answered(&results), TASKS);
-    let nothing_left =
-        || async { (Places::of(&stage.redis).await.count("ended") == TASKS).then_some(()) };
+    let nothing_left = || async { (Places::of(&stage.redis).await.count("ended") == TASKS).then_some(()) };
     eventually(SOON, nothing_left).await;
     Places::of(&stage.redis).await.assert_all_ended(TASKS);
     for worker in &workers {
@@ -51,9 +47,7 @@ async fn answers_that_come_while_redis_is_away_are_held_and_written() {
     let stage = Stage::slow(Duration::from_secs(3)).await;
     let (worker, idle) = (stage.ready_worker().await, stage.ready_worker().await);
     let ids = ids("t", CALLS);
-    stage
-        .push_many(&ids, "/", &json!({"reply_to": "answers"}))
-        .await;
+    stage.push_many(&ids, "/", &json!({"reply_to": "answers"})).await;
     stage.wait_in_flight(CALLS).await;
     wait_written(&stage.redis).await;
 
@@ -61,31 +55,16 @@ async fn answers_that_come_while_redis_is_away_are_held_and_written() {
     let cpu = || worker.cpu_time() + idle.cpu_time();
     let (before, gone) = (cpu(), Instant::now());
     sleep(Duration::from_secs(8)).await;
-    assert_eq!(
-        stage.upstream.in_flight(),
-        0,
-        "every call has ended meanwhile"
-    );
+    assert_eq!(stage.upstream.in_flight(), 0, "every call has ended meanwhile");
     let spent = cpu().saturating_sub(before);
-    assert!(
-        spent < Duration::from_secs(2),
-        "{spent:?} of processor time in {:?}",
-        gone.elapsed()
-    );
+    assert!(spent < Duration::from_secs(2), "{spent:?} of processor time in {:?}", gone.elapsed());
 
     stage.redis.restart().await;
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), CALLS);
     // Every lease ended while Redis was away, and for no worker's fault.
-    assert_eq!(
-        stage.upstream.count(),
-        CALLS as u64,
-        "no call is made again"
-    );
-    assert_eq!(
-        stage.redis.cli(&["LLEN", "answers"]).await,
-        CALLS.to_string()
-    );
+    assert_eq!(stage.upstream.count(), CALLS as u64, "no call is made again");
+    assert_eq!(stage.redis.cli(&["LLEN", "answers"]).await, CALLS.to_string());
     Places::of(&stage.redis).await.assert_all_ended(CALLS);
     assert_bounded(&worker);
     assert_bounded(&idle);
@@ -120,11 +99,7 @@ async fn a_redis_that_hangs_is_noticed_and_shows_in_readiness() {
     let frozen = Instant::now();
     for worker in [&worker, &idle] {
         let red = || async { (worker.get("/readyz").await.0 == 503).then_some(()) };
-        eventually(
-            Duration::from_millis(6_900).saturating_sub(frozen.elapsed()),
-            red,
-        )
-        .await;
+        eventually(Duration::from_millis(6_900).saturating_sub(frozen.elapsed()), red).await;
         assert_eq!(worker.get("/healthz").await.0, 200, "alive, only not ready");
     }
     sleep(Duration::from_secs(7).saturating_sub(frozen.elapsed())).await;
@@ -136,10 +111,7 @@ async fn a_redis_that_hangs_is_noticed_and_shows_in_readiness() {
     idle.wait_ready().await;
     let later = ids("later", 20);
     stage.push_many(&later, "/", &json!({})).await;
-    assert_eq!(
-        answered(&stage.queue.wait_results(&later, SOON).await),
-        later.len()
-    );
+    assert_eq!(answered(&stage.queue.wait_results(&later, SOON).await), later.len());
     assert_eq!(stage.upstream.count(), 40, "no call is made again");
     Places::of(&stage.redis).await.assert_all_ended(40);
     assert_bounded(&worker);
@@ -154,8 +126,7 @@ async fn a_worker_that_starts_before_redis_takes_up_work_when_it_comes() {
     stage.redis.kill9();
     let worker = stage.worker().spawn();
     let red = || async {
-        (worker.log().contains("Redis does not answer") && worker.get("/readyz").await.0 == 503)
-            .then_some(())
+        (worker.log().contains("Redis does not answer") && worker.get("/readyz").await.0 == 503).then_some(())
     };
     eventually(SOON, red).await;
     stage.redis.restart().await;
@@ -167,13 +138,8 @@ async fn a_worker_that_starts_before_redis_takes_up_work_when_it_comes() {
 async fn a_redis_out_of_memory_can_still_be_drained() {
     let stage = Stage::slow(Duration::ZERO).await;
     let ids = ids("t", 500);
-    stage
-        .push_many(&ids, "/", &json!({"meta": "m".repeat(500)}))
-        .await;
-    stage
-        .redis
-        .cli(&["CONFIG", "SET", "maxmemory", "1mb"])
-        .await;
+    stage.push_many(&ids, "/", &json!({"meta": "m".repeat(500)})).await;
+    stage.redis.cli(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
     let full = stage.queue.try_push("{}").await.unwrap_err();
     assert!(full.to_string().contains("maxmemory"), "{full}");
     let _worker = stage.worker().spawn();
@@ -195,10 +161,5 @@ async fn wait_written(redis: &RedisServer) {
 fn assert_bounded(worker: &Worker) {
     let (memory, log) = (worker.peak_rss_bytes(), worker.log());
     assert!(memory < 150 * MB, "{memory} bytes of memory");
-    assert!(
-        log.len() < 20_000,
-        "{} bytes of log, ending: {}",
-        log.len(),
-        &log[log.len() - 2_000..]
-    );
+    assert!(log.len() < 20_000, "{} bytes of log, ending: {}", log.len(), &log[log.len() - 2_000..]);
 }

@@ -17,8 +17,7 @@ async fn a_reply_list_is_shared_by_tasks_and_goes_after_the_result_ttl() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let url = stage.url("/ok");
-    let tasks = ["a", "b", "c"]
-        .map(|id| json!({"id": id, "url": url, "reply_to": "list", "result_ttl_ms": 60_000}));
+    let tasks = ["a", "b", "c"].map(|id| json!({"id": id, "url": url, "reply_to": "list", "result_ttl_ms": 60_000}));
     for task in &tasks {
         stage.answer(task.clone()).await;
     }
@@ -29,16 +28,11 @@ async fn a_reply_list_is_shared_by_tasks_and_goes_after_the_result_ttl() {
     }
 
     stage.answer(json!({"id": "d", "url": url})).await;
-    let left = stage
-        .redis
-        .cli(&["PTTL", "redial:{default}:result:d"])
-        .await;
+    let left = stage.redis.cli(&["PTTL", "redial:{default}:result:d"]).await;
     let left: u64 = left.parse().unwrap();
     assert!((3_500_000..=3_600_000).contains(&left), "an hour: {left}");
 
-    stage
-        .answer(json!({"id": "e", "url": url, "result_ttl_ms": 300}))
-        .await;
+    stage.answer(json!({"id": "e", "url": url, "result_ttl_ms": 300})).await;
     let gone = || async { stage.queue.result("e").await.is_none().then_some(()) };
     eventually(SOON, gone).await;
 }
@@ -49,9 +43,7 @@ async fn an_answer_is_json_text_or_base64_as_fits_it() {
         "/json" => Reply::ok()
             .header("content-type", "application/problem+json")
             .body("{\"n\": 9007199254740993,\n \"a\": {}}"),
-        "/text" => Reply::ok()
-            .header("content-type", "text/plain")
-            .body("{} ½"),
+        "/text" => Reply::ok().header("content-type", "text/plain").body("{} ½"),
         "/bytes" => Reply::ok().body(vec![0xff, 0x00, 0xfe]),
         _ => Reply::status(204),
     })
@@ -59,38 +51,22 @@ async fn an_answer_is_json_text_or_base64_as_fits_it() {
     let _worker = stage.worker().spawn();
     let get = |id: &str| stage.answer(json!({"id": id, "url": stage.url(&format!("/{id}"))}));
 
-    assert_eq!(
-        get("json").await["body"],
-        json!({"n": 9_007_199_254_740_993_u64, "a": {}})
-    );
+    assert_eq!(get("json").await["body"], json!({"n": 9_007_199_254_740_993_u64, "a": {}}));
     assert_eq!(get("text").await["body_text"], "{} ½");
-    assert_eq!(
-        get("bytes").await["body_base64"],
-        BASE64.encode([0xff, 0x00, 0xfe])
-    );
+    assert_eq!(get("bytes").await["body_base64"], BASE64.encode([0xff, 0x00, 0xfe]));
     let nothing = get("nothing").await;
     assert_eq!(nothing["http_status"], 204);
     assert_eq!(nothing["body_text"], "");
     // One line, so that line-based tools can read it.
-    let raw = stage
-        .redis
-        .cli(&["GET", "redial:{default}:result:json"])
-        .await;
+    let raw = stage.redis.cli(&["GET", "redial:{default}:result:json"]).await;
     assert!(!raw.contains('\n'));
 }
 
 #[tokio::test]
 async fn a_result_has_exactly_the_fields_of_the_protocol() {
     let stage = Stage::answering(|request| {
-        let reply = if request.route() == "/no" {
-            Reply::status(422)
-        } else {
-            Reply::ok()
-        };
-        reply
-            .header("X-Request-Id", "r1")
-            .header("Set-Cookie", "session=secret")
-            .json(&json!({"ok": true}))
+        let reply = if request.route() == "/no" { Reply::status(422) } else { Reply::ok() };
+        reply.header("X-Request-Id", "r1").header("Set-Cookie", "session=secret").json(&json!({"ok": true}))
     })
     .await;
     let _worker = stage.worker().spawn();
@@ -107,31 +83,17 @@ async fn a_result_has_exactly_the_fields_of_the_protocol() {
         "finished_at_ms",
         "meta",
     ];
-    let good = stage
-        .answer(json!({"id": "a", "url": stage.url("/yes")}))
-        .await;
+    let good = stage.answer(json!({"id": "a", "url": stage.url("/yes")})).await;
     assert_fields(&good, &common);
     assert_eq!(good["source"], "call");
-    assert_eq!(
-        (&good["reason"], &good["error"], &good["meta"]),
-        (&Value::Null, &Value::Null, &Value::Null)
-    );
+    assert_eq!((&good["reason"], &good["error"], &good["meta"]), (&Value::Null, &Value::Null, &Value::Null));
     assert_eq!(good["headers"]["x-request-id"], "r1");
-    assert_eq!(
-        good["headers"].get("set-cookie"),
-        None,
-        "a cookie is a credential"
-    );
+    assert_eq!(good["headers"].get("set-cookie"), None, "a cookie is a credential");
     let attempt = &good["attempts"][0];
     let fields = ["at_ms", "took_ms", "http_status", "error", "wait_ms"];
     assert_fields(attempt, &fields);
-    assert!(
-        number(&attempt["at_ms"]) + number(&attempt["took_ms"]) <= number(&good["finished_at_ms"])
-    );
-    assert_eq!(
-        (&attempt["error"], &attempt["wait_ms"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert!(number(&attempt["at_ms"]) + number(&attempt["took_ms"]) <= number(&good["finished_at_ms"]));
+    assert_eq!((&attempt["error"], &attempt["wait_ms"]), (&Value::Null, &Value::Null));
 
     let task = json!({"id": "b", "url": stage.url("/no"), "meta": [1], "enqueued_at_ms": 1_763_900_000_000_u64});
     let bad = stage.answer(task).await;
@@ -148,53 +110,33 @@ async fn an_answer_too_large_is_a_dead_letter_also_when_it_was_compressed() {
     let bomb = gzipped_zeros(64 * MIB).await;
     assert!(bomb.len() < MIB);
     let stage = Stage::answering(move |request| match request.route() {
-        "/bomb" => Reply::ok()
-            .header("content-encoding", "gzip")
-            .body(bomb.clone()),
+        "/bomb" => Reply::ok().header("content-encoding", "gzip").body(bomb.clone()),
         "/limit" => Reply::ok().body(vec![b'x'; 10 * MIB]),
         _ => Reply::ok().body(vec![b'x'; 10 * MIB + 1]),
     })
     .await;
     let worker = stage.worker().spawn();
     for path in ["bomb", "over"] {
-        let result = stage
-            .answer(json!({"id": path, "url": stage.url(&format!("/{path}"))}))
-            .await;
+        let result = stage.answer(json!({"id": path, "url": stage.url(&format!("/{path}"))})).await;
         assert_eq!(result["status"], "dead", "{path}");
         assert_eq!(result["reason"], "too_large", "{path}");
-        assert_eq!(
-            attempts(&result),
-            1,
-            "{path}: no second call for more of it"
-        );
+        assert_eq!(attempts(&result), 1, "{path}: no second call for more of it");
         assert_eq!(result.get("body_text"), None, "{path}");
     }
-    let result = stage
-        .answer(json!({"id": "limit", "url": stage.url("/limit")}))
-        .await;
+    let result = stage.answer(json!({"id": "limit", "url": stage.url("/limit")})).await;
     assert_eq!(result["body_text"].as_str().map(str::len), Some(10 * MIB));
     let peak = worker.peak_rss_bytes();
-    assert!(
-        peak < 200 * MIB as u64,
-        "{peak} bytes for answers of at most 10 MiB"
-    );
+    assert!(peak < 200 * MIB as u64, "{peak} bytes for answers of at most 10 MiB");
 }
 
 fn assert_fields(value: &Value, names: &[&str]) {
-    let found: BTreeSet<&str> = value
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let found: BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(found, names.iter().copied().collect());
 }
 
 async fn gzipped_zeros(bytes: usize) -> Vec<u8> {
     let pipe = format!("head -c {bytes} /dev/zero | gzip -9");
-    let run = tokio::process::Command::new("sh")
-        .args(["-c", &pipe])
-        .output();
+    let run = tokio::process::Command::new("sh").args(["-c", &pipe]).output();
     let output = tokio::time::timeout(Duration::from_secs(30), run).await;
     output.unwrap().unwrap().stdout
 }

@@ -11,9 +11,7 @@ use super::{SOON, Seen, Stage, assert_counted, attempts, number};
 async fn two_503_and_an_answer_are_three_attempts_within_the_backoffs_bounds() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().env("REDIAL_LOG_FORMAT", "json").spawn();
-    let result = stage
-        .answer(json!({"id": "a", "url": stage.url("/flaky/2/503?key=a")}))
-        .await;
+    let result = stage.answer(json!({"id": "a", "url": stage.url("/flaky/2/503?key=a")})).await;
     assert_eq!(result["status"], "ok");
     assert_eq!(result["body"]["calls"], 3);
     let attempts = result["attempts"].as_array().unwrap();
@@ -35,14 +33,8 @@ async fn two_503_and_an_answer_are_three_attempts_within_the_backoffs_bounds() {
         assert_eq!(line["wait_ms"], attempt["wait_ms"]);
     }
     for (name, count) in [
-        (
-            r#"redial_retries_total{queue="default",reason="status_503"}"#,
-            2,
-        ),
-        (
-            r#"redial_attempts_total{queue="default",reason="status_503"}"#,
-            2,
-        ),
+        (r#"redial_retries_total{queue="default",reason="status_503"}"#, 2),
+        (r#"redial_attempts_total{queue="default",reason="status_503"}"#, 2),
         (r#"redial_attempts_total{queue="default",reason="ok"}"#, 1),
         (r#"redial_tasks_completed_total{queue="default"}"#, 1),
     ] {
@@ -58,10 +50,7 @@ async fn every_jitter_keeps_its_bounds_and_the_cap() {
         ("none", [(100, 100), (200, 200), (400, 400), (500, 500)]),
         ("equal", [(50, 100), (100, 200), (200, 400), (250, 500)]),
         ("full", [(0, 100), (0, 200), (0, 400), (0, 500)]),
-        (
-            "decorrelated",
-            [(100, 300), (100, 500), (100, 500), (100, 500)],
-        ),
+        ("decorrelated", [(100, 300), (100, 500), (100, 500), (100, 500)]),
     ];
     let tasks = bounds.map(|(jitter, _)| {
         let retry = json!({"base_ms": 100, "cap_ms": 500, "jitter": jitter});
@@ -73,10 +62,7 @@ async fn every_jitter_keeps_its_bounds_and_the_cap() {
         assert_eq!(attempts(&result), 5, "{jitter}");
         for (attempt, (least, most)) in result["attempts"].as_array().unwrap().iter().zip(bounds) {
             let wait = number(&attempt["wait_ms"]);
-            assert!(
-                (least..=most).contains(&wait),
-                "{jitter}: {wait} is not in {least}..={most}"
-            );
+            assert!((least..=most).contains(&wait), "{jitter}: {wait} is not in {least}..={most}");
         }
     }
 }
@@ -86,9 +72,7 @@ async fn a_stated_wait_is_kept_in_every_spelling_and_uses_no_attempt() {
     let seen = Seen::default();
     let stage = Stage::answering(move |request| {
         let in_3_s = UNIX_EPOCH + Duration::from_millis(request.unix_ms + 3_000);
-        let wait = |status, header: &'static str, value: &'static str| {
-            Reply::status(status).header(header, value)
-        };
+        let wait = |status, header: &'static str, value: &'static str| Reply::status(status).header(header, value);
         match request.route() {
             _ if !seen.is_new(request) => Reply::ok(),
             "/seconds" => wait(429, "retry-after", "2"),
@@ -101,16 +85,11 @@ async fn a_stated_wait_is_kept_in_every_spelling_and_uses_no_attempt() {
     .await;
     let _worker = stage.worker().spawn();
     // A date has whole seconds: of 3 s more than 2 are left.
-    let cases = [
-        ("seconds", 2_000),
-        ("fraction", 800),
-        ("ms", 700),
-        ("date", 2_000),
-        ("503", 2_000),
-    ];
+    let cases = [("seconds", 2_000), ("fraction", 800), ("ms", 700), ("date", 2_000), ("503", 2_000)];
     for (id, _) in cases {
         let most = if id == "503" { 2 } else { 1 };
-        let task = json!({"id": id, "url": stage.url(&format!("/{id}")), "retry": {"max_attempts": most, "base_ms": 0}});
+        let task =
+            json!({"id": id, "url": stage.url(&format!("/{id}")), "retry": {"max_attempts": most, "base_ms": 0}});
         stage.queue.push(task.to_string()).await;
     }
     for (id, stated) in cases {
@@ -118,16 +97,10 @@ async fn a_stated_wait_is_kept_in_every_spelling_and_uses_no_attempt() {
         assert_eq!(result["status"], "ok", "{id}: {result}");
         assert_eq!(attempts(&result), 2, "{id}");
         let wait = number(&result["attempts"][0]["wait_ms"]);
-        assert!(
-            (stated..=stated + 1_000 + stated / 5).contains(&wait),
-            "{id}: {wait} for {stated}"
-        );
+        assert!((stated..=stated + 1_000 + stated / 5).contains(&wait), "{id}: {wait} for {stated}");
         let calls = stage.upstream.calls_to(&format!("/{id}"));
         let gap = calls[1].at - calls[0].at;
-        assert!(
-            gap >= Duration::from_millis(stated),
-            "{id}: {gap:?} for {stated}"
-        );
+        assert!(gap >= Duration::from_millis(stated), "{id}: {gap:?} for {stated}");
     }
 }
 
@@ -135,14 +108,9 @@ async fn a_stated_wait_is_kept_in_every_spelling_and_uses_no_attempt() {
 async fn a_wait_beyond_all_bounds_ends_the_task_instead_of_being_cut_short() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
-    let result = stage
-        .answer(json!({"id": "a", "url": stage.url("/retry-after/86400?key=a")}))
-        .await;
+    let result = stage.answer(json!({"id": "a", "url": stage.url("/retry-after/86400?key=a")})).await;
     assert_eq!(result["reason"], "attempts_exhausted");
-    assert!(
-        result["error"].as_str().unwrap().contains("86400 s"),
-        "{result}"
-    );
+    assert!(result["error"].as_str().unwrap().contains("86400 s"), "{result}");
     assert_eq!(stage.upstream.count(), 1);
 }
 
@@ -150,15 +118,10 @@ async fn a_wait_beyond_all_bounds_ends_the_task_instead_of_being_cut_short() {
 async fn an_upstream_that_never_stops_asking_to_wait_does_not_hold_a_task_for_ever() {
     let stage = Stage::answering(|_| Reply::status(429).header("retry-after", "0")).await;
     let _worker = stage.worker().env("REDIAL_MAX_FREE_WAITS", "4").spawn();
-    let task =
-        json!({"id": "a", "url": stage.url("/"), "retry": {"max_attempts": 2, "base_ms": 0}});
+    let task = json!({"id": "a", "url": stage.url("/"), "retry": {"max_attempts": 2, "base_ms": 0}});
     let result = stage.answer(task).await;
     assert_eq!(result["reason"], "attempts_exhausted");
-    assert_eq!(
-        attempts(&result),
-        6,
-        "four that do not count and two that do"
-    );
+    assert_eq!(attempts(&result), 6, "four that do not count and two that do");
 }
 
 #[tokio::test]
@@ -167,9 +130,7 @@ async fn a_final_status_is_dead_at_once_with_the_upstreams_words() {
     let _worker = stage.worker().spawn();
     for status in [301, 400, 401, 404, 409, 422, 501] {
         let id = format!("s{status}");
-        let result = stage
-            .answer(json!({"id": id, "url": stage.url(&format!("/status/{status}"))}))
-            .await;
+        let result = stage.answer(json!({"id": id, "url": stage.url(&format!("/status/{status}"))})).await;
         assert_eq!(result["status"], "dead", "{status}");
         assert_eq!(result["reason"], "rejected", "{status}");
         assert_eq!(result["http_status"], status);
@@ -189,9 +150,7 @@ async fn every_passing_status_is_tried_again_and_so_is_what_the_task_names() {
         let id = format!("s{status}");
         let retry = json!({"base_ms": 5, "on": [409, 404]});
         let url = stage.url(&format!("/flaky/1/{status}?key=k"));
-        let result = stage
-            .answer(json!({"id": id, "url": url, "retry": retry}))
-            .await;
+        let result = stage.answer(json!({"id": id, "url": url, "retry": retry})).await;
         assert_eq!(result["status"], "ok", "{status}: {result}");
         assert_eq!(attempts(&result), 2, "{status}");
     }
@@ -207,16 +166,9 @@ async fn x_should_retry_goes_before_the_status() {
     })
     .await;
     let _worker = stage.worker().spawn();
-    let result = stage
-        .answer(json!({"id": "no", "url": stage.url("/no")}))
-        .await;
-    assert_eq!(
-        (&result["reason"], attempts(&result)),
-        (&json!("rejected"), 1)
-    );
-    let result = stage
-        .answer(json!({"id": "yes", "url": stage.url("/yes")}))
-        .await;
+    let result = stage.answer(json!({"id": "no", "url": stage.url("/no")})).await;
+    assert_eq!((&result["reason"], attempts(&result)), (&json!("rejected"), 1));
+    let result = stage.answer(json!({"id": "yes", "url": stage.url("/yes")})).await;
     assert_eq!((&result["status"], attempts(&result)), (&json!("ok"), 2));
 }
 
@@ -228,21 +180,14 @@ async fn a_task_that_waits_for_its_retry_holds_no_slot() {
     let waiting = json!({"id": "waiting", "url": stage.url("/flaky/1/503?key=a"), "retry": retry});
     stage.queue.push(waiting.to_string()).await;
     for id in ["b", "c"] {
-        let passing = stage
-            .answer(json!({"id": id, "url": stage.url("/ok")}))
-            .await;
+        let passing = stage.answer(json!({"id": id, "url": stage.url("/ok")})).await;
         assert_eq!(passing["status"], "ok");
     }
     assert_eq!(stage.queue.result("waiting").await, None);
     let result = stage.queue.wait_result("waiting", SOON).await;
     assert_waits_kept(&stage, result["attempts"].as_array().unwrap());
     // What is due goes before what waits: a backlog does not hold up a retry.
-    let calls: Vec<String> = stage
-        .upstream
-        .calls()
-        .iter()
-        .map(|call| call.route().to_owned())
-        .collect();
+    let calls: Vec<String> = stage.upstream.calls().iter().map(|call| call.route().to_owned()).collect();
     assert_eq!(calls, ["/flaky/1/503", "/ok", "/ok", "/flaky/1/503"]);
 }
 
@@ -260,8 +205,6 @@ fn assert_waits_kept(stage: &Stage, attempts: &[Value]) {
 }
 
 fn log_lines(log: &str, message: &str) -> Vec<Value> {
-    let lines = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()
 }

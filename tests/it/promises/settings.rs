@@ -11,11 +11,7 @@ use super::SOON;
 async fn complaint(worker: Builder) -> String {
     let worker = worker.spawn();
     let status = worker.wait_exit(Duration::from_secs(20)).await;
-    assert!(
-        status.code().is_some_and(|code| code != 0),
-        "{status}: {}",
-        worker.log()
-    );
+    assert!(status.code().is_some_and(|code| code != 0), "{status}: {}", worker.log());
     worker.log()
 }
 
@@ -36,11 +32,7 @@ async fn a_wrong_setting_is_named_with_what_to_do() {
         ("REDIAL_CONCURRENCY", "many", "concurrency"),
         ("REDIAL_QUEUES", "a b", "queues holds \"a b\""),
         ("REDIAL_LEASE_MS", "10", "lease_ms is 10"),
-        (
-            "REDIAL_METRICS_ADDR",
-            "nowhere",
-            "metrics_addr is \"nowhere\"",
-        ),
+        ("REDIAL_METRICS_ADDR", "nowhere", "metrics_addr is \"nowhere\""),
         ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/99", "allow_private holds"),
         ("REDIAL_LOG_FORMAT", "xml", "log_format"),
         ("REDIAL_PREFIX", "a{b", "prefix is"),
@@ -79,10 +71,7 @@ async fn the_environment_goes_before_the_file_and_the_file_before_the_defaults()
         .spawn();
     worker.wait_ready().await;
     let log = worker.log();
-    assert!(
-        log.contains("concurrency=7") && log.contains("environment=2"),
-        "{log}"
-    );
+    assert!(log.contains("concurrency=7") && log.contains("environment=2"), "{log}");
     assert!(!log.contains("WARN"), "every variable is known: {log}");
 }
 

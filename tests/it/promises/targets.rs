@@ -35,13 +35,7 @@ async fn what_is_not_public_is_not_called_unless_allowed() {
         let task = json!({"id": host, "url": format!("http://{host}:{port}/ok")});
         let result = stage.answer(task).await;
         assert_eq!(result["reason"], "forbidden_target", "{host}: {result}");
-        assert!(
-            result["error"]
-                .as_str()
-                .unwrap()
-                .contains("REDIAL_ALLOW_PRIVATE"),
-            "{result}"
-        );
+        assert!(result["error"].as_str().unwrap().contains("REDIAL_ALLOW_PRIVATE"), "{result}");
     }
     assert_eq!(stage.upstream.count(), 0);
     assert_eq!(stage.queue.dead().await.len(), hosts.len());
@@ -56,13 +50,8 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     })
     .await;
     let _worker = stage.worker().spawn();
-    let result = stage
-        .answer(json!({"id": "a", "url": stage.url("/moved")}))
-        .await;
-    assert_eq!(
-        (&result["reason"], &result["http_status"]),
-        (&json!("rejected"), &json!(302))
-    );
+    let result = stage.answer(json!({"id": "a", "url": stage.url("/moved")})).await;
+    assert_eq!((&result["reason"], &result["http_status"]), (&json!("rejected"), &json!(302)));
     assert_eq!(result["headers"]["location"], "/inside");
     assert_eq!(stage.upstream.calls_to("/inside").len(), 0);
 }

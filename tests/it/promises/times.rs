@@ -18,19 +18,11 @@ async fn a_delayed_task_is_called_at_its_time_and_not_before() {
         json!({"id": "both", "url": stage.url("/ok?both"), "run_at_ms": at, "delay_ms": 100}),
         json!({"id": "since", "url": stage.url("/ok?since"), "delay_ms": 1_500 + 60_000, "enqueued_at_ms": pushed - 60_000}),
     ];
-    stage
-        .queue
-        .push_all(tasks.map(|task| task.to_string()))
-        .await;
-    let now = stage
-        .answer(json!({"id": "now", "url": stage.url("/ok")}))
-        .await;
+    stage.queue.push_all(tasks.map(|task| task.to_string())).await;
+    let now = stage.answer(json!({"id": "now", "url": stage.url("/ok")})).await;
     assert!(number(&now["finished_at_ms"]) < at, "it waits for no one");
 
-    stage
-        .queue
-        .wait_results(&["delay", "at", "both", "since"], SOON)
-        .await;
+    stage.queue.wait_results(&["delay", "at", "both", "since"], SOON).await;
     let calls = stage.upstream.calls();
     assert_eq!(calls.len(), 5, "waiting costs no call");
     for call in &calls[1..] {
@@ -47,10 +39,7 @@ async fn after_its_deadline_no_attempt_of_a_task_starts() {
     let now = now_ms();
     for (id, task) in [
         ("moment", json!({"expires_at_ms": now - 1})),
-        (
-            "ttl",
-            json!({"ttl_ms": 1_000, "enqueued_at_ms": now - 2_000}),
-        ),
+        ("ttl", json!({"ttl_ms": 1_000, "enqueued_at_ms": now - 2_000})),
         ("delayed", json!({"ttl_ms": 200, "delay_ms": 400})),
     ] {
         let mut task = task;
@@ -63,11 +52,7 @@ async fn after_its_deadline_no_attempt_of_a_task_starts() {
     assert_eq!(stage.upstream.count(), 0);
     let letters = stage.queue.dead().await;
     assert_eq!(letters.len(), 3);
-    assert!(
-        letters
-            .iter()
-            .all(|letter| letter.header["reason"] == "expired")
-    );
+    assert!(letters.iter().all(|letter| letter.header["reason"] == "expired"));
 }
 
 #[tokio::test]
@@ -78,14 +63,9 @@ async fn a_task_whose_next_attempt_would_come_too_late_expires_at_once() {
     stage.queue.push(task.to_string()).await;
     let result = stage.queue.wait_result("a", Duration::from_secs(15)).await;
     assert_eq!(result["reason"], "expired");
-    assert_eq!(
-        result["http_status"], 429,
-        "the last answer is not withheld"
-    );
+    assert_eq!(result["http_status"], 429, "the last answer is not withheld");
     assert_eq!(stage.upstream.count(), 1);
 
-    let alive = stage
-        .answer(json!({"id": "b", "url": stage.url("/ok"), "ttl_ms": 60_000}))
-        .await;
+    let alive = stage.answer(json!({"id": "b", "url": stage.url("/ok"), "ttl_ms": 60_000})).await;
     assert_eq!(alive["status"], "ok");
 }

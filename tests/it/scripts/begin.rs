@@ -5,11 +5,7 @@ use redial::script::{BEGIN, Call};
 use super::{AWKWARD, Desk, entry, hash};
 
 fn call(token: &str) -> Call {
-    BEGIN
-        .call()
-        .key("active")
-        .arg(token)
-        .arg("s:1:1 1000 0 1 {\"n\":1}")
+    BEGIN.call().key("active").arg(token).arg("s:1:1 1000 0 1 {\"n\":1}")
 }
 
 #[tokio::test]

@@ -7,13 +7,7 @@ use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 const LETTER: &str = "{\"serial\":\"s:1:1\"}";
 
 fn without_id(token: &str) -> Call {
-    BURY.call()
-        .key("active")
-        .key("dead")
-        .key("stats")
-        .key("replies")
-        .arg(token)
-        .arg(LETTER)
+    BURY.call().key("active").key("dead").key("stats").key("replies").arg(token).arg(LETTER)
 }
 
 fn call(token: &str) -> Call {

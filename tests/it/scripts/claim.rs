@@ -40,11 +40,7 @@ impl Desk {
         let now = redis::from_redis_value(values.next().unwrap()).unwrap();
         let next_due = redis::from_redis_value(values.next().unwrap()).unwrap();
         let entries = values.map(|v| redis::from_redis_value(v).unwrap());
-        Reply {
-            now,
-            next_due,
-            entries: entries.collect(),
-        }
+        Reply { now, next_due, entries: entries.collect() }
     }
 
     async fn raws_of(&self, number: u64, most: usize, bytes: usize) -> Vec<Vec<u8>> {
@@ -60,27 +56,17 @@ impl Desk {
 #[tokio::test]
 async fn due_goes_before_woken_and_woken_before_waiting() {
     let desk = Desk::new().await;
-    let (due, later) = (
-        entry("s:1:1", 1, false, b"due"),
-        entry("s:1:2", 0, false, b"later"),
-    );
+    let (due, later) = (entry("s:1:1", 1, false, b"due"), entry("s:1:2", 0, false, b"later"));
     let tomorrow = desk.now().await + 86_400_000;
     let () = desk.ask(("ZADD", "scheduled", 5, &due)).await;
     let () = desk.ask(("ZADD", "scheduled", tomorrow, &later)).await;
     let () = desk.ask(("LPUSH", "woken", "woken")).await;
-    let () = desk
-        .ask(("LPUSH", "waiting", "first", "second", "third"))
-        .await;
+    let () = desk.ask(("LPUSH", "waiting", "first", "second", "third")).await;
 
     let reply = desk.claim(7, 4, MANY).await;
 
     let fresh = |i: u32, raw: &str| format!("w:7:{i} {} 0 0 -\n{raw}", reply.now).into_bytes();
-    let taken = [
-        due,
-        fresh(2, "woken"),
-        fresh(3, "first"),
-        fresh(4, "second"),
-    ];
+    let taken = [due, fresh(2, "woken"), fresh(3, "first"), fresh(4, "second")];
     assert_eq!(reply.entries, taken);
     assert_eq!(reply.next_due, i64::try_from(tomorrow).unwrap());
     assert!(reply.now.abs_diff(desk.now().await) < 5_000);
@@ -158,9 +144,8 @@ async fn what_is_due_is_taken_in_the_order_of_its_time_over_many_claims() {
 /// Small ones first, so that the large ones come as a surprise and have to be put back.
 #[tokio::test]
 async fn the_byte_bound_ends_a_claim_and_the_rest_stays_in_order() {
-    let tasks: Vec<String> = (0..60)
-        .map(|n| format!("{n:->width$}", width = if n % 20 < 12 { 30 } else { 5_000 }))
-        .collect();
+    let tasks: Vec<String> =
+        (0..60).map(|n| format!("{n:->width$}", width = if n % 20 < 12 { 30 } else { 5_000 })).collect();
     for from in ["waiting", "woken", "scheduled"] {
         let desk = Desk::new().await;
         for (n, task) in tasks.iter().enumerate() {
@@ -178,11 +163,7 @@ async fn the_byte_bound_ends_a_claim_and_the_rest_stays_in_order() {
                 break;
             };
             let bytes: usize = before.iter().map(Vec::len).sum();
-            assert!(
-                bytes < 12_000,
-                "{bytes} of {from} without {} more",
-                last.len()
-            );
+            assert!(bytes < 12_000, "{bytes} of {from} without {} more", last.len());
             taken.extend(batch.into_iter().map(|raw| String::from_utf8(raw).unwrap()));
         }
         assert_eq!(taken, tasks, "{from}");
@@ -192,9 +173,7 @@ async fn the_byte_bound_ends_a_claim_and_the_rest_stays_in_order() {
 #[tokio::test]
 async fn one_task_is_taken_however_large() {
     let desk = Desk::new().await;
-    let () = desk
-        .ask(("LPUSH", "waiting", vec![b'x'; 50_000], "next"))
-        .await;
+    let () = desk.ask(("LPUSH", "waiting", vec![b'x'; 50_000], "next")).await;
     assert_eq!(desk.raws_of(1, 100, 100).await, [vec![b'x'; 50_000]]);
     assert_eq!(desk.raws_of(2, 100, 100).await, [b"next"]);
 }
@@ -217,9 +196,7 @@ async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
         let desk = Desk::new().await;
         let () = desk.ask(("LPUSH", "waiting", "a")).await;
         let () = desk.ask(("LPUSH", "woken", "b")).await;
-        let () = desk
-            .ask(("ZADD", "scheduled", 1, entry("s:1:1", 0, false, b"c")))
-            .await;
+        let () = desk.ask(("ZADD", "scheduled", 1, entry("s:1:1", 0, false, b"c"))).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call(1, 100, MANY)).await;
     }
@@ -228,12 +205,8 @@ async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
 #[tokio::test]
 async fn an_entry_that_can_not_be_read_stops_no_other() {
     let desk = Desk::new().await;
-    let () = desk
-        .ask(("ZADD", "redial:{q}:scheduled", 1, "no header"))
-        .await;
-    let () = desk
-        .ask(("ZADD", "redial:{q}:scheduled", 2, "s:1:1 5 0 0 {\nraw"))
-        .await;
+    let () = desk.ask(("ZADD", "redial:{q}:scheduled", 1, "no header")).await;
+    let () = desk.ask(("ZADD", "redial:{q}:scheduled", 2, "s:1:1 5 0 0 {\nraw")).await;
     let () = desk.ask(("LPUSH", "redial:{q}", "good")).await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);

@@ -5,11 +5,7 @@ use redial::script::{Call, DROP};
 use super::{Desk, hash, sorted};
 
 fn call(at: u64, serial: &str) -> Call {
-    DROP.call()
-        .key("dead")
-        .key("stats")
-        .arg(at)
-        .arg(format!("{{\"serial\":\"{serial}\""))
+    DROP.call().key("dead").key("stats").arg(at).arg(format!("{{\"serial\":\"{serial}\""))
 }
 
 fn letter(serial: &str) -> String {

@@ -37,14 +37,8 @@ async fn each_task_of_a_batch_gets_its_result_and_those_lost_get_nothing() {
     let kept = entry("kept", 0, true, b"raw");
     assert_eq!(dump["active"].0, hash(&[("kept", kept)]));
     assert_eq!(dump["stats"].0, hash(&[("complete", "2")]));
-    assert_eq!(
-        dump["r1"],
-        (Held::Text("{\\\"id\\\":\\\"t1\\\"}".into()), true)
-    );
-    assert_eq!(
-        dump["r3"],
-        (Held::Text("{\\\"id\\\":\\\"t3\\\"}".into()), true)
-    );
+    assert_eq!(dump["r1"], (Held::Text("{\\\"id\\\":\\\"t1\\\"}".into()), true));
+    assert_eq!(dump["r3"], (Held::Text("{\\\"id\\\":\\\"t3\\\"}".into()), true));
     assert_eq!(dump.len(), 4, "{dump:?}");
     let ttl: u64 = desk.ask(("PTTL", "r1")).await;
     assert!((TTL - 5_000..=TTL).contains(&ttl), "{ttl}");
@@ -77,10 +71,7 @@ async fn a_result_replaces_whatever_stood_under_its_key() {
     desk.hold("t", b"h\nraw").await;
     let () = desk.ask(("LPUSH", "r", "no result")).await;
     assert_eq!(desk.run::<Vec<u8>>(&plain(call(), "t", "r")).await, [1]);
-    assert_eq!(
-        desk.dump().await["r"].0,
-        Held::Text("{\\\"id\\\":\\\"t\\\"}".into())
-    );
+    assert_eq!(desk.dump().await["r"].0, Held::Text("{\\\"id\\\":\\\"t\\\"}".into()));
 }
 
 #[tokio::test]
@@ -97,10 +88,8 @@ async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
 async fn a_paused_worker_cannot_finish_a_task_it_lost() {
     let desk = Desk::new().await;
     let () = desk.ask(("LPUSH", "redial:{q}", "task")).await;
-    let (paused, other) = (
-        desk.consumer("paused", Duration::from_millis(1)),
-        desk.consumer("other", Duration::from_secs(60)),
-    );
+    let (paused, other) =
+        (desk.consumer("paused", Duration::from_millis(1)), desk.consumer("other", Duration::from_secs(60)));
     let claim = |worker: &str| ClaimId::new(&WorkerId::from_redis(worker.into()), 1);
     let lost = paused.claim(&claim("paused"), 1).await.unwrap().entries;
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -121,12 +110,7 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
     let before = desk.dump().await;
     let late = [answer(&lost[0], "late")];
     assert_eq!(paused.finish(&late).await.unwrap(), [false]);
-    assert!(
-        !paused
-            .bury(&lost[0].token, "{}", Some(&late[0]))
-            .await
-            .unwrap()
-    );
+    assert!(!paused.bury(&lost[0].token, "{}", Some(&late[0])).await.unwrap());
     assert!(!paused.begin(&lost[0].token, &lost[0].header).await.unwrap());
     assert_eq!(desk.dump().await, before);
     let mine = [answer(&won[0], "mine")];

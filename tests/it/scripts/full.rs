@@ -20,9 +20,7 @@ async fn full_desk(tasks: u32) -> Desk {
 impl Desk {
     async fn fill(&self) {
         let () = self.ask(("CONFIG", "SET", "maxmemory", "100kb")).await;
-        let refused = self
-            .try_ask::<u64>(("LPUSH", "redial:{q}", "one more"))
-            .await;
+        let refused = self.try_ask::<u64>(("LPUSH", "redial:{q}", "one more")).await;
         let error = refused.unwrap_err();
         assert_eq!(error.code(), Some("OOM"), "{error}");
     }
@@ -47,36 +45,18 @@ async fn a_full_redis_can_still_be_drained() {
     let [finished, retried, buried, replayed, reaped] = claimed.as_slice() else {
         panic!("{claimed:?}");
     };
-    assert!(
-        consumer
-            .begin(&finished.token, &finished.header)
-            .await
-            .unwrap()
-    );
+    assert!(consumer.begin(&finished.token, &finished.header).await.unwrap());
     let done = consumer.finish(&[answer(finished, "a")]).await.unwrap();
     assert_eq!(done, [true]);
-    let due = consumer
-        .retry_at(
-            &retried.token,
-            &retried.header,
-            Duration::ZERO,
-            UnixMs(0),
-            Back::Retried,
-        )
-        .await
-        .unwrap();
+    let due =
+        consumer.retry_at(&retried.token, &retried.header, Duration::ZERO, UnixMs(0), Back::Retried).await.unwrap();
     assert!(due.is_some());
     for (entry, id) in [(buried, "b"), (replayed, "c")] {
         let mut result = TaskResult::new(TaskId::new(id).ok(), Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
         let letter = letter(&entry.header.serial, &result);
         let answer = answer(entry, id);
-        assert!(
-            consumer
-                .bury(&entry.token, &letter, Some(&answer))
-                .await
-                .unwrap()
-        );
+        assert!(consumer.bury(&entry.token, &letter, Some(&answer)).await.unwrap());
     }
     assert_eq!(consumer.heartbeat().await.unwrap().held, 1);
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -91,10 +71,7 @@ async fn a_full_redis_can_still_be_drained() {
     let rest = other.claim(&id("other", 1), 100).await.unwrap().entries;
     let mut raws: Vec<_> = rest.iter().map(|entry| entry.raw.clone()).collect();
     raws.sort();
-    assert_eq!(
-        raws,
-        [&retried.raw[..], &replayed.raw, &reaped.raw, b"task 5"]
-    );
+    assert_eq!(raws, [&retried.raw[..], &replayed.raw, &reaped.raw, b"task 5"]);
     let answers: Vec<_> = rest.iter().map(|entry| answer(entry, "z")).collect();
     assert_eq!(other.finish(&answers).await.unwrap(), [true; 4]);
     let dump = desk.dump().await;

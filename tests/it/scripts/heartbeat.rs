@@ -8,25 +8,14 @@ use redial::script::{Call, HEARTBEAT};
 use super::{Desk, sorted};
 
 fn call(worker: &str, lease: u64) -> Call {
-    HEARTBEAT
-        .call()
-        .key("workers")
-        .key("active")
-        .key("replies")
-        .arg(worker)
-        .arg(lease)
+    HEARTBEAT.call().key("workers").key("active").key("replies").arg(worker).arg(lease)
 }
 
 async fn beat(desk: &Desk, worker: &str, lease: u64) -> (u64, u64, u64, Vec<String>) {
     let reply: Vec<redis::Value> = desk.run(&call(worker, lease)).await;
     let number = |n: usize| redis::from_redis_value_ref(&reply[n]).unwrap();
     let ended = reply[3..].iter().map(redis::from_redis_value_ref);
-    (
-        number(0),
-        number(1),
-        number(2),
-        ended.collect::<Result<_, _>>().unwrap(),
-    )
+    (number(0), number(1), number(2), ended.collect::<Result<_, _>>().unwrap())
 }
 
 #[tokio::test]
@@ -50,9 +39,7 @@ async fn a_beat_renews_the_lease_and_tells_what_there_is() {
 async fn the_leases_that_ended_are_told_ten_at_a_time_longest_first() {
     let desk = Desk::new().await;
     for n in 0..25 {
-        let () = desk
-            .ask(("ZADD", "workers", 1_000 + n, format!("w{n:02}")))
-            .await;
+        let () = desk.ask(("ZADD", "workers", 1_000 + n, format!("w{n:02}"))).await;
     }
     let future = desk.now().await + 60_000;
     let () = desk.ask(("ZADD", "workers", future, "alive")).await;
@@ -80,11 +67,7 @@ async fn a_lease_ends_by_the_clock_of_redis_and_not_before() {
         let over = beat.now.since(begun) >= 40;
         let ended = !beat.ended.is_empty();
         assert_eq!(ended, over, "{beat:?}, {begun}");
-        assert!(
-            beat.ended
-                .iter()
-                .all(|w| *w == WorkerId::from_redis("brief".into()))
-        );
+        assert!(beat.ended.iter().all(|w| *w == WorkerId::from_redis("brief".into())));
         ended.then_some(())
     })
     .await;

@@ -7,15 +7,7 @@ use super::{AWKWARD, Desk, Held, entry, hash};
 const MANY: usize = 1 << 20;
 
 fn call(why: &str, most: usize, bytes: usize) -> Call {
-    REAP.call()
-        .key("workers")
-        .key("active")
-        .key("scheduled")
-        .key("stats")
-        .arg("w")
-        .arg(why)
-        .arg(most)
-        .arg(bytes)
+    REAP.call().key("workers").key("active").key("scheduled").key("stats").arg("w").arg(why).arg(most).arg(bytes)
 }
 
 impl Desk {
@@ -38,8 +30,7 @@ async fn a_lease_in_force_is_respected() {
     desk.hold("t", &entry("s:1:1", 0, false, b"raw")).await;
     let future = desk.now().await + 60_000;
     let () = desk.ask(("ZADD", "workers", future, "w")).await;
-    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0))
-        .await;
+    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0)).await;
 }
 
 #[tokio::test]
@@ -49,16 +40,13 @@ async fn each_task_of_a_dead_worker_is_at_once_there_for_others_with_a_crash_cou
     let mut expected = Vec::new();
     for (n, raw) in AWKWARD.into_iter().enumerate() {
         let serial = format!("s:1:{n}");
-        desk.hold(&format!("t{n}"), &entry(&serial, 0, false, raw))
-            .await;
+        desk.hold(&format!("t{n}"), &entry(&serial, 0, false, raw)).await;
         expected.push(entry(&serial, 1, false, raw));
     }
     assert_eq!(desk.take_back("reaped", 100, MANY).await, (6, 0));
     assert_eq!(desk.scheduled().await, expected);
     let dump = desk.dump().await;
-    let Held::Sorted(due) = &dump["scheduled"].0 else {
-        panic!()
-    };
+    let Held::Sorted(due) = &dump["scheduled"].0 else { panic!() };
     let now = desk.now().await;
     #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53")]
     let at_once = |(_, at): &(String, f64)| *at <= now as f64 && *at > now as f64 - 5_000.0;
@@ -66,25 +54,17 @@ async fn each_task_of_a_dead_worker_is_at_once_there_for_others_with_a_crash_cou
     assert_eq!(dump["stats"].0, hash(&[("reaped", "6")]));
     // Nothing held, so forgotten.
     assert_eq!(dump.len(), 2, "{dump:?}");
-    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0))
-        .await;
+    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0)).await;
 }
 
 #[tokio::test]
 async fn the_third_crash_counts_only_for_a_task_that_had_begun() {
     let desk = Desk::new().await;
-    for (crashes, begun, after) in [
-        (0, false, 1),
-        (1, false, 2),
-        (1, true, 2),
-        (2, false, 2),
-        (2, true, 3),
-        (3, false, 3),
-        (3, true, 4),
-    ] {
+    for (crashes, begun, after) in
+        [(0, false, 1), (1, false, 2), (1, true, 2), (2, false, 2), (2, true, 3), (3, false, 3), (3, true, 4)]
+    {
         desk.lease_ended().await;
-        desk.hold("t", &entry("s:1:1", crashes, begun, b"raw"))
-            .await;
+        desk.hold("t", &entry("s:1:1", crashes, begun, b"raw")).await;
         assert_eq!(desk.take_back("reaped", 100, MANY).await, (1, 0));
         let expected = entry("s:1:1", after, begun, b"raw");
         assert_eq!(desk.scheduled().await, [expected], "{crashes} {begun}");
@@ -118,10 +98,7 @@ async fn strays_go_back_uncounted_and_the_worker_keeps_its_lease_and_the_rest() 
     assert_eq!(desk.run::<(u8, u8)>(&strays).await, (1, 1));
     assert_eq!(desk.scheduled().await, [entry("stray", 0, false, b"raw")]);
     let dump = desk.dump().await;
-    assert_eq!(
-        dump["active"].0,
-        hash(&[("mine", entry("mine", 0, false, b"raw"))])
-    );
+    assert_eq!(dump["active"].0, hash(&[("mine", entry("mine", 0, false, b"raw"))]));
     assert_eq!(dump["stats"].0, hash(&[("stray", "1")]));
     desk.changes_nothing(&strays, (0, 1)).await;
 
@@ -135,9 +112,7 @@ async fn strays_go_back_uncounted_and_the_worker_keeps_its_lease_and_the_rest() 
 async fn any_number_of_strays_may_be_named() {
     let desk = Desk::new().await;
     desk.hold("t8999", &entry("s:1:1", 0, false, b"raw")).await;
-    let strays = (0..9_000).fold(call("stray", 100, MANY), |call, n| {
-        call.arg(format!("t{n}"))
-    });
+    let strays = (0..9_000).fold(call("stray", 100, MANY), |call, n| call.arg(format!("t{n}")));
     assert_eq!(desk.run::<(u8, u8)>(&strays).await, (1, 0));
 }
 
@@ -146,11 +121,7 @@ async fn a_worker_is_taken_back_from_in_parts_and_forgotten_with_the_last() {
     let desk = Desk::new().await;
     desk.lease_ended().await;
     for n in 0..25 {
-        desk.hold(
-            &format!("t{n}"),
-            &entry(&format!("s:1:{n}"), 0, false, b"raw"),
-        )
-        .await;
+        desk.hold(&format!("t{n}"), &entry(&format!("s:1:{n}"), 0, false, b"raw")).await;
     }
     for (most, expected, known) in [(10, (10, 15), 1), (10, (10, 5), 1), (10, (5, 0), 0)] {
         assert_eq!(desk.take_back("reaped", most, MANY).await, expected);
@@ -165,8 +136,7 @@ async fn large_tasks_are_taken_back_few_at_a_time() {
     desk.lease_ended().await;
     for n in 0..5 {
         let serial = format!("s:1:{n}");
-        desk.hold(&serial, &entry(&serial, 0, false, &vec![b'x'; 40_000]))
-            .await;
+        desk.hold(&serial, &entry(&serial, 0, false, &vec![b'x'; 40_000])).await;
     }
     assert_eq!(desk.take_back("reaped", 100, 100_000).await, (3, 2));
     assert_eq!(desk.take_back("reaped", 100, 1).await, (1, 1));

@@ -5,13 +5,7 @@ use redial::script::{Call, REPLAY};
 use super::{AWKWARD, Desk, Held, hash, list, sorted};
 
 fn without_id(at: u64, serial: &str) -> Call {
-    REPLAY
-        .call()
-        .key("dead")
-        .key("waiting")
-        .key("stats")
-        .arg(at)
-        .arg(format!("{{\"serial\":\"{serial}\""))
+    REPLAY.call().key("dead").key("waiting").key("stats").arg(at).arg(format!("{{\"serial\":\"{serial}\""))
 }
 
 fn letter(serial: &str, raw: &[u8]) -> Vec<u8> {
@@ -49,15 +43,10 @@ async fn a_letter_without_an_id_has_no_result_to_delete() {
 async fn of_several_letters_of_one_moment_only_the_one_named_moves() {
     let desk = Desk::new().await;
     for serial in ["s:1:10", "s:1:1", "s:1:2"] {
-        let () = desk
-            .ask(("ZADD", "dead", 5, letter(serial, serial.as_bytes())))
-            .await;
+        let () = desk.ask(("ZADD", "dead", 5, letter(serial, serial.as_bytes()))).await;
     }
     assert_eq!(desk.run::<u8>(&without_id(5, "s:1:1")).await, 1);
-    let left = [
-        (letter("s:1:10", b"s:1:10"), 5),
-        (letter("s:1:2", b"s:1:2"), 5),
-    ];
+    let left = [(letter("s:1:10", b"s:1:10"), 5), (letter("s:1:2", b"s:1:2"), 5)];
     let dump = desk.dump().await;
     assert_eq!(dump["dead"].0, sorted(&left));
     assert_eq!(dump["waiting"].0, list(&["s:1:1"]));
@@ -80,9 +69,6 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
         let () = desk.ask(("ZADD", "dead", 5, letter("s:1:1", b"raw"))).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&without_id(5, "s:1:1")).await;
-        assert_eq!(
-            desk.dump().await[key].0,
-            Held::Text("something else".into())
-        );
+        assert_eq!(desk.dump().await[key].0, Held::Text("something else".into()));
     }
 }

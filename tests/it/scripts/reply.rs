@@ -13,18 +13,11 @@ use super::{Desk, Held, hash, list};
 fn ways(token: &str, ttl: u64) -> [Call; 3] {
     let finish = call().key("result").key("reply").arg(token).arg(ttl);
     let bury = ["active", "dead", "stats", "replies", "result", "reply"];
-    let bury = bury
-        .into_iter()
-        .fold(BURY.call(), |call, key| call.key(key));
+    let bury = bury.into_iter().fold(BURY.call(), |call, key| call.key(key));
     let deliver = DELIVER.call().key("reply").arg(ttl).arg("answer");
     [
         finish.arg("answer").arg("push").arg("reply"),
-        bury.arg(token)
-            .arg("{}")
-            .arg(ttl)
-            .arg("answer")
-            .arg("push")
-            .arg("reply"),
+        bury.arg(token).arg("{}").arg(ttl).arg("answer").arg("push").arg("reply"),
         deliver,
     ]
 }
@@ -120,15 +113,7 @@ async fn a_reply_for_another_slot_is_kept_until_delivered() {
 async fn a_task_can_not_have_its_reply_put_where_redial_keeps_its_own() {
     let desk = Desk::new().await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
-    for (n, own) in [
-        "redial:{q}",
-        "redial:{q}:woken",
-        "redial:{q}:dead",
-        "redial:{other}",
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (n, own) in ["redial:{q}", "redial:{q}:woken", "redial:{q}:dead", "redial:{other}"].into_iter().enumerate() {
         let () = desk.ask(("LPUSH", "redial:{q}", "task")).await;
         let id = ClaimId::new(&WorkerId::from_redis("w".into()), n as u64);
         let claimed = consumer.claim(&id, 1).await.unwrap();

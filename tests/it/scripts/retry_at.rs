@@ -46,19 +46,12 @@ async fn a_task_waits_with_its_new_header_and_its_old_bytes() {
 async fn the_later_of_wait_and_moment_counts() {
     let desk = Desk::new().await;
     let now = desk.now().await;
-    for (n, (wait, not_before, least)) in [
-        (9_000, now + 20_000, now + 20_000),
-        (20_000, now + 9_000, now + 20_000),
-        (0, 0, now),
-    ]
-    .into_iter()
-    .enumerate()
+    for (n, (wait, not_before, least)) in
+        [(9_000, now + 20_000, now + 20_000), (20_000, now + 9_000, now + 20_000), (0, 0, now)].into_iter().enumerate()
     {
         let token = format!("t{n}");
         desk.hold(&token, b"h\nraw").await;
-        let due: u64 = desk
-            .run(&call(&token, wait, not_before, Back::Deferred))
-            .await;
+        let due: u64 = desk.run(&call(&token, wait, not_before, Back::Deferred)).await;
         assert!((least..least + 5_000).contains(&due), "{due} {least}");
     }
 }
@@ -89,8 +82,7 @@ async fn each_reason_has_its_counter() {
 async fn a_worker_that_lost_the_task_changes_nothing() {
     let desk = Desk::new().await;
     desk.hold("other", b"h\nraw").await;
-    desk.changes_nothing(&call("t", 5, 0, Back::Retried), 0)
-        .await;
+    desk.changes_nothing(&call("t", 5, 0, Back::Retried), 0).await;
 }
 
 #[tokio::test]
@@ -114,15 +106,9 @@ async fn a_retried_task_comes_back_with_what_is_known_of_it() {
     entry.header.begun = true;
     entry.header.state.counted = 3;
     let back = (Duration::from_millis(1), UnixMs(0));
-    let due = consumer
-        .retry_at(&entry.token, &entry.header, back.0, back.1, Back::Retried)
-        .await
-        .unwrap();
+    let due = consumer.retry_at(&entry.token, &entry.header, back.0, back.1, Back::Retried).await.unwrap();
     assert!(due.is_some());
-    let lost = consumer
-        .retry_at(&entry.token, &entry.header, back.0, back.1, Back::Retried)
-        .await
-        .unwrap();
+    let lost = consumer.retry_at(&entry.token, &entry.header, back.0, back.1, Back::Retried).await.unwrap();
     assert_eq!(lost, None);
     tokio::time::sleep(Duration::from_millis(5)).await;
     let again = consumer.claim(&claim(2), 1).await.unwrap().entries;

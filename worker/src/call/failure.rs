@@ -90,54 +90,31 @@ impl Failure {
 
     /// Makes out what went wrong from reqwest's error and the errors under it. Never quotes the URL: it may hold secrets.
     pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
-        let causes = || {
-            std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| {
-                (*cause).source()
-            })
-        };
-        let root = || {
-            causes()
-                .last()
-                .map_or_else(|| "unknown".to_owned(), ToString::to_string)
-        };
+        let causes = || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+        let root = || causes().last().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         if let Some(forbidden) = causes().find_map(|cause| cause.downcast_ref::<Forbidden>()) {
             return Self::ForbiddenTarget(forbidden.to_string());
         }
-        let io = causes()
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .map(io::Error::kind)
-            .last();
+        let io = causes().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
         if error.is_connect() {
             return match io {
                 Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
                 Some(io::ErrorKind::TimedOut) => Self::ConnectTimeout,
                 _ if error.is_timeout() => Self::ConnectTimeout,
-                _ if causes().any(|cause| cause.is::<rustls::Error>() || io_holds_tls(cause)) => {
-                    Self::Tls(root())
-                }
-                _ if causes().any(|cause| cause.to_string().contains("dns error")) => {
-                    Self::Dns(root())
-                }
+                _ if causes().any(|cause| cause.is::<rustls::Error>() || io_holds_tls(cause)) => Self::Tls(root()),
+                _ if causes().any(|cause| cause.to_string().contains("dns error")) => Self::Dns(root()),
                 _ => Self::Connect(root()),
             };
         }
         if matches!(
             io,
-            Some(
-                io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::BrokenPipe
-                    | io::ErrorKind::ConnectionAborted
-            )
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted)
         ) {
             return Self::Reset;
         }
         match causes().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
             Some(hyper) if hyper.is_parse() => Self::NotHttp(root()),
-            Some(hyper)
-                if hyper.is_incomplete_message() && !error.is_body() && !error.is_decode() =>
-            {
-                Self::Closed
-            }
+            Some(hyper) if hyper.is_incomplete_message() && !error.is_body() && !error.is_decode() => Self::Closed,
             _ if error.is_timeout() => Self::Timeout,
             _ if error.is_body() || error.is_decode() => Self::Truncated(root()),
             _ => Self::Other(root()),
@@ -147,8 +124,5 @@ impl Failure {
 
 /// rustls's error may sit inside an I/O error, where `source()` does not lead.
 fn io_holds_tls(cause: &(dyn Error + 'static)) -> bool {
-    cause
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-        .is_some_and(|inner| inner.is::<rustls::Error>())
+    cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
 }

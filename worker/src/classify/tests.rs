@@ -32,17 +32,8 @@ fn policy(retry: &Retry) -> Policy<'_> {
 
 #[expect(clippy::unnecessary_wraps)] // the type that `classify` takes
 fn answer(status: u16, headers: &[(&'static str, &'static str)]) -> Called {
-    let headers = headers.iter().map(|(name, value)| {
-        (
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        )
-    });
-    Ok(Answer {
-        status,
-        headers: headers.collect(),
-        body: vec![],
-    })
+    let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    Ok(Answer { status, headers: headers.collect(), body: vec![] })
 }
 
 fn meaning(outcome: &Outcome) -> &'static str {
@@ -101,11 +92,7 @@ fn the_table_stands() {
         (Failure::ForbiddenTarget("x".into()), "forbidden_target"),
         (Failure::AnswerTooLarge(5), "too_large"),
     ] {
-        assert_eq!(
-            means(&Err(failure.clone()), &policy),
-            expected,
-            "{failure:?}"
-        );
+        assert_eq!(means(&Err(failure.clone()), &policy), expected, "{failure:?}");
     }
 }
 
@@ -113,40 +100,17 @@ fn the_table_stands() {
 fn what_the_upstream_says_goes_before_the_status() {
     let retry = retry(5);
     let policy = policy(&retry);
-    assert_eq!(
-        means(&answer(503, &[("x-should-retry", "false")]), &policy),
-        "rejected"
-    );
-    assert_eq!(
-        means(&answer(400, &[("x-should-retry", "true")]), &policy),
-        "again"
-    );
-    assert_eq!(
-        means(&answer(503, &[("x-should-retry", "maybe")]), &policy),
-        "again"
-    );
-    assert_eq!(
-        means(
-            &answer(409, &[]),
-            &Policy {
-                retry_conflict: true,
-                ..policy
-            }
-        ),
-        "again"
-    );
-    assert!(
-        retries_conflict(Some("api.openai.com")) && !retries_conflict(Some("api.openai.com.evil"))
-    );
+    assert_eq!(means(&answer(503, &[("x-should-retry", "false")]), &policy), "rejected");
+    assert_eq!(means(&answer(400, &[("x-should-retry", "true")]), &policy), "again");
+    assert_eq!(means(&answer(503, &[("x-should-retry", "maybe")]), &policy), "again");
+    assert_eq!(means(&answer(409, &[]), &Policy { retry_conflict: true, ..policy }), "again");
+    assert!(retries_conflict(Some("api.openai.com")) && !retries_conflict(Some("api.openai.com.evil")));
 }
 
 #[test]
 fn a_call_of_effect_once_is_repeated_only_when_nothing_can_have_happened() {
     let retry = retry(5);
-    let once = Policy {
-        effect: Effect::Once,
-        ..policy(&retry)
-    };
+    let once = Policy { effect: Effect::Once, ..policy(&retry) };
     for (called, expected) in [
         (Err(Failure::Refused), "again"),
         (Err(Failure::Dns("x".into())), "again"),
@@ -157,10 +121,7 @@ fn a_call_of_effect_once_is_repeated_only_when_nothing_can_have_happened() {
         (answer(503, &[("retry-after", "1")]), "again"),
         (answer(503, &[]), "outcome_unknown"),
         (answer(500, &[("retry-after", "1")]), "outcome_unknown"),
-        (
-            answer(503, &[("x-should-retry", "true")]),
-            "outcome_unknown",
-        ),
+        (answer(503, &[("x-should-retry", "true")]), "outcome_unknown"),
         (Err(Failure::Timeout), "outcome_unknown"),
         (Err(Failure::Reset), "outcome_unknown"),
         (Err(Failure::Truncated("x".into())), "outcome_unknown"),
@@ -175,49 +136,11 @@ fn a_call_of_effect_once_is_repeated_only_when_nothing_can_have_happened() {
 fn attempts_end_and_polite_refusals_are_free_up_to_a_bound() {
     let retry = retry(3);
     let policy = policy(&retry);
-    assert_eq!(
-        means(
-            &answer(503, &[]),
-            &Policy {
-                counted: 1,
-                ..policy
-            }
-        ),
-        "again"
-    );
-    assert_eq!(
-        means(
-            &answer(503, &[]),
-            &Policy {
-                counted: 2,
-                ..policy
-            }
-        ),
-        "attempts_exhausted"
-    );
+    assert_eq!(means(&answer(503, &[]), &Policy { counted: 1, ..policy }), "again");
+    assert_eq!(means(&answer(503, &[]), &Policy { counted: 2, ..policy }), "attempts_exhausted");
     let polite = answer(429, &[("retry-after", "2")]);
-    assert_eq!(
-        means(
-            &polite,
-            &Policy {
-                counted: 2,
-                free_waits: 1,
-                ..policy
-            }
-        ),
-        "again, free"
-    );
-    assert_eq!(
-        means(
-            &polite,
-            &Policy {
-                counted: 2,
-                free_waits: 2,
-                ..policy
-            }
-        ),
-        "attempts_exhausted"
-    );
+    assert_eq!(means(&polite, &Policy { counted: 2, free_waits: 1, ..policy }), "again, free");
+    assert_eq!(means(&polite, &Policy { counted: 2, free_waits: 2, ..policy }), "attempts_exhausted");
 }
 
 #[test]
@@ -229,14 +152,8 @@ fn a_wait_beyond_the_bound_or_the_deadline_ends_the_task_instead() {
         matches!(&long, Outcome::Dead { reason: Reason::AttemptsExhausted, error } if error.contains("7200 s")),
         "{long:?}"
     );
-    let soon = Policy {
-        deadline: Some(UnixMs(1_001_000)),
-        ..policy
-    };
-    assert_eq!(
-        means(&answer(503, &[("retry-after", "1")]), &soon),
-        "expired"
-    );
+    let soon = Policy { deadline: Some(UnixMs(1_001_000)), ..policy };
+    assert_eq!(means(&answer(503, &[("retry-after", "1")]), &soon), "expired");
     assert_eq!(means(&answer(503, &[]), &soon), "again");
 }
 

@@ -21,10 +21,7 @@ impl Folder {
             File::create(path.join("lock"))
         };
         let lock = open().with_context(|| {
-            format!(
-                "{} can't be written: state_dir (REDIAL_STATE_DIR) names another folder",
-                path.display()
-            )
+            format!("{} can't be written: state_dir (REDIAL_STATE_DIR) names another folder", path.display())
         })?;
         Ok(Self { path, lock })
     }

@@ -12,12 +12,8 @@ const NAMES: [&str; 3] = ["valkey-server", "redis-server", "redis-check-rdb"];
 pub(super) fn find() -> Result<(Command, String), String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let found = NAMES.iter().find_map(|name| {
-        folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|file| is_program(file))
-    });
+    let found =
+        NAMES.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| is_program(file)));
     let Some(file) = found else {
         return Err(format!(
             "REDIS_URL is not set, no Redis answers on this machine, and none of {} is on the PATH. \
@@ -34,6 +30,5 @@ pub(super) fn find() -> Result<(Command, String), String> {
 
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -33,26 +33,16 @@ impl Server {
         program::find().map_err(anyhow::Error::msg)?;
         let (stop, own) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let failed = Arc::new(Mutex::new(None));
-        let watch = std::thread::Builder::new()
-            .name("embedded-redis".into())
-            .spawn({
-                let (stop, own, failed) = (stop.clone(), own.clone(), failed.clone());
-                move || watch(port, &folder, &stop, &own, &failed)
-            })?;
-        Ok(Self {
-            stop,
-            own,
-            failed,
-            watch,
-        })
+        let watch = std::thread::Builder::new().name("embedded-redis".into()).spawn({
+            let (stop, own, failed) = (stop.clone(), own.clone(), failed.clone());
+            move || watch(port, &folder, &stop, &own, &failed)
+        })?;
+        Ok(Self { stop, own, failed, watch })
     }
 
     /// Why the server did not start, if it did not.
     pub(super) fn failed(&self) -> Option<String> {
-        self.failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether this worker runs it.
@@ -70,13 +60,7 @@ impl Server {
 }
 
 /// The thread lives as long as the child: the child is told to end when its parent thread does.
-fn watch(
-    port: u16,
-    folder: &Folder,
-    stop: &AtomicBool,
-    own: &AtomicBool,
-    failed: &Mutex<Option<String>>,
-) {
+fn watch(port: u16, folder: &Folder, stop: &AtomicBool, own: &AtomicBool, failed: &Mutex<Option<String>>) {
     while !stop.load(Ordering::Relaxed) {
         if !answers(port) && folder.take() {
             own.store(true, Ordering::Relaxed);
@@ -96,8 +80,7 @@ fn watch(
 /// Starts the server and stays until it ends or must.
 fn run(port: u16, folder: &Path, stop: &AtomicBool) -> anyhow::Result<()> {
     let (command, program) = program::find().map_err(anyhow::Error::msg)?;
-    let mut child =
-        spawn(command, port, folder).with_context(|| format!("{program} can't be started"))?;
+    let mut child = spawn(command, port, folder).with_context(|| format!("{program} can't be started"))?;
     tracing::info!(program, port, data = %folder.display(), "REDIS_URL is not set: started an embedded Redis");
     loop {
         if let Some(status) = child.try_wait()? {
@@ -127,25 +110,17 @@ fn spawn(mut command: Command, port: u16, folder: &Path) -> anyhow::Result<Child
     for (name, value) in settings {
         command.arg(name).arg(value);
     }
-    command
-        .current_dir(folder)
-        .arg("--dir")
-        .arg(".")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.current_dir(folder).arg("--dir").arg(".").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Its own process group: Ctrl-C at a terminal must reach the worker alone, which drains before it ends the server.
     command.process_group(0);
     // SAFETY: prctl is async-signal-safe and touches no memory of the parent.
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
     unsafe {
-        command.pre_exec(
-            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            },
-        );
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
     }
     Ok(command.spawn()?)
 }
@@ -171,6 +146,5 @@ fn end(child: &mut Child) {
 
 /// Whether anything listens there.
 pub(super) fn answers(port: u16) -> bool {
-    std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500))
-        .is_ok()
+    std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500)).is_ok()
 }

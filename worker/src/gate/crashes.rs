@@ -21,16 +21,12 @@ const WAIT: Duration = Duration::from_millis(500);
 pub(super) fn check(worker: &Worker, job: &mut Job) -> Option<Verdict> {
     let crashes = job.header.crashes;
     if crashes >= MAX_CRASHES {
-        let error =
-            format!("{crashes} workers died while they ran it; replay it when the cause is found");
+        let error = format!("{crashes} workers died while they ran it; replay it when the cause is found");
         return Some(Verdict::Reject(Reason::CrashedWorker, error));
     }
     if crashes < ALONE_AFTER {
         return None;
     }
     job.alone = worker.alone.clone().try_acquire_owned().ok();
-    job.alone.is_none().then_some(Verdict::Defer {
-        wait: WAIT,
-        not_before: UnixMs(0),
-    })
+    job.alone.is_none().then_some(Verdict::Defer { wait: WAIT, not_before: UnixMs(0) })
 }

@@ -11,18 +11,7 @@ pub(super) fn check(job: &Job, now: UnixMs) -> Option<Verdict> {
         return None;
     }
     let late = now.since(deadline);
-    let last = job
-        .header
-        .state
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.error.as_deref());
-    let so_far = last.map_or_else(
-        || "no attempt was made".to_owned(),
-        |error| format!("the last attempt: {error}"),
-    );
-    Some(Verdict::Reject(
-        Reason::Expired,
-        format!("its time was up {late} ms ago; {so_far}"),
-    ))
+    let last = job.header.state.attempts.last().and_then(|attempt| attempt.error.as_deref());
+    let so_far = last.map_or_else(|| "no attempt was made".to_owned(), |error| format!("the last attempt: {error}"));
+    Some(Verdict::Reject(Reason::Expired, format!("its time was up {late} ms ago; {so_far}")))
 }

@@ -12,8 +12,7 @@ use crate::worker::{Lane, Worker};
 /// which would forget it, or find another reason for its end, which would hide it.
 pub(super) fn check_sent(job: &Job) -> Option<Verdict> {
     let error = "its worker died after the call may have gone out, and effect \"once\" forbids a second call";
-    (is_once(job) && job.header.begun)
-        .then(|| Verdict::Reject(Reason::OutcomeUnknown, error.into()))
+    (is_once(job) && job.header.begun).then(|| Verdict::Reject(Reason::OutcomeUnknown, error.into()))
 }
 
 /// Whether this start must be put down.
@@ -24,9 +23,7 @@ pub(super) fn must_be_put_down(job: &Job) -> bool {
 /// Puts it down.
 pub(super) async fn put_down(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
     job.header.begun = true;
-    let begun = persist(worker, lane, "begin", || {
-        lane.consumer.begin(&job.token, &job.header)
-    });
+    let begun = persist(worker, lane, "begin", || lane.consumer.begin(&job.token, &job.header));
     match begun.await {
         Some(true) => Verdict::Pass,
         Some(false) | None => Verdict::Lost,
