@@ -32,7 +32,7 @@ fn task(line: &str, url: &str) -> anyhow::Result<Task> {
     let prompt = line["prompt"].as_str().context("no prompt")?;
     let body = json!({"model": "stand-in-1", "messages": [{"role": "user", "content": prompt}]});
     // In the order in which people write and read it; a map would sort the fields.
-    let json = format!(r#"{{"id":{},"url":{},"body":{body},"cache_ttl_ms":{CACHE_TTL_MS}}}"#, json!(id), json!(url),);
+    let json = format!(r#"{{"id":{},"url":{},"body":{body},"cache_ttl_ms":{CACHE_TTL_MS}}}"#, json!(id), json!(url));
     Ok(Task { id: id.to_owned(), json })
 }
 
