@@ -5,8 +5,8 @@ help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 demo: redis ## See it work: two workers, an unruly upstream, a few hundred prompts
-	cargo build --quiet --workspace --bins
-	cargo run --quiet -p redial-examples --bin demo
+	cargo build --workspace --bins
+	@cargo run --quiet -p redial-examples --bin demo
 
 test: redis lint ## Run everything: lints, unit tests, and the tests against real servers
 	cargo build --workspace --bins
