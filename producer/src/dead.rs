@@ -142,7 +142,8 @@ impl Which {
             Act::Replay => "put back on the queue",
             Act::Drop => "deleted",
         };
-        output::line(&format!("{done} dead letters of queue {} {said}", queue.name()))?;
+        let letters = if done == 1 { "letter" } else { "letters" };
+        output::line(&format!("{done} dead {letters} of queue {} {said}", queue.name()))?;
         let missing = self.names.iter().zip(found).filter(|(_, found)| !**found);
         let mut code = ExitCode::SUCCESS;
         for (name, _) in missing {

@@ -106,7 +106,7 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
 
     healed.store(true, SeqCst);
     let said = cli.run(&["dead", "replay", "a", "nobody"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (3, "1 dead letters of queue default put back on the queue\n"));
+    assert_eq!((said.status, said.stdout.as_str()), (3, "1 dead letter of queue default put back on the queue\n"));
     assert!(said.stderr.contains("nobody: no dead letter"), "{}", said.stderr);
     assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
 
