@@ -113,18 +113,17 @@ pub enum Effect {
 
 /// A limit that a call is under.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Limit {
     /// Its name; what is not given here comes from the configuration under this name.
     pub name: String,
     /// How much of it this call takes. Default 1.
-    pub cost: Option<u64>,
+    pub cost: Option<f64>,
     /// How much comes back in `per_ms`.
     pub rate: Option<f64>,
     /// The span of `rate`. Default 1000.
     pub per_ms: Option<u64>,
     /// How much may be taken at once.
-    pub burst: Option<u64>,
+    pub burst: Option<f64>,
     /// The most calls in flight.
     pub concurrency: Option<u32>,
 }
@@ -135,13 +134,13 @@ impl Limit {
         if name.is_empty() || name.len() > 200 || name.contains(['{', '}']) {
             return Err(format!("`limit` has the name {name:?}: use 1 to 200 characters without braces"));
         }
-        if self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-            return Err(format!("`limit` {name:?} has a rate that is not above 0"));
+        for (field, value) in [("cost", self.cost), ("rate", self.rate), ("burst", self.burst)] {
+            if value.is_some_and(|value| !value.is_finite() || value <= 0.0) {
+                return Err(format!("`limit` {name:?} has a `{field}` that is not above 0"));
+            }
         }
-        if self.per_ms == Some(0) || self.burst == Some(0) || self.concurrency == Some(0) {
-            return Err(format!(
-                "`limit` {name:?} has a `per_ms`, `burst` or `concurrency` of 0: nothing could ever pass"
-            ));
+        if self.per_ms == Some(0) || self.concurrency == Some(0) {
+            return Err(format!("`limit` {name:?} has a `per_ms` or `concurrency` of 0: nothing could ever pass"));
         }
         Ok(())
     }
