@@ -10,7 +10,7 @@ use crate::classify::{self, Outcome, Policy, classify};
 use crate::clock::ms;
 use crate::gate::{self, Verdict};
 use crate::job::Job;
-use crate::settle::Settler;
+use crate::settle::{self, Settler};
 use crate::worker::{Lane, Slot, Worker};
 
 /// Brings one claimed task as far as it goes now: to its end, or back to Redis for later.
@@ -32,7 +32,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
         Verdict::Reject(reason, error) => {
             return Box::pin(settler.bury(&job, reason, error, None)).await;
         }
-        Verdict::Lost => return settler.lost(Some(&job.id)),
+        Verdict::Lost => return settle::lost(&worker, &lane, Some(&job.id), false),
     }
 
     let started = lane.clock.now();

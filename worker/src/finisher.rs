@@ -5,7 +5,8 @@ use std::sync::Arc;
 use redial::consumer::{Answer, MAX_BATCH};
 use tokio::sync::mpsc;
 
-use crate::persist::persist;
+use crate::persist::persist_counting;
+use crate::settle;
 use crate::worker::{Lane, Slot, Worker};
 
 /// A task with its good answer, and the slot that it holds until Redis has the answer.
@@ -26,8 +27,9 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>, mut finished: mpsc::Unbou
             let batch: Vec<Finished> = waiting.drain(..batch_size(&waiting)).collect();
             let (answers, slots): (Vec<Answer>, Vec<Slot>) =
                 batch.into_iter().map(|finished| (finished.answer, finished.slot)).unzip();
-            if let Some(done) = persist(&worker, &lane, "finish", || lane.consumer.finish(&answers)).await {
-                report(&worker, &lane, &answers, &done);
+            let taken = persist_counting(&worker, &lane, "finish", || lane.consumer.finish(&answers)).await;
+            if let Some((done, again)) = taken {
+                report(&worker, &lane, &answers, &done, again);
             }
             drop(slots);
         }
@@ -44,14 +46,13 @@ fn batch_size(waiting: &[Finished]) -> usize {
     fit.count().max(1)
 }
 
-fn report(worker: &Worker, lane: &Lane, answers: &[Answer], done: &[bool]) {
+fn report(worker: &Worker, lane: &Lane, answers: &[Answer], done: &[bool], sent_again: bool) {
     for (answer, done) in answers.iter().zip(done) {
         if *done {
             worker.metrics.complete(&lane.name);
             tracing::debug!(task = %answer.id, queue = %lane.name, "answered");
         } else {
-            worker.metrics.lost_lease(&lane.name);
-            tracing::warn!(task = %answer.id, queue = %lane.name, "lease lost: another worker has the task, nothing was written");
+            settle::lost(worker, lane, Some(&answer.id), sent_again);
         }
     }
 }

@@ -16,21 +16,32 @@ pub async fn persist<T, F: Future<Output = Result<T, Error>>>(
     worker: &Worker,
     lane: &Lane,
     what: &'static str,
-    mut attempt: impl FnMut() -> F,
+    attempt: impl FnMut() -> F,
 ) -> Option<T> {
+    persist_counting(worker, lane, what, attempt).await.map(|(done, _)| done)
+}
+
+/// The same, and whether it was sent more than once: then Redis may have taken an earlier copy whose answer was lost.
+pub async fn persist_counting<T, F: Future<Output = Result<T, Error>>>(
+    worker: &Worker,
+    lane: &Lane,
+    what: &'static str,
+    mut attempt: impl FnMut() -> F,
+) -> Option<(T, bool)> {
     let mut backoff = Backoff::default();
+    let mut again = false;
     loop {
         match attempt().await {
             Ok(done) => {
                 answered(lane);
-                return Some(done);
+                return Some((done, again));
             }
             Err(_) if worker.abort.is_cancelled() => return None,
             Err(error) => failed(worker, lane, what, &error),
         }
         tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
-            () = worker.abort.cancelled() => return attempt().await.ok(),
+            () = tokio::time::sleep(backoff.next()) => again = true,
+            () = worker.abort.cancelled() => return attempt().await.ok().map(|done| (done, true)),
         }
     }
 }

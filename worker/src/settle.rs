@@ -10,7 +10,7 @@ use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
 use crate::call::Called;
 use crate::finisher::Finished;
 use crate::job::{Job, Unfit};
-use crate::persist::persist;
+use crate::persist::persist_counting;
 use crate::worker::{Lane, Slot, Worker};
 
 /// Settles the tasks of one queue.
@@ -71,13 +71,13 @@ impl<'a> Settler<'a> {
         let mut header = job.header.clone();
         header.begun = false;
         let consumer = &self.lane.consumer;
-        let done = persist(self.worker, self.lane, "retry_at", || {
+        let done = persist_counting(self.worker, self.lane, "retry_at", || {
             consumer.retry_at(&job.token, &header, wait, not_before, why)
         })
         .await;
         match done {
-            Some(Some(due)) => self.worker.scheduled_in(self.lane.clock.until(due)),
-            Some(None) => self.lost(Some(&job.id)),
+            Some((Some(due), _)) => self.worker.scheduled_in(self.lane.clock.until(due)),
+            Some((None, again)) => lost(self.worker, self.lane, Some(&job.id), again),
             None => {}
         }
     }
@@ -108,9 +108,9 @@ impl<'a> Settler<'a> {
     async fn write_dead(&self, token: &Token, serial: &str, result: &TaskResult, answer: Option<&Answer>) {
         let consumer = &self.lane.consumer;
         let letter = letter(serial, result);
-        match persist(self.worker, self.lane, "bury", || consumer.bury(token, &letter, answer)).await {
-            Some(true) => self.log_dead(result),
-            Some(false) => self.lost(result.id.as_ref()),
+        match persist_counting(self.worker, self.lane, "bury", || consumer.bury(token, &letter, answer)).await {
+            Some((true, _)) => self.log_dead(result),
+            Some((false, again)) => lost(self.worker, self.lane, result.id.as_ref(), again),
             None => {}
         }
     }
@@ -128,12 +128,17 @@ impl<'a> Settler<'a> {
             "task is dead"
         );
     }
+}
 
-    /// The lease ran out meanwhile: the task is another worker's, and nothing was written.
-    pub fn lost(&self, id: Option<&TaskId>) {
-        self.worker.metrics.lost_lease(&self.lane.name);
-        tracing::warn!(task = name(id), queue = %self.lane.name, "lease lost: another worker has the task, nothing was written");
+/// Redis did not take it. The lease ran out meanwhile and the task is another worker's; or, when it was sent again because
+/// no answer came, Redis had taken it the first time.
+pub fn lost(worker: &Worker, lane: &Lane, id: Option<&TaskId>, sent_again: bool) {
+    if sent_again {
+        tracing::info!(task = name(id), queue = %lane.name, "sent again after no answer came: Redis had taken it, or the lease was lost meanwhile");
+        return;
     }
+    worker.metrics.lost_lease(&lane.name);
+    tracing::warn!(task = name(id), queue = %lane.name, "lease lost: another worker has the task, nothing was written");
 }
 
 fn name(id: Option<&TaskId>) -> &str {
