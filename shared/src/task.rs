@@ -68,7 +68,7 @@ pub struct Task {
     pub meta: Option<Box<RawValue>>,
     /// When its producer says it pushed the task.
     pub enqueued_at: Option<UnixMs>,
-    /// Fields of the protocol that this version checks but does not act on yet.
+    /// Fields of the protocol that this version checks but does not act on yet, or not in full.
     pub not_yet: Vec<&'static str>,
     /// Fields that the protocol does not know.
     pub unknown: Vec<String>,

@@ -166,7 +166,13 @@ impl Metrics {
             return;
         }
         for field in &task.not_yet {
-            self.note(field, "this field is checked, but not acted on in this version: the task runs without it");
+            let says = match *field {
+                "idempotency_key" => {
+                    "the key goes out with every attempt, but is not held in Redis in this version: two tasks of one key make two calls"
+                }
+                _ => "this field is checked, but not acted on in this version: the task runs without it",
+            };
+            self.note(field, says);
         }
         for field in &task.unknown {
             self.note(field, "this field is not part of the protocol: it is ignored");

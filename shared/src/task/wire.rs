@@ -196,13 +196,14 @@ impl Wire {
         }
     }
 
-    /// The fields given that this version does not act on yet.
+    /// The fields given that this version does not act on yet, or not as far as the protocol goes.
     pub(super) fn not_yet(&self) -> Vec<&'static str> {
         [
             ("cache_ttl_ms", self.cache_ttl_ms.is_some()),
             ("cache_key", self.cache_key.is_some()),
             ("limit", self.limit.is_some()),
             ("callback_url", self.callback_url.is_some()),
+            ("idempotency_key", self.idempotency_key.is_some()),
         ]
         .into_iter()
         .filter_map(|(field, given)| given.then_some(field))

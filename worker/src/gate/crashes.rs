@@ -16,7 +16,7 @@ const MAX_CRASHES: u32 = 3;
 /// After so many it runs alone.
 pub(super) const ALONE_AFTER: u32 = 2;
 /// How long a suspect waits when another one is running.
-const WAIT: Duration = Duration::from_millis(500);
+const WAIT: Duration = Duration::from_millis(200);
 
 pub(super) fn check(worker: &Worker, job: &mut Job) -> Option<Verdict> {
     let crashes = job.header.crashes;
