@@ -124,6 +124,6 @@ impl Caller {
             .pool_max_idle_per_host(self.idle_per_host)
             .pool_idle_timeout(IDLE)
             .build()
-            .context("the HTTP client can't be built")
+            .context("the HTTP client can't be built; without root certificates (Debian: ca-certificates) no TLS can be checked")
     }
 }

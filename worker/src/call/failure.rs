@@ -122,7 +122,22 @@ impl Failure {
     }
 }
 
-/// rustls's error may sit inside an I/O error, where `source()` does not lead.
+/// rustls's error may sit inside I/O errors, one in the other, where `source()` does not lead.
 fn io_holds_tls(cause: &(dyn Error + 'static)) -> bool {
-    cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>() || io_holds_tls(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_tls_is_found_however_deep_it_sits() {
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        let deeper = io::Error::other(tls);
+        assert!(io_holds_tls(&deeper));
+        assert!(!io_holds_tls(&io::Error::other("another")));
+        assert!(!io_holds_tls(&io::Error::from(io::ErrorKind::ConnectionRefused)));
+    }
 }
