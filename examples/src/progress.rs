@@ -75,7 +75,10 @@ impl Shown {
     fn finish(&self) {
         if let Self::Bar(bar) = self {
             // The last state stays on the screen.
-            bar.abandon();
+            let (position, length) = (bar.position(), bar.length().unwrap_or_default());
+            let last = format!("  {position} of {length} answered, {}", bar.message());
+            bar.finish_and_clear();
+            println!("{last}");
         }
     }
 }
