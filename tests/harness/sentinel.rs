@@ -83,21 +83,28 @@ impl Sentinel {
     /// Kills the master and waits until the replica is one.
     pub async fn fail_over(&self) {
         self.master.kill9();
-        let promoted = || async { self.replica.cli(&["ROLE"]).await.starts_with("master").then_some(()) };
+        // Sentinel closes the clients of a replica that it promotes: an answer that breaks off is looked for again.
+        let promoted =
+            || async { info(self.replica.url(), "replication").await?.contains("role:master").then_some(()) };
         eventually(FAILOVER_TIMEOUT, promoted).await;
     }
 
     async fn is_formed(&self) -> Option<()> {
-        let follows = self.replica.cli(&["INFO", "replication"]).await.contains("master_link_status:up");
+        let follows = info(self.replica.url(), "replication").await?.contains("master_link_status:up");
         if !follows {
             return None;
         }
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port.number())).ok()?;
-        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-        let info: String = redis::cmd("INFO").arg("sentinel").query_async(&mut connection).await.ok()?;
+        let info = info(&format!("redis://127.0.0.1:{}", self.port.number()), "sentinel").await?;
         info.contains("status=ok").then_some(())?;
         info.contains("slaves=1").then_some(())
     }
+}
+
+/// A section of a server's `INFO`, unless it does not answer.
+async fn info(url: &str, section: &str) -> Option<String> {
+    let client = redis::Client::open(url).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    redis::cmd("INFO").arg(section).query_async(&mut connection).await.ok()
 }
 
 impl AsRef<str> for Sentinel {

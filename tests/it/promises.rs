@@ -5,7 +5,8 @@
 //! - [`queues`]: weights, and an idle worker's waking
 //! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
 //! - [`bad_input`]: what is no task; [`targets`]: what may not be called
-//! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`drain`]: workers that are told to end
+//! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
+//!   never came; [`drain`]: workers that are told to end
 //! - [`embedded`], [`settings`]: starting without a Redis, and with wrong settings
 //! - [`cluster`]: the same on a Cluster, and through a Sentinel's failover
 
@@ -19,6 +20,7 @@ mod drain;
 mod embedded;
 mod faults;
 mod kills;
+mod lost_replies;
 mod once;
 mod places;
 mod queues;

@@ -56,6 +56,9 @@ pub async fn run(worker: Arc<Worker>) {
             sleep(&worker, &turn, next).await;
         }
     }
+    for lane in &worker.lanes {
+        pass_on_unheard(&worker, lane).await;
+    }
 }
 
 /// Waits for a free slot and takes all that are free then, up to a batch; `None` when the worker stops claiming.
@@ -179,8 +182,15 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
         worker.wake.notify_one();
         // Not again before the fetcher has looked.
         if next_phase(&worker, &mut phase, |phase| phase != idle).await.is_none() {
-            return;
+            return pass_on_unheard(&worker, &lane).await;
         }
+    }
+}
+
+/// A worker that stops just when a push woke it will not claim it any more: it is for another one to hear.
+async fn pass_on_unheard(worker: &Worker, lane: &Lane) {
+    if lane.heard.swap(false, Ordering::Relaxed) {
+        persist(worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
     }
 }
 

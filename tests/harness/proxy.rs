@@ -1,0 +1,99 @@
+//! A TCP proxy between a worker and its Redis that can lose what Redis answers: commands arrive and are carried out, their
+//! replies never come, and the connections break.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Passes bytes between its clients and one server.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    fate: Arc<Fate>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Fate {
+    losing: AtomicBool,
+    lost_bytes: AtomicUsize,
+    /// Each new value ends the connections there are.
+    breaks: watch::Sender<u64>,
+}
+
+impl Proxy {
+    /// A proxy before a server on this machine.
+    pub async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let breaks = watch::channel(0).0;
+        let fate = Arc::new(Fate { losing: AtomicBool::new(false), lost_bytes: AtomicUsize::new(0), breaks });
+        let accepting = tokio::spawn({
+            let fate = fate.clone();
+            async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    tokio::spawn(pass(client, port, fate.clone()));
+                }
+            }
+        });
+        Self { address, fate, accepting }
+    }
+
+    /// Where clients connect to.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// For a while nothing that the server answers arrives; then all connections break, and new ones are whole again.
+    pub async fn lose_replies(&self, span: Duration) {
+        self.fate.losing.store(true, SeqCst);
+        tokio::time::sleep(span).await;
+        self.fate.breaks.send_modify(|n| *n += 1);
+        self.fate.losing.store(false, SeqCst);
+    }
+
+    /// How many bytes of the server's answers were lost so far.
+    pub fn lost_bytes(&self) -> usize {
+        self.fate.lost_bytes.load(SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.fate.breaks.send_modify(|n| *n += 1);
+    }
+}
+
+async fn pass(client: TcpStream, port: u16, fate: Arc<Fate>) {
+    let mut breaks = fate.breaks.subscribe();
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    for socket in [&client, &server] {
+        socket.set_nodelay(true).expect("a fresh socket takes options");
+    }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        () = pump(from_client, to_server, None) => {}
+        () = pump(from_server, to_client, Some(&fate)) => {}
+        _ = breaks.changed() => {}
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: Option<&Fate>) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if let Some(fate) = fate.filter(|fate| fate.losing.load(SeqCst)) {
+            fate.lost_bytes.fetch_add(read, SeqCst);
+        } else if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
