@@ -121,6 +121,8 @@ impl Desk {
                     let all: Vec<(Vec<u8>, f64)> = self.ask(("ZRANGE", &key, 0, -1, "WITHSCORES")).await;
                     Held::Sorted(all.into_iter().map(|(m, at)| (escaped(&m), at)).collect())
                 }
+                // Its time to live ended between the two looks.
+                "none" => continue,
                 other => panic!("{key} is a {other}"),
             };
             let ttl: i64 = self.ask(("PTTL", &key)).await;

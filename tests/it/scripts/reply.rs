@@ -100,10 +100,10 @@ async fn a_waiter_that_is_woken_finds_the_result_in_its_place() {
 async fn a_reply_for_another_slot_is_kept_until_delivered() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
-    let later = call().key("result").arg("t").arg(9).arg("answer");
+    let later = call().key("result").arg("t").arg(60_000).arg("answer");
     let later = later.arg("later").arg("a\nlist");
     assert_eq!(desk.run::<Vec<u8>>(&later).await, [1]);
-    let kept = hash(&[("t", "9 answer\na\nlist")]);
+    let kept = hash(&[("t", "60000 answer\na\nlist")]);
     assert_eq!(desk.dump().await["replies"], (kept, false));
     desk.changes_nothing(&later, vec![0]).await;
 }
