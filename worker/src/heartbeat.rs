@@ -24,7 +24,7 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
             return;
         };
         lane.clock.sync(beat.now);
-        worker.metrics.beat(&lane.name);
+        worker.metrics.beat();
         // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
         let outage = before.elapsed() > worker.config.lease / BEATS;
         sweep(&mut sweeper, &beat, outage).await;

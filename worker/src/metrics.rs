@@ -115,7 +115,7 @@ impl Metrics {
     }
 
     /// A heartbeat was answered.
-    pub fn beat(&self, _queue: &str) {
+    pub fn beat(&self) {
         set_now(&self.last_beat);
     }
 

@@ -103,6 +103,35 @@ async fn a_result_has_exactly_the_fields_of_the_protocol() {
     assert_eq!(bad["reason"], "rejected");
     assert_eq!(bad["meta"], json!([1]));
     assert_eq!(bad["enqueued_at_ms"], 1_763_900_000_000_u64);
+    for result in [&good, &bad] {
+        assert_valid(&redial::schema::result(), result);
+    }
+}
+
+#[test]
+fn the_published_schema_takes_every_field_of_a_task_and_no_wrong_type() {
+    let schema = redial::schema::task();
+    let whole = json!({
+        "id": "a", "url": "https://h/", "method": "POST", "headers": {"Accept": "*/*"}, "body": {"n": [1, null]},
+        "timeout_ms": 1, "connect_timeout_ms": 1,
+        "retry": {"max_attempts": 3, "base_ms": 1, "cap_ms": 2, "jitter": "equal", "on": [418]},
+        "expires_at_ms": 1, "ttl_ms": 1, "run_at_ms": 1, "delay_ms": 1, "idempotency_key": "k", "effect": "once",
+        "cache_ttl_ms": 1, "cache_key": "k", "limit": ["a", {"name": "b", "rate": 0.5, "concurrency": 2}],
+        "reply_to": "answers", "result_ttl_ms": 1, "callback_url": "https://h/", "traceparent": "00-1", "meta": 1,
+        "enqueued_at_ms": 1, "of_a_later_version": true,
+    });
+    assert_valid(&schema, &whole);
+    assert!(redial::Task::parse(whole.to_string().as_bytes(), redial::task::MAX_BYTES).is_ok());
+    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    for wrong in [json!({}), json!({"url": 5}), json!({"url": "https://h/", "timeout_ms": "5"}), json!([])] {
+        assert!(!validator.is_valid(&wrong), "{wrong}");
+    }
+}
+
+fn assert_valid(schema: &str, value: &Value) {
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let faults: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(faults.is_empty(), "{value}: {faults:?}");
 }
 
 #[tokio::test]
