@@ -1,7 +1,5 @@
 //! What can go wrong between here and Redis.
 
-use std::time::Duration;
-
 /// An error of this crate. A task's own failures are not among them: those are results.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,9 +14,6 @@ pub enum Error {
         /// What the last try said.
         why: String,
     },
-    /// Redis did not answer in time.
-    #[error("Redis did not answer within {0:?}")]
-    Timeout(Duration),
     /// The address of Redis can't be read.
     #[error(
         "REDIS_URL: {0}; use redis://host:6379, rediss:// for TLS, redis-cluster://host:6379,host:6379 or redis-sentinel://host:26379,host:26379/master-name"
@@ -47,7 +42,7 @@ impl Error {
                     _ => error.code() == Some("UNBLOCKED") || error.code().is_none(),
                 }
             }
-            Self::Unreachable { .. } | Self::Timeout(_) => true,
+            Self::Unreachable { .. } => true,
             Self::Url(_) | Self::Name(_) | Self::Data(_) => false,
         }
     }

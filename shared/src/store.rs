@@ -128,15 +128,13 @@ impl Link {
 
     async fn wire(&self) -> Result<(u64, Wire), Error> {
         let mut held = self.held.lock().await;
-        if held.connection.is_none() {
-            let connection = self.pool.get().await.map_err(|error| self.unreachable(&error))?;
-            held.number += 1;
-            held.connection = Some(connection);
+        if let Some(connection) = &held.connection {
+            return Ok((held.number, Wire::clone(connection)));
         }
-        match &held.connection {
-            Some(connection) => Ok((held.number, Wire::clone(connection))),
-            None => Err(Error::Timeout(CONNECT)),
-        }
+        let connection = self.pool.get().await.map_err(|error| self.unreachable(&error))?;
+        let wire = Wire::clone(&connection);
+        *held = Held { number: held.number + 1, connection: Some(connection) };
+        Ok((held.number, wire))
     }
 
     async fn throw_away(&self, number: u64) {

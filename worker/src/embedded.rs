@@ -90,7 +90,7 @@ impl Embedded {
 fn is_silence(error: &redial::Error) -> bool {
     match error {
         redial::Error::Redis(error) => error.code().is_none(),
-        redial::Error::Unreachable { .. } | redial::Error::Timeout(_) => true,
+        redial::Error::Unreachable { .. } => true,
         _ => false,
     }
 }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use redial::Reason;
 use redial::consumer::{ClaimId, Claimed, MAX_BATCH};
+use redial::id::Token;
 use redial::store::BLOCK;
-use redial::{Reason, Status, TaskResult};
+use redial::task::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::execute::execute;
+use crate::job::Unfit;
 use crate::persist::{Backoff, answered, failed, persist};
 use crate::rotation::Rotation;
+use crate::settle::Settler;
 use crate::worker::{Lane, Worker};
 
 /// Counts the fetcher's turns between busy and idle: odd is idle. A number, not a flag, so that a turn too short to be seen
@@ -47,7 +51,7 @@ pub async fn run(worker: Arc<Worker>) {
         if permits.is_empty() {
             // What woke this worker may not have been taken, for want of slots: then it is for another one to hear.
             for lane in heard {
-                persist(&worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
+                pass_on(&worker, lane).await;
             }
         } else {
             // Slots are left: every queue has given all that it has.
@@ -139,13 +143,11 @@ async fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, claimed: Claimed, permits
 }
 
 /// One entry that can't be read stops no other: it becomes a dead letter with all its bytes.
-async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: redial::id::Token, error: redial::Error) {
+async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: Token, error: redial::Error) {
     tracing::error!(queue = %lane.name, %error, "an entry can't be read");
-    let mut result = TaskResult::new(None, Status::Dead, lane.clock.now());
-    result.reason = Some(Reason::InvalidTask);
-    result.error = Some(error.to_string());
-    let letter = redial::consumer::letter(token.as_str(), &result);
-    persist(&worker, &lane, "bury", || lane.consumer.bury(&token, &letter, None)).await;
+    let refusal = Refusal { reason: Reason::InvalidTask, error: error.to_string(), id: None, reply_to: None };
+    let unfit = Unfit { serial: token.as_str().to_owned(), token, refusal: Box::new(refusal) };
+    Settler::new(&worker, &lane).refuse(unfit).await;
 }
 
 /// Sleeps until a push, until it is time to look again, or for as long as a blocked connection would at most.
@@ -175,7 +177,7 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
             continue;
         }
         if worker.slots.available_permits() == 0 || worker.stop.is_cancelled() {
-            persist(&worker, &lane, "pass on", || lane.consumer.pass_on_wake()).await;
+            pass_on(&worker, &lane).await;
             continue;
         }
         lane.heard.store(true, Ordering::Relaxed);
@@ -190,8 +192,13 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
 /// A worker that stops just when a push woke it will not claim it any more: it is for another one to hear.
 async fn pass_on_unheard(worker: &Worker, lane: &Lane) {
     if lane.heard.swap(false, Ordering::Relaxed) {
-        persist(worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
+        pass_on(worker, lane).await;
     }
+}
+
+/// Lets a push that woke this worker wake another one.
+async fn pass_on(worker: &Worker, lane: &Lane) {
+    persist(worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
 }
 
 /// The first phase that is as wanted; `None` when the worker stops claiming.
