@@ -10,6 +10,7 @@
 
 mod bare;
 mod idle;
+mod memo;
 mod memory;
 mod path;
 
@@ -47,6 +48,16 @@ async fn report(tasks: usize) -> anyhow::Result<()> {
     println!("| whole path, 0 ms upstream, results stored | {:.0} tasks/s | |", whole.redial);
     println!("| ratio | {:.0} % | >= 50 % |", 100.0 * whole.redial / whole.bare);
     println!("| Redis commands per task, as INFO counts them | {:.2} | <= 6 |", whole.commands);
+    for (hits, rate, commands) in memo::hit_rates(tasks).await? {
+        println!(
+            "| the same with a cache, {hits} % hits | {rate:.0} tasks/s, {commands:.1} commands each ({:.0} % of the plain path) | |",
+            100.0 * rate / whole.redial
+        );
+    }
+    let shared = memo::share().await?;
+    println!(
+        "| 1,000 identical tasks, 4 workers, one call: the last answer after the first | {shared:.0} ms | <= 100 ms |"
+    );
     println!("| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |", memory::measure().await?);
     let idle = idle::measure(2_000).await;
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);

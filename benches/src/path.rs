@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use redial_tests::{RedisServer, Reply, Upstream, Worker};
+use redis::aio::MultiplexedConnection;
 
 use crate::{CONCURRENCY, ROUNDS, bare, median};
 
@@ -26,7 +27,8 @@ pub async fn measure(tasks: usize) -> anyhow::Result<Whole> {
     let (mut bare, mut redial, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(bare_loop(&url, tasks).await?);
-        let (rate, per_task) = worker(&url, tasks).await?;
+        let plain = |n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY);
+        let (rate, per_task) = worker(&[], (0..tasks).map(plain)).await?;
         redial.push(rate);
         commands.push(per_task);
     }
@@ -44,32 +46,43 @@ async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
 }
 
 /// Tasks a second from the first to the last result, and commands per task. The queue is filled before the worker starts.
+/// Those of `before` are answered by another worker first, and count for nothing.
 #[expect(clippy::cast_precision_loss)]
-async fn worker(url: &str, tasks: usize) -> anyhow::Result<(f64, f64)> {
+pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = String>) -> anyhow::Result<(f64, f64)> {
     let redis = RedisServer::start().await;
     let queue = redial_tests::Queue::new(redis.url(), "default");
-    let before = redis.info_number("total_commands_processed").await;
-    queue.push_all((0..tasks).map(|n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY))).await;
     let mut connection = redis.connection().await;
+    if !before.is_empty() {
+        queue.push_all(before).await;
+        let warm = Worker::spawn(redis.url());
+        while completed(&mut connection).await? != Some(before.len() as u64) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(warm);
+    }
+    let (start, count) = (before.len() as u64, tasks.len() as u64);
+    let commands_before = redis.info_number("total_commands_processed").await;
+    queue.push_all(tasks).await;
     let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string()).spawn();
     let mut looks = 0_u64;
     let mut first: Option<(Instant, u64)> = None;
     let (elapsed, counted) = loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
         looks += 1;
-        let done: Option<u64> =
-            redis::cmd("HGET").arg("redial:{default}:stats").arg("complete").query_async(&mut connection).await?;
-        match (done, first) {
-            (Some(done), None) => first = Some((Instant::now(), done)),
-            (Some(done), Some((at, then))) if done == tasks as u64 => {
-                break (at.elapsed(), done - then);
-            }
+        match (completed(&mut connection).await?, first) {
+            (Some(done), None) if done > start => first = Some((Instant::now(), done)),
+            (Some(done), Some((at, then))) if done == start + count => break (at.elapsed(), done - then),
             _ => {}
         }
     };
     let after = redis.info_number("total_commands_processed").await;
     drop(worker);
     anyhow::ensure!(counted > 0, "the round was over before it could be measured: give more tasks");
-    let commands = (after - before).checked_sub(looks).context("commands were counted")?;
-    Ok((counted as f64 / elapsed.as_secs_f64(), commands as f64 / tasks as f64))
+    let commands = (after - commands_before).checked_sub(looks).context("commands were counted")?;
+    Ok((counted as f64 / elapsed.as_secs_f64(), commands as f64 / count as f64))
+}
+
+/// How many tasks are answered.
+async fn completed(connection: &mut MultiplexedConnection) -> redis::RedisResult<Option<u64>> {
+    redis::cmd("HGET").arg("redial:{default}:stats").arg("complete").query_async(connection).await
 }

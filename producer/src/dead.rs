@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use redial::Queue;
 use redial::dead::DeadLetter;
+use redial::{Queue, UnixMs};
 use serde_json::{Value, json};
 
 use crate::{output, redact};
@@ -19,8 +19,16 @@ pub enum Dead {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
-    /// Put dead letters back on the queue, as if they had just been pushed.
-    Replay(Which),
+    /// Put dead letters back on the queue, as if they had just been pushed. A failure that is held under their idempotency key
+    /// is forgotten, so that the call is made again.
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        /// Also those with an idempotency key that died more than a day ago: their upstream may have forgotten the key, and
+        /// act a second time.
+        #[arg(long)]
+        forgotten_keys: bool,
+    },
     /// Delete dead letters for good.
     Drop(Which),
 }
@@ -37,7 +45,7 @@ pub struct Which {
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    Replay,
+    Replay { forgotten_keys: bool },
     Drop,
 }
 
@@ -45,7 +53,7 @@ impl Dead {
     pub async fn run(self, queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
         match self {
             Self::List { reason, limit } => list(queue, reason.as_deref(), limit, json).await,
-            Self::Replay(which) => which.each(queue, Act::Replay).await,
+            Self::Replay { which, forgotten_keys } => which.each(queue, Act::Replay { forgotten_keys }).await,
             Self::Drop(which) => which.each(queue, Act::Drop).await,
         }
     }
@@ -75,7 +83,7 @@ fn as_text(letter: &DeadLetter) -> String {
     let id = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
     let tries = letter.result.attempts.len();
     let error = letter.result.error.as_deref().unwrap_or_default();
-    format!("{}  {:<20} {id}  {tries} attempts  {error}", utc(letter.at.0), reason_of(letter))
+    format!("{}  {:<20} {id}  {tries} attempts  {error}", output::utc(letter.at.0), reason_of(letter))
 }
 
 fn as_json(letter: &DeadLetter) -> Value {
@@ -89,6 +97,7 @@ fn as_json(letter: &DeadLetter) -> Value {
         "error": letter.result.error,
         "http_status": letter.result.http_status,
         "attempts": letter.result.attempts,
+        "memo": letter.memo,
         "task": task,
         "task_text": as_text,
         "bytes": letter.raw.len(),
@@ -99,15 +108,14 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
     letter.reason().map_or("unknown", |reason| reason.as_str())
 }
 
-/// A time as people read it, in UTC.
-fn utc(ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
-    humantime::format_rfc3339_seconds(at).to_string()
+/// Whether the upstream may have forgotten the letter's idempotency key: Stripe holds one for a day, and so do others.
+fn is_past_its_key(letter: &DeadLetter) -> bool {
+    letter.memo.is_some() && UnixMs::local().since(letter.at) > redial::memo::HOLD_MS
 }
 
 impl Which {
     async fn each(self, queue: &Queue, act: Act) -> anyhow::Result<ExitCode> {
-        let (mut done, mut skip) = (0_usize, 0);
+        let (mut done, mut skip, mut refused) = (0_usize, 0, false);
         let mut found: Vec<bool> = vec![false; self.names.len()];
         // Letters that die meanwhile come after the last page of now: with --all they would be replayed for ever.
         let until = queue.counts().await?.dead;
@@ -128,18 +136,27 @@ impl Which {
                     found[name] = true;
                 }
                 let acted = match act {
-                    Act::Replay => queue.replay(letter).await?,
+                    Act::Replay { forgotten_keys: false } if is_past_its_key(letter) => {
+                        let name = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
+                        output::complain(&format!(
+                            "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: replay with --forgotten-keys if that does no harm"
+                        ));
+                        (skip, refused) = (skip + 1, true);
+                        continue;
+                    }
+                    Act::Replay { .. } => queue.replay(letter).await?,
                     Act::Drop => queue.drop_dead(letter).await?,
                 };
                 done += usize::from(acted);
             }
         }
-        self.report(queue, act, done, &found)
+        let code = self.report(queue, act, done, &found)?;
+        Ok(if refused { ExitCode::FAILURE } else { code })
     }
 
     fn report(&self, queue: &Queue, act: Act, done: usize, found: &[bool]) -> anyhow::Result<ExitCode> {
         let said = match act {
-            Act::Replay => "put back on the queue",
+            Act::Replay { .. } => "put back on the queue",
             Act::Drop => "deleted",
         };
         let letters = if done == 1 { "letter" } else { "letters" };

@@ -36,9 +36,12 @@ pub struct Enqueue {
     /// A name for the call.
     #[arg(long, requires = "url")]
     id: Option<String>,
-    /// Sent as Idempotency-Key on every attempt.
+    /// Sent as Idempotency-Key on every attempt; one call and one answer under it, for a day.
     #[arg(long, requires = "url")]
     idempotency_key: Option<String>,
+    /// Share the answer with all who make the same call, and keep it so many milliseconds.
+    #[arg(long, requires = "url")]
+    cache_ttl_ms: Option<u64>,
     /// The most attempts.
     #[arg(long, requires = "url")]
     max_attempts: Option<u32>,
@@ -68,6 +71,7 @@ impl Enqueue {
         put("method", self.method.as_ref().map(|method| json!(method)));
         put("body_text", self.body_text.as_ref().map(|text| json!(text)));
         put("idempotency_key", self.idempotency_key.as_ref().map(|key| json!(key)));
+        put("cache_ttl_ms", self.cache_ttl_ms.map(|ttl| json!(ttl)));
         put("retry", self.max_attempts.map(|n| json!({ "max_attempts": n })));
         if !self.headers.is_empty() {
             put("headers", Some(Value::Object(self.headers()?)));

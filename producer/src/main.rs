@@ -1,5 +1,6 @@
 //! redial: put calls on a queue, read the answers, look after what died.
 
+mod cache;
 mod dead;
 mod enqueue;
 mod output;
@@ -52,6 +53,9 @@ enum Command {
     /// Dead letters: calls that ended without a good answer.
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Kept answers: look at one, or drop it.
+    #[command(subcommand)]
+    Cache(cache::Cache),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -74,6 +78,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
         Command::Result(results) => results.run(&producer).await,
         Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
+        Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
     }
 }
 

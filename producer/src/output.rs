@@ -15,3 +15,9 @@ pub fn complain(text: &str) {
     // There is nowhere left to say that this failed.
     let _ = writeln!(io::stderr().lock(), "redial: {text}");
 }
+
+/// A time as people read it, in UTC.
+pub fn utc(ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_seconds(at).to_string()
+}

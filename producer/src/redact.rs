@@ -1,9 +1,7 @@
 //! Keeps credentials off the screen.
 
+use redial::credentials;
 use serde_json::Value;
-
-/// Parts of the names of headers that carry credentials.
-const SECRET: [&str; 8] = ["authorization", "cookie", "api-key", "apikey", "token", "secret", "password", "signature"];
 
 /// A task for showing: as JSON, with the values of headers that carry credentials and the password of its URL taken out.
 /// `None` when it is not JSON.
@@ -11,21 +9,33 @@ pub fn task(raw: &[u8]) -> Option<Value> {
     let mut task: Value = serde_json::from_slice(raw).ok()?;
     if let Some(headers) = task.get_mut("headers").and_then(Value::as_object_mut) {
         for (name, value) in headers {
-            let name = name.to_ascii_lowercase();
-            if SECRET.iter().any(|part| name.contains(part)) {
+            if credentials::is_secret(name) {
                 *value = "[redacted]".into();
             }
         }
     }
     for field in ["url", "callback_url"] {
-        if let Some(Value::String(text)) = task.get_mut(field)
-            && let Some((scheme, rest)) = text.split_once("://")
-            && let Some((_, host)) = rest.split_once('@').filter(|(login, _)| !login.contains('/'))
-        {
-            *text = format!("{scheme}://[redacted]@{host}");
+        if let Some(Value::String(text)) = task.get_mut(field) {
+            *text = url(text);
         }
     }
     Some(task)
+}
+
+/// A URL for showing, as it is spelled but for its login and the values of parameters that hold secrets.
+fn url(text: &str) -> String {
+    let mut text = text.to_owned();
+    if let Some((scheme, rest)) = text.split_once("://")
+        && let Some((_, host)) = rest.split_once('@').filter(|(login, _)| !login.contains(['/', '?', '#']))
+    {
+        text = format!("{scheme}://[redacted]@{host}");
+    }
+    let Some((path, query)) = text.split_once('?') else { return text };
+    let parameter = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if credentials::is_secret_parameter(name) => format!("{name}=[redacted]"),
+        _ => pair.to_owned(),
+    };
+    format!("{path}?{}", query.split('&').map(parameter).collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -35,11 +45,11 @@ mod tests {
     #[test]
     fn credentials_are_taken_out_and_nothing_else() {
         let raw =
-            br#"{"url":"https://u:p@h/a@b","headers":{"Authorization":"Bearer x","X-Api-Key":"k","Accept":"*/*"}}"#;
+            br#"{"url":"https://u:p@h/a@b?q=1&api_key=k","headers":{"Authorization":"Bearer x","X-Api-Key":"k","Accept":"*/*"}}"#;
         let shown = task(raw).map(|task| task.to_string()).unwrap_or_default();
         assert_eq!(
             shown,
-            r#"{"headers":{"Accept":"*/*","Authorization":"[redacted]","X-Api-Key":"[redacted]"},"url":"https://[redacted]@h/a@b"}"#
+            r#"{"headers":{"Accept":"*/*","Authorization":"[redacted]","X-Api-Key":"[redacted]"},"url":"https://[redacted]@h/a@b?q=1&api_key=[redacted]"}"#
         );
         assert_eq!(task(b"junk"), None);
     }

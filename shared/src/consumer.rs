@@ -4,6 +4,7 @@
 //! token of its delivery: a worker that lost its lease changes nothing.
 
 mod answer;
+mod follow;
 mod sweep;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::store::{BLOCK, Link};
 use crate::{Error, Queue, Store, UnixMs, WorkerId};
 
 pub use answer::{Answer, letter};
+pub use follow::{Followers, Page, Watched};
 pub use sweep::Beat;
 
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`
@@ -95,6 +97,11 @@ impl Consumer {
         &self.queue
     }
 
+    /// The worker's name here.
+    pub fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+
     /// Takes up to `most` tasks (at most [`MAX_BATCH`]): due ones first, then waiting ones.
     ///
     /// # Errors
@@ -115,7 +122,7 @@ impl Consumer {
             .arg(self.lease.as_millis())
             .arg(MAX_BATCH_BYTES);
         let (now, next_due, raw): (u64, i64, Vec<Vec<u8>>) =
-            self.run(&call).await.and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
+            self.queue.run(&call).await.and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
         let mut claimed = Claimed {
             now: UnixMs(now),
             next_due: u64::try_from(next_due).ok().map(UnixMs),
@@ -162,7 +169,7 @@ impl Consumer {
     /// That of Redis.
     pub async fn begin(&self, token: &Token, header: &Header) -> Result<bool, Error> {
         let call = script::BEGIN.call().key(&self.active).arg(token.as_str()).arg(header.to_line());
-        self.run(&call).await
+        self.queue.run(&call).await
     }
 
     /// Gives a task back, to be claimed again after `wait` and not before `not_before`. Returns when it is due, or `None`
@@ -189,12 +196,8 @@ impl Consumer {
             .arg(not_before)
             .arg(header.to_line())
             .arg(why.as_str());
-        let due: u64 = self.run(&call).await?;
+        let due: u64 = self.queue.run(&call).await?;
         Ok((due > 0).then_some(UnixMs(due)))
-    }
-
-    async fn run<T: redis::FromRedisValue>(&self, call: &script::Call) -> Result<T, Error> {
-        self.queue.link.run(async |wire| call.run(wire).await).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::memo::Memos;
 use crate::script;
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult, UnixMs};
 
@@ -15,6 +16,8 @@ pub struct DeadLetter {
     pub serial: String,
     /// When it died.
     pub at: UnixMs,
+    /// The hash of the memo under its idempotency key, if it has one.
+    pub memo: Option<String>,
     /// The result as its producer got it.
     pub result: TaskResult,
     /// The producer's bytes, exactly.
@@ -25,22 +28,23 @@ impl DeadLetter {
     /// Takes a member apart. What is no letter of ours stops no other: it is shown as it is, and can't be replayed.
     fn parse(member: &[u8], at: f64) -> Self {
         #[derive(Deserialize)]
-        struct Serial {
+        struct Names {
             serial: String,
+            memo: Option<String>,
         }
         // Times are whole milliseconds, far below 2^53: a double holds them exactly.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let at = UnixMs(at as u64);
         let newline = member.iter().position(|b| *b == b'\n');
         let (header, raw) = newline.map_or((&[][..], member), |n| (&member[..n], &member[n + 1..]));
-        let serial = serde_json::from_slice(header).map(|Serial { serial }| serial);
-        if let (Ok(serial), Ok(result)) = (serial, serde_json::from_slice(header)) {
-            let raw = raw.to_vec();
-            return Self { serial, at, result, raw };
+        if let (Ok(Names { serial, memo }), Ok(result)) =
+            (serde_json::from_slice(header), serde_json::from_slice(header))
+        {
+            return Self { serial, at, memo, result, raw: raw.to_vec() };
         }
         let mut result = TaskResult::new(None, Status::Dead, at);
         result.error = Some("not written by Redial, or by another version".into());
-        Self { serial: String::new(), at, result, raw: member.to_vec() }
+        Self { serial: String::new(), at, memo: None, result, raw: member.to_vec() }
     }
 
     /// The task's id, where it could be read.
@@ -76,11 +80,15 @@ impl Queue {
         Ok(page.into_iter().map(|(member, at)| DeadLetter::parse(&member, at)).collect())
     }
 
-    /// Puts a dead letter back on the queue as if it had just been pushed. `false`: it was gone already.
+    /// Puts a dead letter back on the queue as if it had just been pushed. A failure held under its idempotency key is forgotten
+    /// first, or it would only get that again; a good answer stands. `false`: it was gone already.
     ///
     /// # Errors
     /// That of Redis.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<bool, Error> {
+        if let Some(memo) = &letter.memo {
+            Memos::new(self.clone()).forget(memo, true).await?;
+        }
         let mut call = script::REPLAY
             .call()
             .key(&self.keys.dead)
@@ -91,7 +99,7 @@ impl Queue {
         if let Some(id) = letter.id() {
             call = call.key(self.keys.result(id));
         }
-        self.link.run(async |wire| call.run(wire).await).await
+        self.run(&call).await
     }
 
     /// Deletes a dead letter for good. `false`: it was gone already.
@@ -101,6 +109,6 @@ impl Queue {
     pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
         let call =
             script::DROP.call().key(&self.keys.dead).key(&self.keys.stats).arg(letter.at).arg(letter.header_start());
-        self.link.run(async |wire| call.run(wire).await).await
+        self.run(&call).await
     }
 }

@@ -64,6 +64,11 @@ impl State {
 }
 
 impl Header {
+    /// What fences the task while it is a follower of another: its serial.
+    pub fn as_follower(&self) -> Token {
+        Token(self.serial.clone())
+    }
+
     /// The header as scripts store it.
     pub fn to_line(&self) -> String {
         let state = if self.state == State::default() {

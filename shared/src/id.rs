@@ -138,6 +138,12 @@ impl WorkerId {
         Self(format!("{:016x}", rand::rng().random::<u64>()))
     }
 
+    /// This worker's name at its `n`th queue: what it names there, after itself and a number, is unique in all of them.
+    #[must_use]
+    pub fn at_queue(&self, n: usize) -> Self {
+        Self(format!("{self}-{n}"))
+    }
+
     /// An id as Redis holds it.
     pub fn from_redis(id: String) -> Self {
         Self(id)

@@ -1,4 +1,4 @@
-//! What serde_json leaves open: how deep a document may nest.
+//! What serde_json leaves open: how deep a document may nest, and what is meant to be one.
 
 /// The deepest nesting of arrays and objects that a task or an answer may have: what serde_json itself takes by default,
 /// so that whoever reads a result can read it.
@@ -23,6 +23,14 @@ pub(crate) fn too_deep(json: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Whether a content type says that a body is JSON: `application/json`, or `...+json` (RFC 6839).
+pub(crate) fn is_named_by(content_type: Option<&str>) -> bool {
+    content_type.and_then(|value| value.split(';').next()).is_some_and(|essence| {
+        let essence = essence.trim().to_ascii_lowercase();
+        essence == "application/json" || essence.ends_with("+json")
+    })
 }
 
 #[cfg(test)]

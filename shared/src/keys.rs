@@ -10,8 +10,8 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
-const OF_A_QUEUE: [&str; 6] = ["woken", "scheduled", "workers", "dead", "stats", "replies"];
-const OF_A_QUEUE_BY_NAME: [&str; 3] = ["active:", "claimed:", "result:"];
+const OF_A_QUEUE: [&str; 8] = ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch"];
+const OF_A_QUEUE_BY_NAME: [&str; 4] = ["active:", "claimed:", "result:", "followers:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
@@ -49,6 +49,10 @@ pub struct Keys {
     pub stats: String,
     /// HASH by token: replies for lists in another Cluster slot, until they are delivered.
     pub replies: String,
+    /// HASH by serial: tasks that wait for the answer of the one that leads their memo.
+    pub following: String,
+    /// ZSET by ms: the memos that have followers here and the followers with a deadline, by when to look after them.
+    pub watch: String,
     prefix: String,
 }
 
@@ -64,14 +68,32 @@ impl Keys {
             dead: of("dead"),
             stats: of("stats"),
             replies: of("replies"),
+            following: of("following"),
+            watch: of("watch"),
             prefix: prefix.to_owned(),
             waiting,
         }
     }
 
+    /// Those of another queue under the same prefix.
+    #[must_use]
+    pub fn of_queue(&self, queue: &QueueName) -> Self {
+        Self::new(&self.prefix, queue)
+    }
+
     /// HASH by token: the tasks that a worker holds.
     pub fn active(&self, worker: &WorkerId) -> String {
         format!("{}:active:{worker}", self.waiting)
+    }
+
+    /// ZSET by ms: the serials of a memo's followers in this queue, in the order in which they came.
+    pub fn followers(&self, memo: &str) -> String {
+        format!("{}:followers:{memo}", self.waiting)
+    }
+
+    /// HASH, TTL: what the fleet remembers of a call, by its hash. In a slot of its own.
+    pub fn memo(&self, hash: &str) -> String {
+        format!("{}:memo:{{{hash}}}", self.prefix)
     }
 
     /// STRING, TTL: the number of a worker's last claim, by which one that comes twice is known.
@@ -112,6 +134,10 @@ mod tests {
         assert_eq!(keys.dead, "redial:{default}:dead");
         assert_eq!(keys.stats, "redial:{default}:stats");
         assert_eq!(keys.replies, "redial:{default}:replies");
+        assert_eq!(keys.following, "redial:{default}:following");
+        assert_eq!(keys.watch, "redial:{default}:watch");
+        assert_eq!(keys.followers("ab"), "redial:{default}:followers:ab");
+        assert_eq!(keys.memo("ab"), "redial:memo:{ab}");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");

@@ -10,6 +10,8 @@
 //! - [`script`]: every Lua script, each with one typed function
 //! - [`queue`]: the producer's side: enqueue, read the result, count
 //! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
+//! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
+//! - [`credentials`]: what carries them: the one list
 //! - [`dead`]: dead letters: list, replay, drop
 //! - [`store`]: connections to one node, to Sentinel, to a Cluster
 //! - [`error`]: what can go wrong between here and Redis
@@ -17,13 +19,16 @@
 //!
 //! What makes a decision about a call is not here but in the worker.
 
+mod canonical;
 pub mod consumer;
+pub mod credentials;
 pub mod dead;
 pub mod entry;
 pub mod error;
 pub mod id;
 mod json;
 pub mod keys;
+pub mod memo;
 pub mod queue;
 pub mod result;
 pub mod schema;

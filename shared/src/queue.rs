@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::keys::Keys;
 use crate::store::{Link, Target};
-use crate::{Error, QueueName, Store, TaskId};
+use crate::{Error, QueueName, Store, TaskId, script};
 
 /// The most tasks, and roughly the most bytes, of one `LPUSH`: a larger one would hold up everyone else on the node.
 const PUSH_TASKS: usize = 1_000;
@@ -26,6 +26,8 @@ pub struct Counts {
     pub waiting: u64,
     /// Waiting for a retry, a delay or a free place.
     pub scheduled: u64,
+    /// Waiting for the answer of another task that makes the same call.
+    pub following: u64,
     /// Dead letters.
     pub dead: u64,
 }
@@ -39,6 +41,12 @@ impl Queue {
             is_cluster: matches!(store.target(), Target::Cluster(_)),
             name,
         }
+    }
+
+    /// Another queue beside this one, over the same connection.
+    #[must_use]
+    pub fn sibling(&self, name: QueueName) -> Self {
+        Self { keys: Arc::new(self.keys.of_queue(&name)), link: self.link.clone(), is_cluster: self.is_cluster, name }
     }
 
     /// The queue's name.
@@ -86,6 +94,10 @@ impl Queue {
         self.link.run(async |wire| get.query_async(wire).await).await
     }
 
+    pub(crate) async fn run<T: redis::FromRedisValue>(&self, call: &script::Call) -> Result<T, Error> {
+        self.link.run(async |wire| call.run(wire).await).await
+    }
+
     /// How many tasks are where.
     ///
     /// # Errors
@@ -93,9 +105,10 @@ impl Queue {
     pub async fn counts(&self) -> Result<Counts, Error> {
         let mut count = redis::pipe();
         count.cmd("LLEN").arg(&self.keys.waiting).cmd("LLEN").arg(&self.keys.woken);
-        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("ZCARD").arg(&self.keys.dead);
-        let (waiting, woken, scheduled, dead): (u64, u64, u64, u64) =
+        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("HLEN").arg(&self.keys.following);
+        count.cmd("ZCARD").arg(&self.keys.dead);
+        let (waiting, woken, scheduled, following, dead): (u64, u64, u64, u64, u64) =
             self.link.run(async |wire| count.query_async(wire).await).await?;
-        Ok(Counts { waiting: waiting + woken, scheduled, dead })
+        Ok(Counts { waiting: waiting + woken, scheduled, following, dead })
     }
 }

@@ -152,12 +152,7 @@ impl Body {
             Ok(text) => text,
             Err(error) => return Self::Bytes(error.into_bytes()),
         };
-        let essence = content_type.and_then(|value| value.split(';').next());
-        let is_json = essence.is_some_and(|essence| {
-            let essence = essence.trim().to_ascii_lowercase();
-            essence == "application/json" || essence.ends_with("+json")
-        });
-        if !is_json || json::too_deep(text.as_bytes()) {
+        if !json::is_named_by(content_type) || json::too_deep(text.as_bytes()) {
             return Self::Text(text);
         }
         match serde_json::from_str::<&RawValue>(&text) {

@@ -46,6 +46,20 @@ scripts! {
     REPLAY = "replay" + "entry";
     /// Deletes a dead letter.
     DROP = "drop";
+    /// Asks a memo what a task is to do.
+    LEAD = "lead" + "clock";
+    /// Ends a task's lead of a memo.
+    SETTLE = "settle" + "clock";
+    /// Drops the answer that a memo keeps.
+    FORGET = "forget";
+    /// Parks a task behind the one that leads its memo.
+    FOLLOW = "follow" + "clock" + "entry";
+    /// Reads the next followers of a memo.
+    FOLLOWERS = "followers";
+    /// Lets a follower run.
+    PROMOTE = "promote" + "clock";
+    /// Which memos and followers it is time to look after.
+    WATCH = "watch" + "clock" + "full";
 }
 
 impl Script {

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::{Reason, TaskId, UnixMs, keys};
 
-pub use wire::{Effect, Jitter, Limit, Wire};
+pub use wire::{CacheScope, Effect, Jitter, Limit, Wire};
 
 /// The most bytes of a task as pushed: a body of 1 MiB and 64 KiB for all the rest.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
@@ -54,10 +54,16 @@ pub struct Task {
     pub run_at: Option<UnixMs>,
     /// No attempt starts before this long has passed, counted as for [`Task::ttl`].
     pub delay: Option<Duration>,
-    /// Sent as `Idempotency-Key` on every attempt.
+    /// Sent as `Idempotency-Key` on every attempt; one call and one answer under it.
     pub idempotency_key: Option<String>,
     /// Whether the call may be made twice.
     pub effect: Effect,
+    /// How long the answer is shared and kept; `None` for not at all, zero for shared and not kept.
+    pub cache_ttl: Option<Duration>,
+    /// The name under which it is, instead of the computed one.
+    pub cache_key: Option<String>,
+    /// Who may share it.
+    pub cache_scope: CacheScope,
     /// The list that gets the result as well.
     pub reply_to: Option<String>,
     /// How long result and reply are kept.
@@ -138,6 +144,9 @@ impl Task {
         if let Some(callback) = &wire.callback_url {
             self::url(callback).map_err(|error| format!("`callback_url`: {error}"))?;
         }
+        if let Some(key) = wire.cache_key.as_ref().filter(|key| !(1..=1024).contains(&key.len())) {
+            return Err(format!("`cache_key` has {} bytes: use 1 to 1024", key.len()));
+        }
         wire.limit.iter().flatten().try_for_each(Limit::check)?;
         if wire.reply_to.as_deref() == Some("") {
             return Err("`reply_to` is empty: name a list, or leave it out".into());
@@ -161,6 +170,9 @@ impl Task {
             idempotency_key,
             // A POST without a word about its effect is idempotent, as AI calls are: docs/protocol.md says so loudly.
             effect: wire.effect.unwrap_or(Effect::Idempotent),
+            cache_ttl: opt_ms("cache_ttl_ms", wire.cache_ttl_ms)?,
+            cache_key: wire.cache_key,
+            cache_scope: wire.cache_scope.unwrap_or_default(),
             reply_to: wire.reply_to,
             result_ttl: ms("result_ttl_ms", wire.result_ttl_ms, RESULT_TTL_MS, 1)?,
             traceparent: wire.traceparent,

@@ -67,7 +67,7 @@ impl Site {
         let id = answer.map(|answer| answer.id.clone());
         let mut result = TaskResult::new(id, Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
-        let letter = letter(&entry.header.serial, &result);
+        let letter = letter(&entry.header.serial, None, &result);
         let buried = self.worker.bury(&entry.token, &letter, answer).await;
         assert!(buried.unwrap());
     }
@@ -195,9 +195,9 @@ async fn a_reply_that_could_not_be_delivered_is_delivered_by_another_worker() {
         let () = site.ask(("SET", "no list", "someone's")).await;
         assert_eq!(site.other.heartbeat().await.unwrap().undelivered, 2);
         for token in site.other.undelivered().await.unwrap() {
-            site.other.deliver_reply(&token).await.unwrap();
+            site.other.queue().deliver_reply(&token).await.unwrap();
             // Another worker was faster: nothing more to do.
-            site.other.deliver_reply(&token).await.unwrap();
+            site.other.queue().deliver_reply(&token).await.unwrap();
         }
         let delivered: Vec<String> = site.ask(("LRANGE", &far, 0, -1)).await;
         assert_eq!(delivered, ["{}"]);

@@ -122,3 +122,57 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
     assert_eq!((empty.status, empty.stdout.as_str()), (0, ""));
     assert!(empty.stderr.contains("no dead letters in queue default"), "{}", empty.stderr);
 }
+
+#[tokio::test]
+async fn a_kept_answer_is_shown_and_dropped() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let task = json!({"id": "a", "url": upstream.url("/echo"), "body": {"n": 1}, "cache_ttl_ms": 60_000}).to_string();
+    // The same call in another spelling, and as one would ask for it later.
+    let same = json!({"url": upstream.url("/echo"), "body": {"n": 1.0}}).to_string();
+    let said = cli.run(&["cache", "get", &same]).await;
+    assert_eq!(said.status, 3);
+    assert!(said.stderr.contains("never made"), "{}", said.stderr);
+    queue.push(&task).await;
+    queue.wait_result("a", SOON).await;
+
+    let said = cli.run(&["cache", "get", &same]).await;
+    let kept: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((said.status, &kept["status"], &kept["id"]), (0, &json!("ok"), &Value::Null));
+    assert!(said.stderr.contains("kept until"), "{}", said.stderr);
+    let memo: Value = serde_json::from_str(&cli.run(&["--json", "cache", "get", &same]).await.stdout).unwrap();
+    assert_eq!((&memo["answer"]["body"]["method"], &memo["in_flight"]), (&json!("POST"), &json!(false)));
+
+    let hash = memo["hash"].as_str().unwrap();
+    assert_eq!(cli.run(&["cache", "drop", "--hash", hash]).await.status, 0);
+    assert_eq!(cli.run(&["cache", "drop", &same]).await.status, 3);
+    assert_eq!(cli.run(&["cache", "get", "{}"]).await.status, 1);
+    queue.push(task.replace("\"a\"", "\"b\"")).await;
+    assert_eq!(queue.wait_result("b", SOON).await["source"], "call");
+}
+
+#[tokio::test]
+async fn a_replay_forgets_the_failure_held_under_its_key_unless_the_upstream_may_have_too() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::start(|request| Reply::status(if request.nth == 0 { 422 } else { 200 })).await;
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let task = json!({"id": "a", "url": upstream.url("/"), "body": {}, "idempotency_key": "order-17"}).to_string();
+    queue.push(&task).await;
+    assert_eq!(queue.wait_result("a", SOON).await["reason"], "rejected");
+    let said = cli.run(&["cache", "get", "--idempotency", &task]).await;
+    assert!(said.status == 0 && said.stdout.contains("rejected"), "{}{}", said.stdout, said.stderr);
+
+    // As if it had died two days ago.
+    let letter = redis.cli(&["ZRANGE", "redial:{default}:dead", "0", "0"]).await;
+    let long_ago = redial::UnixMs::local().0 - 48 * 3_600_000;
+    redis.cli(&["ZADD", "redial:{default}:dead", &long_ago.to_string(), letter.trim_end_matches('\n')]).await;
+    let said = cli.run(&["dead", "replay", "a"]).await;
+    assert_eq!((said.status, queue.dead().await.len()), (1, 1));
+    assert!(said.stderr.contains("--forgotten-keys"), "{}", said.stderr);
+    assert_eq!(cli.run(&["dead", "replay", "--forgotten-keys", "a"]).await.status, 0);
+    let answered = || async { queue.result("a").await.filter(|result| result["status"] == "ok") };
+    assert_eq!(eventually(SOON, answered).await["source"], "call");
+    assert_eq!(upstream.count(), 2);
+}

@@ -6,6 +6,7 @@ mod cluster;
 mod command_line;
 mod conservation;
 mod harness_works;
+mod leaders;
 mod promises;
 mod scripts;
 mod tidy;

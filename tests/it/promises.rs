@@ -4,6 +4,7 @@
 //! - [`answers`]: from one push to an answer; [`results`]: what it looks like; [`times`]: not before, not after
 //! - [`queues`]: weights, and an idle worker's waking
 //! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
+//! - [`cache`], [`sharing`], [`idempotency`]: what is not called twice
 //! - [`bad_input`]: what is no task; [`targets`]: what may not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
 //!   never came; [`drain`]: workers that are told to end
@@ -12,6 +13,7 @@
 
 mod answers;
 mod bad_input;
+mod cache;
 mod cluster;
 // The hook that kills a worker is in debug builds alone, and worker and tests are of one profile.
 #[cfg(debug_assertions)]
@@ -19,6 +21,7 @@ mod crashes;
 mod drain;
 mod embedded;
 mod faults;
+mod idempotency;
 mod kills;
 mod lost_replies;
 mod once;
@@ -28,6 +31,7 @@ mod redis_restarts;
 mod results;
 mod retries;
 mod settings;
+mod sharing;
 mod targets;
 mod times;
 

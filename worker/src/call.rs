@@ -62,21 +62,24 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Makes one attempt.
+    /// Makes one attempt, with these headers besides the task's own.
     ///
     /// # Errors
     /// A [`Failure`] where there is no whole answer. Any status is an answer.
-    pub async fn call(&self, task: &Task) -> Called {
+    pub async fn call(&self, task: &Task, added: HeaderMap) -> Called {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         let client = self.client(task.connect_timeout)?;
-        match tokio::time::timeout(task.timeout, self.exchange(&client, task)).await {
+        match tokio::time::timeout(task.timeout, self.exchange(&client, task, added)).await {
             Ok(called) => called,
             Err(_) => Err(Failure::Timeout),
         }
     }
 
-    async fn exchange(&self, client: &Client, task: &Task) -> Called {
+    async fn exchange(&self, client: &Client, task: &Task, added: HeaderMap) -> Called {
         let mut request = client.request(task.method.clone(), task.url.clone()).headers(task.headers.clone());
+        if !added.is_empty() {
+            request = request.headers(added);
+        }
         if let Some(body) = &task.body {
             request = request.body(body.clone());
         }

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use redial::QueueName;
 use serde::Deserialize;
 
+use crate::upstream::{self, Upstreams};
+
 /// The defaults, each with a sentence.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
@@ -29,6 +31,9 @@ pub struct Config {
     pub max_answer_bytes: usize,
     pub max_stated_wait: Duration,
     pub max_free_waits: u32,
+    pub cache_max_bytes: usize,
+    pub idempotency_hold: Duration,
+    pub upstreams: Upstreams,
     pub prefix: String,
     pub log: String,
     pub log_format: LogFormat,
@@ -61,6 +66,10 @@ struct Written {
     max_answer_bytes: usize,
     max_stated_wait_ms: u64,
     max_free_waits: u32,
+    cache_max_bytes: usize,
+    idempotency_hold_ms: u64,
+    #[serde(default)]
+    upstream: Vec<upstream::Written>,
     prefix: String,
     log: String,
     log_format: LogFormat,
@@ -93,7 +102,7 @@ impl Config {
             .build()
             .and_then(config::Config::try_deserialize)
             .context("the settings can't be read: see `redial-worker --print-config` for what there is")?;
-        written.check()
+        written.check(var)
     }
 }
 
@@ -130,12 +139,17 @@ pub fn unknown_variables(given: impl Iterator<Item = String>) -> anyhow::Result<
 }
 
 impl Written {
-    fn check(self) -> anyhow::Result<Config> {
+    fn check(self, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<Config> {
         ensure!(self.concurrency >= 1, "concurrency is 0: nothing could ever run; use at least 1");
         ensure!(
             self.lease_ms >= 1000,
             "lease_ms is {}: use at least 1000, a worker under load may miss a beat",
             self.lease_ms
+        );
+        ensure!(
+            self.idempotency_hold_ms >= 1000,
+            "idempotency_hold_ms is {}: use at least 1000, a key that is not held protects from nothing",
+            self.idempotency_hold_ms
         );
         ensure!(
             !self.prefix.is_empty() && !self.prefix.contains(['{', '}']),
@@ -168,6 +182,9 @@ impl Written {
             max_answer_bytes: self.max_answer_bytes,
             max_stated_wait: Duration::from_millis(self.max_stated_wait_ms),
             max_free_waits: self.max_free_waits,
+            cache_max_bytes: self.cache_max_bytes,
+            idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
+            upstreams: Upstreams::new(self.upstream, var)?,
             prefix: self.prefix,
             log: self.log,
             log_format: self.log_format,
@@ -227,6 +244,7 @@ mod tests {
         assert_eq!(config.metrics_addr, Some(DEFAULT_METRICS_ADDR));
         assert_eq!(config.queues, [(QueueName::new("default")?, 1)]);
         assert_eq!(config.max_task_bytes, redial::task::MAX_BYTES);
+        assert_eq!(config.idempotency_hold, Duration::from_millis(redial::memo::HOLD_MS));
         assert!(config.allow_private.is_empty());
         Ok(())
     }
@@ -263,6 +281,7 @@ mod tests {
             ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/99", "allow_private holds"),
             ("REDIAL_METRICS_ADDR", "9464", "metrics_addr is"),
             ("REDIAL_LOG_FORMAT", "xml", "log_format"),
+            ("REDIAL_IDEMPOTENCY_HOLD_MS", "5", "idempotency_hold_ms is 5"),
         ] {
             let error = with(&[(name, value)]).map(|_| ()).map_err(|error| format!("{error:#}"));
             assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{name}={value}: {error:?}");

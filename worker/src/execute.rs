@@ -29,15 +29,19 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
         Verdict::Defer { wait, not_before } => {
             return Box::pin(settler.defer(&job, wait, not_before)).await;
         }
+        Verdict::Answered(kept, purpose) => {
+            return Box::pin(settler.answer_from(&job, &kept, purpose, slot)).await;
+        }
+        Verdict::Follow(key) => return Box::pin(settler.follow(&job, &key)).await,
         Verdict::Reject(reason, error) => {
-            return Box::pin(settler.bury(&job, reason, error, None)).await;
+            return Box::pin(settler.bury(&job, reason, error, None, slot)).await;
         }
         Verdict::Lost => return settle::lost(&worker, &lane, Some(&job.id), false),
     }
 
     let started = lane.clock.now();
     let Some(called) = call(&worker, &job).await else {
-        return Box::pin(settler.give_back(&job)).await;
+        return Box::pin(settler.give_back(&job, slot)).await;
     };
     let took_ms = lane.clock.now().since(started);
     worker.metrics.attempt(&lane.name, &called, took_ms);
@@ -45,7 +49,12 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
     match classify(&called, &policy(&worker, &lane, &job)) {
         Outcome::Complete => {
             job.remember(started, took_ms, &called, None, None);
-            settler.complete(&job, called, slot);
+            let result = settler.good(&job, called);
+            if job.leads.is_empty() {
+                settler.complete(&job, &result, slot);
+            } else {
+                Box::pin(settler.end(&job, result, slot)).await;
+            }
         }
         Outcome::Again { wait, backoff, counts, error } => {
             job.remember(started, took_ms, &called, Some(&error), Some(ms(wait)));
@@ -56,7 +65,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
         }
         Outcome::Dead { reason, error } => {
             job.remember(started, took_ms, &called, Some(&error), None);
-            Box::pin(settler.bury(&job, reason, error, Some(called))).await;
+            Box::pin(settler.bury(&job, reason, error, Some(called), slot)).await;
         }
     }
 }
@@ -66,7 +75,7 @@ async fn call(worker: &Worker, job: &Job) -> Option<Called> {
     #[cfg(debug_assertions)]
     crate::debug::maybe_abort(&job.task.url);
     tokio::select! {
-        called = worker.caller.call(&job.task) => Some(called),
+        called = worker.caller.call(&job.task, worker.config.upstreams.headers_for(&job.task)) => Some(called),
         () = worker.abort.cancelled() => None,
     }
 }
@@ -75,7 +84,7 @@ fn policy<'a>(worker: &Worker, lane: &Lane, job: &'a Job) -> Policy<'a> {
     Policy {
         retry: &job.task.retry,
         effect: job.task.effect,
-        retry_conflict: classify::retries_conflict(job.task.url.host_str()),
+        retry_conflict: job.task.idempotency_key.is_some() || classify::retries_conflict(job.task.url.host_str()),
         counted: job.header.state.counted,
         free_waits: job.header.state.parked,
         max_free_waits: worker.config.max_free_waits,

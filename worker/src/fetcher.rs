@@ -103,7 +103,7 @@ impl Claims {
             return;
         }
         let lane = &self.lane;
-        let id = ClaimId::new(&worker.id, lane.next_claim.load(Ordering::Relaxed));
+        let id = ClaimId::new(lane.consumer.worker(), lane.next_claim.load(Ordering::Relaxed));
         match lane.consumer.claim(&id, permits.len()).await {
             Ok(claimed) => {
                 answered(lane);

@@ -2,18 +2,20 @@
 
 mod crashes;
 mod expiry;
+mod memo;
 mod schedule;
 mod sending;
 
 use std::time::Duration;
 
+use redial::memo::{Kept, Key, Purpose};
 use redial::{Reason, UnixMs};
 
 use crate::job::Job;
 use crate::worker::{Lane, Worker};
 
 /// What a gate says. None of it is an error.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Verdict {
     /// Go on.
     Pass,
@@ -24,22 +26,41 @@ pub enum Verdict {
         /// By Redis's clock.
         not_before: UnixMs,
     },
+    /// Not at all: here is the answer, from a memo for this purpose.
+    Answered(Box<Kept>, Purpose),
+    /// Not this one: another task makes the call. It waits for that answer and holds no slot.
+    Follow(Key),
     /// Never.
     Reject(Reason, String),
     /// The lease was lost: the task is another worker's.
     Lost,
 }
 
-/// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last.
+/// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last, but for what must be known
+/// before a task is given up.
 pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
     let now = lane.clock.now();
+    let keys = Key::of(&job.task, &worker.config.upstreams.headers_for(&job.task));
+    if !keys.is_empty()
+        && job.was_here_before()
+        && let Some(verdict) = Box::pin(memo::recall(worker, lane, job, &keys)).await
+    {
+        return verdict;
+    }
     let verdict = sending::check_sent(job)
         .or_else(|| expiry::check(job, now))
         .or_else(|| schedule::check(job, now))
         .or_else(|| crashes::check(worker, job));
-    match verdict {
-        Some(verdict) => verdict,
-        None if sending::must_be_put_down(job) => Box::pin(sending::put_down(worker, lane, job)).await,
-        None => Verdict::Pass,
+    if let Some(verdict) = verdict {
+        return verdict;
     }
+    if !keys.is_empty()
+        && let Some(verdict) = Box::pin(memo::check(worker, lane, job, keys)).await
+    {
+        return verdict;
+    }
+    if sending::must_be_put_down(job) {
+        return Box::pin(sending::put_down(worker, lane, job)).await;
+    }
+    Verdict::Pass
 }

@@ -43,4 +43,5 @@ async fn sweep(sweeper: &mut Sweeper, beat: &Beat, outage: bool) {
     }
     sweeper.give_strays_back(beat.held).await;
     sweeper.deliver_replies(beat.undelivered).await;
+    sweeper.look_after(beat.watched);
 }

@@ -1,13 +1,15 @@
 //! A task in hand, parsed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::{HeaderMap, header};
-use redial::entry::{Entry, Header};
+use redial::entry::{Entry, Header, State};
 use redial::id::Token;
+use redial::memo::{Asker, Kept, Key, Purpose};
 use redial::result::Body;
 use redial::task::Refusal;
-use redial::{Attempt, Reason, Status, Task, TaskId, TaskResult, UnixMs};
+use redial::{Attempt, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::call::{Answer, Called};
@@ -24,6 +26,8 @@ pub struct Job {
     pub task: Task,
     /// Held while it must run alone.
     pub alone: Option<OwnedSemaphorePermit>,
+    /// The memos that it leads, to be settled with its result.
+    pub leads: Vec<Key>,
 }
 
 /// A task in hand that is none.
@@ -45,7 +49,7 @@ impl Job {
             Ok(task) => {
                 let given = || TaskId::of_serial(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(given);
-                Ok(Self { token, id, header, task, alone: None })
+                Ok(Self { token, id, header, task, alone: None, leads: Vec::new() })
             }
             Err(refusal) => Err(Unfit { token, serial: header.serial, refusal }),
         }
@@ -72,6 +76,62 @@ impl Job {
             put_answer(&mut result, answer);
         }
         result
+    }
+
+    /// The result where the answer is another task's; or its own, found again after its worker died.
+    pub fn result_from(&self, kept: &Kept, purpose: Purpose, now: UnixMs) -> TaskResult {
+        let is_own = kept.by == self.header.serial;
+        TaskResult {
+            id: Some(self.id.clone()),
+            meta: self.task.meta.clone(),
+            enqueued_at_ms: self.task.enqueued_at,
+            attempts: if is_own { kept.result.attempts.clone() } else { self.header.state.attempts.clone() },
+            source: match purpose {
+                _ if is_own => Source::Call,
+                Purpose::Idempotency => Source::Idempotency,
+                // Whatever the call of another one at the same time brought; what was there before it came is the cache's.
+                Purpose::Cache if kept.result.finished_at_ms >= self.header.first_seen => Source::Shared,
+                Purpose::Cache => Source::Cache,
+            },
+            finished_at_ms: now,
+            ..kept.result.clone()
+        }
+    }
+
+    /// How to ask a memo.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker { serial: &self.header.serial, token: &self.token }
+    }
+
+    /// The age that a kept answer must be below; `None` for any.
+    pub fn max_age(&self, purpose: Purpose) -> Option<Duration> {
+        match purpose {
+            Purpose::Idempotency => None,
+            Purpose::Cache => self.task.cache_ttl,
+        }
+    }
+
+    /// Whether it was in a worker's hands before, as far as can be seen.
+    pub fn was_here_before(&self) -> bool {
+        self.header.begun || self.header.crashes > 0 || self.header.state != State::default()
+    }
+
+    /// A result on its way to Redis.
+    pub fn answer(&self, result: &TaskResult) -> redial::consumer::Answer {
+        redial::consumer::Answer {
+            token: self.token.clone(),
+            id: self.id.clone(),
+            result: result.to_line(),
+            ttl: self.task.result_ttl,
+            reply_to: self.task.reply_to.clone(),
+        }
+    }
+
+    /// The header of its dead letter; `added` are the headers that the worker adds to it.
+    pub fn letter(&self, result: &TaskResult, added: &HeaderMap) -> String {
+        let own = result.reason != Some(Reason::IdempotencyMismatch);
+        let memo = Key::idempotency(&self.task, added).filter(|_| own);
+        redial::consumer::letter(&self.header.serial, memo.as_ref().map(|key| key.hash.as_str()), result)
     }
 
     /// The result of a task that is dead.

@@ -17,6 +17,7 @@ mod gate;
 mod guard;
 mod heartbeat;
 mod job;
+mod leader;
 mod metrics;
 mod pages;
 mod persist;
@@ -24,8 +25,10 @@ mod retry_after;
 mod rotation;
 mod runtime;
 mod settle;
+mod sharer;
 mod sweeper;
 mod telemetry;
+mod upstream;
 mod worker;
 
 use std::io::Write as _;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use redial::memo::Purpose;
 use redial::queue::Counts;
 use redial::{Reason, Task};
 
@@ -34,6 +35,37 @@ struct QueueState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Memo {
+    queue: String,
+    purpose: &'static str,
+    event: &'static str,
+}
+
+/// What a memo did for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoEvent {
+    /// Its answer was there.
+    Hit,
+    /// The task makes the call.
+    Miss,
+    /// The task waited for the call of another one and got its answer.
+    Shared,
+    /// The idempotency key was used for another call.
+    Mismatch,
+}
+
+impl MemoEvent {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Shared => "shared",
+            Self::Mismatch => "mismatch",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Field {
     field: String,
 }
@@ -50,6 +82,8 @@ pub struct Metrics {
     attempt_seconds: Family<Queue, Histogram>,
     lost_leases: Family<Queue, Counter>,
     reaped: Family<Queue, Counter>,
+    memo: Family<Memo, Counter>,
+    calls_saved: Family<Queue, Counter>,
     redis_errors: Counter,
     fields: Family<Field, Counter>,
     tasks: Family<QueueState, Gauge>,
@@ -78,6 +112,8 @@ impl Metrics {
             attempt_seconds: Family::new_with_constructor(seconds),
             lost_leases: Family::default(),
             reaped: Family::default(),
+            memo: Family::default(),
+            calls_saved: Family::default(),
             redis_errors: Counter::default(),
             fields: Family::default(),
             tasks: Family::default(),
@@ -100,6 +136,8 @@ impl Metrics {
         r.register("attempt_duration_seconds", "Time of one call, connect to last byte", self.attempt_seconds.clone());
         r.register("lost_leases", "Tasks that another worker took over meanwhile", self.lost_leases.clone());
         r.register("tasks_reaped", "Tasks taken back from workers that died", self.reaped.clone());
+        r.register("memo", "Tasks by what their memo did for them", self.memo.clone());
+        r.register("calls_saved", "Tasks answered without a call of their own", self.calls_saved.clone());
         r.register("redis_errors", "Commands that Redis did not answer or refused", self.redis_errors.clone());
         r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
         r.register("tasks", "Tasks by where they are; active: in this worker's hands", self.tasks.clone());
@@ -155,6 +193,15 @@ impl Metrics {
         self.reaped.get_or_create(&of(queue)).inc_by(tasks as u64);
     }
 
+    /// A memo was asked, or had an answer to share.
+    pub fn memo(&self, queue: &str, purpose: Purpose, event: MemoEvent) {
+        let label = Memo { queue: queue.to_owned(), purpose: purpose.as_str(), event: event.as_str() };
+        self.memo.get_or_create(&label).inc();
+        if matches!(event, MemoEvent::Hit | MemoEvent::Shared) {
+            self.calls_saved.get_or_create(&of(queue)).inc();
+        }
+    }
+
     /// Redis did not answer, or refused.
     pub fn redis_error(&self) {
         self.redis_errors.inc();
@@ -166,12 +213,7 @@ impl Metrics {
             return;
         }
         for field in &task.not_yet {
-            let says = match *field {
-                "idempotency_key" => {
-                    "the key goes out with every attempt, but is not held in Redis in this version: two tasks of one key make two calls"
-                }
-                _ => "this field is checked, but not acted on in this version: the task runs without it",
-            };
+            let says = "this field is checked, but not acted on in this version: the task runs without it";
             self.note(field, says);
         }
         for field in &task.unknown {
@@ -195,6 +237,7 @@ impl Metrics {
         let states = [
             ("waiting", counts.waiting),
             ("scheduled", counts.scheduled),
+            ("following", counts.following),
             ("dead", counts.dead),
             ("active", active as u64),
         ];

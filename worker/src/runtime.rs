@@ -53,9 +53,10 @@ impl Parts {
         let (lanes, finished): (Vec<_>, Vec<_>) = config
             .queues
             .iter()
-            .map(|(name, weight)| {
+            .enumerate()
+            .map(|(n, (name, weight))| {
                 let queue = Queue::new(store, &config.prefix, name.clone());
-                let consumer = Consumer::new(store, queue, id.clone(), config.lease);
+                let consumer = Consumer::new(store, queue, id.at_queue(n), config.lease);
                 let (to_finisher, finished) = mpsc::unbounded_channel();
                 (Arc::new(Lane::new(consumer, *weight, to_finisher)), finished)
             })
@@ -90,6 +91,9 @@ impl Parts {
             worker.abort.cancel();
             let _ = tokio::time::timeout(GIVE_BACK, all_slots_free(&worker)).await;
         }
+        // What is on its way to followers soon ends; whoever is left out is looked after by another worker.
+        worker.sharing.close();
+        let _ = tokio::time::timeout(GIVE_BACK, worker.sharing.wait()).await;
         worker.abort.cancel();
         // A heartbeat after the sign-off would register the worker anew.
         for heartbeat in heartbeats {

@@ -1,37 +1,95 @@
 //! What becomes of a task: each way out of a worker's hands, and its line in the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, letter};
+use redial::consumer::{Answer, Back, Followers, letter};
 use redial::id::Token;
+use redial::memo::{Kept, Key, Purpose, Standing};
 use redial::task::Effect;
 use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use crate::call::Called;
 use crate::finisher::Finished;
 use crate::job::{Job, Unfit};
-use crate::persist::persist_counting;
+use crate::leader;
+use crate::persist::{persist, persist_counting};
+use crate::sharer;
 use crate::worker::{Lane, Slot, Worker};
 
 /// Settles the tasks of one queue.
 #[derive(Debug)]
 pub struct Settler<'a> {
-    worker: &'a Worker,
-    lane: &'a Lane,
+    worker: &'a Arc<Worker>,
+    lane: &'a Arc<Lane>,
 }
 
 impl<'a> Settler<'a> {
     /// The settler of a queue.
-    pub fn new(worker: &'a Worker, lane: &'a Lane) -> Self {
+    pub fn new(worker: &'a Arc<Worker>, lane: &'a Arc<Lane>) -> Self {
         Self { worker, lane }
     }
 
+    /// The result of a good answer.
+    pub fn good(&self, job: &Job, called: Called) -> TaskResult {
+        job.result(Status::Ok, self.lane.clock.now(), Some(called))
+    }
+
     /// A good answer: to the finisher, which writes many at once. The slot is held until Redis has it.
-    pub fn complete(&self, job: &Job, called: Called, slot: Slot) {
-        let result = job.result(Status::Ok, self.lane.clock.now(), Some(called));
-        let finished = Finished { answer: answer(job, &result), slot };
+    pub fn complete(&self, job: &Job, result: &TaskResult, slot: Slot) {
+        let finished = Finished { answer: job.answer(result), slot };
         // The finisher ends only after every slot is free, so it can't be gone while one is held.
         let _ = self.lane.finisher.send(finished);
+    }
+
+    /// The end of a task, good or not. Its memos are settled first: should this worker die before the task itself is answered,
+    /// its next delivery finds the answer there.
+    pub async fn end(&self, job: &Job, mut result: TaskResult, slot: Slot) {
+        if !job.leads.is_empty() {
+            result = leader::settle(self.worker, self.lane, job, result).await;
+        }
+        match result.status {
+            Status::Ok => self.complete(job, &result, slot),
+            Status::Dead => {
+                let answer = job.answer(&result);
+                let letter = job.letter(&result, &self.worker.config.upstreams.headers_for(&job.task));
+                self.write_dead(&job.token, &letter, &result, Some(&answer)).await;
+            }
+        }
+    }
+
+    /// An answer that a memo kept.
+    pub async fn answer_from(&self, job: &Job, kept: &Kept, purpose: Purpose, slot: Slot) {
+        let result = job.result_from(kept, purpose, self.lane.clock.now());
+        self.end(job, result, slot).await;
+    }
+
+    /// Another task makes the call. This one is parked behind it; and then the memo is looked at again, in case the other one
+    /// has come to its end in that very moment.
+    pub async fn follow(&self, job: &Job, key: &Key) {
+        let mut header = job.header.clone();
+        header.begun = false;
+        let deadline = job.task.deadline(job.header.first_seen);
+        let (consumer, look_in) = (&self.lane.consumer, self.worker.config.lease);
+        let parked = persist_counting(self.worker, self.lane, "follow", || {
+            consumer.follow(&job.token, &header, &key.hash, look_in, deadline)
+        });
+        match parked.await {
+            Some((true, _) | (false, true)) => {}
+            Some((false, false)) => return lost(self.worker, self.lane, Some(&job.id), false),
+            None => return,
+        }
+        let memos = &self.lane.memos;
+        let look = || memos.look(key, job.asker(), job.max_age(key.purpose));
+        match persist(self.worker, self.lane, "look", look).await {
+            Some(Standing::Follow) | None => {
+                tracing::debug!(task = %job.id, queue = %self.lane.name, "waits for the answer of another task's call");
+            }
+            Some(_) => {
+                let followers = Followers::new(consumer.queue().clone(), &key.hash);
+                sharer::promote(self.worker, &followers, Some(&job.header.as_follower())).await;
+            }
+        }
     }
 
     /// A failed attempt: again later.
@@ -59,15 +117,18 @@ impl<'a> Settler<'a> {
     }
 
     /// A drain's deadline: back at once and uncounted, unless a second call is forbidden.
-    pub async fn give_back(&self, job: &Job) {
+    pub async fn give_back(&self, job: &Job, slot: Slot) {
         if job.task.effect == Effect::Once {
             let error = "the worker had to stop during the call, and effect \"once\" forbids a second one".into();
-            return self.bury(job, Reason::OutcomeUnknown, error, None).await;
+            return self.bury(job, Reason::OutcomeUnknown, error, None, slot).await;
         }
         self.back(job, Duration::ZERO, UnixMs(0), Back::Released).await;
     }
 
     async fn back(&self, job: &Job, wait: Duration, not_before: UnixMs, why: Back) {
+        for key in &job.leads {
+            leader::lead(self.worker, self.lane, job, key, wait.max(self.lane.clock.until(not_before))).await;
+        }
         let mut header = job.header.clone();
         header.begun = false;
         let consumer = &self.lane.consumer;
@@ -83,10 +144,9 @@ impl<'a> Settler<'a> {
     }
 
     /// No good answer, and no further attempt.
-    pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>) {
+    pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>, slot: Slot) {
         let result = job.dead(reason, error, self.lane.clock.now(), last);
-        let answer = answer(job, &result);
-        self.write_dead(&job.token, &job.header.serial, &result, Some(&answer)).await;
+        self.end(job, result, slot).await;
     }
 
     /// What was pushed is no task.
@@ -102,13 +162,12 @@ impl<'a> Settler<'a> {
             ttl: redial::task::RESULT_TTL,
             reply_to: refusal.reply_to.clone(),
         });
-        self.write_dead(&token, &serial, &result, answer.as_ref()).await;
+        self.write_dead(&token, &letter(&serial, None, &result), &result, answer.as_ref()).await;
     }
 
-    async fn write_dead(&self, token: &Token, serial: &str, result: &TaskResult, answer: Option<&Answer>) {
+    async fn write_dead(&self, token: &Token, letter: &str, result: &TaskResult, answer: Option<&Answer>) {
         let consumer = &self.lane.consumer;
-        let letter = letter(serial, result);
-        match persist_counting(self.worker, self.lane, "bury", || consumer.bury(token, &letter, answer)).await {
+        match persist_counting(self.worker, self.lane, "bury", || consumer.bury(token, letter, answer)).await {
             Some((true, _)) => self.log_dead(result),
             Some((false, again)) => lost(self.worker, self.lane, result.id.as_ref(), again),
             None => {}
@@ -143,14 +202,4 @@ pub fn lost(worker: &Worker, lane: &Lane, id: Option<&TaskId>, sent_again: bool)
 
 fn name(id: Option<&TaskId>) -> &str {
     id.map_or("(no id)", TaskId::as_str)
-}
-
-fn answer(job: &Job, result: &TaskResult) -> Answer {
-    Answer {
-        token: job.token.clone(),
-        id: job.id.clone(),
-        result: result.to_line(),
-        ttl: job.task.result_ttl,
-        reply_to: job.task.reply_to.clone(),
-    }
 }

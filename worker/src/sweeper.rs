@@ -1,5 +1,5 @@
 //! Takes up what others left: tasks of workers whose lease has ended, entries in this worker's name that it knows nothing
-//! of, replies that were not delivered.
+//! of, replies that were not delivered, followers whose leader is gone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redial::WorkerId;
-use redial::consumer::MAX_BATCH;
+use redial::consumer::{Followers, MAX_BATCH, Watched};
 use redial::id::Token;
+use tokio::task::JoinHandle;
 
+use crate::sharer;
 use crate::worker::{Lane, Worker};
 
 /// Sweeps one queue, a little at each heartbeat. What fails is left for the next one.
@@ -23,12 +25,21 @@ pub struct Sweeper {
     suspects: HashSet<Token>,
     /// Undelivered replies of the last beat, likewise.
     waiting_replies: HashSet<Token>,
+    /// The last look after memos, while it takes.
+    looking: Option<JoinHandle<()>>,
 }
 
 impl Sweeper {
     /// A sweeper that has seen nothing yet.
     pub fn new(worker: Arc<Worker>, lane: Arc<Lane>) -> Self {
-        Self { worker, lane, reap_after: Instant::now(), suspects: HashSet::new(), waiting_replies: HashSet::new() }
+        Self {
+            worker,
+            lane,
+            reap_after: Instant::now(),
+            suspects: HashSet::new(),
+            waiting_replies: HashSet::new(),
+            looking: None,
+        }
     }
 
     /// Reap nothing for one lease.
@@ -79,6 +90,26 @@ impl Sweeper {
         }
     }
 
+    /// Looks after memos whose followers have waited for long, and followers whose deadline has come.
+    pub fn look_after(&mut self, watched: usize) {
+        if watched == 0 || self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
+            return;
+        }
+        let (worker, lane) = (self.worker.clone(), self.lane.clone());
+        // On its own: a beat must not wait for it.
+        self.looking = Some(tokio::spawn(async move {
+            let Ok(due) = lane.consumer.watched(worker.config.lease).await else { return };
+            for Watched { hash, follower } in due {
+                if follower.is_some() {
+                    let followers = Followers::new(lane.consumer.queue().clone(), &hash);
+                    sharer::promote(&worker, &followers, follower.as_ref()).await;
+                } else {
+                    sharer::look_after(&worker, &lane, &hash).await;
+                }
+            }
+        }));
+    }
+
     /// Delivers replies for lists in another Cluster slot that whoever finished their tasks did not get to deliver.
     pub async fn deliver_replies(&mut self, undelivered: usize) {
         if undelivered == 0 {
@@ -91,7 +122,7 @@ impl Sweeper {
         let tokens: HashSet<Token> = tokens.into_iter().collect();
         let left: Vec<Token> = tokens.intersection(&self.waiting_replies).cloned().collect();
         for token in left {
-            if let Err(error) = self.lane.consumer.deliver_reply(&token).await {
+            if let Err(error) = self.lane.consumer.queue().deliver_reply(&token).await {
                 tracing::warn!(queue = %self.lane.name, %error, "a reply can't be delivered yet");
             }
         }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use redial::entry::Entry;
 use redial::id::Token;
+use redial::memo::Memos;
 use redial::{Consumer, WorkerId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::call::Caller;
 use crate::clock::Clock;
@@ -27,6 +29,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// One permit for each task that may be in this worker's hands.
     pub slots: Arc<Semaphore>,
+    /// Answers on their way to the followers of a memo.
+    pub sharing: TaskTracker,
     /// One permit for tasks that are suspected of killing workers: they run one at a time.
     pub alone: Arc<Semaphore>,
     /// The queues, in the order of the configuration.
@@ -45,6 +49,8 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct Lane {
     pub consumer: Consumer,
+    /// What the fleet remembers of the calls that this queue's tasks ask for.
+    pub memos: Memos,
     /// The queue's name, for logs and metrics.
     pub name: String,
     /// Its share of the free slots.
@@ -81,6 +87,7 @@ impl Worker {
             caller: Caller::new(&config)?,
             metrics,
             slots: Arc::new(Semaphore::new(config.concurrency)),
+            sharing: TaskTracker::new(),
             alone: Arc::new(Semaphore::new(1)),
             lanes,
             stop: CancellationToken::new(),
@@ -117,6 +124,7 @@ impl Lane {
     pub fn new(consumer: Consumer, weight: u32, finisher: mpsc::UnboundedSender<Finished>) -> Self {
         Self {
             name: consumer.queue().name().to_string(),
+            memos: Memos::new(consumer.queue().clone()),
             consumer,
             weight,
             clock: Clock::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Consumer;
 use crate::id::Token;
 use crate::script;
-use crate::{Error, TaskId, TaskResult};
+use crate::{Error, Queue, TaskId, TaskResult};
 
 /// Where the answer to a task goes.
 #[derive(Debug, Clone)]
@@ -28,8 +28,31 @@ impl Consumer {
     /// # Errors
     /// That of Redis.
     pub async fn finish(&self, answers: &[Answer]) -> Result<Vec<bool>, Error> {
-        let keys = &self.queue.keys;
-        let mut call = script::FINISH.call().key(&self.active).key(&keys.stats).key(&keys.replies);
+        self.queue.finish(&self.active, answers).await
+    }
+
+    /// Ends a task as a dead letter, and writes its result where it has an id. `false`: the lease was lost.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn bury(&self, token: &Token, letter: &str, answer: Option<&Answer>) -> Result<bool, Error> {
+        self.queue.bury(&self.active, token, letter, answer).await
+    }
+
+    /// The tokens of replies that wait to be delivered to a list in another Cluster slot.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn undelivered(&self) -> Result<Vec<Token>, Error> {
+        self.hkeys(&self.queue.keys.replies).await
+    }
+}
+
+impl Queue {
+    /// Completes tasks that `holder` has, a hash by token.
+    pub(super) async fn finish(&self, holder: &str, answers: &[Answer]) -> Result<Vec<bool>, Error> {
+        let keys = &self.keys;
+        let mut call = script::FINISH.call().key(holder).key(&keys.stats).key(&keys.replies);
         for answer in answers {
             call = self.add(call.arg(answer.token.as_str()), answer);
         }
@@ -40,15 +63,18 @@ impl Consumer {
         Ok(done)
     }
 
-    /// Ends a task as a dead letter, and writes its result where it has an id. `false`: the lease was lost.
-    ///
-    /// # Errors
-    /// That of Redis.
-    pub async fn bury(&self, token: &Token, letter: &str, answer: Option<&Answer>) -> Result<bool, Error> {
-        let keys = &self.queue.keys;
+    /// Ends as a dead letter a task that `holder` has.
+    pub(super) async fn bury(
+        &self,
+        holder: &str,
+        token: &Token,
+        letter: &str,
+        answer: Option<&Answer>,
+    ) -> Result<bool, Error> {
+        let keys = &self.keys;
         let mut call = script::BURY
             .call()
-            .key(&self.active)
+            .key(holder)
             .key(&keys.dead)
             .key(&keys.stats)
             .key(&keys.replies)
@@ -64,23 +90,15 @@ impl Consumer {
         Ok(done)
     }
 
-    /// The tokens of replies that wait to be delivered to a list in another Cluster slot.
-    ///
-    /// # Errors
-    /// That of Redis.
-    pub async fn undelivered(&self) -> Result<Vec<Token>, Error> {
-        self.hkeys(&self.queue.keys.replies).await
-    }
-
     /// Delivers a reply to its list in another Cluster slot, at least once: two slots can't be written as one.
     ///
     /// # Errors
     /// That of Redis; the reply is kept.
     pub async fn deliver_reply(&self, token: &Token) -> Result<(), Error> {
-        let replies = &self.queue.keys.replies;
+        let replies = &self.keys.replies;
         let mut get = redis::cmd("HGET");
         get.arg(replies).arg(token.as_str());
-        let kept: Option<String> = self.queue.link.run(async |wire| get.query_async(wire).await).await?;
+        let kept: Option<String> = self.link.run(async |wire| get.query_async(wire).await).await?;
         let Some(kept) = kept else { return Ok(()) };
         let bad = || Error::Data(format!("the reply under token {}", token.as_str()));
         let (head, list) = kept.split_once('\n').ok_or_else(bad)?;
@@ -90,7 +108,7 @@ impl Consumer {
         let _delivered: u8 = self.run(&push).await?;
         let mut forget = redis::cmd("HDEL");
         forget.arg(replies).arg(token.as_str());
-        self.queue.link.run(async |wire| forget.exec_async(wire).await).await
+        self.link.run(async |wire| forget.exec_async(wire).await).await
     }
 
     async fn deliver_if_later(&self, answer: &Answer) {
@@ -104,7 +122,7 @@ impl Consumer {
     /// Adds to a call what `lib/answer.lua` needs of an answer.
     fn add(&self, mut call: script::Call, answer: &Answer) -> script::Call {
         let (mode, reply_to) = self.way(answer);
-        call = call.key(self.queue.keys.result(&answer.id));
+        call = call.key(self.keys.result(&answer.id));
         if mode == "push" {
             call = call.key(reply_to);
         }
@@ -119,7 +137,7 @@ impl Consumer {
     fn way<'a>(&self, answer: &'a Answer) -> (&'static str, &'a str) {
         match answer.reply_to.as_deref() {
             None => ("none", ""),
-            Some(list) if self.queue.keys.is_own(list) => {
+            Some(list) if self.keys.is_own(list) => {
                 tracing::warn!(id = %answer.id, list, "`reply_to` names a key of Redial's own: no reply, the result stands under its key");
                 ("none", "")
             }
@@ -129,13 +147,14 @@ impl Consumer {
     }
 
     fn is_elsewhere(&self, answer: &Answer) -> bool {
-        let elsewhere = |list: &str| !self.queue.keys.same_slot(list);
-        self.queue.is_cluster && answer.reply_to.as_deref().is_some_and(elsewhere)
+        let elsewhere = |list: &str| !self.keys.same_slot(list);
+        self.is_cluster && answer.reply_to.as_deref().is_some_and(elsewhere)
     }
 }
 
-/// The dead letter's header: its serial, to find it by, and the result, without a body too large to keep.
-pub fn letter(serial: &str, result: &TaskResult) -> String {
+/// The dead letter's header: its serial, to find it by, the memo of its idempotency key, to clear before a replay, and the
+/// result, without a body too large to keep.
+pub fn letter(serial: &str, memo: Option<&str>, result: &TaskResult) -> String {
     /// The most bytes of an answer's body that a dead letter keeps: it has no TTL, the result has it whole.
     const MAX_BODY: usize = 64 << 10;
     let mut result = result.clone();
@@ -148,5 +167,6 @@ pub fn letter(serial: &str, result: &TaskResult) -> String {
         }
     }
     let line = result.to_line();
-    format!("{{\"serial\":\"{serial}\",{}", line.strip_prefix('{').unwrap_or("}"))
+    let memo = memo.map(|hash| format!("\"memo\":\"{hash}\",")).unwrap_or_default();
+    format!("{{\"serial\":\"{serial}\",{memo}{}", line.strip_prefix('{').unwrap_or("}"))
 }

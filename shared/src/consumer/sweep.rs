@@ -14,6 +14,8 @@ pub struct Beat {
     pub held: usize,
     /// How many replies wait to be delivered to another Cluster slot.
     pub undelivered: usize,
+    /// How many memos and followers it is time to look after.
+    pub watched: usize,
     /// Workers whose lease has ended.
     pub ended: Vec<WorkerId>,
 }
@@ -30,11 +32,12 @@ impl Consumer {
             .key(&keys.workers)
             .key(&self.active)
             .key(&keys.replies)
+            .key(&keys.watch)
             .arg(&self.worker)
             .arg(self.lease.as_millis());
-        let reply: Vec<redis::Value> = self.run(&call).await?;
+        let reply: Vec<redis::Value> = self.queue.run(&call).await?;
         let data = || Error::Data("the answer to a heartbeat".into());
-        let [now, held, undelivered, ended @ ..] = reply.as_slice() else {
+        let [now, held, undelivered, watched, ended @ ..] = reply.as_slice() else {
             return Err(data());
         };
         let ended = ended.iter().map(redis::from_redis_value_ref).collect::<Result<Vec<String>, _>>();
@@ -42,6 +45,7 @@ impl Consumer {
             now: UnixMs(redis::from_redis_value_ref(now).map_err(|_| data())?),
             held: redis::from_redis_value_ref(held).map_err(|_| data())?,
             undelivered: redis::from_redis_value_ref(undelivered).map_err(|_| data())?,
+            watched: redis::from_redis_value_ref(watched).map_err(|_| data())?,
             ended: ended.map_err(|_| data())?.into_iter().map(WorkerId::from_redis).collect(),
         })
     }
@@ -101,6 +105,6 @@ impl Consumer {
         for token in tokens {
             call = call.arg(token.as_str());
         }
-        self.run(&call).await
+        self.queue.run(&call).await
     }
 }

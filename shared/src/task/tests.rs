@@ -81,6 +81,8 @@ fn what_is_wrong_is_refused_and_said() {
         (r#"{"url":"http://h/","body_base64":"?"}"#, "invalid_task: `body_base64` can't be decoded"),
         (r#"{"url":"http://h/","effect":"twice"}"#, "invalid_task: `effect`: unknown variant"),
         (r#"{"url":"http://h/","idempotency_key":"a\nb"}"#, "invalid_task: `idempotency_key`"),
+        (r#"{"url":"http://h/","cache_key":""}"#, "invalid_task: `cache_key`"),
+        (r#"{"url":"http://h/","cache_scope":"all"}"#, "invalid_task: `cache_scope`"),
         (r#"{"url":"http://h/","limit":5}"#, "invalid_task: `limit`"),
         (r#"{"url":"http://h/","limit":{"name":"a","rate":0}}"#, "invalid_task: `limit` \"a\" has a `rate`"),
         (r#"{"url":"http://h/","callback_url":"x"}"#, "invalid_task: `callback_url`"),
@@ -118,10 +120,10 @@ fn a_task_that_is_wrong_still_names_its_id_where_it_can_be_read() {
 #[test]
 fn unknown_fields_are_named_and_fields_of_later_issues_too() -> Tested {
     let task = parse(
-        r#"{"url":"http://h/","colour":1,"retry":{"x":{}},"cache_ttl_ms":5,"limit":["a",{"name":"b","rate":0.5,"later":1}]}"#,
+        r#"{"url":"http://h/","colour":1,"retry":{"x":{}},"callback_url":"http://h/","limit":["a",{"name":"b","rate":0.5,"later":1}]}"#,
     )?;
     assert_eq!(task.unknown, ["colour", "retry.x"]);
-    assert_eq!(task.not_yet, ["cache_ttl_ms", "limit"]);
+    assert_eq!(task.not_yet, ["limit", "callback_url"]);
     Ok(())
 }
 

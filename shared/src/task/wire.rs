@@ -43,15 +43,17 @@ pub struct Wire {
     pub run_at_ms: Option<UnixMs>,
     /// The same, counted as `ttl_ms` is.
     pub delay_ms: Option<u64>,
-    /// Sent as `Idempotency-Key` on every attempt.
+    /// Sent as `Idempotency-Key` on every attempt; tasks of one key make one call and get one answer, for a day.
     #[schemars(length(min = 1, max = 255))]
     pub idempotency_key: Option<String>,
     /// Whether the call may be made twice. Default `idempotent`, also for a POST without a word.
     pub effect: Option<Effect>,
-    /// Share and keep the answer this long. Absent: no cache.
+    /// Share the answer among all who ask for it, and keep it this long; 0 keeps nothing. Absent: no cache.
     pub cache_ttl_ms: Option<u64>,
-    /// The key of the cache, instead of the computed one.
+    /// The name under which the answer is kept, 1 to 1024 bytes, instead of method, URL, headers and body.
     pub cache_key: Option<String>,
+    /// Who may share the answer: `private`, calls with the same credentials; `public`, all. Default `private`.
+    pub cache_scope: Option<CacheScope>,
     /// The limits that the call is under: one or a list, each a name or an object.
     #[serde(default, deserialize_with = "one_or_many")]
     #[schemars(with = "Option<OneOrMany>")]
@@ -109,6 +111,17 @@ pub enum Effect {
     Idempotent,
     /// Never twice, unless it is certain that the upstream did not act.
     Once,
+}
+
+/// Who may share an answer. The words are those of Cache-Control (RFC 9111 §5.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheScope {
+    /// Calls with the same credentials.
+    #[default]
+    Private,
+    /// All calls, whatever their credentials.
+    Public,
 }
 
 /// A limit that a call is under.
@@ -198,16 +211,10 @@ impl Wire {
 
     /// The fields given that this version does not act on yet, or not as far as the protocol goes.
     pub(super) fn not_yet(&self) -> Vec<&'static str> {
-        [
-            ("cache_ttl_ms", self.cache_ttl_ms.is_some()),
-            ("cache_key", self.cache_key.is_some()),
-            ("limit", self.limit.is_some()),
-            ("callback_url", self.callback_url.is_some()),
-            ("idempotency_key", self.idempotency_key.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(field, given)| given.then_some(field))
-        .collect()
+        [("limit", self.limit.is_some()), ("callback_url", self.callback_url.is_some())]
+            .into_iter()
+            .filter_map(|(field, given)| given.then_some(field))
+            .collect()
     }
 }
 

@@ -226,7 +226,7 @@ impl World {
         let answer = answer(&entry, "dead");
         let mut result = TaskResult::new(Some(answer.id.clone()), Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
-        let letter = letter(&entry.header.serial, &result);
+        let letter = letter(&entry.header.serial, None, &result);
         let consumer = &self.hands[by].consumer;
         let buried = consumer.bury(&entry.token, &letter, Some(&answer)).await;
         assert_eq!(buried.unwrap(), holds);

@@ -47,6 +47,42 @@ async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
 }
 
 #[tokio::test]
+async fn on_a_cluster_tasks_of_all_queues_share_a_call_wherever_its_memo_lies() {
+    const CALLS: usize = 12;
+    let cluster = Cluster::start(3).await;
+    let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_secs(2))).await;
+    let start =
+        || Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).env("REDIAL_LEASE_MS", "3000").spawn();
+    let (doomed, other) = (start(), start());
+    doomed.wait_ready().await;
+    other.wait_ready().await;
+    let queues = QUEUES.map(|name| Queue::new(&cluster, name));
+    let task = |id: &str, n: usize| {
+        let mut task = json!({"id": id, "url": upstream.url(&format!("/{}", n % CALLS)), "body": {}});
+        // Half of the calls are shared by their key, half by what they are.
+        if n.is_multiple_of(2) {
+            task["idempotency_key"] = json!(format!("k{}", n % CALLS));
+        } else {
+            task["cache_ttl_ms"] = json!(60_000);
+        }
+        task.to_string()
+    };
+    for (name, queue) in QUEUES.iter().zip(&queues) {
+        queue.push_all(ids(name, 60).iter().enumerate().map(|(n, id)| task(id, n))).await;
+    }
+    eventually(SOON, || async { (upstream.in_flight() == CALLS).then_some(()) }).await;
+    doomed.kill9();
+    for (name, queue) in QUEUES.iter().zip(&queues) {
+        let results = queue.wait_results(&ids(name, 60), SOON).await;
+        assert_eq!(answered(&results), 60, "{name}");
+    }
+    let calls = upstream.count();
+    assert!(calls <= 2 * CALLS as u64, "{calls} calls for {CALLS}, those of the killed worker twice");
+    let log = other.log();
+    assert!(!log.contains("CROSSSLOT") && !log.contains("Redis does not answer"), "{log}");
+}
+
+#[tokio::test]
 async fn a_cluster_node_that_is_killed_and_comes_back_loses_nothing() {
     let cluster = Cluster::start(3).await;
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50))).await;

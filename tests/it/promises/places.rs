@@ -20,6 +20,7 @@ const LOOK: &str = r"
     for _, entry in ipairs(redis.call('ZRANGE', queue .. ':scheduled', 0, -1)) do
       put('scheduled', behind_header(entry))
     end
+    for _, entry in ipairs(redis.call('HVALS', queue .. ':following')) do put('following', behind_header(entry)) end
     for _, active in ipairs(redis.call('KEYS', queue .. ':active:*')) do
       for _, entry in ipairs(redis.call('HVALS', active)) do put('active', behind_header(entry)) end
     end

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, ClaimId, letter};
+use redial::consumer::{Answer, Back, ClaimId, Followers, letter};
+use redial::memo::{Asker, Key, Line, Memos, Purpose, Settled, Standing};
 use redial::script::DELIVER;
 use redial::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
@@ -54,7 +55,7 @@ async fn a_full_redis_can_still_be_drained() {
     for (entry, id) in [(buried, "b"), (replayed, "c")] {
         let mut result = TaskResult::new(TaskId::new(id).ok(), Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
-        let letter = letter(&entry.header.serial, &result);
+        let letter = letter(&entry.header.serial, None, &result);
         let answer = answer(entry, id);
         assert!(consumer.bury(&entry.token, &letter, Some(&answer)).await.unwrap());
     }
@@ -103,4 +104,42 @@ async fn a_full_redis_takes_a_reply_for_another_slot() {
     }
     assert_eq!(desk.ask::<u64>(("LLEN", "reply")).await, 2);
     assert!(desk.ask::<i64>(("PTTL", "reply")).await > 0);
+}
+
+#[tokio::test]
+async fn a_full_redis_settles_its_memos() {
+    let desk = full_desk(3).await;
+    desk.fill().await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    let memos = Memos::new(consumer.queue().clone());
+    let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);
+    let claimed = consumer.claim(&id, 3).await.unwrap().entries;
+    let key = Key { purpose: Purpose::Cache, hash: "ab".into(), call: String::new() };
+    let asker = |n: usize| Asker { serial: &claimed[n].header.serial, token: &claimed[n].token };
+    let lease = Duration::from_secs(60);
+    assert!(matches!(memos.lead(&key, asker(0), None, lease, false).await, Ok(Standing::Lead)));
+    for (n, follower) in claimed.iter().enumerate().skip(1) {
+        assert!(
+            consumer.follow(&follower.token, &follower.header, "ab", Duration::ZERO, Some(UnixMs(1))).await.unwrap()
+        );
+        assert!(matches!(memos.look(&key, asker(n), None).await, Ok(Standing::Follow)));
+    }
+    assert_eq!(consumer.watched(lease).await.unwrap().len(), 3);
+    let result = TaskResult::new(None, Status::Ok, UnixMs(1));
+    let settled = memos.settle("ab", asker(0), Some((&Line::of(&result), lease))).await.unwrap();
+    assert!(matches!(settled, Settled::Done(queues) if queues.len() == 1));
+    let followers = Followers::new(consumer.queue().clone(), "ab");
+    assert!(followers.promote(None).await.unwrap());
+    let page = followers.next(10).await.unwrap();
+    assert_eq!((page.left, page.entries.len()), (1, 1));
+    let answer = Answer {
+        token: page.entries[0].token.clone(),
+        id: TaskId::new("a").unwrap(),
+        result: result.to_line(),
+        ttl: lease,
+        reply_to: None,
+    };
+    assert_eq!(followers.finish(&[answer]).await.unwrap(), [true]);
+    assert_eq!(followers.next(10).await.unwrap().left, 0);
+    assert!(memos.forget("ab", false).await.unwrap());
 }

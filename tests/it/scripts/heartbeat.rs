@@ -8,22 +8,22 @@ use redial::script::{Call, HEARTBEAT};
 use super::{Desk, sorted};
 
 fn call(worker: &str, lease: u64) -> Call {
-    HEARTBEAT.call().key("workers").key("active").key("replies").arg(worker).arg(lease)
+    HEARTBEAT.call().key("workers").key("active").key("replies").key("watch").arg(worker).arg(lease)
 }
 
-async fn beat(desk: &Desk, worker: &str, lease: u64) -> (u64, u64, u64, Vec<String>) {
+async fn beat(desk: &Desk, worker: &str, lease: u64) -> (u64, u64, u64, u64, Vec<String>) {
     let reply: Vec<redis::Value> = desk.run(&call(worker, lease)).await;
     let number = |n: usize| redis::from_redis_value_ref(&reply[n]).unwrap();
-    let ended = reply[3..].iter().map(redis::from_redis_value_ref);
-    (number(0), number(1), number(2), ended.collect::<Result<_, _>>().unwrap())
+    let ended = reply[4..].iter().map(redis::from_redis_value_ref);
+    (number(0), number(1), number(2), number(3), ended.collect::<Result<_, _>>().unwrap())
 }
 
 #[tokio::test]
 async fn a_beat_renews_the_lease_and_tells_what_there_is() {
     let desk = Desk::new().await;
-    let (now, held, undelivered, ended) = beat(&desk, "w", 60_000).await;
+    let (now, held, undelivered, watched, ended) = beat(&desk, "w", 60_000).await;
     assert!(now.abs_diff(desk.now().await) < 5_000);
-    assert_eq!((held, undelivered, ended.len()), (0, 0, 0));
+    assert_eq!((held, undelivered, watched, ended.len()), (0, 0, 0, 0));
     let dump = desk.dump().await;
     assert_eq!(dump["workers"], (sorted(&[("w", now + 60_000)]), false));
     assert_eq!(dump.len(), 1);
@@ -31,8 +31,9 @@ async fn a_beat_renews_the_lease_and_tells_what_there_is() {
     desk.hold("t1", b"h\nraw").await;
     desk.hold("t2", b"h\nraw").await;
     let () = desk.ask(("HSET", "replies", "t0", "1 {}\nlist")).await;
-    let (_, held, undelivered, _) = beat(&desk, "w", 60_000).await;
-    assert_eq!((held, undelivered), (2, 1));
+    let () = desk.ask(("ZADD", "watch", 1, "memo a", now + 60_000, "memo b")).await;
+    let (_, held, undelivered, watched, _) = beat(&desk, "w", 60_000).await;
+    assert_eq!((held, undelivered, watched), (2, 1, 1));
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn a_lease_ends_by_the_clock_of_redis_and_not_before() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_is_written() {
-    for key in ["workers", "active", "replies"] {
+    for key in ["workers", "active", "replies", "watch"] {
         let desk = Desk::new().await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("w", 1_000)).await;

@@ -1,0 +1,72 @@
+//! The memo: what a cache costs and saves at several hit rates, and how soon a shared answer is everywhere.
+
+use std::time::{Duration, Instant};
+
+use redial_tests::{Queue, RedisServer, Reply, Upstream, Worker};
+
+use crate::{ROUNDS, bare, median, path};
+
+/// Calls that are answered before a round: the hits are among them.
+const WARM: usize = 100;
+const IDENTICAL: usize = 1_000;
+const WORKERS: usize = 4;
+
+/// Tasks a second and commands per task at each hit rate in percent. The upstream answers at once: that is the cache's worst
+/// case, as a call costs nothing to save.
+pub async fn hit_rates(tasks: usize) -> anyhow::Result<Vec<(usize, f64, f64)>> {
+    let upstream =
+        Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
+    let call = |id: String, n: usize| {
+        let url = upstream.url(&format!("/v1/extract?n={n}"));
+        format!(r#"{{"id":"{id}","url":"{url}","cache_ttl_ms":3600000,"body":{}}}"#, bare::BODY)
+    };
+    let warm: Vec<String> = (0..WARM).map(|n| call(format!("w{n}"), n)).collect();
+    let mut rows = Vec::new();
+    for hits in [0, 50, 99] {
+        let (mut rates, mut commands) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            // 37 and 100 have no common divisor: hits and misses are mixed.
+            let which = |n: usize| if n * 37 % 100 < hits { n % WARM } else { WARM + n };
+            let (rate, per_task) = path::worker(&warm, (0..tasks).map(|n| call(format!("t{n}"), which(n)))).await?;
+            rates.push(rate);
+            commands.push(per_task);
+        }
+        rows.push((hits, median(rates), median(commands)));
+    }
+    Ok(rows)
+}
+
+/// Milliseconds from the first to the last of the answers to identical tasks, as one waiter on their reply list sees them.
+pub async fn share() -> anyhow::Result<f64> {
+    let upstream = Upstream::quiet(|_| Reply::ok().body(r#"{"ok":true}"#).after(Duration::from_secs(1))).await;
+    let mut spans = Vec::new();
+    for _ in 0..ROUNDS {
+        let redis = RedisServer::start().await;
+        let workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::spawn(redis.url())).collect();
+        for worker in &workers {
+            worker.wait_ready().await;
+        }
+        let task = |n| {
+            let url = upstream.url("/");
+            format!(
+                r#"{{"id":"t{n}","url":"{url}","cache_ttl_ms":60000,"reply_to":"answers:{{default}}","body":{}}}"#,
+                bare::BODY
+            )
+        };
+        let mut connection = redis.connection().await;
+        Queue::new(redis.url(), "default").push_all((0..IDENTICAL).map(task)).await;
+        let mut first = None;
+        let mut answers = 0;
+        while answers < IDENTICAL {
+            let popped: Option<Vec<String>> =
+                redis::cmd("RPOP").arg("answers:{default}").arg(IDENTICAL).query_async(&mut connection).await?;
+            if let Some(popped) = popped {
+                first.get_or_insert_with(Instant::now);
+                answers += popped.len();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        spans.push(first.map_or(0.0, |at| at.elapsed().as_secs_f64() * 1000.0));
+    }
+    Ok(median(spans))
+}

@@ -1,0 +1,166 @@
+//! One spelling for every JSON text of one meaning, to tell whether two calls are the same.
+//!
+//! RFC 8785: members sorted by name, no white space, strings escaped in one way. But numbers keep their exact value where the
+//! RFC rounds them to doubles, by which two ids above 2^53 that differ by one would be one call.
+
+use serde_json::value::RawValue;
+
+use crate::json;
+
+/// The canonical form; `None` for what is not JSON, or nests too deep.
+pub(crate) fn canonical(text: &str) -> Option<String> {
+    if json::too_deep(text.as_bytes()) {
+        return None;
+    }
+    // Checked once; from here on every byte is where the grammar has it.
+    serde_json::from_str::<&RawValue>(text).ok()?;
+    let mut walk = Walk { text, at: 0 };
+    let mut out = String::with_capacity(text.len());
+    walk.value(&mut out)?;
+    Some(out)
+}
+
+struct Walk<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn value(&mut self, out: &mut String) -> Option<()> {
+        match self.peek()? {
+            b'{' => self.object(out),
+            b'[' => self.array(out),
+            b'"' => {
+                out.push_str(&spell(self.string()?));
+                Some(())
+            }
+            b'-' | b'0'..=b'9' => {
+                let number = self.word();
+                out.push_str(&exact(number));
+                Some(())
+            }
+            _ => {
+                out.push_str(self.word());
+                Some(())
+            }
+        }
+    }
+
+    fn array(&mut self, out: &mut String) -> Option<()> {
+        self.at += 1;
+        out.push('[');
+        let mut first = true;
+        while self.peek()? != b']' {
+            if !first {
+                self.at += 1; // the comma
+                out.push(',');
+            }
+            first = false;
+            self.value(out)?;
+        }
+        self.at += 1;
+        out.push(']');
+        Some(())
+    }
+
+    fn object(&mut self, out: &mut String) -> Option<()> {
+        self.at += 1;
+        // Each by its name in UTF-16 code units, by which the RFC sorts.
+        let mut members: Vec<(Vec<u16>, String)> = Vec::new();
+        while self.peek()? != b'}' {
+            if !members.is_empty() {
+                self.at += 1; // the comma
+                self.peek()?;
+            }
+            let name = self.string()?;
+            let decoded = serde_json::from_str::<String>(name).unwrap_or_else(|_| name.to_owned());
+            let mut member = spell(name).into_owned();
+            self.peek()?;
+            self.at += 1; // the colon
+            member.push(':');
+            self.value(&mut member)?;
+            members.push((decoded.encode_utf16().collect(), member));
+        }
+        self.at += 1;
+        // Stable: of a name that comes twice the order may matter to the upstream.
+        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        out.push('{');
+        for (n, (_, member)) in members.iter().enumerate() {
+            if n > 0 {
+                out.push(',');
+            }
+            out.push_str(member);
+        }
+        out.push('}');
+        Some(())
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// A string as it is spelled, quotes included.
+    fn string(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        let mut escaped = false;
+        let length = self.text.as_bytes()[start + 1..].iter().position(|byte| match byte {
+            _ if escaped => {
+                escaped = false;
+                false
+            }
+            b'\\' => {
+                escaped = true;
+                false
+            }
+            byte => *byte == b'"',
+        })?;
+        self.at = start + 1 + length + 1;
+        self.text.get(start..self.at)
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn word(&mut self) -> &'a str {
+        let start = self.at;
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}');
+        let rest = &self.text.as_bytes()[start..];
+        self.at = start + rest.iter().position(ends).unwrap_or(rest.len());
+        &self.text[start..self.at]
+    }
+}
+
+/// A string escaped in the one way of RFC 8785 §3.2.2.2, which is also that of serde_json. Half a surrogate pair, which no
+/// string can hold, stays as it is spelled: no other string is spelled so.
+fn spell(quoted: &str) -> std::borrow::Cow<'_, str> {
+    if !quoted.contains('\\') {
+        return quoted.into();
+    }
+    let decoded = serde_json::from_str::<String>(quoted);
+    decoded.and_then(|text| serde_json::to_string(&text)).map_or(quoted.into(), Into::into)
+}
+
+/// A number by its value: its digits without zeros at either end, and the power of ten that they are multiplied by.
+fn exact(number: &str) -> String {
+    let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
+    let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0').trim_end_matches('0');
+    if digits.is_empty() {
+        return "0".into();
+    }
+    let zeros = all.len() - all.trim_end_matches('0').len();
+    // A task has about a million bytes, so neither count can be near the bounds of i64.
+    let shift = i64::try_from(zeros).unwrap_or(0) - i64::try_from(fraction.len()).unwrap_or(0);
+    match exponent.parse::<i64>().ok().and_then(|exponent| exponent.checked_add(shift)) {
+        Some(0) => format!("{sign}{digits}"),
+        Some(exponent) => format!("{sign}{digits}e{exponent}"),
+        // An exponent of twenty digits: only the same spelling is the same number.
+        None => number.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Followers: tasks that wait in Redis, holding no slot, for the answer of the one that leads their memo.
+//!
+//! They lie in a hash by serial, and the serial fences them: whoever answers one takes it out of the hash in the same
+//! script, so that each is answered once, however many workers try.
+
+use std::time::Duration;
+
+use super::{Answer, Consumer, MAX_BATCH, MAX_BATCH_BYTES};
+use crate::entry::{Entry, Header};
+use crate::id::Token;
+use crate::script;
+use crate::{Error, Queue, UnixMs};
+
+/// The followers of one memo in one queue.
+#[derive(Debug, Clone)]
+pub struct Followers {
+    queue: Queue,
+    hash: String,
+    index: String,
+}
+
+/// Some followers, the first in line.
+#[derive(Debug)]
+pub struct Page {
+    /// How many there are in all.
+    pub left: usize,
+    /// Those read. Their token is their serial.
+    pub entries: Vec<Entry>,
+    /// Those that this version can't read.
+    pub unreadable: Vec<Token>,
+}
+
+/// What it is time to look after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// The memo's hash.
+    pub hash: String,
+    /// A follower whose deadline has come; without one it is the memo itself.
+    pub follower: Option<Token>,
+}
+
+impl Consumer {
+    /// Parks a task behind the one that leads the memo `hash`, which is looked after from `look_in` on. `false`: the lease
+    /// was lost.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn follow(
+        &self,
+        token: &Token,
+        header: &Header,
+        hash: &str,
+        look_in: Duration,
+        deadline: Option<UnixMs>,
+    ) -> Result<bool, Error> {
+        let keys = &self.queue.keys;
+        let call = script::FOLLOW
+            .call()
+            .key(&self.active)
+            .key(&keys.following)
+            .key(keys.followers(hash))
+            .key(&keys.watch)
+            .key(&keys.stats)
+            .arg(token.as_str())
+            .arg(&header.serial)
+            .arg(header.to_line())
+            .arg(hash)
+            .arg(look_in.as_millis())
+            .arg(deadline.map(|at| at.to_string()).unwrap_or_default());
+        self.queue.run(&call).await
+    }
+
+    /// The memos and followers of this queue that it is time to look after. Each will be named again after `look_in`, until
+    /// it is settled.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn watched(&self, look_in: Duration) -> Result<Vec<Watched>, Error> {
+        let call = script::WATCH.call().key(&self.queue.keys.watch).arg(look_in.as_millis()).arg(MAX_BATCH);
+        let names: Vec<String> = self.queue.run(&call).await?;
+        Ok(names.iter().filter_map(|name| Watched::parse(name)).collect())
+    }
+}
+
+impl Watched {
+    fn parse(name: &str) -> Option<Self> {
+        let mut words = name.split(' ').skip(1);
+        let hash = words.next()?.to_owned();
+        let follower = words.next().map(|serial| Token(serial.to_owned()));
+        Some(Self { hash, follower })
+    }
+}
+
+impl Followers {
+    /// Those of the memo `hash` in `queue`.
+    pub fn new(queue: Queue, hash: &str) -> Self {
+        Self { index: queue.keys.followers(hash), hash: hash.to_owned(), queue }
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Reads the next of them, at most `most`. They stay followers until they are answered, buried or promoted.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn next(&self, most: usize) -> Result<Page, Error> {
+        let keys = &self.queue.keys;
+        let call = script::FOLLOWERS
+            .call()
+            .key(&self.index)
+            .key(&keys.following)
+            .key(&keys.watch)
+            .arg(&self.hash)
+            .arg(most.clamp(1, MAX_BATCH))
+            .arg(MAX_BATCH_BYTES);
+        let reply: Vec<redis::Value> = self.queue.run(&call).await?;
+        let data = |_| Error::Data("the followers of a memo".into());
+        let mut values = reply.into_iter();
+        let left = redis::from_redis_value(values.next().unwrap_or(redis::Value::Nil)).map_err(data)?;
+        let mut page = Page { left, entries: Vec::new(), unreadable: Vec::new() };
+        while let (Some(serial), Some(entry)) = (values.next(), values.next()) {
+            let token = Token(redis::from_redis_value(serial).map_err(data)?);
+            match Entry::parse(token.clone(), redis::from_redis_value(entry).map_err(data)?) {
+                Ok(entry) => page.entries.push(entry),
+                Err(_) => page.unreadable.push(token),
+            }
+        }
+        Ok(page)
+    }
+
+    /// Completes followers. For each: whether it was one still; if not, nothing of it was written.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn finish(&self, answers: &[Answer]) -> Result<Vec<bool>, Error> {
+        self.queue.finish(&self.queue.keys.following, answers).await
+    }
+
+    /// Ends a follower as a dead letter. `false`: it was none any more.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn bury(&self, token: &Token, letter: &str, answer: &Answer) -> Result<bool, Error> {
+        self.queue.bury(&self.queue.keys.following, token, letter, Some(answer)).await
+    }
+
+    /// Lets a follower run, at once: this one, or the next in line. `false`: there is none any more.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn promote(&self, follower: Option<&Token>) -> Result<bool, Error> {
+        let keys = &self.queue.keys;
+        let call = script::PROMOTE
+            .call()
+            .key(&self.index)
+            .key(&keys.following)
+            .key(&keys.scheduled)
+            .key(&keys.watch)
+            .key(&keys.stats)
+            .arg(&self.hash)
+            .arg(follower.map(Token::as_str).unwrap_or_default());
+        let serial: String = self.queue.run(&call).await?;
+        Ok(!serial.is_empty())
+    }
+}

@@ -1,0 +1,186 @@
+//! Which calls are the same call.
+
+use http::{HeaderMap, header};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::canonical::canonical;
+use crate::task::CacheScope;
+use crate::{Task, credentials, json};
+
+/// What a memo is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// One call and one answer under an idempotency key, good or bad.
+    Idempotency,
+    /// A good answer, shared and kept.
+    Cache,
+}
+
+/// The name of a memo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// SHA-256, in 64 hex digits.
+    pub hash: String,
+    /// SHA-256 of the call itself where the name says nothing of it, under an idempotency key; else empty.
+    pub call: String,
+}
+
+/// Headers, or beginnings of them, that never change an answer: traces, the names of requests, and what the official SDKs of
+/// OpenAI and Anthropic tell of themselves.
+const NEUTRAL: [&str; 18] = [
+    "baggage",
+    "b3",
+    "date",
+    "idempotency-key",
+    "request-id",
+    "sentry-trace",
+    "traceparent",
+    "tracestate",
+    "uber-trace-id",
+    "user-agent",
+    "x-amzn-trace-id",
+    "x-b3-",
+    "x-client-request-id",
+    "x-cloud-trace-context",
+    "x-correlation-id",
+    "x-datadog-",
+    "x-request-id",
+    "x-stainless-",
+];
+
+impl Purpose {
+    /// The purpose as it stands in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idempotency => "idempotency",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+impl Key {
+    /// The memos of a task: that of its idempotency key before that of the cache. `added` are the headers that a worker adds:
+    /// its credentials.
+    pub fn of(task: &Task, added: &HeaderMap) -> Vec<Self> {
+        let cache = task.cache_ttl.map(|_| Self::cache(task, added));
+        Self::idempotency(task, added).into_iter().chain(cache).collect()
+    }
+
+    /// The memo of a task's idempotency key, if it has one: the key at that origin, for these credentials.
+    pub fn idempotency(task: &Task, added: &HeaderMap) -> Option<Self> {
+        let key = task.idempotency_key.as_ref()?;
+        let mut name = Hash::new("idempotency");
+        name.add(key);
+        name.add(task.url.origin().ascii_serialization());
+        name.add_identity(task, added);
+        let mut call = Hash::new("call");
+        call.add(task.method.as_str());
+        call.add(address(&task.url).as_str());
+        let content_type = content_type(task).and_then(|value| value.split(';').next());
+        call.add(content_type.unwrap_or_default().trim().to_ascii_lowercase());
+        call.add_body(task);
+        Some(Self { purpose: Purpose::Idempotency, hash: name.hex(), call: call.hex() })
+    }
+
+    /// The memo of a task's call, or of its `cache_key`, whether it asks for a cache or not.
+    pub fn cache(task: &Task, added: &HeaderMap) -> Self {
+        let mut name = Hash::new("cache");
+        if task.cache_scope == CacheScope::Private {
+            name.add_identity(task, added);
+        }
+        if let Some(key) = &task.cache_key {
+            name.add("key");
+            name.add(key);
+        } else {
+            name.add(task.method.as_str());
+            name.add(address(&task.url).as_str());
+            name.add_headers(&task.headers, |name| !credentials::is_identity(name) && !is_neutral(name));
+            name.add_body(task);
+        }
+        Self { purpose: Purpose::Cache, hash: name.hex(), call: String::new() }
+    }
+}
+
+/// A hash of parts, each with its length before it: no two lists of parts are one text.
+struct Hash(Sha256);
+
+impl Hash {
+    fn new(what: &str) -> Self {
+        let mut hash = Self(Sha256::new());
+        hash.add(what);
+        hash
+    }
+
+    fn add(&mut self, part: impl AsRef<[u8]>) {
+        let part = part.as_ref();
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// On whose behalf a call is made.
+    fn add_identity(&mut self, task: &Task, added: &HeaderMap) {
+        self.add("identity");
+        let of_url = credentials::of_url(&task.url);
+        self.add(of_url.len().to_le_bytes());
+        for part in of_url {
+            self.add(part);
+        }
+        self.add_headers(added, |_| true);
+        self.add_headers(&task.headers, credentials::is_identity);
+    }
+
+    fn add_headers(&mut self, headers: &HeaderMap, matters: impl Fn(&str) -> bool) {
+        let mut lines: Vec<(&str, &[u8])> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .filter(|(name, _)| matters(name))
+            .collect();
+        // Stable: values of one name keep their order, which may matter.
+        lines.sort_by_key(|(name, _)| *name);
+        self.add(lines.len().to_le_bytes());
+        for (name, value) in lines {
+            self.add(name);
+            self.add(value);
+        }
+    }
+
+    fn add_body(&mut self, task: &Task) {
+        let Some(body) = &task.body else { return self.add("no body") };
+        let text = std::str::from_utf8(body).ok().filter(|_| json::is_named_by(content_type(task)));
+        if let Some(form) = text.and_then(canonical) {
+            self.add("json");
+            self.add(form);
+        } else {
+            self.add("bytes");
+            self.add(body);
+        }
+    }
+
+    fn hex(self) -> String {
+        let hex = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+        self.0.finalize().iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect()
+    }
+}
+
+fn content_type(task: &Task) -> Option<&str> {
+    task.headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
+fn is_neutral(header: &str) -> bool {
+    NEUTRAL.iter().any(|name| header == *name || (name.ends_with('-') && header.starts_with(name)))
+}
+
+/// A URL without its login, which is whose call it is, not which; and without its fragment, which is never sent.
+fn address(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    // They fail for URLs that can have no host, which have no login either.
+    let _ = (url.set_username(""), url.set_password(None));
+    url
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! Leaders of memos fail at random, in every way and between any two steps: their followers are answered all the same.
+//!
+//! Workers here are made of the same calls that the real one makes, one at a time, so that a case can be killed between any two
+//! and, when it fails, shrinks. The real worker is killed in `promises/sharing.rs` and `promises/idempotency.rs`.
+
+mod fleet;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use redial_tests::RedisServer;
+
+use fleet::Fleet;
+
+const CASES: u32 = 96;
+const MOST_STEPS: usize = 100;
+pub(crate) const WORKERS: usize = 3;
+
+/// What may happen. `which` picks among what a worker has in hand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    /// A task is pushed: of this memo.
+    Push { memo: usize },
+    /// A worker takes what waits.
+    Claim { by: usize },
+    /// A worker does the next thing for a task; if it is a call, it is good or not; if the reply to a command is lost, the
+    /// command is sent again.
+    Act { by: usize, which: usize, good: bool, reply_lost: bool },
+    /// A worker is killed. What it held is taken back.
+    Kill { by: usize },
+    /// A worker is frozen until its lease has ended, and goes on: what it held is taken back, and it does not know.
+    Freeze { by: usize },
+    /// The time of a lead is up, though its task lives. Not where the call may be made only once.
+    Lapse { memo: usize },
+    /// Some worker looks after the memos.
+    Watch,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let by = 0..WORKERS;
+    let memo = 0..fleet::MEMOS.len();
+    prop_oneof![
+        4 => memo.clone().prop_map(|memo| Step::Push { memo }),
+        5 => by.clone().prop_map(|by| Step::Claim { by }),
+        20 => (by.clone(), 0..8_usize, any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(by, which, good, reply_lost)| Step::Act { by, which, good, reply_lost }),
+        1 => by.clone().prop_map(|by| Step::Kill { by }),
+        3 => by.prop_map(|by| Step::Freeze { by }),
+        1 => memo.prop_map(|memo| Step::Lapse { memo }),
+        2 => Just(Step::Watch),
+    ]
+}
+
+#[test]
+fn however_leaders_fail_every_follower_is_answered_and_no_key_is_acted_on_twice() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let redis = runtime.block_on(RedisServer::start());
+    let store = redial::Store::open(redis.url()).unwrap();
+    let wire = runtime.block_on(redis.connection());
+    let config = Config { cases: CASES, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
+    let steps = prop::collection::vec(step(), 1..MOST_STEPS);
+    let result = TestRunner::new(config).run(&steps, |steps| {
+        runtime.block_on(async {
+            let mut fleet = Fleet::new(&store, wire.clone()).await;
+            for step in steps {
+                fleet.take(step).await;
+                fleet.check_places().await;
+            }
+            fleet.drain().await;
+            fleet.check_answers().await;
+        });
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+}

@@ -1,0 +1,349 @@
+//! A queue, its memos, and three workers that do one thing at a time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redial::consumer::{Answer, ClaimId, Followers, letter};
+use redial::entry::Entry;
+use redial::memo::{Asker, Kept, Key, Line, Memos, Purpose, Settled, Standing};
+use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+
+use super::{Step, WORKERS};
+
+/// The memos: what for, and whether the call may be made only once.
+pub(crate) const MEMOS: [(Purpose, bool); 3] =
+    [(Purpose::Cache, false), (Purpose::Idempotency, false), (Purpose::Idempotency, true)];
+/// Longer than any case.
+const LONG: Duration = Duration::from_secs(3_600);
+
+pub(crate) struct Fleet {
+    wire: MultiplexedConnection,
+    queue: Queue,
+    workers: Vec<Hand>,
+    pushed: Vec<usize>,
+    /// Calls made, for each memo.
+    calls: [u64; MEMOS.len()],
+    /// Memos of which a leader's time was up while its task lived: then two may have called.
+    lapsed: [bool; MEMOS.len()],
+}
+
+struct Hand {
+    consumer: Consumer,
+    claims: u64,
+    held: Vec<Held>,
+}
+
+struct Held {
+    entry: Entry,
+    state: State,
+}
+
+/// How far a worker has come with a task.
+enum State {
+    Claimed,
+    Leading,
+    /// Its start is put down, where the call may be made only once.
+    Begun,
+    Called(TaskResult),
+    Settled(TaskResult),
+    Parked,
+}
+
+impl Fleet {
+    pub(crate) async fn new(store: &Store, mut wire: MultiplexedConnection) -> Self {
+        let () = redis::cmd("FLUSHALL").query_async(&mut wire).await.unwrap();
+        let queue = Queue::new(store, "redial", QueueName::new("q").unwrap());
+        let workers = (0..WORKERS).map(|_| Hand::new(store, &queue)).collect();
+        Self { wire, queue, workers, pushed: Vec::new(), calls: [0; MEMOS.len()], lapsed: [false; MEMOS.len()] }
+    }
+
+    pub(crate) async fn take(&mut self, step: Step) {
+        match step {
+            Step::Push { memo } => {
+                let id = self.pushed.len();
+                self.pushed.push(memo);
+                self.queue.enqueue(&[format!("{{\"id\":\"{id}\",\"memo\":{memo}}}")]).await.unwrap();
+            }
+            Step::Claim { by } => self.workers[by].claim().await,
+            Step::Act { by, which, good, reply_lost } => self.act(by, which, good, reply_lost).await,
+            Step::Kill { by } => {
+                self.take_back(by).await;
+                self.workers[by].held.clear();
+            }
+            Step::Freeze { by } => self.take_back(by).await,
+            Step::Lapse { memo } => self.lapse(memo).await,
+            Step::Watch => self.watch().await,
+        }
+    }
+
+    /// The lease of a worker ends, and another one notices.
+    async fn take_back(&mut self, by: usize) {
+        let consumer = &self.workers[by].consumer;
+        let () = redis::cmd("ZREM")
+            .arg(&self.queue.keys().workers)
+            .arg(consumer.worker().as_str())
+            .query_async(&mut self.wire)
+            .await
+            .unwrap();
+        let other = &self.workers[(by + 1) % WORKERS].consumer;
+        other.reap(consumer.worker()).await.unwrap();
+    }
+
+    async fn lapse(&mut self, memo: usize) {
+        let key = self.queue.keys().memo(&hash(memo));
+        let led: bool = redis::cmd("HEXISTS").arg(&key).arg("lead").query_async(&mut self.wire).await.unwrap();
+        if led && !MEMOS[memo].1 {
+            self.lapsed[memo] = true;
+            let () = redis::cmd("HSET").arg(&key).arg("until").arg(1).query_async(&mut self.wire).await.unwrap();
+        }
+    }
+
+    /// What the sweeper does. It is always time to look.
+    async fn watch(&mut self) {
+        let memos = Memos::new(self.queue.clone());
+        let watched = self.workers[0].consumer.watched(Duration::ZERO).await.unwrap();
+        for memo in watched.iter().filter_map(|watched| (0..MEMOS.len()).find(|memo| hash(*memo) == watched.hash)) {
+            let followers = Followers::new(self.queue.clone(), &hash(memo));
+            if followers.next(1).await.unwrap().left == 0 {
+                continue;
+            }
+            match memos.watch(&hash(memo)).await.unwrap() {
+                Standing::Answer(kept) => self.share(memo, &kept).await,
+                Standing::Free => assert!(followers.promote(None).await.unwrap()),
+                Standing::Follow => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn act(&mut self, by: usize, which: usize, good: bool, reply_lost: bool) {
+        let count = self.workers[by].held.len();
+        if count == 0 {
+            return;
+        }
+        let Held { entry, state } = self.workers[by].held.swap_remove(which % count);
+        let next = self.step(by, &entry, state, good, reply_lost).await;
+        if let Some(state) = next {
+            self.workers[by].held.push(Held { entry, state });
+        }
+    }
+
+    /// The next thing for a task; `None` when this worker is done with it.
+    async fn step(&mut self, by: usize, entry: &Entry, state: State, good: bool, again: bool) -> Option<State> {
+        let (_, memo) = named(&entry.raw);
+        let (purpose, once) = MEMOS[memo];
+        let key = Key { purpose, hash: hash(memo), call: String::new() };
+        let asker = Asker { serial: &entry.header.serial, token: &entry.token };
+        let memos = Memos::new(self.queue.clone());
+        let times = 1 + usize::from(again);
+        match state {
+            State::Claimed => {
+                // Twice in hand and its start put down: as the gate does, what came of it there goes first.
+                if entry.header.crashes > 0
+                    && let Standing::Answer(kept) = memos.look(&key, asker, None).await.unwrap()
+                {
+                    return Some(State::Settled(kept.result));
+                }
+                if entry.header.begun {
+                    return Some(State::Called(result(Status::Dead, u64::MAX)));
+                }
+                let mut standing = memos.lead(&key, asker, None, LONG, once).await.unwrap();
+                if again {
+                    standing = memos.lead(&key, asker, None, LONG, once).await.unwrap();
+                }
+                match standing {
+                    Standing::Lead => Some(State::Leading),
+                    Standing::Answer(kept) => Some(State::Settled(kept.result)),
+                    Standing::Follow => {
+                        let mut parked = false;
+                        for _ in 0..times {
+                            let follow = self.workers[by].consumer.follow(
+                                &entry.token,
+                                &entry.header,
+                                &key.hash,
+                                Duration::ZERO,
+                                None,
+                            );
+                            parked |= follow.await.unwrap();
+                        }
+                        parked.then_some(State::Parked)
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            State::Parked => {
+                if !matches!(memos.look(&key, asker, None).await.unwrap(), Standing::Follow) {
+                    let followers = Followers::new(self.queue.clone(), &key.hash);
+                    followers.promote(Some(&entry.header.as_follower())).await.unwrap();
+                }
+                None
+            }
+            State::Leading if once => {
+                let mut header = entry.header.clone();
+                header.begun = true;
+                self.workers[by].consumer.begin(&entry.token, &header).await.unwrap().then_some(State::Begun)
+            }
+            State::Leading | State::Begun => {
+                let call = self.calls[memo];
+                self.calls[memo] += 1;
+                Some(State::Called(result(if good { Status::Ok } else { Status::Dead }, call)))
+            }
+            State::Called(mut result) => {
+                let answer = Line::of(&result);
+                let keeps = purpose == Purpose::Idempotency || result.status == Status::Ok;
+                if entry.header.begun {
+                    // Its new delivery goes on leading before it settles.
+                    assert!(
+                        !matches!(memos.look(&key, asker, None).await.unwrap(), Standing::Answer(_) | Standing::Free)
+                            || again
+                    );
+                }
+                let mut settled = memos.settle(&key.hash, asker, keeps.then_some((&answer, LONG))).await.unwrap();
+                if again {
+                    settled = match memos.settle(&key.hash, asker, keeps.then_some((&answer, LONG))).await.unwrap() {
+                        Settled::Lost => settled,
+                        other => other,
+                    };
+                }
+                match settled {
+                    Settled::Done(queues) if keeps && !queues.is_empty() => {
+                        let kept = Kept { result: result.clone(), by: entry.header.serial.clone() };
+                        self.share(memo, &kept).await;
+                    }
+                    Settled::Done(queues) if !queues.is_empty() => {
+                        Followers::new(self.queue.clone(), &key.hash).promote(None).await.unwrap();
+                    }
+                    Settled::Stands(kept, _) if purpose == Purpose::Idempotency => result = kept.result,
+                    _ => {}
+                }
+                Some(State::Settled(result))
+            }
+            State::Settled(result) => {
+                for _ in 0..times {
+                    self.workers[by].end(entry, &result).await;
+                }
+                None
+            }
+        }
+    }
+
+    /// What the sharer does: some of it, for it may die on the way.
+    async fn share(&mut self, memo: usize, kept: &Kept) {
+        let followers = Followers::new(self.queue.clone(), &hash(memo));
+        let page = followers.next(2).await.unwrap();
+        for entry in page.entries {
+            let answer = answer(&entry, &kept.result);
+            match kept.result.status {
+                Status::Ok => drop(followers.finish(&[answer]).await.unwrap()),
+                Status::Dead => {
+                    let letter = letter(&entry.header.serial, None, &kept.result);
+                    followers.bury(&entry.token, &letter, &answer).await.unwrap();
+                }
+            }
+        }
+    }
+
+    /// Everyone goes on without failing until all is answered.
+    pub(crate) async fn drain(&mut self) {
+        for by in 0..WORKERS {
+            self.take(Step::Kill { by }).await;
+        }
+        for _ in 0..40 * (self.pushed.len() + 1) {
+            self.watch().await;
+            self.workers[0].claim().await;
+            while !self.workers[0].held.is_empty() {
+                self.act(0, 0, true, false).await;
+            }
+            let counts = self.queue.counts().await.unwrap();
+            if counts.waiting + counts.scheduled + counts.following == 0 {
+                break;
+            }
+        }
+        self.watch().await;
+    }
+
+    /// Every task is in one place, and has its result when it has ended.
+    pub(crate) async fn check_places(&mut self) {
+        let counts = self.queue.counts().await.unwrap();
+        let mut active = 0_u64;
+        for worker in &self.workers {
+            active += worker.consumer.held().await.unwrap().len() as u64;
+        }
+        let complete: Option<u64> =
+            redis::cmd("HGET").arg(&self.queue.keys().stats).arg("complete").query_async(&mut self.wire).await.unwrap();
+        let ended = complete.unwrap_or_default() + counts.dead;
+        let all = counts.waiting + counts.scheduled + counts.following + active + ended;
+        assert_eq!(all, self.pushed.len() as u64, "{counts:?}, {active} active, {complete:?} complete");
+    }
+
+    pub(crate) async fn check_answers(&mut self) {
+        self.check_places().await;
+        let mut by_memo: HashMap<usize, Vec<String>> = HashMap::new();
+        for (id, memo) in self.pushed.iter().enumerate() {
+            let result = self.queue.result(&TaskId::new(&id.to_string()).unwrap()).await.unwrap();
+            let result: Value = serde_json::from_str(&result.unwrap_or_else(|| panic!("{id} has no answer"))).unwrap();
+            by_memo.entry(*memo).or_default().push(result["body_text"].to_string());
+        }
+        for (memo, (purpose, once)) in MEMOS.iter().enumerate() {
+            let mut answers = by_memo.remove(&memo).unwrap_or_default();
+            answers.dedup();
+            assert!(!once || self.calls[memo] <= 1, "{} calls that may be made once", self.calls[memo]);
+            if *purpose == Purpose::Idempotency && !self.lapsed[memo] {
+                assert!(answers.len() <= 1, "{answers:?}");
+            }
+            let key: Vec<String> = redis::cmd("KEYS").arg("*watch*").query_async(&mut self.wire).await.unwrap();
+            assert!(key.is_empty(), "{key:?} of {purpose:?}: nothing is watched when no one waits");
+        }
+    }
+}
+
+impl Hand {
+    fn new(store: &Store, queue: &Queue) -> Self {
+        let consumer = Consumer::new(store, queue.clone(), WorkerId::fresh(), LONG);
+        Self { consumer, claims: 0, held: Vec::new() }
+    }
+
+    async fn claim(&mut self) {
+        self.claims += 1;
+        let id = ClaimId::new(self.consumer.worker(), self.claims);
+        let claimed = self.consumer.claim(&id, 4).await.unwrap();
+        self.held.extend(claimed.entries.into_iter().map(|entry| Held { entry, state: State::Claimed }));
+    }
+
+    async fn end(&self, entry: &Entry, result: &TaskResult) {
+        let answer = answer(entry, result);
+        match result.status {
+            Status::Ok => drop(self.consumer.finish(&[answer]).await.unwrap()),
+            Status::Dead => {
+                let letter = letter(&entry.header.serial, None, result);
+                self.consumer.bury(&entry.token, &letter, Some(&answer)).await.unwrap();
+            }
+        }
+    }
+}
+
+fn hash(memo: usize) -> String {
+    format!("m{memo}")
+}
+
+/// The id and the memo of a task.
+fn named(raw: &[u8]) -> (String, usize) {
+    let task: Value = serde_json::from_slice(raw).unwrap();
+    (task["id"].as_str().unwrap().to_owned(), usize::try_from(task["memo"].as_u64().unwrap()).unwrap())
+}
+
+/// The result of the `n`th call.
+fn result(status: Status, n: u64) -> TaskResult {
+    let mut result = TaskResult::new(None, status, UnixMs(1));
+    result.body_text = Some(format!("call {n}"));
+    result.reason = (status == Status::Dead).then_some(Reason::OutcomeUnknown);
+    result
+}
+
+fn answer(entry: &Entry, result: &TaskResult) -> Answer {
+    let id = TaskId::new(&named(&entry.raw).0).unwrap();
+    let result = TaskResult { id: Some(id.clone()), ..result.clone() };
+    Answer { token: entry.token.clone(), id, result: result.to_line(), ttl: LONG, reply_to: None }
+}

@@ -1,0 +1,185 @@
+//! An answer that was paid for is not paid for again while it is fresh.
+
+use std::time::Duration;
+
+use redial_tests::Reply;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{SOON, Stage, attempts};
+
+async fn counting_stage() -> Stage {
+    Stage::answering(|request| Reply::ok().json(&json!({"n": request.nth})).header("x-model", "m-1")).await
+}
+
+fn task(id: &str, url: &str, more: &Value) -> Value {
+    let mut task = json!({"id": id, "url": url, "cache_ttl_ms": 60_000});
+    for (field, value) in more.as_object().unwrap() {
+        task[field] = value.clone();
+    }
+    task
+}
+
+#[tokio::test]
+async fn a_kept_answer_is_the_whole_answer_and_costs_no_call() {
+    let stage = counting_stage().await;
+    let worker = stage.ready_worker().await;
+    let url = stage.url("/v1/extract");
+    let first = stage.answer(task("first", &url, &json!({"meta": 1}))).await;
+    let second = stage.answer(task("second", &url, &json!({"meta": 2, "reply_to": "answers:{default}"}))).await;
+    assert_eq!((&first["source"], &second["source"]), (&json!("call"), &json!("cache")));
+    for field in ["status", "http_status", "headers", "body", "reason", "error"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+    assert_eq!((&second["id"], &second["meta"]), (&json!("second"), &json!(2)));
+    assert_eq!((attempts(&first), attempts(&second)), (1, 0));
+    assert_eq!(stage.redis.cli(&["LLEN", "answers:{default}"]).await.trim(), "1");
+    assert_eq!(stage.upstream.count(), 1);
+    assert_eq!(super::counter(&worker, "redial_calls_saved_total").await, 1);
+}
+
+#[tokio::test]
+async fn a_hit_costs_three_commands() {
+    let stage = counting_stage().await;
+    let _worker = stage.ready_worker().await;
+    let url = stage.url("/");
+    stage.answer(task("first", &url, &json!({}))).await;
+    let scripts = || async {
+        let stats = stage.redis.cli(&["INFO", "commandstats"]).await;
+        let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        stats.lines().filter(|line| line.starts_with("cmdstat_eval")).filter_map(calls).sum::<u64>()
+    };
+    let ids = super::ids("hit", 200);
+    let before = scripts().await;
+    stage.push_many(&ids, "/", &json!({"cache_ttl_ms": 60_000})).await;
+    let results = stage.queue.wait_results(&ids, SOON).await;
+    assert!(results.iter().all(|result| result["source"] == "cache"));
+    // One look at the memo each; claims and finishes are for many at once. Heartbeats are in it as well.
+    let all = scripts().await - before;
+    assert!(all <= 3 * 200, "{all} scripts for 200 hits");
+    assert_eq!(stage.upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn after_its_time_to_live_a_new_call_is_made() {
+    let stage = counting_stage().await;
+    let _worker = stage.ready_worker().await;
+    let url = stage.url("/");
+    let brief = json!({"cache_ttl_ms": 1_000});
+    assert_eq!(stage.answer(task("a", &url, &brief)).await["body"]["n"], 0);
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(stage.answer(task("b", &url, &brief)).await["body"]["n"], 1);
+}
+
+#[tokio::test]
+async fn an_answer_older_than_a_task_allows_is_not_for_it() {
+    let stage = counting_stage().await;
+    let _worker = stage.ready_worker().await;
+    let url = stage.url("/");
+    assert_eq!(stage.answer(task("long", &url, &json!({}))).await["body"]["n"], 0);
+    sleep(Duration::from_millis(300)).await;
+    let strict = stage.answer(task("strict", &url, &json!({"cache_ttl_ms": 200}))).await;
+    assert_eq!((&strict["source"], &strict["body"]["n"]), (&json!("call"), &json!(1)));
+}
+
+#[tokio::test]
+async fn failures_are_not_cached() {
+    let stage = Stage::answering(|request| match request.nth {
+        0 => Reply::status(400),
+        _ => Reply::ok(),
+    })
+    .await;
+    let _worker = stage.ready_worker().await;
+    let url = stage.url("/");
+    assert_eq!(stage.answer(task("bad", &url, &json!({}))).await["reason"], "rejected");
+    let good = stage.answer(task("good", &url, &json!({}))).await;
+    assert_eq!((&good["status"], &good["source"]), (&json!("ok"), &json!("call")));
+}
+
+#[tokio::test]
+async fn the_spelling_of_a_call_makes_no_difference_and_its_meaning_does() {
+    let stage = counting_stage().await;
+    let _worker = stage.ready_worker().await;
+    let url = stage.url("/");
+    let raw = |id: &str, more: &str| format!(r#"{{"id":"{id}","url":"{url}","cache_ttl_ms":60000,{more}}}"#);
+    let push = |id: &'static str, more: &str| {
+        let task = raw(id, more);
+        let queue = &stage.queue;
+        async move {
+            queue.push(task).await;
+            queue.wait_result(id, SOON).await
+        }
+    };
+    let first = push("first", r#""body":{"a":1,"b":[9007199254740993,"é"]}"#).await;
+    assert_eq!(first["source"], "call");
+    for (id, same) in [
+        ("order", r#""body":{"b":[9007199254740993,"é"],"a":1}"#),
+        ("space", r#""body":{ "a" : 1 , "b":[ 9007199254740993 , "é" ] }"#),
+        ("numbers", r#""body":{"a":1.0,"b":[9007199254740993e0,"é"]}"#),
+        ("escapes", r#""body":{"\u0061":10e-1,"b":[9007199254740993,"\u00e9"]}"#),
+        (
+            "trace",
+            r#""body":{"a":1,"b":[9007199254740993,"é"]},"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01""#,
+        ),
+    ] {
+        assert_eq!(push(id, same).await["source"], "cache", "{id}");
+    }
+    for (id, other) in [
+        ("value", r#""body":{"a":2,"b":[9007199254740993,"é"]}"#),
+        ("large", r#""body":{"a":1,"b":[9007199254740992,"é"]}"#),
+        ("type", r#""body":{"a":"1","b":[9007199254740993,"é"]}"#),
+        ("header", r#""body":{"a":1,"b":[9007199254740993,"é"]},"headers":{"Accept-Language":"de"}"#),
+        ("method", r#""body":{"a":1,"b":[9007199254740993,"é"]},"method":"PUT""#),
+        ("tenant", r#""body":{"a":1,"b":[9007199254740993,"é"]},"headers":{"Authorization":"Bearer other"}"#),
+    ] {
+        assert_eq!(push(id, other).await["source"], "call", "{id}");
+    }
+}
+
+#[tokio::test]
+async fn two_tenants_never_share_unless_they_say_so() {
+    let stage = counting_stage().await;
+    let _worker = stage.ready_worker().await;
+    let url = stage.url("/");
+    let of = |tenant: &str, more: Value| {
+        let mut fields = more;
+        fields["headers"] = json!({"Authorization": format!("Bearer {tenant}")});
+        fields
+    };
+    let ask = |id: &'static str, fields: Value| stage.answer(task(id, &url, &fields));
+    assert_eq!(ask("a", of("a", json!({}))).await["source"], "call");
+    assert_eq!(ask("b", of("b", json!({}))).await["source"], "call");
+    let named = json!({"cache_key": "doc-42"});
+    assert_eq!(ask("a-named", of("a", named.clone())).await["source"], "call");
+    assert_eq!(ask("b-named", of("b", named.clone())).await["source"], "call");
+    assert_eq!(ask("a-again", of("a", named)).await["source"], "cache");
+    let public = json!({"cache_scope": "public"});
+    assert_eq!(ask("a-public", of("a", public.clone())).await["source"], "call");
+    assert_eq!(ask("b-public", of("b", public)).await["source"], "cache");
+}
+
+#[tokio::test]
+async fn credentials_that_the_worker_adds_reach_the_upstream_and_divide_what_is_shared() {
+    let stage = counting_stage().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("redial.toml");
+    let block =
+        format!("[[upstream]]\nurl = \"{}\"\nheaders = {{ Authorization = \"Bearer ${{KEY}}\" }}\n", stage.url("/v1"));
+    std::fs::write(&file, block).unwrap();
+    let config = file.to_str().unwrap().to_owned();
+    let worker = |key: &str| stage.worker().arg("--config").arg(&config).env("KEY", key).spawn();
+    let url = stage.url("/v1/x");
+    for (n, (key, source)) in [("first", "call"), ("first", "cache"), ("second", "call")].into_iter().enumerate() {
+        let worker = worker(key);
+        worker.wait_ready().await;
+        assert_eq!(stage.answer(task(&format!("t{n}"), &url, &json!({}))).await["source"], source, "{key}");
+        worker.term();
+        worker.wait_exit(SOON).await;
+        assert!(!worker.log().contains(key), "a secret in the log");
+    }
+    let sent: Vec<_> =
+        stage.upstream.calls().iter().map(|call| call.headers.get("authorization").map(str::to_owned)).collect();
+    assert_eq!(sent, [Some("Bearer first".to_owned()), Some("Bearer second".to_owned())]);
+    let kept = stage.redis.cli(&["EVAL", "local all = '' for _, k in ipairs(redis.call('KEYS', '*memo*')) do all = all .. k .. table.concat(redis.call('HGETALL', k)) end return all", "0"]).await;
+    assert!(kept.contains("memo") && !kept.contains("Bearer"), "a secret in Redis");
+}

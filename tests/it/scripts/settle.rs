@@ -1,0 +1,95 @@
+//! settle.lua: a leader comes to its end.
+
+use redial::script::{Call, SETTLE};
+
+use super::Desk;
+use super::lead::{ASK, Ask};
+
+const ANSWER: &str = "{\"status\":\"ok\"}";
+
+fn call(serial: &str, token: &str, answer: &str, keep: u64) -> Call {
+    SETTLE.call().key("memo").arg(serial).arg(token).arg(answer).arg(keep).arg(1)
+}
+
+async fn settle(desk: &Desk, call: &Call) -> String {
+    desk.run::<Vec<String>>(call).await.join(" ")
+}
+
+async fn led_desk(followers: &[&str]) -> Desk {
+    let desk = Desk::new().await;
+    ASK.of(&desk).await;
+    for queue in followers {
+        Ask { mode: "look", serial: "s2", token: "t2", queue, ..ASK }.of(&desk).await;
+    }
+    desk
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_its_time_and_the_queues_that_wait_are_named() {
+    let desk = led_desk(&["q", "mail"]).await;
+    let before = desk.now().await;
+    assert_eq!(settle(&desk, &call("s1", "t1", ANSWER, 50_000)).await, "settled q mail");
+    let (at, fresh): (u64, u64) = desk.ask(("HMGET", "memo", "at", "fresh")).await;
+    assert!((before..before + 5_000).contains(&at) && fresh == at + 50_000);
+    let rest: Vec<Option<String>> =
+        desk.ask(("HMGET", "memo", "answer", "ok", "by", "lead", "token", "until", "sent")).await;
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(rest, [text(ANSWER), text("1"), text("s1"), None, None, None, None]);
+    let left: i64 = desk.ask(("PTTL", "memo")).await;
+    assert!((1..=50_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn sent_twice_it_tells_what_stands_and_who_waits() {
+    let desk = led_desk(&["q"]).await;
+    let again = call("s1", "t1", ANSWER, 50_000);
+    settle(&desk, &again).await;
+    let before = desk.dump().await;
+    assert_eq!(settle(&desk, &again).await, format!("kept {ANSWER} s1 q"));
+    assert_eq!(settle(&desk, &call("s1", "t1", "other", 1)).await, format!("kept {ANSWER} s1 q"));
+    assert_eq!(desk.dump().await, before);
+}
+
+#[tokio::test]
+async fn without_an_answer_the_memo_is_gone_unless_someone_waits() {
+    let desk = led_desk(&[]).await;
+    assert_eq!(settle(&desk, &call("s1", "t1", "", 0)).await, "settled");
+    assert!(desk.dump().await.is_empty());
+    desk.changes_nothing(&call("s1", "t1", "", 0), vec!["lost".to_owned()]).await;
+
+    let desk = led_desk(&["q"]).await;
+    assert_eq!(settle(&desk, &call("s1", "t1", "", 0)).await, "settled q");
+    assert_eq!(Ask { serial: "s2", ..ASK }.of(&desk).await, "lead");
+}
+
+#[tokio::test]
+async fn an_answer_that_stands_outlives_a_leader_that_has_none() {
+    let desk = led_desk(&[]).await;
+    settle(&desk, &call("s1", "t1", ANSWER, 50_000)).await;
+    assert_eq!(Ask { serial: "s2", token: "t2", max_age: 0, ..ASK }.of(&desk).await, "lead");
+    assert_eq!(settle(&desk, &call("s2", "t2", "", 0)).await, "settled");
+    assert_eq!(Ask { serial: "s3", ..ASK }.of(&desk).await, format!("answer {ANSWER} s1"));
+}
+
+#[tokio::test]
+async fn whoever_does_not_lead_settles_nothing() {
+    let desk = led_desk(&["q"]).await;
+    for (serial, token) in [("s2", "t1"), ("s1", "t0"), ("s2", "t2")] {
+        desk.changes_nothing(&call(serial, token, ANSWER, 50_000), vec!["lost".to_owned()]).await;
+    }
+    // An older delivery of the leader itself.
+    Ask { token: "t9", ..ASK }.of(&desk).await;
+    desk.changes_nothing(&call("s1", "t1", ANSWER, 50_000), vec!["lost".to_owned()]).await;
+    assert_eq!(settle(&desk, &call("s1", "t9", "the first", 50_000)).await, "settled q");
+    // One that lost the lead long ago learns what stands.
+    assert_eq!(settle(&desk, &call("s0", "t0", ANSWER, 50_000)).await, "kept the first s1 q");
+    let () = desk.ask(("HSET", "memo", "fresh", 1)).await;
+    desk.changes_nothing(&call("s0", "t0", ANSWER, 50_000), vec!["lost".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_left_alone() {
+    let desk = Desk::new().await;
+    let () = desk.ask(("SET", "memo", "x")).await;
+    desk.refuses(&call("s1", "t1", ANSWER, 1)).await;
+}

@@ -1,0 +1,54 @@
+//! watch.lua: what it is time to look after.
+
+use std::time::Duration;
+
+use redial::consumer::Watched;
+use redial::script::{Call, WATCH};
+
+use super::Desk;
+
+fn call(again_in: u64, most: u32) -> Call {
+    WATCH.call().key("watch").arg(again_in).arg(most)
+}
+
+#[tokio::test]
+async fn what_is_due_is_named_and_put_off() {
+    let desk = Desk::new().await;
+    let later = desk.now().await + 60_000;
+    let () = desk.ask(("ZADD", "watch", 1, "memo ab", 2, "task ab s1", later, "memo cd")).await;
+    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 100)).await, ["memo ab", "task ab s1"]);
+    let again: u64 = desk.ask(("ZSCORE", "watch", "memo ab")).await;
+    assert!(again.abs_diff(desk.now().await + 50_000) < 5_000);
+    desk.changes_nothing(&call(50_000, 100), Vec::<String>::new()).await;
+    assert_eq!(desk.ask::<u64>(("ZCARD", "watch")).await, 3, "nothing is dropped");
+}
+
+#[tokio::test]
+async fn no_more_are_named_than_were_asked_for() {
+    let desk = Desk::new().await;
+    for n in 0..30 {
+        let () = desk.ask(("ZADD", "watch", n, format!("memo {n}"))).await;
+    }
+    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 20)).await.len(), 20);
+    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 20)).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_worker_tells_memos_from_followers() {
+    let desk = Desk::new().await;
+    let () = desk.ask(("ZADD", "redial:{q}:watch", 1, "memo ab", 2, "task cd w:1:1")).await;
+    let consumer = desk.consumer("w", Duration::from_secs(60));
+    assert_eq!(consumer.heartbeat().await.unwrap().watched, 2);
+    let found = consumer.watched(Duration::from_secs(8)).await.unwrap();
+    let serial = found[1].follower.as_ref().map(|token| token.as_str());
+    assert_eq!((found[0].hash.as_str(), serial), ("ab", Some("w:1:1")));
+    assert_eq!(found[0], Watched { hash: "ab".into(), follower: None });
+    assert_eq!(consumer.heartbeat().await.unwrap().watched, 0);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_left_alone() {
+    let desk = Desk::new().await;
+    let () = desk.ask(("SET", "watch", "x")).await;
+    desk.refuses(&call(1, 1)).await;
+}

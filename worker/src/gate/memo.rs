@@ -1,0 +1,63 @@
+//! A call that was made already, or is being made, is not made again: the task takes that answer, or waits for it.
+
+use std::time::Duration;
+
+use redial::Reason;
+use redial::memo::{Key, Standing};
+
+use super::Verdict;
+use crate::job::Job;
+use crate::leader;
+use crate::metrics::MemoEvent;
+use crate::persist::persist;
+use crate::worker::{Lane, Worker};
+
+/// For a task that was in a worker's hands before: what came of it there. Comes before all that could end it otherwise: its
+/// call may have been answered, and only its worker died.
+pub(super) async fn recall(worker: &Worker, lane: &Lane, job: &mut Job, keys: &[Key]) -> Option<Verdict> {
+    for key in keys {
+        let standing =
+            persist(worker, lane, "look", || lane.memos.look(key, job.asker(), job.max_age(key.purpose))).await;
+        match standing {
+            Some(Standing::Answer(kept)) => return Some(Verdict::Answered(kept, key.purpose)),
+            Some(Standing::Lead) => job.leads.push(key.clone()),
+            Some(_) => {}
+            None => return Some(Verdict::Lost),
+        }
+    }
+    None
+}
+
+/// Asks the memos of a task in turn. One that this task leads it has to settle.
+pub(super) async fn check(worker: &Worker, lane: &Lane, job: &mut Job, keys: Vec<Key>) -> Option<Verdict> {
+    for key in keys {
+        let event = |event| worker.metrics.memo(&lane.name, key.purpose, event);
+        let standing = leader::lead(worker, lane, job, &key, Duration::ZERO).await;
+        match standing {
+            Some(Standing::Lead) if job.leads.contains(&key) => {}
+            Some(Standing::Lead) => {
+                event(MemoEvent::Miss);
+                job.leads.push(key);
+            }
+            Some(Standing::Answer(kept)) => {
+                event(MemoEvent::Hit);
+                return Some(Verdict::Answered(kept, key.purpose));
+            }
+            Some(Standing::Follow | Standing::Free) => return Some(Verdict::Follow(key)),
+            Some(Standing::Mismatch) => {
+                event(MemoEvent::Mismatch);
+                return Some(Verdict::Reject(Reason::IdempotencyMismatch, mismatch(job)));
+            }
+            Some(Standing::Unknown) => return Some(Verdict::Reject(Reason::OutcomeUnknown, leader::UNKNOWN.into())),
+            None => return Some(Verdict::Lost),
+        }
+    }
+    None
+}
+
+fn mismatch(job: &Job) -> String {
+    let key = job.task.idempotency_key.as_deref().unwrap_or_default();
+    format!(
+        "the idempotency key {key:?} stands for another call (method, URL or body differ): use a new key for a new call"
+    )
+}

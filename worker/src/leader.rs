@@ -1,0 +1,109 @@
+//! The task that leads a memo makes its call for all who follow. Here it takes the lead, keeps it while it waits, and hands
+//! on what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redial::consumer::Followers;
+use redial::memo::{Kept, Key, Line, Purpose, Settled, Standing};
+use redial::task::Effect;
+use redial::{QueueName, Reason, Status, TaskResult};
+
+use crate::job::Job;
+use crate::persist::persist;
+use crate::sharer;
+use crate::worker::{Lane, Worker};
+
+/// How long, beyond all that it may take otherwise, a leader that was not heard of is waited for where no one else may make
+/// the call: time for a fleet that was down to come back.
+const ONCE: Duration = Duration::from_secs(600);
+
+/// What those are told who may not call in a lost leader's place.
+pub const UNKNOWN: &str = "a call with this idempotency key may have been made, no answer to it is known, and effect \"once\" forbids a second one";
+
+/// What a memo does with its leader's result.
+#[derive(Debug, PartialEq)]
+enum Will {
+    /// Keeps it, and all who wait get it.
+    Keep(Duration),
+    /// All who wait get it, and it is not kept.
+    Share,
+    /// The next in line makes the call.
+    Pass,
+}
+
+/// Asks for the lead, or to keep it for `wait` and an attempt after it. A worker that dies is noticed long before the lead
+/// ends: its task is redelivered, and leads on. The end of the lead is for tasks that never come back.
+pub async fn lead(worker: &Worker, lane: &Lane, job: &Job, key: &Key, wait: Duration) -> Option<Standing> {
+    let once = key.purpose == Purpose::Idempotency && job.task.effect == Effect::Once;
+    let silence = worker.config.lease * 2 + if once { ONCE } else { Duration::ZERO };
+    let lease = wait + job.task.timeout + silence;
+    let ask = || lane.memos.lead(key, job.asker(), job.max_age(key.purpose), lease, once);
+    persist(worker, lane, "lead", ask).await
+}
+
+/// Ends every lead of a task with its result. Returns the result that stands: under an idempotency key that may be another
+/// one's, if this task had lost the lead.
+pub async fn settle(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &Job, mut result: TaskResult) -> TaskResult {
+    for key in &job.leads {
+        let answer = Line::of(&result);
+        let will = will(worker, job, key.purpose, &result, answer.bytes());
+        let keep = match &will {
+            Will::Keep(span) => Some((&answer, *span)),
+            Will::Share | Will::Pass => None,
+        };
+        let settled = persist(worker, lane, "settle", || lane.memos.settle(&key.hash, job.asker(), keep)).await;
+        match settled {
+            Some(Settled::Done(queues)) if will == Will::Pass => pass_on(worker, lane, key, queues).await,
+            Some(Settled::Done(mut queues)) => {
+                let own = lane.consumer.queue().name();
+                // What is not kept, a follower that is parked in this very moment would not find.
+                if will == Will::Share && !queues.contains(own) {
+                    queues.push(own.clone());
+                }
+                let kept = Kept { result: result.clone(), by: job.header.serial.clone() };
+                sharer::start(worker, lane, &key.hash, kept, queues);
+            }
+            Some(Settled::Stands(kept, queues)) => {
+                if key.purpose == Purpose::Idempotency {
+                    result = job.result_from(&kept, key.purpose, lane.clock.now());
+                }
+                sharer::start(worker, lane, &key.hash, *kept, queues);
+            }
+            Some(Settled::Lost) => {
+                tracing::info!(task = %job.id, queue = %lane.name, "the lead of its memo was lost meanwhile: its answer is its own alone");
+            }
+            None => {}
+        }
+    }
+    result
+}
+
+fn will(worker: &Worker, job: &Job, purpose: Purpose, result: &TaskResult, bytes: usize) -> Will {
+    match purpose {
+        // As with Stripe, a key that no call was made with is not used up.
+        Purpose::Idempotency if made_no_call(job, result) => Will::Pass,
+        Purpose::Idempotency => Will::Keep(worker.config.idempotency_hold),
+        Purpose::Cache if result.status == Status::Dead => Will::Pass,
+        Purpose::Cache => match job.task.cache_ttl {
+            Some(ttl) if !ttl.is_zero() && bytes <= worker.config.cache_max_bytes => Will::Keep(ttl),
+            _ => Will::Share,
+        },
+    }
+}
+
+fn made_no_call(job: &Job, result: &TaskResult) -> bool {
+    let for_want_of_time = matches!(result.reason, Some(Reason::Expired | Reason::Cancelled));
+    for_want_of_time && result.attempts.is_empty() && job.header.crashes == 0
+}
+
+/// The next in line makes the call, in whichever queue there is one.
+async fn pass_on(worker: &Worker, lane: &Lane, key: &Key, queues: Vec<QueueName>) {
+    for queue in queues {
+        let followers = Followers::new(lane.consumer.queue().sibling(queue), &key.hash);
+        if persist(worker, lane, "promote", || followers.promote(None)).await != Some(false) {
+            worker.scheduled_in(Duration::ZERO);
+            return;
+        }
+    }
+}
