@@ -28,6 +28,7 @@ pub mod proxy;
 pub mod queue;
 pub mod redis_server;
 pub mod sentinel;
+pub mod stalls;
 pub mod upstream;
 pub mod wait;
 pub mod worker;

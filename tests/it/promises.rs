@@ -71,6 +71,7 @@ impl Stage {
     }
 
     async fn on(upstream: Upstream) -> Self {
+        redial_tests::stalls::watch();
         let redis = RedisServer::start().await;
         let queue = Queue::new(&redis, "default");
         Self { redis, queue, upstream }

@@ -11,6 +11,7 @@ use redial::id::Token;
 use redial::store::BLOCK;
 use redial::task::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 
 use crate::execute::execute;
 use crate::job::Unfit;
@@ -30,13 +31,14 @@ impl Phase {
     }
 }
 
-/// Runs until the worker stops claiming.
-pub async fn run(worker: Arc<Worker>) {
+/// Runs until the worker stops claiming. Returns what still waits for pushes: Redis may give it one until it is told to end.
+pub async fn run(worker: Arc<Worker>) -> JoinSet<()> {
     let mut rotation = Rotation::new(worker.lanes.iter().map(|lane| lane.weight));
     let mut claims: Vec<Claims> = worker.lanes.iter().cloned().map(Claims::new).collect();
     let (turn, phase) = watch::channel(Phase(0));
+    let mut waits = JoinSet::new();
     for lane in &worker.lanes {
-        tokio::spawn(wait_for_pushes(worker.clone(), lane.clone(), phase.clone()));
+        waits.spawn(wait_for_pushes(worker.clone(), lane.clone(), phase.clone()));
     }
     while let Some(mut permits) = free_slots(&worker).await {
         // Whatever is scheduled from here on may be missed by the claims below, so it rings.
@@ -63,6 +65,7 @@ pub async fn run(worker: Arc<Worker>) {
     for lane in &worker.lanes {
         pass_on_unheard(&worker, lane).await;
     }
+    waits
 }
 
 /// Waits for a free slot and takes all that are free then, up to a batch; `None` when the worker stops claiming.
@@ -193,6 +196,16 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
 async fn pass_on_unheard(worker: &Worker, lane: &Lane) {
     if lane.heard.swap(false, Ordering::Relaxed) {
         pass_on(worker, lane).await;
+    }
+}
+
+/// Ends the waits, and passes on what one of them was given in its last moment: nobody here would hear of it.
+pub async fn end_waits(worker: &Worker, mut waits: JoinSet<()>) {
+    waits.shutdown().await;
+    for lane in &worker.lanes {
+        if let Err(error) = lane.consumer.pass_on_wake().await {
+            tracing::debug!(%error, queue = %lane.name, "a push may be heard only at another worker's next look");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use redial::{Consumer, Queue, Store, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
 use crate::embedded::Embedded;
@@ -43,7 +43,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// The running parts.
 struct Parts {
     worker: Arc<Worker>,
-    fetcher: JoinHandle<()>,
+    fetcher: JoinHandle<JoinSet<()>>,
     heartbeats: Vec<JoinHandle<()>>,
 }
 
@@ -80,7 +80,8 @@ impl Parts {
     async fn stop(self) {
         let Self { worker, fetcher, heartbeats } = self;
         worker.stop.cancel();
-        if fetcher.await.is_err() {
+        let waits = fetcher.await;
+        if waits.is_err() {
             tracing::error!("the fetcher has panicked");
         }
         if tokio::time::timeout(worker.config.drain, all_slots_free(&worker)).await.is_err() {
@@ -101,6 +102,9 @@ impl Parts {
             let _ = heartbeat.await;
         }
         let sign_off = async {
+            if let Ok(waits) = waits {
+                fetcher::end_waits(&worker, waits).await;
+            }
             for lane in &worker.lanes {
                 sign_off(lane).await;
             }

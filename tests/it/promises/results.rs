@@ -32,7 +32,7 @@ async fn a_reply_list_is_shared_by_tasks_and_goes_after_the_result_ttl() {
     let left: u64 = left.parse().unwrap();
     assert!((3_500_000..=3_600_000).contains(&left), "an hour: {left}");
 
-    stage.answer(json!({"id": "e", "url": url, "result_ttl_ms": 300})).await;
+    stage.answer(json!({"id": "e", "url": url, "result_ttl_ms": 3_000})).await;
     let gone = || async { stage.queue.result("e").await.is_none().then_some(()) };
     eventually(SOON, gone).await;
 }
