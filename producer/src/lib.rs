@@ -1,22 +1,47 @@
-//! Redial's front door for Rust programs: put calls on a queue, read the answers.
+//! Redial's front door for Rust programs: put calls on a queue, wait for the answers.
 //!
-//! Any language can do the same with one `LPUSH`; this adds a check before the push, an id, and a time stamp.
+//! Any language can do the same with one `LPUSH`; this adds a check before the push, an id, a time stamp, and waiting for any
+//! number of answers over one connection, without polling.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), redial_producer::Error> {
-//! let producer = redial_producer::Producer::open("redis://127.0.0.1:6379", "default")?;
-//! let id = producer.enqueue(r#"{"url":"https://api.example.com/v1/extract","body":{"text":"hi"}}"#).await?;
-//! if let Some(result) = producer.result(&id).await? {
-//!     println!("{result}");
+//! use std::time::Duration;
+//! use redial_producer::{Call, Producer};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::open("redis://127.0.0.1:6379", "default")?;
+//!
+//! // One call, and its answer.
+//! let call = Call::post("https://api.example.com/v1/extract")
+//!     .json(&serde_json::json!({"text": "hi"}))
+//!     .header("Accept", "application/json")
+//!     .cache_ttl(Duration::from_secs(3600));
+//! if let Some(answer) = producer.enqueue_and_wait(call, Duration::from_secs(60)).await? {
+//!     println!("{} {:?}", answer.id, answer.result()?.http_status);
+//! }
+//!
+//! // Many, and their answers in the order in which they come.
+//! let calls = (0..1000).map(|n| Call::get(format!("https://api.example.com/items/{n}")));
+//! let mut answers = producer.enqueue_all_and_wait(calls).await?;
+//! while let Some(answer) = answers.next().await {
+//!     println!("{}", answer.json);
 //! }
 //! # Ok(())
 //! # }
 //! ```
 
+mod call;
+mod wait;
+
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use redial::task::{self, Task};
 use redial::{Queue, QueueName, Store, TaskId, UnixMs};
+
+pub use call::{Call, IntoTask};
+use wait::Hub;
+pub use wait::{Answered, Answers};
 
 /// What can go wrong on the way to the queue.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +58,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Producer {
     queue: Queue,
+    hub: Arc<Hub>,
 }
 
 /// A task that was checked, with its id, as it will be pushed.
@@ -59,17 +85,69 @@ impl Producer {
     /// The address or the name can't be used.
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let store = Store::open(url)?;
-        Ok(Self { queue: Queue::new(&store, prefix, QueueName::new(queue)?) })
+        let queue = Queue::new(&store, prefix, QueueName::new(queue)?);
+        Ok(Self { hub: Arc::new(Hub::new(redial::Waiter::new(&store, queue.clone()))), queue })
     }
 
-    /// Checks one task, given as JSON, and pushes it. Returns its id.
+    /// Checks one task, a [`Call`] or JSON, and pushes it. Returns its id.
     ///
     /// # Errors
     /// What is wrong with the task, or with Redis.
-    pub async fn enqueue(&self, json: &str) -> Result<TaskId, Error> {
-        let stamped = stamp(json)?;
+    pub async fn enqueue(&self, task: impl IntoTask) -> Result<TaskId, Error> {
+        let stamped = task.into_task()?;
         self.push(std::slice::from_ref(&stamped)).await?;
         Ok(stamped.id)
+    }
+
+    /// Checks tasks, all of them before the first is pushed, and pushes them in order, many at a time. Returns their ids.
+    ///
+    /// # Errors
+    /// What is wrong with the first wrong task; or that of Redis, and then the first tasks may be on the queue already.
+    pub async fn enqueue_all<T: IntoTask>(&self, tasks: impl IntoIterator<Item = T>) -> Result<Vec<TaskId>, Error> {
+        let stamped = stamp_all(tasks)?;
+        self.push(&stamped).await?;
+        Ok(stamped.into_iter().map(|task| task.id).collect())
+    }
+
+    /// Pushes one task and waits for its answer, good or not; `None`: none came in time, and the task goes on. An id that was
+    /// used before and still has its result gets that at once.
+    ///
+    /// # Errors
+    /// What is wrong with the task, or with Redis.
+    pub async fn enqueue_and_wait(&self, task: impl IntoTask, timeout: Duration) -> Result<Option<Answered>, Error> {
+        let mut answers = self.enqueue_all_and_wait([task]).await?;
+        wait::one(self, &mut answers, timeout).await
+    }
+
+    /// Pushes tasks and gives their answers as they come.
+    ///
+    /// # Errors
+    /// As for [`Producer::enqueue_all`].
+    pub async fn enqueue_all_and_wait<T: IntoTask>(
+        &self,
+        tasks: impl IntoIterator<Item = T>,
+    ) -> Result<Answers, Error> {
+        let stamped = stamp_all(tasks)?;
+        let answers = self.wait_all(stamped.iter().map(|task| task.id.clone())).await?;
+        self.push(&stamped).await?;
+        Ok(answers)
+    }
+
+    /// Waits for the answer to a task, whoever pushed it. `None`: none came in time; the task goes on.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn wait(&self, id: &TaskId, timeout: Duration) -> Result<Option<Answered>, Error> {
+        let mut answers = self.wait_all([id.clone()]).await?;
+        wait::one(self, &mut answers, timeout).await
+    }
+
+    /// The answers to many tasks, whoever pushed them, as they come: first those that are there already.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn wait_all(&self, ids: impl IntoIterator<Item = TaskId>) -> Result<Answers, Error> {
+        Hub::wait(&self.hub, ids).await
     }
 
     /// Pushes tasks that were checked, in order, many at a time.
@@ -93,6 +171,16 @@ impl Producer {
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
+}
+
+fn stamp_all<T: IntoTask>(tasks: impl IntoIterator<Item = T>) -> Result<Vec<Stamped>, Error> {
+    let nth = |(n, task): (usize, T)| {
+        task.into_task().map_err(|error| match error {
+            Error::Task(why) if n > 0 => Error::Task(format!("task {}: {why}", n + 1)),
+            other => other,
+        })
+    };
+    tasks.into_iter().enumerate().map(nth).collect()
 }
 
 /// Checks a task, and puts in what it lacks: an id, and when it was enqueued. The rest stays byte for byte.

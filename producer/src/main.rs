@@ -6,6 +6,7 @@ mod enqueue;
 mod output;
 mod redact;
 mod result;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Command {
     Enqueue(enqueue::Enqueue),
     /// Print the result of calls; exit code 3 when one has none, not yet or no longer.
     Result(result::Results),
+    /// Wait for the results of calls and print them as they come; exit code 3 when one has none in time.
+    Wait(waits::Waits),
     /// Dead letters: calls that ended without a good answer.
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -77,6 +80,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
         Command::Result(results) => results.run(&producer).await,
+        Command::Wait(waits) => waits.run(&producer).await,
         Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
         Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
     }

@@ -1,5 +1,5 @@
 -- finish.lua: complete a batch of tasks: drop the lease, write result and reply, count.
--- KEYS  1 this worker's active hash   2 stats   3 replies
+-- KEYS  1 this worker's active hash   2 stats   3 replies   4 waiters
 --       then for each task its result key, followed by its reply list where its mode is 'push'
 -- ARGV  for each task: token, ttl in ms of result and reply, the result, reply mode, reply list's name (see lib/answer)
 -- Returns for each task 1, or 0 when its lease was lost: then nothing of it was written.
@@ -9,8 +9,9 @@
 -- These fail on a key of another type before anything is written: Redis does not roll back.
 redis.call('HLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
+local waited = redis.call('HLEN', KEYS[4]) > 0
 
-local done, key, count = {}, 4, 0
+local done, key, count = {}, 5, 0
 for arg = 1, #ARGV, 5 do
   local result_key = KEYS[key]
   local reply = {mode = ARGV[arg + 3], name = ARGV[arg + 4]}
@@ -22,6 +23,7 @@ for arg = 1, #ARGV, 5 do
   local held = redis.call('HDEL', KEYS[1], ARGV[arg])
   if held == 1 then
     answer(result_key, ARGV[arg + 1], ARGV[arg + 2], reply, KEYS[3], ARGV[arg])
+    if waited then wake(KEYS[4], result_key, ARGV[arg + 2]) end
     count = count + 1
   end
   done[#done + 1] = held

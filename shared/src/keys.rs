@@ -10,8 +10,9 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
-const OF_A_QUEUE: [&str; 8] = ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch"];
-const OF_A_QUEUE_BY_NAME: [&str; 4] = ["active:", "claimed:", "result:", "followers:"];
+const OF_A_QUEUE: [&str; 9] =
+    ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch", "waiters"];
+const OF_A_QUEUE_BY_NAME: [&str; 5] = ["active:", "claimed:", "result:", "followers:", "answers:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
@@ -53,6 +54,8 @@ pub struct Keys {
     pub following: String,
     /// ZSET by ms: the memos that have followers here and the followers with a deadline, by when to look after them.
     pub watch: String,
+    /// HASH by result key: who asked to be told when there is a result.
+    pub waiters: String,
     prefix: String,
 }
 
@@ -70,6 +73,7 @@ impl Keys {
             replies: of("replies"),
             following: of("following"),
             watch: of("watch"),
+            waiters: of("waiters"),
             prefix: prefix.to_owned(),
             waiting,
         }
@@ -106,6 +110,17 @@ impl Keys {
         format!("{}:result:{id}", self.waiting)
     }
 
+    /// The id of the task whose result this key holds.
+    pub(crate) fn id_of_result(&self, key: &str) -> Option<TaskId> {
+        let id = key.strip_prefix(&self.waiting)?.strip_prefix(":result:")?;
+        TaskId::new(id).ok()
+    }
+
+    /// LIST, TTL: the results that one waiter asked to be told of.
+    pub fn answers(&self, waiter: &str) -> String {
+        format!("{}:answers:{waiter}", self.waiting)
+    }
+
     /// Whether a key is one of Redial's own, of this queue or any other: no place for a reply. A result in the waiting list
     /// would be a task, and its time to live would end all tasks beside it.
     pub fn is_own(&self, key: &str) -> bool {
@@ -136,6 +151,8 @@ mod tests {
         assert_eq!(keys.replies, "redial:{default}:replies");
         assert_eq!(keys.following, "redial:{default}:following");
         assert_eq!(keys.watch, "redial:{default}:watch");
+        assert_eq!(keys.waiters, "redial:{default}:waiters");
+        assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
         assert_eq!(keys.followers("ab"), "redial:{default}:followers:ab");
         assert_eq!(keys.memo("ab"), "redial:memo:{ab}");
         let worker = WorkerId::from_redis("w1".into());
@@ -154,7 +171,7 @@ mod tests {
             assert!(keys.is_own(&format!("mine:{own}")), "{own}");
             assert!(is_reserved(&format!("redial:{own}")), "{own}");
         }
-        for free in ["answers", "redial", "redial-x", "redial:x", "redial:{default}:answers", "answers:{default}"] {
+        for free in ["answers", "redial", "redial-x", "redial:x", "redial:{default}:mine", "answers:{default}"] {
             assert!(!is_reserved(free), "{free}");
         }
         assert!(!keys.is_own("redial:{default}"));

@@ -9,6 +9,7 @@
 //! - [`keys`]: every key, in one place
 //! - [`script`]: every Lua script, each with one typed function
 //! - [`queue`]: the producer's side: enqueue, read the result, count
+//! - [`waiter`]: waiting for results without polling
 //! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
 //! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
 //! - [`credentials`]: what carries them: the one list
@@ -35,6 +36,7 @@ pub mod schema;
 pub mod script;
 pub mod store;
 pub mod task;
+pub mod waiter;
 
 pub use consumer::Consumer;
 pub use error::Error;
@@ -43,3 +45,4 @@ pub use queue::Queue;
 pub use result::{Attempt, Reason, Source, Status, TaskResult};
 pub use store::Store;
 pub use task::Task;
+pub use waiter::Waiter;

@@ -31,11 +31,11 @@ scripts! {
     /// Puts down that a call is about to go out.
     BEGIN = "begin" + "entry" + "full";
     /// Completes a batch of tasks.
-    FINISH = "finish" + "push" + "answer";
+    FINISH = "finish" + "push" + "answer" + "wake";
     /// Gives a task back for later.
     RETRY_AT = "retry_at" + "clock" + "entry";
     /// Ends a task as a dead letter.
-    BURY = "bury" + "clock" + "entry" + "push" + "answer";
+    BURY = "bury" + "clock" + "entry" + "push" + "answer" + "wake";
     /// Delivers a reply to a list in another Cluster slot than its queue.
     DELIVER = "deliver" + "push";
     /// Renews a worker's lease.
@@ -60,6 +60,8 @@ scripts! {
     PROMOTE = "promote" + "clock";
     /// Which memos and followers it is time to look after.
     WATCH = "watch" + "clock" + "full";
+    /// Asks to be told of results.
+    WAIT = "wait" + "clock" + "full";
 }
 
 impl Script {

@@ -34,6 +34,7 @@ mod settings;
 mod sharing;
 mod targets;
 mod times;
+mod waiting;
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -21,6 +21,7 @@ mod replay;
 mod reply;
 mod retry_at;
 mod settle;
+mod wait;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -52,7 +52,7 @@ impl Queue {
     /// Completes tasks that `holder` has, a hash by token.
     pub(super) async fn finish(&self, holder: &str, answers: &[Answer]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
-        let mut call = script::FINISH.call().key(holder).key(&keys.stats).key(&keys.replies);
+        let mut call = script::FINISH.call().key(holder).key(&keys.stats).key(&keys.replies).key(&keys.waiters);
         for answer in answers {
             call = self.add(call.arg(answer.token.as_str()), answer);
         }
@@ -78,6 +78,7 @@ impl Queue {
             .key(&keys.dead)
             .key(&keys.stats)
             .key(&keys.replies)
+            .key(&keys.waiters)
             .arg(token.as_str())
             .arg(letter);
         if let Some(answer) = answer {

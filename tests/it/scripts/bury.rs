@@ -7,7 +7,8 @@ use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 const LETTER: &str = "{\"serial\":\"s:1:1\"}";
 
 fn without_id(token: &str) -> Call {
-    BURY.call().key("active").key("dead").key("stats").key("replies").arg(token).arg(LETTER)
+    let keys = ["active", "dead", "stats", "replies", "waiters"];
+    keys.into_iter().fold(BURY.call(), Call::key).arg(token).arg(LETTER)
 }
 
 fn call(token: &str) -> Call {
@@ -64,7 +65,7 @@ async fn a_worker_that_lost_the_task_can_not_bury_it() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["active", "dead", "stats", "replies"] {
+    for key in ["active", "dead", "stats", "replies", "waiters"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;

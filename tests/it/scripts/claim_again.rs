@@ -29,7 +29,7 @@ impl Desk {
     }
 
     async fn finish(&self, token: &str) {
-        let call = FINISH.call().key("active").key("stats").key("replies");
+        let call = FINISH.call().key("active").key("stats").key("replies").key("waiters");
         let call = call.key("result").arg(token).arg(1000).arg("{}");
         assert_eq!(self.run::<Vec<u8>>(&call.arg("none").arg("")).await, [1]);
     }

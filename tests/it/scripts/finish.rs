@@ -11,7 +11,7 @@ use super::{Desk, Held, entry, hash};
 const TTL: u64 = 50_000;
 
 pub(crate) fn call() -> Call {
-    FINISH.call().key("active").key("stats").key("replies")
+    FINISH.call().key("active").key("stats").key("replies").key("waiters")
 }
 
 /// Adds a task without a reply.
@@ -76,7 +76,7 @@ async fn a_result_replaces_whatever_stood_under_its_key() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
-    for key in ["active", "stats", "replies"] {
+    for key in ["active", "stats", "replies", "waiters"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;

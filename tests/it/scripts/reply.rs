@@ -12,7 +12,7 @@ use super::{Desk, Held, hash, list};
 /// Each way in which a result comes to the list `reply`, with this time to live.
 fn ways(token: &str, ttl: u64) -> [Call; 3] {
     let finish = call().key("result").key("reply").arg(token).arg(ttl);
-    let bury = ["active", "dead", "stats", "replies", "result", "reply"];
+    let bury = ["active", "dead", "stats", "replies", "waiters", "result", "reply"];
     let bury = bury.into_iter().fold(BURY.call(), |call, key| call.key(key));
     let deliver = DELIVER.call().key("reply").arg(ttl).arg("answer");
     [

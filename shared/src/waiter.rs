@@ -1,0 +1,86 @@
+//! Waiting for results without polling: ask once, then block on a list of one's own.
+
+use std::time::Duration;
+
+use crate::store::{BLOCK, Link};
+use crate::{Error, Queue, Store, TaskId, script};
+
+/// The most ids of one request: a larger one would hold up everyone else on the node.
+const MOST: usize = 100;
+/// For how long a request stands. A waiter that still waits asks again before, see [`Waiter::AGAIN`].
+const SPAN: Duration = Duration::from_secs(90);
+/// How much longer requests are kept than they stand.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// One who waits for results of a queue, any number at a time, over one blocking connection.
+#[derive(Debug)]
+pub struct Waiter {
+    queue: Queue,
+    list: String,
+    wire: Link,
+}
+
+impl Waiter {
+    /// After so long at the latest, and after each error of [`Waiter::next`], what is still waited for must be asked for again.
+    pub const AGAIN: Duration = Duration::from_secs(30);
+
+    /// One who waits at `queue`.
+    pub fn new(store: &Store, queue: Queue) -> Self {
+        let list = queue.keys.answers(TaskId::fresh().as_str());
+        Self { list, wire: store.blocking_link(), queue }
+    }
+
+    /// Asks to be told of the results of these tasks. Those that are there already are returned, and not told again.
+    ///
+    /// # Errors
+    /// That of Redis. Some may have been asked for: ask again, or [`Waiter::withdraw`].
+    pub async fn ask(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, String)>, Error> {
+        self.request(ids, SPAN).await
+    }
+
+    /// Asks no more for these.
+    ///
+    /// # Errors
+    /// That of Redis. The requests end by themselves.
+    pub async fn withdraw(&self, ids: &[TaskId]) -> Result<(), Error> {
+        self.request(ids, Duration::ZERO).await.map(|_| ())
+    }
+
+    async fn request(&self, ids: &[TaskId], span: Duration) -> Result<Vec<(TaskId, String)>, Error> {
+        let mut there = Vec::new();
+        for ids in ids.chunks(MOST) {
+            let mut call = script::WAIT.call().key(&self.queue.keys.waiters);
+            for id in ids {
+                call = call.key(self.queue.keys.result(id));
+            }
+            let call = call.arg(&self.list).arg(span.as_millis()).arg(KEPT.as_millis());
+            let results: Vec<Option<String>> = self.queue.run(&call).await?;
+            there.extend(ids.iter().cloned().zip(results).filter_map(|(id, result)| Some((id, result?))));
+        }
+        Ok(there)
+    }
+
+    /// Waits, for at most [`BLOCK`], until one of them has come, and returns all that have. Call it from one task at a time,
+    /// and do not drop it half-way: the wait would go on at the server and take an answer along.
+    ///
+    /// # Errors
+    /// That of Redis. Answers may have been lost on the way: ask again for all that is waited for.
+    pub async fn next(&self) -> Result<Vec<(TaskId, String)>, Error> {
+        let mut wait = redis::cmd("BRPOP");
+        wait.arg(&self.list).arg(BLOCK.as_secs_f64());
+        let mut rest = redis::cmd("RPOP");
+        rest.arg(&self.list).arg(MOST);
+        let told = self.wire.run(async |wire| {
+            let first: Option<(String, String)> = wait.query_async(wire).await?;
+            let Some((_, first)) = first else { return Ok(Vec::new()) };
+            let mut told = vec![first];
+            told.extend(rest.query_async::<Option<Vec<String>>>(wire).await?.unwrap_or_default());
+            Ok(told)
+        });
+        let parse = |told: String| {
+            let (key, result) = told.split_once('\n')?;
+            Some((self.queue.keys.id_of_result(key)?, result.to_owned()))
+        };
+        Ok(told.await?.into_iter().filter_map(parse).collect())
+    }
+}

@@ -1,0 +1,83 @@
+//! Who waits for a result is told the moment it is there, and polls nothing.
+
+use std::time::{Duration, Instant};
+
+use redial::TaskId;
+use redial_producer::{Call, Producer};
+use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
+    const MANY: usize = 1_000;
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let producer = Producer::open(redis.url(), "default").unwrap();
+    let mut waiters = Vec::new();
+    for n in 0..MANY {
+        let producer = producer.clone();
+        let id = TaskId::new(&format!("t{n}")).unwrap();
+        waiters.push(tokio::spawn(async move {
+            let answered = producer.wait(&id, Duration::from_secs(120)).await.unwrap().unwrap();
+            (Instant::now(), redial::UnixMs::local(), answered.result().unwrap().finished_at_ms)
+        }));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = redis.info_number("total_commands_processed").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let commands = redis.info_number("total_commands_processed").await - before;
+    assert!(commands < 50, "{commands} commands while a thousand waited");
+
+    let _worker = Worker::spawn(&redis);
+    let queue = Queue::new(&redis, "default");
+    queue.push_all((0..MANY).map(|n| format!(r#"{{"id":"t{n}","url":"{}"}}"#, upstream.url("/echo")))).await;
+    let mut late = Vec::new();
+    for waiter in waiters {
+        let (_, told, finished) = waiter.await.unwrap();
+        late.push(told.since(finished));
+    }
+    late.sort_unstable();
+    println!("told after the result was made: p50 {} ms, p99 {} ms", late[MANY / 2], late[MANY * 99 / 100]);
+    assert!(late[MANY * 99 / 100] < 1_000, "{late:?}");
+}
+
+#[tokio::test]
+async fn what_is_enqueued_with_the_library_is_waited_for() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let _worker = Worker::spawn(&redis);
+    let producer = Producer::open(redis.url(), "default").unwrap();
+    let call = Call::post(upstream.url("/echo")).json(&serde_json::json!({"text": "hi"})).header("Accept", "*/*");
+    let answer = producer.enqueue_and_wait(call, SOON).await.unwrap().unwrap();
+    assert_eq!(answer.result().unwrap().http_status, Some(200));
+    // What is there already is answered too.
+    assert_eq!(producer.wait(&answer.id, SOON).await.unwrap(), Some(answer));
+
+    let calls = (0..300).map(|n| Call::get(upstream.url("/echo")).meta(&n));
+    let mut answers = producer.enqueue_all_and_wait(calls).await.unwrap();
+    let mut came = 0;
+    while let Some(answer) = tokio::time::timeout(SOON, answers.next()).await.unwrap() {
+        assert_eq!(answer.result().unwrap().status, redial::Status::Ok);
+        came += 1;
+    }
+    assert_eq!((came, answers.left().len()), (300, 0));
+    let nobody = TaskId::new("nobody").unwrap();
+    assert_eq!(producer.wait(&nobody, Duration::from_millis(50)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn redial_wait_prints_results_as_they_come_and_says_what_did_not() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    queue.push(format!(r#"{{"id":"a","url":"{}"}}"#, upstream.url("/echo"))).await;
+    let waiting = tokio::spawn({
+        let cli = cli.clone();
+        async move { cli.run(&["wait", "a"]).await }
+    });
+    let _worker = Worker::spawn(&redis);
+    let said = waiting.await.unwrap();
+    assert_eq!((said.status, said.stdout.lines().count()), (0, 1), "{}", said.stderr);
+    assert!(said.stdout.contains("\"status\":\"ok\""), "{}", said.stdout);
+    let said = cli.run(&["wait", "a", "nobody", "--timeout", "1"]).await;
+    assert_eq!((said.status, said.stdout.lines().count()), (3, 1));
+    assert!(said.stderr.contains("nobody: no result in queue default in time"), "{}", said.stderr);
+}
