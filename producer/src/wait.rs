@@ -145,20 +145,18 @@ impl Hub {
             failing |= given_up.iter().any(|id| self.waiting().by_id.contains_key(id));
             if failing || asked.elapsed() >= Waiter::AGAIN {
                 let ids: Vec<TaskId> = self.waiting().by_id.keys().cloned().collect();
-                match self.waiter.ask(&ids).await {
-                    Ok(there) => self.tell(there),
-                    Err(_) => {
-                        // Spread, so that all who wait do not come back at one instant.
-                        let jitter = u64::from(TaskId::fresh().as_str().as_bytes()[35]) * 4;
-                        tokio::time::sleep(Duration::from_millis(500 + jitter)).await;
-                        continue;
-                    }
-                }
+                let Ok(there) = self.waiter.ask(&ids).await else {
+                    pause().await;
+                    continue;
+                };
+                self.tell(there);
                 (asked, failing) = (Instant::now(), false);
             }
-            match self.waiter.next().await {
-                Ok(told) => self.tell(told),
-                Err(_) => failing = true,
+            if let Ok(told) = self.waiter.next().await {
+                self.tell(told);
+            } else {
+                failing = true;
+                pause().await;
             }
         }
     }
@@ -177,4 +175,10 @@ impl Hub {
         // A panic of another thread leaves maps that are whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Between tries while Redis does not answer: spread, so that all who wait do not come back at one instant.
+async fn pause() {
+    let jitter = TaskId::fresh().as_str().bytes().last().unwrap_or_default();
+    tokio::time::sleep(Duration::from_millis(300 + u64::from(jitter) * 5)).await;
 }

@@ -29,7 +29,7 @@ async fn what_is_there_is_answered_and_what_is_not_is_told_the_moment_it_is() {
     assert!(desk.dump().await["waiters"].1, "requests go away by themselves");
 
     assert_eq!(desk.run::<Vec<u8>>(&plain(finish::call(), "t", "r2")).await, [1]);
-    let told = list(&["r2\\n{\\\"id\\\":\\\"t\\\"}"]);
+    let told = list(&["r2\n{\"id\":\"t\"}"]);
     let dump = desk.dump().await;
     assert_eq!((&dump["mine"], &dump["theirs"]), (&(told.clone(), true), &(told, true)));
     let keys = ["active", "dead", "stats", "replies", "waiters", "r3"];
