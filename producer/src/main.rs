@@ -1,5 +1,6 @@
 //! redial: put calls on a queue, read the answers, look after what died.
 
+mod batch;
 mod cache;
 mod dead;
 mod enqueue;
@@ -49,6 +50,8 @@ const EVERYWHERE: &str = "Options of every command";
 enum Command {
     /// Put calls on the queue; prints the id of each.
     Enqueue(enqueue::Enqueue),
+    /// Make the call of every line of a file; goes on where it was when it was stopped.
+    Batch(batch::Batch),
     /// Print the result of calls; exit code 3 when one has none, not yet or no longer.
     Result(result::Results),
     /// Wait for the results of calls and print them as they come; exit code 3 when one has none in time.
@@ -79,6 +82,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let producer = Producer::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
     match args.command {
         Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
+        Command::Batch(batch) => batch.run(&args.redis_url, &args.prefix, producer.queue(), args.json).await,
         Command::Result(results) => results.run(&producer).await,
         Command::Wait(waits) => waits.run(&producer).await,
         Command::Dead(dead) => dead.run(producer.queue(), args.json).await,

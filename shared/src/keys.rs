@@ -12,7 +12,7 @@ pub const DEFAULT_PREFIX: &str = "redial";
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
 const OF_A_QUEUE: [&str; 9] =
     ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch", "waiters"];
-const OF_A_QUEUE_BY_NAME: [&str; 5] = ["active:", "claimed:", "result:", "followers:", "answers:"];
+const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "followers:", "answers:", "batch-mark:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
@@ -105,6 +105,16 @@ impl Keys {
         format!("{}:claimed:{worker}", self.waiting)
     }
 
+    /// LIST, TTL: the answers to a batch.
+    pub fn batch_replies(&self, batch: &str) -> String {
+        format!("{}:batch:{batch}", self.waiting)
+    }
+
+    /// STRING, TTL: the last line of a batch that was pushed.
+    pub fn batch_mark(&self, batch: &str) -> String {
+        format!("{}:batch-mark:{batch}", self.waiting)
+    }
+
     /// STRING: the result of a task.
     pub fn result(&self, id: &TaskId) -> String {
         format!("{}:result:{id}", self.waiting)
@@ -159,6 +169,9 @@ mod tests {
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
         assert_eq!(keys.result(&TaskId::new("a1")?), "redial:{default}:result:a1");
+        assert_eq!(keys.batch_replies("b1"), "redial:{default}:batch:b1");
+        assert_eq!(keys.batch_mark("b1"), "redial:{default}:batch-mark:b1");
+        assert!(!keys.is_own(&keys.batch_replies("b1")));
         assert!(keys.same_slot("answers:{default}"));
         assert!(!keys.same_slot("answers"));
         Ok(())

@@ -10,6 +10,7 @@
 //! - [`script`]: every Lua script, each with one typed function
 //! - [`queue`]: the producer's side: enqueue, read the result, count
 //! - [`waiter`]: waiting for results without polling
+//! - [`batch`]: a file of tasks, pushed once each, and their answers
 //! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
 //! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
 //! - [`credentials`]: what carries them: the one list
@@ -20,6 +21,7 @@
 //!
 //! What makes a decision about a call is not here but in the worker.
 
+pub mod batch;
 mod canonical;
 pub mod consumer;
 pub mod credentials;

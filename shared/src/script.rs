@@ -26,6 +26,8 @@ macro_rules! scripts {
 }
 
 scripts! {
+    /// Puts the next tasks of a batch on the queue, once.
+    ENQUEUE_ONCE = "enqueue_once";
     /// Takes due and waiting tasks for one worker.
     CLAIM = "claim" + "clock" + "full" + "once";
     /// Puts down that a call is about to go out.

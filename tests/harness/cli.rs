@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::worker::program;
@@ -35,13 +35,8 @@ impl Cli {
         Self { redis_url: redis.as_ref().to_owned() }
     }
 
-    /// Runs `redial <args>` with an empty stdin.
-    pub async fn run(&self, args: &[&str]) -> Output {
-        self.run_with_input(args, b"").await
-    }
-
-    /// Runs `redial <args>` with this stdin.
-    pub async fn run_with_input(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
+    /// Starts `redial <args>`, to be stopped on the way; dropped, it is killed.
+    pub fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(program("redial"));
         command
             .args(args)
@@ -52,7 +47,17 @@ impl Cli {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command.spawn().expect("a program that was found can be started");
+        command.spawn().expect("a program that was found can be started")
+    }
+
+    /// Runs `redial <args>` with an empty stdin.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        self.run_with_input(args, b"").await
+    }
+
+    /// Runs `redial <args>` with this stdin.
+    pub async fn run_with_input(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
+        let mut child = self.start(args);
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let feed = async move {
             // A command that ends without reading all of its input is no fault.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on should stop with a message")]
 
+mod batch;
 mod cluster;
 mod command_line;
 mod conservation;

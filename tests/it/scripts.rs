@@ -8,6 +8,7 @@ mod claim;
 mod claim_again;
 mod deliver;
 mod drop;
+mod enqueue_once;
 mod finish;
 mod follow;
 mod followers;

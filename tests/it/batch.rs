@@ -1,0 +1,238 @@
+//! `redial batch`: files of calls, and kills on the way.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redial_tests::{Cli, RedisServer, Reply, Upstream, Worker, eventually};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Desk {
+    redis: RedisServer,
+    upstream: Upstream,
+    _worker: Worker,
+    folder: TempDir,
+}
+
+impl Desk {
+    async fn new(upstream: Upstream) -> Self {
+        let redis = RedisServer::start().await;
+        let worker = Worker::spawn(&redis);
+        Self { redis, upstream, _worker: worker, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// With a file of so many good lines.
+    async fn of_lines(count: usize) -> (Self, String) {
+        let reply = |_: &redial_tests::Request| Reply::ok().json(&json!({"ok": true})).after(Duration::from_millis(20));
+        let desk = Self::new(Upstream::start(reply).await).await;
+        let line = |n| format!("{{\"id\":\"n{n}\",\"url\":\"{}\"}}\n", desk.upstream.url(&format!("/{n}")));
+        let input = desk.write("in", (0..count).map(line).collect::<String>());
+        (desk, input)
+    }
+
+    fn has_each_once(&self, count: usize) {
+        let answers = lines(&self.path("out"));
+        let seen: BTreeSet<&str> = answers.iter().map(|answer| answer["id"].as_str().unwrap()).collect();
+        assert_eq!((answers.len(), seen.len()), (count, count));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        fs::write(self.path(name), text).unwrap();
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn args<'a>(out: &'a Path, input: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["--json", "batch", input, "-o", out.to_str().unwrap()], more].concat()
+    }
+
+    async fn batch(&self, input: &str, more: &[&str]) -> redial_tests::cli::Output {
+        let out = self.path("out");
+        Cli::new(&self.redis).run(&Self::args(&out, input, more)).await
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_batch_killed_on_the_way_finishes_each_line_once_and_calls_no_finished_one_again() {
+    const LINES: usize = 3_000;
+    let (desk, input) = Desk::of_lines(LINES).await;
+    for kill in 1..=5_u64 {
+        // A command that is given up is killed with SIGKILL.
+        let run = tokio::time::timeout(Duration::from_millis(150 * kill), desk.batch(&input, &["--window", "500"]));
+        if run.await.is_ok() {
+            break;
+        }
+    }
+    let said = desk.batch(&input, &["--window", "500"]).await;
+    assert_eq!(said.status, 0, "{}", said.stderr);
+    desk.has_each_once(LINES);
+    assert_eq!(desk.upstream.count(), LINES as u64);
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg("*batch*").query_async(&mut desk.redis.connection().await).await.unwrap();
+    assert_eq!(keys, Vec::<String>::new());
+
+    let again = desk.batch(&input, &["--window", "500"]).await;
+    assert_eq!((again.status, desk.upstream.count()), (0, LINES as u64));
+    assert!(again.stderr.contains("finished before"), "{}", again.stderr);
+}
+
+#[tokio::test]
+async fn an_openai_batch_file_is_answered_in_its_output_format() {
+    let desk = Desk::new(Upstream::unruly().await).await;
+    let line = |id: &str, url: &str| {
+        json!({"custom_id": id, "method": "POST", "url": url, "body": {"model": "m"}}).to_string()
+    };
+    let nameless = json!({"method": "POST", "url": "/echo", "body": {}}).to_string();
+    let file = [line("a", "/echo"), line("b", "/status/400"), line("c", "/garbage"), nameless, line("a", "/echo")];
+    let file = file.join("\n");
+    let input = desk.write("in.jsonl", file);
+    let base = desk.upstream.url("");
+    let errors = desk.path("errors.jsonl");
+    let said = desk.batch(&input, &["--base-url", &base, "--errors", errors.to_str().unwrap()]).await;
+    assert_eq!(said.status, 4, "{}", said.stderr);
+    let (out, errors) = (lines(&desk.path("out")), lines(&errors));
+    let schema = json!({
+        "type": "object", "required": ["id", "custom_id", "response", "error"], "additionalProperties": false,
+        "properties": {
+            "id": {"type": "string"}, "custom_id": {"type": "string"},
+            "response": {"type": ["object", "null"], "required": ["status_code", "request_id", "body"],
+                "properties": {"status_code": {"type": "integer"}, "request_id": {"type": "string"}}},
+            "error": {"type": ["object", "null"], "required": ["code", "message"],
+                "properties": {"code": {"type": "string"}, "message": {"type": "string"}}}}});
+    for line in out.iter().chain(&errors) {
+        assert!(jsonschema::is_valid(&schema, line), "{line}");
+    }
+    assert_eq!((&out[0]["custom_id"], &out[0]["response"]["status_code"]), (&json!("a"), &json!(200)));
+    assert_eq!(out[0]["response"]["body"]["body"], json!({"model": "m"}));
+    let wrong: Vec<_> = errors.iter().filter(|line| line["error"]["code"] == "invalid_line").collect();
+    let said = |n: usize| wrong[n]["error"]["message"].as_str().unwrap();
+    assert_eq!((out.len(), wrong.len(), errors.len()), (1, 2, 4));
+    assert!(said(0).starts_with("line 4: ") && said(0).contains("custom_id"), "{wrong:?}");
+    assert!(said(1).starts_with("line 5: ") && said(1).contains("was used"), "{wrong:?}");
+    let failed = |id: &str| errors.iter().find(|line| line["custom_id"] == id).unwrap();
+    assert_eq!(failed("b")["response"]["status_code"], 400);
+    assert_eq!((&failed("c")["response"], &failed("c")["error"]["code"]), (&Value::Null, &json!("attempts_exhausted")));
+}
+
+#[tokio::test]
+async fn wrong_lines_are_reported_with_their_numbers_and_the_rest_goes_on_in_order() {
+    let desk = Desk::new(Upstream::unruly().await).await;
+    let task =
+        |id: &str, ms: u32| format!("{{\"id\":\"{id}\",\"url\":\"{}\"}}", desk.upstream.url(&format!("/slow/{ms}")));
+    let long = format!("{{\"id\":\"long\",\"body\":\"{}\"}}", "x".repeat(2 << 20));
+    let file = [task("a", 200), "junk".into(), String::new(), task("a", 1), long, task("b", 1)].join("\n");
+    let input = desk.write("in", file);
+    let said = desk.batch(&input, &["--ordered"]).await;
+    assert_eq!(said.status, 4, "{}", said.stderr);
+    let ids: Vec<Value> = lines(&desk.path("out")).iter().map(|line| line["id"].clone()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    let wrong = lines(&desk.path("out.errors"));
+    let numbers: Vec<&Value> = wrong.iter().map(|line| &line["line"]).collect();
+    assert_eq!(numbers, [2, 4, 5]);
+    assert!(wrong[1]["error"].as_str().unwrap().contains("was used"), "{}", wrong[1]);
+    let summary: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((&summary["ok"], &summary["bad"]), (&json!(2), &json!(3)));
+
+    desk.write("in", task("c", 1));
+    let other = desk.batch(&input, &["--ordered"]).await;
+    assert_eq!(other.status, 1);
+    assert!(other.stderr.contains("another input"), "{}", other.stderr);
+}
+
+#[tokio::test]
+async fn rows_of_a_table_fill_a_template() {
+    let desk = Desk::new(Upstream::unruly().await).await;
+    let input = desk.write("rows.csv", "name,n\n\"Ann \"\"A\"\"\nB\",7\nBob\nCy,x\n");
+    let echo = desk.upstream.url("/echo");
+    let template =
+        format!("{{\"id\":\"r-{{{{n}}}}\",\"url\":\"{echo}\",\"body\":{{\"who\":\"{{{{name}}}}\",\"n\":{{{{n}}}}}}}}");
+    let template = desk.write("task.json", template);
+    let said = desk.batch(&input, &["--template", &template, "--ordered"]).await;
+    assert_eq!(said.status, 4, "{}", said.stderr);
+    let bodies: Vec<Value> = lines(&desk.path("out")).iter().map(|line| line["body"]["body"].clone()).collect();
+    assert_eq!(bodies, [json!({"who": "Ann \"A\"\nB", "n": 7}), json!({"who": "Cy", "n": "x"})]);
+    let wrong = lines(&desk.path("out.errors"));
+    assert_eq!((wrong.len(), &wrong[0]["line"]), (1, &json!(4)));
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_what_is_finished_and_says_how_to_go_on() {
+    const LINES: usize = 2_000;
+    let (desk, input) = Desk::of_lines(LINES).await;
+    let out = desk.path("out");
+    let args = Desk::args(&out, &input, &["--window", "100"]);
+    let child = Cli::new(&desk.redis).start(&args);
+    eventually(SOON, async || (desk.upstream.count() > 150).then_some(())).await;
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("run the same command again to go on"), "{said}");
+    let finished = lines(&out).len();
+    assert!(
+        (1..LINES).contains(&finished) && said.contains(&format!("stopped: {finished} lines")),
+        "{finished} {said}"
+    );
+
+    let said = desk.batch(&input, &["--window", "100"]).await;
+    assert_eq!(said.status, 0, "{}", said.stderr);
+    desk.has_each_once(LINES);
+    assert_eq!(desk.upstream.count(), LINES as u64);
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_the_batch_on_the_way_is_given_it_again() {
+    const LINES: usize = 1_500;
+    let (desk, input) = Desk::of_lines(LINES).await;
+    let run = desk.batch(&input, &["--window", "400"]);
+    let lose = async {
+        eventually(SOON, async || (desk.upstream.count() > 200).then_some(())).await;
+        let () = redis::cmd("FLUSHALL").query_async(&mut desk.redis.connection().await).await.unwrap();
+    };
+    let (said, ()) = tokio::join!(run, lose);
+    assert_eq!(said.status, 0, "{}", said.stderr);
+    desk.has_each_once(LINES);
+}
+
+#[tokio::test]
+async fn memory_stays_flat_however_long_the_file_is() {
+    const LINES: usize = 100_000;
+    let desk = Desk::new(Upstream::unruly().await).await;
+    let input = desk.write("in", "{\"url\":\"/no/host/in/this/one\"}\n".repeat(LINES));
+    let (out, errors) = (desk.path("out"), desk.path("out.errors"));
+    let peak = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
+        line.map_or(0, |kib| kib.trim().parse::<u64>().unwrap())
+    };
+    // Killed half-way, then to the end: what is finished takes no memory either.
+    for is_killed in [true, false] {
+        let mut child = Cli::new(&desk.redis).start(&Desk::args(&out, &input, &[]));
+        let (pid, mut most) = (child.id().unwrap(), 0);
+        let until = std::time::Instant::now() + Duration::from_secs(120);
+        while child.try_wait().unwrap().is_none() {
+            most = most.max(peak(pid));
+            assert!(std::time::Instant::now() < until, "it still runs");
+            if is_killed && fs::metadata(&errors).is_ok_and(|file| file.len() > 5 << 20) {
+                child.start_kill().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(most > 0 && most < 64 << 10, "{most} KiB at the most");
+    }
+    let numbers: BTreeSet<u64> = lines(&errors).iter().map(|line| line["line"].as_u64().unwrap()).collect();
+    assert_eq!((lines(&errors).len(), numbers.len()), (LINES, LINES));
+}
