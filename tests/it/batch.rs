@@ -106,7 +106,7 @@ async fn an_openai_batch_file_is_answered_in_its_output_format() {
     let schema = json!({
         "type": "object", "required": ["id", "custom_id", "response", "error"], "additionalProperties": false,
         "properties": {
-            "id": {"type": "string"}, "custom_id": {"type": "string"},
+            "id": {"type": "string"}, "custom_id": {"type": ["string", "null"]},
             "response": {"type": ["object", "null"], "required": ["status_code", "request_id", "body"],
                 "properties": {"status_code": {"type": "integer"}, "request_id": {"type": "string"}}},
             "error": {"type": ["object", "null"], "required": ["code", "message"],
