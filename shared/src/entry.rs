@@ -45,6 +45,9 @@ pub struct State {
     /// The last backoff, for decorrelated jitter.
     #[serde(rename = "b", default)]
     pub backoff_ms: u64,
+    /// What limits gave it to say when it comes back: their names, and times by their own clocks in us.
+    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<(String, i64)>,
     /// Every call on the wire, oldest first; of more than [`State::MAX_ATTEMPTS`] the last ones.
     #[serde(rename = "a", default)]
     pub attempts: Vec<Attempt>,

@@ -30,7 +30,7 @@ fn is_own(prefix: &str, key: &str) -> bool {
         let named = OF_A_QUEUE_BY_NAME.iter().any(|own| kind.starts_with(own));
         Some(kind.is_empty() || named || OF_A_QUEUE.contains(&kind))
     };
-    of_a_queue().unwrap_or(false) || OF_THE_FLEET.iter().any(|own| rest.starts_with(own))
+    of_a_queue().unwrap_or(false) || rest == "limits" || OF_THE_FLEET.iter().any(|own| rest.starts_with(own))
 }
 
 /// The keys of one queue.
@@ -100,6 +100,31 @@ impl Keys {
         format!("{}:memo:{{{hash}}}", self.prefix)
     }
 
+    /// HASH: a limit, shared by the fleet. In a slot of its own, with those below.
+    pub fn limit(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}", self.prefix)
+    }
+
+    /// ZSET by us, TTL: those that wait for a limit, by when their last call may go.
+    pub fn limit_flows(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:flows", self.prefix)
+    }
+
+    /// ZSET by us, TTL: those of which some came on time and found the rate used, by when the last of these may go.
+    pub fn limit_lines(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:lines", self.prefix)
+    }
+
+    /// ZSET by us, TTL: the tokens of the calls that are in flight under a limit, by the end of their lease.
+    pub fn limit_places(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:places", self.prefix)
+    }
+
+    /// ZSET by ms: the names of the limits, by when they were last used.
+    pub fn limits(&self) -> String {
+        format!("{}:limits", self.prefix)
+    }
+
     /// STRING, TTL: the number of a worker's last claim, by which one that comes twice is known.
     pub fn claimed(&self, worker: &WorkerId) -> String {
         format!("{}:claimed:{worker}", self.waiting)
@@ -165,6 +190,11 @@ mod tests {
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
         assert_eq!(keys.followers("ab"), "redial:{default}:followers:ab");
         assert_eq!(keys.memo("ab"), "redial:memo:{ab}");
+        assert_eq!(keys.limit("ab"), "redial:limit:{ab}");
+        assert_eq!(keys.limit_flows("ab"), "redial:limit:{ab}:flows");
+        assert_eq!(keys.limit_lines("ab"), "redial:limit:{ab}:lines");
+        assert_eq!(keys.limit_places("ab"), "redial:limit:{ab}:places");
+        assert_eq!(keys.limits(), "redial:limits");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");

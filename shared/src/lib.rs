@@ -13,6 +13,7 @@
 //! - [`batch`]: a file of tasks, pushed once each, and their answers
 //! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
 //! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
+//! - [`limiter`]: token buckets and places in flight, shared by the fleet
 //! - [`credentials`]: what carries them: the one list
 //! - [`dead`]: dead letters: list, replay, drop
 //! - [`store`]: connections to one node, to Sentinel, to a Cluster
@@ -31,6 +32,7 @@ pub mod error;
 pub mod id;
 mod json;
 pub mod keys;
+pub mod limiter;
 pub mod memo;
 pub mod queue;
 pub mod result;

@@ -64,6 +64,16 @@ scripts! {
     WATCH = "watch" + "clock" + "full";
     /// Asks to be told of results.
     WAIT = "wait" + "clock" + "full";
+    /// Asks a limit for calls.
+    ACQUIRE = "acquire" + "bucket" + "limit";
+    /// Tells a limit what was learnt after a call.
+    ADJUST = "adjust" + "bucket" + "limit";
+    /// Frees, or keeps, places of calls in flight.
+    GIVE_PLACE = "give_place" + "bucket" + "limit";
+    /// Says by hand what a limit is.
+    DEFINE = "define";
+    /// How a limit stands.
+    LEVEL = "level" + "bucket" + "limit";
 }
 
 impl Script {

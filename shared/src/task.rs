@@ -64,6 +64,8 @@ pub struct Task {
     pub cache_key: Option<String>,
     /// Who may share it.
     pub cache_scope: CacheScope,
+    /// The limits that the call is under.
+    pub limits: Vec<Limit>,
     /// The list that gets the result as well.
     pub reply_to: Option<String>,
     /// How long result and reply are kept.
@@ -173,6 +175,7 @@ impl Task {
             cache_ttl: opt_ms("cache_ttl_ms", wire.cache_ttl_ms)?,
             cache_key: wire.cache_key,
             cache_scope: wire.cache_scope.unwrap_or_default(),
+            limits: wire.limit.unwrap_or_default(),
             reply_to: wire.reply_to,
             result_ttl: ms("result_ttl_ms", wire.result_ttl_ms, RESULT_TTL_MS, 1)?,
             traceparent: wire.traceparent,

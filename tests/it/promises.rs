@@ -5,6 +5,7 @@
 //! - [`queues`]: weights, and an idle worker's waking
 //! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: what is not called twice
+//! - [`limits`]: not more than the upstream allows
 //! - [`bad_input`]: what is no task; [`targets`]: what may not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
 //!   never came; [`drain`]: workers that are told to end
@@ -23,6 +24,7 @@ mod embedded;
 mod faults;
 mod idempotency;
 mod kills;
+mod limits;
 mod lost_replies;
 mod once;
 mod places;

@@ -2,10 +2,13 @@
 //!
 //! The keys here are made by hand and look like nothing of Redial's, which shows that no script puts a key together.
 
+mod acquire;
+mod adjust;
 mod begin;
 mod bury;
 mod claim;
 mod claim_again;
+mod define;
 mod deliver;
 mod drop;
 mod enqueue_once;
@@ -14,8 +17,10 @@ mod follow;
 mod followers;
 mod forget;
 mod full;
+mod give_place;
 mod heartbeat;
 mod lead;
+mod level;
 mod promote;
 mod reap;
 mod replay;

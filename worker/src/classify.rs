@@ -7,6 +7,7 @@ use redial::{Reason, UnixMs};
 
 use crate::backoff::backoff;
 use crate::call::{Called, Failure};
+use crate::rate_headers;
 use crate::retry_after::stated_wait;
 
 /// What an attempt means for its task.
@@ -131,7 +132,10 @@ fn certainly_not_carried_out(called: &Called) -> bool {
 }
 
 fn again(called: &Called, policy: &Policy, error: String) -> Outcome {
-    let stated = called.as_ref().ok().and_then(|answer| stated_wait(&answer.headers, policy.now));
+    let stated = called.as_ref().ok().and_then(|answer| {
+        let until_reset = || rate_headers::heard(&answer.headers, policy.now).closed.filter(|_| answer.status == 429);
+        stated_wait(&answer.headers, policy.now).or_else(until_reset)
+    });
     if let Some(stated) = stated.filter(|stated| *stated > policy.max_stated_wait) {
         let error =
             format!("{error}; the upstream asks to wait {} s, more than max_stated_wait_ms allows", stated.as_secs());

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use redial::QueueName;
 use serde::Deserialize;
 
+use crate::limits::{self, Limits};
 use crate::upstream::{self, Upstreams};
 
 /// The defaults, each with a sentence.
@@ -34,6 +35,7 @@ pub struct Config {
     pub cache_max_bytes: usize,
     pub idempotency_hold: Duration,
     pub upstreams: Upstreams,
+    pub limits: Limits,
     pub prefix: String,
     pub log: String,
     pub log_format: LogFormat,
@@ -70,6 +72,8 @@ struct Written {
     idempotency_hold_ms: u64,
     #[serde(default)]
     upstream: Vec<upstream::Written>,
+    #[serde(default)]
+    limit: Vec<limits::Written>,
     prefix: String,
     log: String,
     log_format: LogFormat,
@@ -170,6 +174,9 @@ impl Written {
                     .with_context(|| format!("allow_private holds {net:?}: use networks, as in 10.0.0.0/8"))
             })
             .collect::<Result<_, _>>()?;
+        let limits = Limits::new(self.limit)?;
+        let upstreams = Upstreams::new(self.upstream, var)?;
+        upstreams.limits_named().try_for_each(|name| limits.require(name))?;
         Ok(Config {
             redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),
             queues: queues(&self.queues)?,
@@ -184,7 +191,8 @@ impl Written {
             max_free_waits: self.max_free_waits,
             cache_max_bytes: self.cache_max_bytes,
             idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
-            upstreams: Upstreams::new(self.upstream, var)?,
+            upstreams,
+            limits,
             prefix: self.prefix,
             log: self.log,
             log_format: self.log_format,

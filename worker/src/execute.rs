@@ -10,6 +10,7 @@ use crate::classify::{self, Outcome, Policy, classify};
 use crate::clock::ms;
 use crate::gate::{self, Verdict};
 use crate::job::Job;
+use crate::limits;
 use crate::settle::{self, Settler};
 use crate::worker::{Lane, Slot, Worker};
 
@@ -45,6 +46,10 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
     };
     let took_ms = lane.clock.now().since(started);
     worker.metrics.attempt(&lane.name, &called, took_ms);
+    if !job.limits.is_empty() {
+        job.places.clear();
+        Box::pin(limits::learn(&worker, &lane, &job, &called)).await;
+    }
 
     match classify(&called, &policy(&worker, &lane, &job)) {
         Outcome::Complete => {

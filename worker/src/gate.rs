@@ -2,10 +2,12 @@
 
 mod crashes;
 mod expiry;
+mod limit;
 mod memo;
 mod schedule;
 mod sending;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redial::memo::{Kept, Key, Purpose};
@@ -38,7 +40,7 @@ pub enum Verdict {
 
 /// Asks every gate in turn; the first that does not pass decides. What writes to Redis comes last, but for what must be known
 /// before a task is given up.
-pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
+pub async fn pass(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Verdict {
     let now = lane.clock.now();
     let keys = Key::of(&job.task, &worker.config.upstreams.headers_for(&job.task));
     if !keys.is_empty()
@@ -59,8 +61,20 @@ pub async fn pass(worker: &Worker, lane: &Lane, job: &mut Job) -> Verdict {
     {
         return verdict;
     }
-    if sending::must_be_put_down(job) {
-        return Box::pin(sending::put_down(worker, lane, job)).await;
+    for round in 0.. {
+        if let Some(verdict) = Box::pin(limit::check(worker, lane, job, round)).await {
+            return verdict;
+        }
+        if sending::must_be_put_down(job) {
+            let verdict = Box::pin(sending::put_down(worker, lane, job)).await;
+            if !matches!(verdict, Verdict::Pass) {
+                return verdict;
+            }
+        }
+        // Whoever was stopped meanwhile has let its turn go by.
+        if limit::is_timely(job, round) {
+            break;
+        }
     }
     Verdict::Pass
 }

@@ -25,6 +25,9 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         };
         lane.clock.sync(beat.now);
         worker.metrics.beat();
+        if Arc::ptr_eq(&lane, &worker.lanes[0]) {
+            worker.limiter.keep_places(&lane, worker.config.lease).await;
+        }
         // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
         let outage = before.elapsed() > worker.config.lease / BEATS;
         sweep(&mut sweeper, &beat, outage).await;

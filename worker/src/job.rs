@@ -13,6 +13,8 @@ use redial::{Attempt, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::call::{Answer, Called};
+use crate::limiter::Place;
+use crate::limits::Limited;
 
 /// A task in hand, parsed.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub struct Job {
     pub alone: Option<OwnedSemaphorePermit>,
     /// The memos that it leads, to be settled with its result.
     pub leads: Vec<Key>,
+    /// The limits that have let its call go.
+    pub limits: Vec<Limited>,
+    /// Its places in flight, given back when dropped.
+    pub places: Vec<Place>,
 }
 
 /// A task in hand that is none.
@@ -49,7 +55,16 @@ impl Job {
             Ok(task) => {
                 let given = || TaskId::of_serial(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(given);
-                Ok(Self { token, id, header, task, alone: None, leads: Vec::new() })
+                Ok(Self {
+                    token,
+                    id,
+                    header,
+                    task,
+                    alone: None,
+                    leads: Vec::new(),
+                    limits: Vec::new(),
+                    places: Vec::new(),
+                })
             }
             Err(refusal) => Err(Unfit { token, serial: header.serial, refusal }),
         }

@@ -84,6 +84,7 @@ pub struct Metrics {
     reaped: Family<Queue, Counter>,
     memo: Family<Memo, Counter>,
     calls_saved: Family<Queue, Counter>,
+    limit_waits: Family<Queue, Counter>,
     redis_errors: Counter,
     fields: Family<Field, Counter>,
     tasks: Family<QueueState, Gauge>,
@@ -114,6 +115,7 @@ impl Metrics {
             reaped: Family::default(),
             memo: Family::default(),
             calls_saved: Family::default(),
+            limit_waits: Family::default(),
             redis_errors: Counter::default(),
             fields: Family::default(),
             tasks: Family::default(),
@@ -138,6 +140,7 @@ impl Metrics {
         r.register("tasks_reaped", "Tasks taken back from workers that died", self.reaped.clone());
         r.register("memo", "Tasks by what their memo did for them", self.memo.clone());
         r.register("calls_saved", "Tasks answered without a call of their own", self.calls_saved.clone());
+        r.register("limit_waits", "Times that a task was parked for a limit", self.limit_waits.clone());
         r.register("redis_errors", "Commands that Redis did not answer or refused", self.redis_errors.clone());
         r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
         r.register("tasks", "Tasks by where they are; active: in this worker's hands", self.tasks.clone());
@@ -200,6 +203,11 @@ impl Metrics {
         if matches!(event, MemoEvent::Hit | MemoEvent::Shared) {
             self.calls_saved.get_or_create(&of(queue)).inc();
         }
+    }
+
+    /// A task was parked for a limit.
+    pub fn limit_wait(&self, queue: &str) {
+        self.limit_waits.get_or_create(&of(queue)).inc();
     }
 
     /// Redis did not answer, or refused.

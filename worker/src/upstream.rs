@@ -17,6 +17,8 @@ struct Upstream {
     /// What its URLs begin with.
     url: Url,
     headers: HeaderMap,
+    /// The names of the limits that its calls are under.
+    limits: Vec<String>,
 }
 
 /// A block as written.
@@ -26,6 +28,8 @@ pub struct Written {
     url: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    #[serde(default)]
+    limits: Vec<String>,
 }
 
 impl Upstreams {
@@ -44,9 +48,23 @@ impl Upstreams {
         Ok(Self(upstreams))
     }
 
+    /// The names of the limits that a task's call is under for where it goes.
+    pub fn limits_for(&self, task: &Task) -> &[String] {
+        self.of(task).map_or(&[], |upstream| &upstream.limits)
+    }
+
+    /// The names of all limits in the blocks.
+    pub fn limits_named(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().flat_map(|upstream| &upstream.limits)
+    }
+
+    fn of(&self, task: &Task) -> Option<&Upstream> {
+        self.0.iter().find(|upstream| upstream.has(&task.url))
+    }
+
     /// The headers to add to a task's own, which go first.
     pub fn headers_for(&self, task: &Task) -> HeaderMap {
-        let Some(upstream) = self.0.iter().find(|upstream| upstream.has(&task.url)) else {
+        let Some(upstream) = self.of(task) else {
             return HeaderMap::new();
         };
         let mut headers = upstream.headers.clone();
@@ -78,7 +96,7 @@ impl Upstream {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { url, headers })
+        Ok(Self { url, headers, limits: written.limits })
     }
 
     /// Whether a URL is below this one: the same origin, and the same beginning of the path, whole segments only.
@@ -117,6 +135,7 @@ mod tests {
         let written = blocks.iter().map(|(url, name, value)| Written {
             url: (*url).to_owned(),
             headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
+            limits: vec![],
         });
         Upstreams::new(written.collect(), |name| (name == "KEY").then(|| "geheim".to_owned()))
     }

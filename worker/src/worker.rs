@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use redial::entry::Entry;
 use redial::id::Token;
+use redial::limiter::Limits;
 use redial::memo::Memos;
 use redial::{Consumer, WorkerId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,6 +18,7 @@ use crate::call::Caller;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::finisher::Finished;
+use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 
 /// A running worker.
@@ -29,6 +31,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// One permit for each task that may be in this worker's hands.
     pub slots: Arc<Semaphore>,
+    /// What asks the limits that the fleet shares.
+    pub limiter: Limiter,
     /// Answers on their way to the followers of a memo.
     pub sharing: TaskTracker,
     /// One permit for tasks that are suspected of killing workers: they run one at a time.
@@ -51,6 +55,8 @@ pub struct Lane {
     pub consumer: Consumer,
     /// What the fleet remembers of the calls that this queue's tasks ask for.
     pub memos: Memos,
+    /// The limits that its tasks are under.
+    pub limits: Limits,
     /// The queue's name, for logs and metrics.
     pub name: String,
     /// Its share of the free slots.
@@ -87,6 +93,7 @@ impl Worker {
             caller: Caller::new(&config)?,
             metrics,
             slots: Arc::new(Semaphore::new(config.concurrency)),
+            limiter: Limiter::default(),
             sharing: TaskTracker::new(),
             alone: Arc::new(Semaphore::new(1)),
             lanes,
@@ -125,6 +132,7 @@ impl Lane {
         Self {
             name: consumer.queue().name().to_string(),
             memos: Memos::new(consumer.queue().clone()),
+            limits: Limits::new(consumer.queue().clone()),
             consumer,
             weight,
             clock: Clock::new(),

@@ -139,10 +139,17 @@ pub struct Limit {
     pub burst: Option<f64>,
     /// The most calls in flight.
     pub concurrency: Option<u32>,
+    /// Where in a JSON answer it stands what the call really took, by which `cost` is settled; "" for nowhere. Default
+    /// `usage.total_tokens` where `cost` is given.
+    pub usage: Option<String>,
 }
 
 impl Limit {
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Checks what the types can't say.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
         let name = &self.name;
         if name.is_empty() || name.len() > 200 || name.contains(['{', '}']) {
             return Err(format!("`limit` has the name {name:?}: use 1 to 200 characters without braces"));
@@ -181,7 +188,9 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<L
     })?;
     let limit = |given| match given {
         NameOrLimit::Limit(limit) => limit,
-        NameOrLimit::Name(name) => Limit { name, cost: None, rate: None, per_ms: None, burst: None, concurrency: None },
+        NameOrLimit::Name(name) => {
+            Limit { name, cost: None, rate: None, per_ms: None, burst: None, concurrency: None, usage: None }
+        }
     };
     Ok(given.map(|given| match given {
         OneOrMany::One(one) => vec![limit(one)],
@@ -211,7 +220,7 @@ impl Wire {
 
     /// The fields given that this version does not act on yet, or not as far as the protocol goes.
     pub(super) fn not_yet(&self) -> Vec<&'static str> {
-        [("limit", self.limit.is_some()), ("callback_url", self.callback_url.is_some())]
+        [("callback_url", self.callback_url.is_some())]
             .into_iter()
             .filter_map(|(field, given)| given.then_some(field))
             .collect()

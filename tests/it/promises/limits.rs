@@ -1,0 +1,237 @@
+//! The whole fleet as one polite client: never over a limit, and nearly full.
+
+use std::time::{Duration, Instant};
+
+use redial_tests::{Reply, Request, stalls};
+use serde_json::{Value, json};
+
+use super::{SOON, Stage, answered, attempts, ids};
+
+/// How much later than others a call may be seen by the upstream than it was let go: two cores run a whole fleet.
+const NETWORK_MS: u64 = 40;
+
+/// By how many calls the worst window is over `burst + rate * t`; less than nothing where none is. A window begins and ends
+/// with a call, and is taken to be longer by what the way to the upstream may have shortened it.
+fn over(calls: &[Request], rate_per_ms: f64, burst: f64) -> f64 {
+    let mut at: Vec<u64> = calls.iter().map(|call| call.unix_ms).collect();
+    at.sort_unstable();
+    let mut worst = f64::MIN;
+    for first in 0..at.len() {
+        // The first of them may have gone in time, and been held up by the machine.
+        let held_up = NETWORK_MS + stalls::between(at[first] - 600, at[first]);
+        for last in first..at.len() {
+            let span = at[last] - at[first] + held_up;
+            #[expect(clippy::cast_precision_loss)] // thousands
+            let excess = (last - first + 1) as f64 - (burst + rate_per_ms * span as f64);
+            worst = worst.max(excess);
+        }
+    }
+    worst
+}
+
+fn limit(rate: f64, burst: f64) -> Value {
+    json!({"limit": {"name": "shared", "rate": rate, "burst": burst}})
+}
+
+#[tokio::test]
+async fn eight_workers_keep_one_limit_in_every_window_and_use_it_up() {
+    stalls::watch();
+    let stage = Stage::unruly().await;
+    let mut workers = Vec::new();
+    for _ in 0..8 {
+        workers.push(stage.worker().spawn());
+    }
+    let ids = ids("t", 500);
+    stage.push_many(&ids, "/ok", &limit(50.0, 10.0)).await;
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(60)).await;
+    assert_eq!(answered(&results), 500);
+    let calls = stage.upstream.calls();
+    assert!(over(&calls, 0.05, 10.0) <= 0.0, "{} over", over(&calls, 0.05, 10.0));
+    let (first, last) = (calls[0].unix_ms, calls.last().unwrap().unix_ms);
+    // 490 beyond the burst at 50 a second.
+    let most = 9_800 * 101 / 100 + 200 + stalls::between(first, last);
+    assert!(last - first <= most, "{} ms for what may take 9800", last - first);
+}
+
+#[tokio::test]
+async fn a_limit_is_kept_through_kills_pauses_and_while_all_are_down() {
+    stalls::watch();
+    let stage = Stage::unruly().await;
+    let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+    let mut workers: Vec<_> = (0..4).map(|_| start()).collect();
+    let ids = ids("t", 500);
+    stage.push_many(&ids, "/ok", &limit(50.0, 10.0)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    workers[0].kill9();
+    workers[1].stop();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    workers[1].cont();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for worker in &workers {
+        worker.kill9();
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    workers = (0..4).map(|_| start()).collect();
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(60)).await;
+    assert_eq!(answered(&results), 500);
+    let calls = stage.upstream.calls();
+    assert!(over(&calls, 0.05, 10.0) <= 0.0, "{} over", over(&calls, 0.05, 10.0));
+    drop(workers);
+}
+
+#[tokio::test]
+async fn one_a_second_is_never_two_within_a_second() {
+    stalls::watch();
+    let stage = Stage::unruly().await;
+    let _workers: Vec<_> = (0..4).map(|_| stage.worker().spawn()).collect();
+    let ids = ids("t", 12);
+    stage.push_many(&ids, "/ok", &json!({"limit": {"name": "strict", "rate": 1}})).await;
+    assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 12);
+    let calls = stage.upstream.calls();
+    for pair in calls.windows(2) {
+        let gap = pair[1].unix_ms - pair[0].unix_ms;
+        let held_up = NETWORK_MS + stalls::between(pair[0].unix_ms - 600, pair[0].unix_ms);
+        assert!(gap + held_up >= 1_000, "{gap} ms between two calls");
+    }
+    let (first, last) = (calls[0].unix_ms, calls[11].unix_ms);
+    assert!(last - first <= 11_000 * 101 / 100 + 100 + stalls::between(first, last), "{} ms for 11 s", last - first);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_limit_holds_up_no_other() {
+    let stage = Stage::unruly().await;
+    let _worker = stage.ready_worker().await;
+    let slow = json!({"limit": {"name": "slow", "rate": 1}});
+    let all = ids("slow", 2_000);
+    let commands = || async {
+        let info = stage.redis.cli(&["INFO", "stats"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:").map(str::to_owned));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let spent_in_4_s = || async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = commands().await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        commands().await - before
+    };
+    stage.push_many(&all[..100], "/ok", &slow).await;
+    let few = spent_in_4_s().await;
+    stage.push_many(&all[100..], "/ok", &slow).await;
+    let ids = ids("t", 300);
+    stage.push_many(&ids, "/ok", &json!({})).await;
+    assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 300);
+    let many = spent_in_4_s().await;
+    assert!(many < few * 3 / 2 + 100, "{many} commands in 4 s while 2,000 tasks wait, {few} while 100 do");
+}
+
+#[tokio::test]
+async fn two_tenants_share_the_limit_of_an_upstream_though_one_came_first() {
+    stalls::watch();
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::unruly().await;
+    let path = folder.path().join("redial.toml");
+    let url = stage.url("/");
+    let text = format!("[[limit]]\nname = \"up\"\nrate = 20\nburst = 1\n[[upstream]]\nurl = \"{url}\"\nlimits = [\"up\"]\n");
+    std::fs::write(&path, text).unwrap();
+    let start = || stage.worker().arg("--config").arg(path.to_str().unwrap()).spawn();
+    let _workers = [start(), start()];
+    let of = |tenant: &str| json!({"limit": {"name": tenant, "rate": 100, "burst": 10}});
+    stage.push_many(&ids("a", 300), "/ok", &of("tenant a")).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (late, pushed) = (ids("b", 40), Instant::now());
+    stage.push_many(&late, "/ok", &of("tenant b")).await;
+    let results = stage.queue.wait_results(&late, SOON).await;
+    assert_eq!(answered(&results), 40, "{}", results[0]);
+    // Its share is 10 a second: 4 s. Behind the other one's backlog it would be 11.
+    assert!(pushed.elapsed() < Duration::from_secs(9), "{:?} for what takes 4 s", pushed.elapsed());
+    assert!(over(&stage.upstream.calls(), 0.02, 1.0) <= 0.0);
+}
+
+#[tokio::test]
+async fn one_429_stops_the_whole_fleet_and_uses_no_attempt() {
+    stalls::watch();
+    for (name, headers, status) in [
+        ("stated", vec![("retry-after", "3")], 429),
+        ("empty", vec![("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "3s")], 200),
+    ] {
+        let seen = std::sync::atomic::AtomicU64::new(0);
+        let stage = Stage::answering(move |_| {
+            let nth = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let reply = if nth == 20 { Reply::status(status) } else { Reply::ok() };
+            headers.iter().filter(|_| nth == 20).fold(reply, |reply, (name, value)| reply.header(*name, *value))
+        })
+        .await;
+        let _workers: Vec<_> = (0..3).map(|_| stage.worker().spawn()).collect();
+        let ids = ids(name, 60);
+        let more = json!({"limit": {"name": "k", "rate": 20, "burst": 1}, "retry": {"max_attempts": 1}});
+        stage.push_many(&ids, "/", &more).await;
+        let results = stage.queue.wait_results(&ids, SOON).await;
+        assert_eq!(answered(&results), 60, "{name}: no attempt was used up");
+        assert!(results.iter().map(attempts).max() <= Some(2));
+        let calls = stage.upstream.calls();
+        let gap = calls[21].unix_ms - calls[20].unix_ms;
+        assert!(gap >= 3_000 - NETWORK_MS, "{name}: the next call came {gap} ms after");
+        assert!(over(&calls, 0.02, 1.0) <= 0.0, "{name}: no burst after it");
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_really_took_is_settled() {
+    stalls::watch();
+    // Each call says 100 and takes 200: at 1,000 a second that makes 5 calls, not 10.
+    let stage = Stage::answering(|_| Reply::ok().json(&json!({"usage": {"total_tokens": 200}}))).await;
+    let _workers: Vec<_> = (0..2).map(|_| stage.worker().spawn()).collect();
+    let ids = ids("t", 40);
+    let more = json!({"limit": {"name": "tokens", "rate": 1000, "burst": 200, "cost": 100}});
+    stage.push_many(&ids, "/", &more).await;
+    assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 40);
+    let calls = stage.upstream.calls();
+    let span = calls[39].unix_ms - calls[0].unix_ms;
+    // 40 * 200 tokens less the burst, and less the last call's own that is settled after.
+    let held_up = stalls::between(calls[0].unix_ms, calls[39].unix_ms);
+    assert!(span >= 7_300 && span < 9_500 + held_up, "{span} ms");
+}
+
+#[tokio::test]
+async fn calls_in_flight_are_never_more_than_said_and_a_killed_workers_places_come_back() {
+    let stage = Stage::slow(Duration::from_millis(300)).await;
+    let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+    let workers: Vec<_> = (0..4).map(|_| start()).collect();
+    let ids = ids("t", 60);
+    stage.push_many(&ids, "/", &json!({"limit": {"name": "five", "concurrency": 5}})).await;
+    stage.wait_in_flight(5).await;
+    workers[0].kill9();
+    workers[1].kill9();
+    assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 60);
+    assert!(stage.upstream.max_in_flight() <= 5, "{} in flight", stage.upstream.max_in_flight());
+}
+
+#[tokio::test]
+async fn without_redis_no_call_goes() {
+    let stage = Stage::unruly().await;
+    let _worker = stage.ready_worker().await;
+    let ids = ids("t", 100);
+    stage.push_many(&ids, "/ok", &limit(10.0, 1.0)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.redis.kill9();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = stage.upstream.count();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.upstream.count(), before, "calls without leave");
+    assert!(before < 30);
+}
+
+#[tokio::test]
+async fn what_can_never_pass_is_refused_with_what_to_do() {
+    let stage = Stage::unruly().await;
+    let _worker = stage.ready_worker().await;
+    for (id, limit, says) in [
+        ("dear", json!({"name": "l", "rate": 5, "burst": 2, "cost": 3}), "burst of 2"),
+        ("nameless", json!("nowhere"), "no one says what the limit \"nowhere\" is"),
+    ] {
+        let result = stage.answer(json!({"id": id, "url": stage.url("/ok"), "limit": limit})).await;
+        assert_eq!(result["reason"], "invalid_task");
+        assert!(result["error"].as_str().unwrap().contains(says), "{result}");
+    }
+    assert_eq!(stage.upstream.count(), 0);
+}

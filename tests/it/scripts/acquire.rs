@@ -1,0 +1,185 @@
+//! acquire.lua: ask a limit for calls. The arithmetic is held against a model on this Redis's clock.
+
+use std::time::Duration;
+
+use redial::script::{ACQUIRE, Call};
+use redis::Value;
+
+use super::Desk;
+
+/// A call of the script for `asks` calls: flow, cost, the time given before, token.
+pub(super) fn call(who: &str, definition: &str, asks: &[(&str, &str, i64, &str)]) -> Call {
+    let call = ACQUIRE.call().key("l").key("l:flows").key("l:places").key("l:lines");
+    let call = call.arg(who).arg(definition).arg(50_000).arg(8_000).arg(60_000);
+    asks.iter().fold(call, |call, (flow, cost, given, token)| call.arg(flow).arg(cost).arg(given).arg(token))
+}
+
+/// What each call is told: the word, and the numbers behind it.
+pub(super) async fn told(desk: &Desk, call: &Call) -> Vec<(String, Vec<f64>)> {
+    let replies: Vec<Vec<Value>> = desk.run(call).await;
+    let word = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap();
+    replies
+        .iter()
+        .map(|reply| (word(&reply[0]), reply[1..].iter().map(|n| word(n).parse().unwrap()).collect()))
+        .collect()
+}
+
+fn words(told: &[(String, Vec<f64>)]) -> String {
+    told.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+const ONE: (&str, &str, i64, &str) = ("q", "1", 0, "t");
+
+#[tokio::test]
+async fn the_burst_goes_at_once_and_the_rest_is_given_times_one_interval_apart() {
+    let desk = Desk::new().await;
+    let told = told(&desk, &call("inline", "10 1000 3 -", &[ONE; 6])).await;
+    assert_eq!(words(&told), "go go go park park park");
+    let waits: Vec<f64> = told.iter().map(|(_, numbers)| numbers[0]).collect();
+    assert_eq!(waits, [0.0, 0.0, 0.0, 100_000.0, 200_000.0, 300_000.0]);
+    let left: i64 = desk.ask(("PTTL", "l")).await;
+    assert!(left > 50_000, "kept beyond its use: {left}");
+}
+
+#[tokio::test]
+async fn a_time_that_was_given_is_asked_for_again_and_late_ones_make_no_burst() {
+    let desk = Desk::new().await;
+    let parked = told(&desk, &call("inline", "10 1000 1 -", &[ONE; 4])).await;
+    let given: Vec<i64> = parked.iter().skip(1).map(|(_, numbers)| numbers[1] as i64).collect();
+    // As if the fleet had been away for ten seconds.
+    let asks: Vec<_> = given.iter().map(|at| ("q", "1", at - 10_000_000, "t")).collect();
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    let late = told(&desk, &call("inline", "10 1000 1 -", &asks)).await;
+    assert_eq!(words(&late), "go park park");
+}
+
+#[tokio::test]
+async fn who_comes_a_little_early_is_told_the_same_and_who_comes_long_before_books_anew() {
+    let desk = Desk::new().await;
+    let parked = told(&desk, &call("inline", "10 1000 1 -", &[ONE; 3])).await;
+    let given: Vec<i64> = parked.iter().skip(1).map(|(_, numbers)| numbers[1] as i64).collect();
+    let early = told(&desk, &call("inline", "10 1000 1 -", &[("q", "1", given[1], "t")])).await;
+    assert_eq!(words(&early), "park");
+    assert!(early[0].1[1] as i64 > given[1], "at its flow's end: {early:?} after {given:?}");
+    // 30 ms before its time.
+    let soon_given = given[0] - (parked[1].1[0] as i64) + 30_000;
+    let soon = told(&desk, &call("inline", "10 1000 1 -", &[("q", "1", soon_given, "t")])).await;
+    assert_eq!((soon[0].0.as_str(), soon[0].1[1] as i64), ("park", soon_given));
+}
+
+#[tokio::test]
+async fn who_finds_the_rate_used_joins_a_line_that_goes_before_those_of_its_flow_who_come_after() {
+    let desk = Desk::new().await;
+    told(&desk, &call("inline", "1 1000 1 -", &[ONE])).await;
+    let (seconds, micros): (i64, i64) = desk.ask("TIME").await;
+    let now = seconds * 1_000_000 + micros;
+    // Two that were both given this moment, as when more is booked than there is.
+    let lost = told(&desk, &call("inline", "1 1000 1 -", &[("a", "1", now, "t"), ("a", "1", now, "u")])).await;
+    assert_eq!(words(&lost), "park park");
+    let given: Vec<i64> = lost.iter().map(|(_, numbers)| numbers[1] as i64).collect();
+    assert!(given[0] < 0 && given[0] - given[1] == 1_000_000, "{given:?}");
+    // When the first may go, one comes that was given the same moment.
+    tokio::time::sleep(Duration::from_millis(1_010)).await;
+    let asks = [("a", "1", -given[0], "v"), ("a", "1", given[0], "t")];
+    let then = told(&desk, &call("inline", "1 1000 1 -", &asks)).await;
+    assert_eq!(words(&then), "park go", "the one that came after goes behind the line");
+    assert_eq!(then[0].1[1] as i64, given[1] - 1_000_000);
+}
+
+#[tokio::test]
+async fn the_lines_of_two_flows_have_equal_shares() {
+    let desk = Desk::new().await;
+    told(&desk, &call("inline", "1 1000 1 -", &[ONE])).await;
+    let (seconds, micros): (i64, i64) = desk.ask("TIME").await;
+    let now = seconds * 1_000_000 + micros;
+    let of = |flow: &'static str| [(flow, "1", now, "t"); 4];
+    told(&desk, &call("inline", "1 1000 1 -", &of("a"))).await;
+    let second = told(&desk, &call("inline", "1 1000 1 -", &of("b"))).await;
+    let waits: Vec<f64> = second.iter().map(|(_, numbers)| numbers[0]).collect();
+    assert!((waits[1] - waits[0] - 2e6).abs() < 10.0 && waits[0] <= 1e6, "half the rate, from now on: {waits:?}");
+}
+
+#[tokio::test]
+async fn what_is_booked_under_another_rate_counts_no_more() {
+    let desk = Desk::new().await;
+    told(&desk, &call("config", "1 1000 1 -", &[ONE; 50])).await;
+    let told = told(&desk, &call("config", "100 1000 1 -", &[ONE; 2])).await;
+    assert!(told[1].1[0] < 1_100_000.0, "not behind what fifty had booked: {told:?}");
+}
+
+#[tokio::test]
+async fn no_window_ever_has_more_than_its_burst_and_rate_whatever_the_rate() {
+    for (rate, burst) in [("0.3", 1.0), ("1", 1.0), ("1.5", 2.0), ("7.3", 5.0), ("1000", 10.0)] {
+        let desk = Desk::new().await;
+        let definition = format!("{rate} 1000 {burst} -");
+        let per_us = rate.parse::<f64>().unwrap() / 1e6;
+        let mut went: Vec<f64> = Vec::new();
+        for _ in 0..40 {
+            let (seconds, micros): (f64, f64) = desk.ask("TIME").await;
+            let answers = told(&desk, &call("inline", &definition, &[ONE; 5])).await;
+            went.extend(answers.iter().filter(|(word, _)| word == "go").map(|(_, n)| seconds * 1e6 + micros + n[0]));
+        }
+        for first in 0..went.len() {
+            for last in first..went.len() {
+                // The clock was read a moment before the script.
+                let span = went[last] - went[first] + 5_000.0;
+                let most = burst + per_us * span;
+                assert!((last - first + 1) as f64 <= most, "{} in {span} us at {rate}", last - first + 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn flows_that_want_more_than_there_is_get_equal_shares() {
+    let desk = Desk::new().await;
+    told(&desk, &call("inline", "10 1000 1 -", &[("a", "1", 0, "t"); 50])).await;
+    let late = told(&desk, &call("inline", "10 1000 1 -", &[("b", "1", 0, "t"); 3])).await;
+    let waits: Vec<f64> = late.iter().map(|(_, numbers)| numbers[0]).collect();
+    assert!(waits[0] <= 150_000.0 && waits[2] <= 550_000.0, "not behind the 5 s of the other: {waits:?}");
+}
+
+#[tokio::test]
+async fn a_cost_above_a_stated_burst_is_refused_and_takes_nothing() {
+    let desk = Desk::new().await;
+    let told = told(&desk, &call("inline", "10 1000 2 -", &[("q", "3", 0, "t"), ("q", "2", 0, "t")])).await;
+    assert_eq!(words(&told), "over go");
+}
+
+#[tokio::test]
+async fn places_are_counted_by_token_and_given_in_turn() {
+    let desk = Desk::new().await;
+    let asks = [("q", "1", 0, "t1"), ("q", "1", 0, "t2"), ("q", "1", 0, "t1"), ("q", "1", 0, "t3"), ("q", "1", 0, "t4")];
+    let told = told(&desk, &call("inline", "- 1000 - 2", &asks)).await;
+    assert_eq!(words(&told), "go go go park park");
+    assert!(told[4].1[0] > told[3].1[0], "each in its turn");
+    assert_eq!(desk.ask::<u64>(("ZCARD", "l:places")).await, 2);
+}
+
+#[tokio::test]
+async fn the_configuration_goes_before_a_task_and_a_name_alone_defines_nothing() {
+    let desk = Desk::new().await;
+    assert_eq!(words(&told(&desk, &call("name", "", &[ONE])).await), "undefined");
+    assert_eq!(desk.ask::<u64>(("EXISTS", "l")).await, 0);
+    told(&desk, &call("inline", "1 1000 1 -", &[ONE])).await;
+    assert_eq!(words(&told(&desk, &call("name", "", &[ONE])).await), "park", "as the task said");
+    assert_eq!(words(&told(&desk, &call("config", "1000 1000 500 -", &[ONE])).await), "park", "the debt stays");
+    let held: (String, String) = desk.ask(("HMGET", "l", "config", "inline")).await;
+    assert_eq!(held, ("1000 1000 500 -".into(), "1 1000 1 -".into()));
+    assert_eq!(desk.ask::<i64>(("PTTL", "l")).await, -1);
+}
+
+#[tokio::test]
+async fn a_clock_set_back_neither_fills_the_bucket_nor_holds_everyone_up() {
+    let desk = Desk::new().await;
+    told(&desk, &call("inline", "10 1000 1 -", &[ONE])).await;
+    // The limit has seen a time an hour ahead: the clock was set back since.
+    let seen: f64 = desk.ask(("HGET", "l", "seen")).await;
+    let full: f64 = desk.ask(("HGET", "l", "full")).await;
+    let ahead = 3_600e6;
+    let _: u64 = desk.ask(("HSET", "l", "seen", format!("{:.2}", seen + ahead), "full", format!("{:.2}", full + ahead))).await;
+    let _: u64 = desk.ask(("DEL", "l:flows")).await;
+    let told = told(&desk, &call("inline", "10 1000 1 -", &[ONE])).await;
+    assert_eq!(words(&told), "park");
+    assert!((90_000.0..=100_000.0).contains(&told[0].1[0]), "{told:?}");
+}

@@ -1,0 +1,143 @@
+//! No call without leave from every limit that it is under. Comes last, so that a task that is refused takes nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redial::limiter::{Ask, Grant, HOLD};
+use redial::{Reason, UnixMs};
+
+use super::Verdict;
+use crate::job::Job;
+use crate::limiter::{self, Place};
+use crate::limits::{self, Limited};
+use crate::worker::{Lane, Worker};
+
+/// A call that goes so much later than it asked has to ask again: its worker was stopped, and others have gone meanwhile.
+const LATE: Duration = Duration::from_millis(30);
+/// How much before its time a call asks: what it is let go ahead by is waited out where timers are exact.
+const EARLY: Duration = Duration::from_millis(8);
+
+/// Waits for leave from all limits. `round` counts how often this task was too slow to use it.
+pub(super) async fn check(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job, round: u32) -> Option<Verdict> {
+    if round == 0 {
+        if job.task.limits.is_empty() && worker.config.upstreams.limits_for(&job.task).is_empty() {
+            return None;
+        }
+        job.limits = limits::of(&job.task, &worker.config);
+    } else {
+        let all = job.limits.len();
+        give_back(lane, job, all, Duration::ZERO).await;
+    }
+    loop {
+        let wait = match ask(worker, lane, job).await {
+            Ok(wait) => wait,
+            Err(verdict) => return Some(verdict),
+        };
+        let has_leave = wait.is_none();
+        tokio::select! {
+            () = tokio::time::sleep(wait.unwrap_or_default()) => {}
+            () = worker.abort.cancelled() => {}
+        }
+        if has_leave {
+            return None;
+        }
+    }
+}
+
+/// Whether a call may still use the leave that it was given. Who is late time and again is given longer, or it would never go.
+pub(super) fn is_timely(job: &Job, round: u32) -> bool {
+    job.limits.iter().all(|limited| limited.asked.elapsed() < LATE * (1 << round.min(6)))
+}
+
+/// Asks all limits in turn. `None`: the call may go. Else how long to wait with the slot in hand before it asks again, or
+/// what becomes of the task. Where one says no, what the others granted goes back.
+async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Option<Duration>, Verdict> {
+    for at in 0..job.limits.len() {
+        job.limits[at].asked = Instant::now();
+        let limited = &job.limits[at];
+        let name = &limited.limit.name;
+        let reserved = job.header.state.reserved.iter().find(|(other, _)| other == name);
+        let ask = Ask {
+            flow: limits::flow(&job.limits, limited, &lane.name).to_owned(),
+            cost: limited.cost,
+            given: reserved.map(|(_, given)| *given),
+            token: job.token.clone(),
+        };
+        let given = ask.given;
+        let grant = limiter::ask(worker, lane, limited, ask).await;
+        tracing::trace!(task = %job.id, limit = %name, ?given, ?grant, "asked a limit");
+        match grant {
+            Some(Grant::Go { wait, holds_place, at: let_go_at }) => {
+                if holds_place && !job.places.iter().any(|place| place.is_of(name)) {
+                    job.places.push(Place::new(worker, lane, name, &job.token));
+                }
+                job.limits[at].let_go_at = let_go_at;
+                tokio::time::sleep(wait).await;
+            }
+            no => {
+                if let Some(Grant::Park(wait, _)) = no {
+                    give_back(lane, job, at, wait).await;
+                }
+                job.places.clear();
+                return refused(worker, lane, job, at, no).map(Some);
+            }
+        }
+    }
+    job.header.state.reserved.clear();
+    Ok(None)
+}
+
+fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<Grant>) -> Result<Duration, Verdict> {
+    let limited = &job.limits[at];
+    let name = &limited.limit.name;
+    Err(match no {
+        Some(Grant::Park(wait, given)) => {
+            let reserved = &mut job.header.state.reserved;
+            reserved.retain(|(other, _)| other != name);
+            reserved.push((name.clone(), given));
+            if wait <= HOLD {
+                return Ok(wait.saturating_sub(EARLY));
+            }
+            worker.metrics.limit_wait(&lane.name);
+            // Without a rate nothing else spreads those who were all told the same moment.
+            let spread = if limited.limit.rate.is_some() { 0.0 } else { 0.2 * rand::random::<f64>() };
+            let wait = wait.saturating_sub(EARLY) + wait.min(Duration::from_secs(5)).mul_f64(spread);
+            Verdict::Defer { wait, not_before: UnixMs(0) }
+        }
+        Some(Grant::Over(burst)) => {
+            let cost = limited.cost;
+            let error = format!(
+                "it takes {cost} of the limit {name:?}, which never has more than its burst of {burst}: raise the burst, or split the call"
+            );
+            Verdict::Reject(Reason::InvalidTask, error)
+        }
+        Some(Grant::Undefined) => {
+            let error = format!(
+                "no one says what the limit {name:?} is: give the task its rate or concurrency, the workers a [[limit]] of that name, or use `redial limits set`"
+            );
+            Verdict::Reject(Reason::InvalidTask, error)
+        }
+        Some(Grant::Go { .. }) | None => Verdict::Lost,
+    })
+}
+
+/// Gives back what the first of its limits let go for a call that comes again after `wait`: then it is in their line, as it
+/// has had its turn. Once: what is lost here is some of the rate, and sent twice it could be too many calls.
+async fn give_back(lane: &Lane, job: &mut Job, granted: usize, wait: Duration) {
+    for limited in &job.limits[..granted] {
+        let (name, at) = (&limited.limit.name, limited.let_go_at);
+        if let Err(error) = lane.limits.adjust(name, Duration::ZERO, ("", -limited.cost), None, at).await {
+            tracing::debug!(%error, limit = %name, "a limit was not told that a call did not go");
+        }
+        let reserved = &mut job.header.state.reserved;
+        reserved.retain(|(other, _)| other != name);
+        reserved.push((name.clone(), in_line(limited, wait)));
+    }
+}
+
+/// A place in a limit's line, `wait` from now.
+fn in_line(limited: &Limited, wait: Duration) -> i64 {
+    #[expect(clippy::cast_possible_truncation)] // microseconds of this century
+    let then = (limited.let_go_at + (limited.asked.elapsed() + wait).as_secs_f64() * 1e6) as i64;
+    -then
+}
