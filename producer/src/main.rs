@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 mod dead;
 mod enqueue;
+mod limits;
 mod output;
 mod redact;
 mod result;
@@ -62,6 +63,8 @@ enum Command {
     /// Kept answers: look at one, or drop it.
     #[command(subcommand)]
     Cache(cache::Cache),
+    /// Limits that the fleet shares: how each stands, set one, or take that back.
+    Limits(limits::Args),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -87,6 +90,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Wait(waits) => waits.run(&producer).await,
         Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
         Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
+        Command::Limits(limits) => limits.run(producer.queue(), args.json).await,
     }
 }
 

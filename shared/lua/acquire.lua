@@ -2,9 +2,9 @@
 -- KEYS  1 the limit   2 its flows   3 its places in flight   4 the lines of its flows
 -- ARGV  1 'config', 'inline' or 'name': who defines it here   2 that definition (see lib/limit), '' for 'name'
 --       3 how many us early a call may come that sits its wait out in its worker   4 the lease of a place in ms
---       5 the time to live in ms of what only tasks define
+--       5 the time to live in ms of what only tasks define   6 when in ms the task that defines it came: the newest counts
 --       then for each call: flow, cost, what it was given before (0: nothing), token
--- Returns for each call: {'go', wait in us (10000 at most), whether it holds a place, when by
+-- Returns 1 when it is defined otherwise than before, else 0; then for each call: {'go', wait in us (10000 at most), whether it holds a place, when by
 --       this limit's clock}; {'park', wait in us, what it is given: a time
 --       by this limit's clock, less than 0 for one in the line}; {'over', burst}, the cost can never be met;
 --       {'undefined'}, no one says what this limit is.
@@ -17,24 +17,27 @@
 --       An answer that is lost is some of the rate lost, never too many calls; a place asked for twice by one token is one place.
 --       A full Redis takes it: HDEL is the first write.
 local SLACK, MISSED = 10000, 1000000
-local held = redis.call('HMGET', KEYS[1], 'set', 'config', 'inline', 'full', 'closed', 'seen', 'skew', 'took', 'turn', 'idle')
+local held = redis.call('HMGET', KEYS[1], 'set', 'config', 'inline', 'full', 'closed', 'seen', 'skew', 'took', 'turn', 'idle', 'inline_at')
 redis.call('ZCARD', KEYS[2]) -- These fail on a key of another type before anything is written: Redis does not roll back.
 redis.call('ZCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 local inline, config = held[3], held[2]
 if ARGV[1] == 'config' then config = ARGV[2] end
-if ARGV[1] == 'inline' and not inline then inline = ARGV[2] end
+local newer = ARGV[1] == 'inline' and (not inline or tonumber(ARGV[6]) > tonumber(held[11] or 0))
+if newer then inline = ARGV[2] end
 local limit = definition(held[1] or nil) or definition(config or nil) or definition(inline or nil)
-local reply = {}
+local reply = {0}
 if not limit then
-  for _ = 6, #ARGV, 4 do reply[#reply + 1] = {'undefined'} end
+  for _ = 7, #ARGV, 4 do reply[#reply + 1] = {'undefined'} end
   return reply
 end
 
 local now, skew = limit_now(held[6], held[7])
 local full, closed, idle = tonumber(held[4] or 0), tonumber(held[5] or 0), tonumber(held[10] or 0)
 redis.call('HDEL', KEYS[1], '-')
-if held[2] and config ~= held[2] then -- What was booked under another rate counts no more.
+local was = held[1] or held[2] or held[3]
+if was and was ~= (held[1] or config or inline) then -- What was booked under another rate counts no more.
+  reply[1] = 1
   redis.call('DEL', KEYS[2], KEYS[4])
 end
 for key = 2, 4 do redis.call('ZREMRANGEBYSCORE', KEYS[key], '-inf', number(now)) end
@@ -80,14 +83,14 @@ local function ask(flow, cost, given, token)
   full = taken(limit, full, at, cost)
   return {'go', math.ceil(at - now), limit.places and 1 or 0, number(at)}
 end
-for i = 6, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   reply[#reply + 1] = ask(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3])
 end
 
 redis.call('HSET', KEYS[1], 'full', number(full), 'seen', number(now), 'skew', number(skew), 'idle', number(idle))
 if turn > now then redis.call('HSET', KEYS[1], 'turn', number(turn)) end
 if ARGV[1] == 'config' and config ~= held[2] then redis.call('HSET', KEYS[1], 'config', config) end
-if inline and inline ~= held[3] then redis.call('HSET', KEYS[1], 'inline', inline) end
+if newer then redis.call('HSET', KEYS[1], 'inline', inline, 'inline_at', ARGV[6]) end
 -- What is defined elsewhere stays; else it is kept at least twice as long as its bucket takes to fill.
 if held[1] or config then
   redis.call('PERSIST', KEYS[1])

@@ -118,7 +118,8 @@ impl Limits {
         Self { queue }
     }
 
-    /// Asks a limit for calls, in turn. `lease` is how long a place in flight lasts unless it is kept for longer.
+    /// Asks a limit for calls, in turn. `lease` is how long a place in flight lasts unless it is kept for longer; `stated` when
+    /// the newest task came that defines it so. `true` when it is defined otherwise than before: see [`Self::hasten`].
     ///
     /// # Errors
     /// That of Redis. Safe to ask again: what an answer that was lost had granted is lost as well.
@@ -126,9 +127,10 @@ impl Limits {
         &self,
         limit: &Limit,
         source: Source,
+        stated: UnixMs,
         lease: Duration,
         asks: &[Ask],
-    ) -> Result<Vec<Grant>, Error> {
+    ) -> Result<(bool, Vec<Grant>), Error> {
         let keys = &self.queue.keys;
         let name = &limit.name;
         let text = if source == Source::Name { String::new() } else { definition(limit) };
@@ -142,11 +144,15 @@ impl Limits {
             .arg(text)
             .arg(HOLD.as_micros())
             .arg(lease.as_millis())
-            .arg(KEEP.as_millis());
+            .arg(KEEP.as_millis())
+            .arg(stated.0);
         for ask in asks {
             call = call.arg(&ask.flow).arg(ask.cost).arg(ask.given.unwrap_or(0)).arg(ask.token.as_str());
         }
-        self.queue.run::<Vec<Vec<redis::Value>>>(&call).await?.into_iter().map(grant).collect()
+        let mut replies = self.queue.run::<Vec<redis::Value>>(&call).await?.into_iter();
+        let has_changed = redis::from_redis_value(replies.next().unwrap_or(redis::Value::Nil)).map_err(|_| bad())?;
+        let words = |reply| redis::from_redis_value(reply).map_err(|_| bad()).and_then(grant);
+        Ok((has_changed, replies.map(words).collect::<Result<_, _>>()?))
     }
 
     /// Lets nothing go under a limit for a while; takes `cost` besides what was taken, or gives it back when it is less than
@@ -218,6 +224,25 @@ impl Limits {
         let done = self.queue.run(&call).await?;
         self.note(&[name.to_owned()]).await?;
         Ok(done)
+    }
+
+    /// Lets this queue's tasks that wait for a limit ask again at once, as it is another than when they were given their times.
+    ///
+    /// # Errors
+    /// That of Redis; safe to send again.
+    pub async fn hasten(&self, name: &str) -> Result<(), Error> {
+        const AT_A_TIME: usize = 500;
+        // A string is always JSON.
+        let name = serde_json::to_string(name).unwrap_or_default();
+        let mut from = 0;
+        loop {
+            let call = script::HASTEN.call().key(&self.queue.keys.scheduled).arg(&name).arg(from).arg(AT_A_TIME);
+            let seen: usize = self.queue.run(&call).await?;
+            if seen < AT_A_TIME {
+                return Ok(());
+            }
+            from += seen;
+        }
     }
 
     /// Notes that these limits are in use, so that they can be listed.

@@ -72,6 +72,8 @@ scripts! {
     GIVE_PLACE = "give_place" + "bucket" + "limit";
     /// Says by hand what a limit is.
     DEFINE = "define";
+    /// Lets those that wait for a limit ask again.
+    HASTEN = "hasten" + "clock" + "entry";
     /// How a limit stands.
     LEVEL = "level" + "bucket" + "limit";
 }

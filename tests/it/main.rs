@@ -8,6 +8,7 @@ mod command_line;
 mod conservation;
 mod harness_works;
 mod leaders;
+mod limits_shown;
 mod promises;
 mod scripts;
 mod tidy;

@@ -18,6 +18,7 @@ mod followers;
 mod forget;
 mod full;
 mod give_place;
+mod hasten;
 mod heartbeat;
 mod lead;
 mod level;

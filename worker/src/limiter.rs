@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use redial::UnixMs;
 use redial::consumer::MAX_BATCH;
 use redial::id::Token;
 use redial::limiter::{Ask, Grant, definition};
@@ -13,7 +14,7 @@ use crate::limits::Limited;
 use crate::persist::persist;
 use crate::worker::{Lane, Worker};
 
-type Waiting = (Ask, oneshot::Sender<Grant>);
+type Waiting = (Ask, UnixMs, oneshot::Sender<Grant>);
 
 /// What asks limits.
 #[derive(Debug, Default)]
@@ -41,14 +42,14 @@ fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks a limit for one call. `None` when the worker gives up.
-pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, limited: &Limited, ask: Ask) -> Option<Grant> {
+/// Asks a limit for one call, whose task came at a time. `None` when the worker gives up.
+pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, limited: &Limited, came: UnixMs, ask: Ask) -> Option<Grant> {
     let (answer, granted) = oneshot::channel();
     let key = format!("{} {} {}", limited.source.as_str(), definition(&limited.limit), limited.limit.name);
     let is_first = {
         let mut waiting = locked(&worker.limiter.waiting);
         let is_first = !waiting.contains_key(&key);
-        waiting.entry(key.clone()).or_default().push((ask, answer));
+        waiting.entry(key.clone()).or_default().push((ask, came, answer));
         is_first
     };
     if is_first {
@@ -71,13 +72,24 @@ async fn send(worker: Arc<Worker>, lane: Arc<Lane>, limited: Limited, key: Strin
             }
             batch
         };
-        let (asks, answers): (Vec<Ask>, Vec<_>) = batch.into_iter().unzip();
+        let newest = batch.iter().map(|(_, came, _)| *came).max().unwrap_or(UnixMs(0));
+        let (asks, answers): (Vec<Ask>, Vec<_>) = batch.into_iter().map(|(ask, _, answer)| (ask, answer)).unzip();
         let lease = worker.config.lease;
-        let acquire = || lane.limits.acquire(&limited.limit, limited.source, lease, &asks);
+        let acquire = || lane.limits.acquire(&limited.limit, limited.source, newest, lease, &asks);
         // No answer, no call: without one the senders are dropped, and those who wait are told.
-        let grants = persist(&worker, &lane, "acquire", acquire).await.unwrap_or_default();
+        let (has_changed, grants) = persist(&worker, &lane, "acquire", acquire).await.unwrap_or_default();
         for (answer, grant) in answers.into_iter().zip(grants) {
             let _ = answer.send(grant);
+        }
+        if has_changed {
+            tracing::info!(
+                limit = limited.limit.name,
+                "the limit is another than before: what waits for it asks again"
+            );
+            for lane in &worker.lanes {
+                persist(&worker, lane, "hasten", || lane.limits.hasten(&limited.limit.name)).await;
+            }
+            worker.wake.notify_one();
         }
     }
 }

@@ -1,6 +1,6 @@
 -- lib/limit.lua: a limit as it lies in Redis. Prepended, behind lib/bucket, to every script of a limit.
 -- Fields of its hash: set, config, inline: definitions "<rate> <per_ms> <burst> <concurrency>", '-' where there is none, of
--- which the first counts; full: the bucket; idle: when a call last found it full; closed: nothing before; seen,
+-- which the first counts; inline_at: when the task came that said so; full: the bucket; idle: when a call last found it full; closed: nothing before; seen,
 -- skew: the clock; took, turn: how long calls take, and when the next place should be free.
 
 -- This limit's own time in microseconds: Redis TIME, that never goes back. A clock set back is made up for from then on,

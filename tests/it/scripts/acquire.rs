@@ -10,13 +10,20 @@ use super::Desk;
 /// A call of the script for `asks` calls: flow, cost, the time given before, token.
 pub(super) fn call(who: &str, definition: &str, asks: &[(&str, &str, i64, &str)]) -> Call {
     let call = ACQUIRE.call().key("l").key("l:flows").key("l:places").key("l:lines");
-    let call = call.arg(who).arg(definition).arg(50_000).arg(8_000).arg(60_000);
+    let call = call.arg(who).arg(definition).arg(50_000).arg(8_000).arg(60_000).arg(0);
     asks.iter().fold(call, |call, (flow, cost, given, token)| call.arg(flow).arg(cost).arg(given).arg(token))
+}
+
+/// Whether it has changed, and what each call is told.
+async fn run(desk: &Desk, call: &Call) -> (bool, Vec<Vec<Value>>) {
+    let mut reply: Vec<Value> = desk.run(call).await;
+    let told = reply.split_off(1).into_iter().map(|one| redis::from_redis_value(one).unwrap()).collect();
+    (redis::from_redis_value(reply.remove(0)).unwrap(), told)
 }
 
 /// What each call is told: the word, and the numbers behind it.
 pub(super) async fn told(desk: &Desk, call: &Call) -> Vec<(String, Vec<f64>)> {
-    let replies: Vec<Vec<Value>> = desk.run(call).await;
+    let (_changed, replies) = run(desk, call).await;
     let word = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap();
     replies
         .iter()
@@ -103,6 +110,8 @@ async fn the_lines_of_two_flows_have_equal_shares() {
 async fn what_is_booked_under_another_rate_counts_no_more() {
     let desk = Desk::new().await;
     told(&desk, &call("config", "1 1000 1 -", &[ONE; 50])).await;
+    assert!(run(&desk, &call("config", "50 1000 1 -", &[])).await.0, "it says that it is another");
+    assert!(!run(&desk, &call("config", "50 1000 1 -", &[])).await.0);
     let told = told(&desk, &call("config", "100 1000 1 -", &[ONE; 2])).await;
     assert!(told[1].1[0] < 1_100_000.0, "not behind what fifty had booked: {told:?}");
 }
@@ -149,11 +158,27 @@ async fn a_cost_above_a_stated_burst_is_refused_and_takes_nothing() {
 #[tokio::test]
 async fn places_are_counted_by_token_and_given_in_turn() {
     let desk = Desk::new().await;
-    let asks = [("q", "1", 0, "t1"), ("q", "1", 0, "t2"), ("q", "1", 0, "t1"), ("q", "1", 0, "t3"), ("q", "1", 0, "t4")];
+    let asks =
+        [("q", "1", 0, "t1"), ("q", "1", 0, "t2"), ("q", "1", 0, "t1"), ("q", "1", 0, "t3"), ("q", "1", 0, "t4")];
     let told = told(&desk, &call("inline", "- 1000 - 2", &asks)).await;
     assert_eq!(words(&told), "go go go park park");
     assert!(told[4].1[0] > told[3].1[0], "each in its turn");
     assert_eq!(desk.ask::<u64>(("ZCARD", "l:places")).await, 2);
+}
+
+#[tokio::test]
+async fn what_the_newest_task_says_counts() {
+    let desk = Desk::new().await;
+    let said = |definition, came: u64| {
+        let call = ACQUIRE.call().key("l").key("l:flows").key("l:places").key("l:lines");
+        call.arg("inline").arg(definition).arg(50_000).arg(8_000).arg(60_000).arg(came)
+    };
+    for (definition, came, counts) in
+        [("1 1000 1 -", 10, "1 1000 1 -"), ("2 1000 1 -", 20, "2 1000 1 -"), ("1 1000 1 -", 10, "2 1000 1 -")]
+    {
+        run(&desk, &said(definition, came)).await;
+        assert_eq!(desk.ask::<String>(("HGET", "l", "inline")).await, counts);
+    }
 }
 
 #[tokio::test]
@@ -177,7 +202,8 @@ async fn a_clock_set_back_neither_fills_the_bucket_nor_holds_everyone_up() {
     let seen: f64 = desk.ask(("HGET", "l", "seen")).await;
     let full: f64 = desk.ask(("HGET", "l", "full")).await;
     let ahead = 3_600e6;
-    let _: u64 = desk.ask(("HSET", "l", "seen", format!("{:.2}", seen + ahead), "full", format!("{:.2}", full + ahead))).await;
+    let _: u64 =
+        desk.ask(("HSET", "l", "seen", format!("{:.2}", seen + ahead), "full", format!("{:.2}", full + ahead))).await;
     let _: u64 = desk.ask(("DEL", "l:flows")).await;
     let told = told(&desk, &call("inline", "10 1000 1 -", &[ONE])).await;
     assert_eq!(words(&told), "park");

@@ -64,7 +64,7 @@ async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Op
             token: job.token.clone(),
         };
         let given = ask.given;
-        let grant = limiter::ask(worker, lane, limited, ask).await;
+        let grant = limiter::ask(worker, lane, limited, job.header.first_seen, ask).await;
         tracing::trace!(task = %job.id, limit = %name, ?given, ?grant, "asked a limit");
         match grant {
             Some(Grant::Go { wait, holds_place, at: let_go_at }) => {

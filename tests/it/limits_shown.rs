@@ -1,0 +1,42 @@
+//! `redial limits`, as its users type it.
+
+use std::time::Duration;
+
+use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn limits_are_shown_set_and_taken_back() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let said = cli.run(&["limits"]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (0, ""));
+    assert!(said.stderr.contains("no limit is in use"), "{}", said.stderr);
+    assert_eq!(cli.run(&["limits", "unset", "slow"]).await.status, 3);
+    assert_eq!(cli.run(&["limits", "set", "slow"]).await.status, 2, "it has to limit something");
+    assert_eq!(cli.run(&["limits", "set", "slow", "--rate", "-1"]).await.status, 2, "clap takes it for an option");
+    let said = cli.run(&["limits", "set", "slow", "--rate=-1"]).await;
+    assert!(said.status == 1 && said.stderr.contains("rate"), "{}", said.stderr);
+
+    for id in ["a", "b", "c"] {
+        let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
+        queue.push(json!({"id": id, "url": upstream.url("/ok"), "limit": limit}).to_string()).await;
+    }
+    queue.wait_result("a", SOON).await;
+    let level: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
+    assert_eq!((&level["name"], &level["defined_by"], &level["rate"]), (&json!("slow"), &json!("inline"), &json!(1.0)));
+    assert_eq!((&level["per_ms"], &level["concurrency"]), (&json!(600_000), &json!(7)));
+    let said = cli.run(&["limits"]).await;
+    assert!(said.stdout.starts_with("slow (inline)  1 in 600000 ms  burst 1  left 0."), "{}", said.stdout);
+
+    // What waits for ten minutes goes at once under another limit.
+    let said = cli.run(&["limits", "set", "slow", "--rate", "100"]).await;
+    assert!(said.status == 0 && said.stdout.starts_with("slow (set)  100 in 1000 ms"), "{}", said.stdout);
+    queue.wait_result("c", SOON).await;
+    assert_eq!(cli.run(&["limits", "unset", "slow"]).await.status, 0);
+    let level: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
+    assert_eq!(level["defined_by"], "inline");
+}
