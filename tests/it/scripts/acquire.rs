@@ -1,4 +1,5 @@
 //! acquire.lua: ask a limit for calls. The arithmetic is held against a model on this Redis's clock.
+#![expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "microseconds and small counts")]
 
 use std::time::Duration;
 

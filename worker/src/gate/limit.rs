@@ -79,7 +79,7 @@ async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Op
                     give_back(lane, job, at, wait).await;
                 }
                 job.places.clear();
-                return refused(worker, lane, job, at, no).map(Some);
+                return refused(worker, lane, job, at, no.as_ref()).map(Some);
             }
         }
     }
@@ -87,21 +87,21 @@ async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Op
     Ok(None)
 }
 
-fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<Grant>) -> Result<Duration, Verdict> {
+fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&Grant>) -> Result<Duration, Verdict> {
     let limited = &job.limits[at];
     let name = &limited.limit.name;
     Err(match no {
         Some(Grant::Park(wait, given)) => {
             let reserved = &mut job.header.state.reserved;
             reserved.retain(|(other, _)| other != name);
-            reserved.push((name.clone(), given));
-            if wait <= HOLD {
+            reserved.push((name.clone(), *given));
+            if *wait <= HOLD {
                 return Ok(wait.saturating_sub(EARLY));
             }
             worker.metrics.limit_wait(&lane.name);
             // Without a rate nothing else spreads those who were all told the same moment.
             let spread = if limited.limit.rate.is_some() { 0.0 } else { 0.2 * rand::random::<f64>() };
-            let wait = wait.saturating_sub(EARLY) + wait.min(Duration::from_secs(5)).mul_f64(spread);
+            let wait = wait.saturating_sub(EARLY) + (*wait).min(Duration::from_secs(5)).mul_f64(spread);
             Verdict::Defer { wait, not_before: UnixMs(0) }
         }
         Some(Grant::Over(burst)) => {
