@@ -37,7 +37,7 @@ local full, closed, idle = tonumber(held[4] or 0), tonumber(held[5] or 0), tonum
 redis.call('HDEL', KEYS[1], '-')
 local was = held[1] or held[2] or held[3]
 if was and was ~= (held[1] or config or inline) then -- What was booked under another rate counts no more.
-  reply[1] = 1
+  reply[1], full = 1, under(limit, definition(was), full, now)
   redis.call('DEL', KEYS[2], KEYS[4])
 end
 for key = 2, 4 do redis.call('ZREMRANGEBYSCORE', KEYS[key], '-inf', number(now)) end

@@ -71,7 +71,7 @@ scripts! {
     /// Frees, or keeps, places of calls in flight.
     GIVE_PLACE = "give_place" + "bucket" + "limit";
     /// Says by hand what a limit is.
-    DEFINE = "define";
+    DEFINE = "define" + "bucket" + "limit";
     /// Lets those that wait for a limit ask again.
     HASTEN = "hasten" + "clock" + "entry";
     /// How a limit stands.

@@ -42,7 +42,7 @@ pub enum Verdict {
 /// before a task is given up.
 pub async fn pass(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Verdict {
     let now = lane.clock.now();
-    let keys = Key::of(&job.task, &worker.config.upstreams.headers_for(&job.task));
+    let keys = memo::keys(worker, job);
     if !keys.is_empty()
         && job.was_here_before()
         && let Some(verdict) = Box::pin(memo::recall(worker, lane, job, &keys)).await

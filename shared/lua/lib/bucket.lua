@@ -24,3 +24,9 @@ end
 local function left(limit, full, now)
   return limit.burst - math.max(full - now, 0) * limit.rate / limit.per_us
 end
+
+-- When it will be full under another limit, as much as is missing now being missing then.
+local function under(limit, was, full, now)
+  if not (was and was.rate and limit and limit.rate) or full <= now then return full end
+  return now + span(limit, (full - now) * was.rate / was.per_us)
+end

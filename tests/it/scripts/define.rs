@@ -32,3 +32,13 @@ async fn what_no_one_defines_any_more_goes_away() {
     // An empty hash is none at all.
     assert_eq!(desk.ask::<u64>(("EXISTS", "l")).await, 0);
 }
+
+#[tokio::test]
+async fn what_is_missing_in_the_bucket_is_the_same_under_another_rate() {
+    let desk = Desk::new().await;
+    // One is taken of one in a thousand seconds: under ten a second that is a tenth of a second.
+    told(&desk, &call("inline", "1 1000000 1 -", &[("q", "1", 0, "t")])).await;
+    define(&desk, "10 1000 1 -").await;
+    let next = told(&desk, &call("inline", "1 1000000 1 -", &[("q", "1", 0, "t")])).await;
+    assert!(next[0].1[0] <= 100_000.0, "{next:?}");
+}

@@ -12,6 +12,14 @@ use crate::metrics::MemoEvent;
 use crate::persist::persist;
 use crate::worker::{Lane, Worker};
 
+/// The memos that a task asks for. Most ask for none, and the credentials that the worker adds need not be looked up.
+pub(super) fn keys(worker: &Worker, job: &Job) -> Vec<Key> {
+    if job.task.cache_ttl.is_none() && job.task.idempotency_key.is_none() {
+        return Vec::new();
+    }
+    Key::of(&job.task, &worker.config.upstreams.headers_for(&job.task))
+}
+
 /// For a task that was in a worker's hands before: what came of it there. Comes before all that could end it otherwise: its
 /// call may have been answered, and only its worker died.
 pub(super) async fn recall(worker: &Worker, lane: &Lane, job: &mut Job, keys: &[Key]) -> Option<Verdict> {
