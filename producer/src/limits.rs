@@ -57,7 +57,7 @@ impl Args {
                 let limit = Limit { name, cost: None, rate, per_ms, burst, concurrency, usage: None };
                 limit.check().map_err(|error| anyhow!(error))?;
                 limits.define(&limit.name, Some(&limit)).await?;
-                limits.hasten(&limit.name).await?;
+                hasten(&limits, &limit.name).await?;
                 list(&[limits.level(&limit.name).await?], as_json)
             }
             Some(Command::Unset { name }) => {
@@ -66,12 +66,19 @@ impl Args {
                     output::complain(&format!("the limit {name:?} was not set: nothing to take back"));
                     return Ok(ExitCode::from(crate::NOT_THERE));
                 }
-                limits.hasten(&name).await?;
+                hasten(&limits, &name).await?;
                 output::line(if as_json { "{\"unset\":true}" } else { "unset: configuration and tasks count again" })?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
+}
+
+/// Twice, for those that had asked before the change and were not parked yet.
+async fn hasten(limits: &Limits, name: &str) -> anyhow::Result<()> {
+    limits.hasten(name).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(limits.hasten(name).await?)
 }
 
 fn list(levels: &[Level], as_json: bool) -> anyhow::Result<ExitCode> {

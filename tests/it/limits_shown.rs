@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker};
+use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -31,6 +31,12 @@ async fn limits_are_shown_set_and_taken_back() {
     assert_eq!((&level["per_ms"], &level["concurrency"]), (&json!(600_000), &json!(7)));
     let said = cli.run(&["limits"]).await;
     assert!(said.stdout.starts_with("slow (inline)  1 in 600000 ms  burst 1  left 0."), "{}", said.stdout);
+
+    let parked = || async {
+        let scheduled = redis.cli(&["ZCARD", "redial:{default}:scheduled"]).await;
+        (scheduled.trim() == "2").then_some(())
+    };
+    eventually(SOON, parked).await;
 
     // What waits for ten minutes goes at once under another limit.
     let said = cli.run(&["limits", "set", "slow", "--rate", "100"]).await;
