@@ -24,8 +24,10 @@ async fn limits_are_shown_set_and_taken_back() {
     for id in ["a", "b", "c"] {
         let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
         queue.push(json!({"id": id, "url": upstream.url("/ok"), "limit": limit}).to_string()).await;
+        if id == "a" {
+            queue.wait_result("a", SOON).await;
+        }
     }
-    queue.wait_result("a", SOON).await;
     let level: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
     assert_eq!((&level["name"], &level["defined_by"], &level["rate"]), (&json!("slow"), &json!("inline"), &json!(1.0)));
     assert_eq!((&level["per_ms"], &level["concurrency"]), (&json!(600_000), &json!(7)));
