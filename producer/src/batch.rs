@@ -6,7 +6,6 @@ mod journal;
 mod run;
 mod template;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,10 +13,11 @@ use anyhow::Context as _;
 use redial::{Queue, Store, TaskId};
 
 use input::Format;
-use journal::{Fingerprint, Journal, State, Totals};
+use journal::{Fingerprint, Journal, State, Totals, beside};
 use run::End;
 use template::Template;
 
+use crate::enqueue::headers;
 use crate::output;
 
 /// Makes the call of every line of a file. Stopped or killed at any moment and started again with the same command, it goes
@@ -75,11 +75,7 @@ impl Batch {
             queue: queue.name().to_string(),
             prefix: prefix.to_owned(),
             format: self.described()?,
-            errors: self.errors.clone().unwrap_or_else(|| {
-                let mut path = self.output.clone().into_os_string();
-                path.push(".errors");
-                path.into()
-            }),
+            errors: self.errors.clone().unwrap_or_else(|| beside(&self.output, ".errors")),
             finished: None,
         };
         loop {
@@ -129,20 +125,11 @@ impl Batch {
             Name::Redial => Format::Redial,
             Name::Openai => Format::OpenAi {
                 base_url: self.base_url.clone().context("the OpenAI Batch format needs a --base-url")?,
-                headers: self.headers()?,
+                headers: headers(&self.headers)?,
             },
             Name::Csv => Format::Csv(template()?),
             Name::Jsonl => Format::Jsonl(template()?),
         })
-    }
-
-    fn headers(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let pair = |header: &String| {
-            let (name, value) =
-                header.split_once(':').with_context(|| format!("--header {header:?}: use 'Name: value'"))?;
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
-        };
-        self.headers.iter().map(pair).collect()
     }
 
     /// The format and what belongs to it, but no header: those may hold secrets. Another one makes another batch.

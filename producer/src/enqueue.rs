@@ -1,5 +1,6 @@
 //! `redial enqueue`
 
+use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::process::ExitCode;
 
@@ -74,7 +75,7 @@ impl Enqueue {
         put("cache_ttl_ms", self.cache_ttl_ms.map(|ttl| json!(ttl)));
         put("retry", self.max_attempts.map(|n| json!({ "max_attempts": n })));
         if !self.headers.is_empty() {
-            put("headers", Some(Value::Object(self.headers()?)));
+            put("headers", Some(json!(headers(&self.headers)?)));
         }
         let mut task = Value::Object(task).to_string();
         if let Some(body) = &self.body {
@@ -85,15 +86,16 @@ impl Enqueue {
         }
         Ok(task)
     }
+}
 
-    fn headers(&self) -> anyhow::Result<Map<String, Value>> {
-        let pair = |header: &String| {
-            let (name, value) =
-                header.split_once(':').with_context(|| format!("--header {header:?}: use 'Name: value'"))?;
-            Ok((name.trim().to_owned(), json!(value.trim())))
-        };
-        self.headers.iter().map(pair).collect()
-    }
+/// Headers as they are typed: 'Name: value'.
+pub fn headers(typed: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let pair = |header: &String| {
+        let (name, value) =
+            header.split_once(':').with_context(|| format!("--header {header:?}: use 'Name: value'"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    typed.iter().map(pair).collect()
 }
 
 /// Checks every line before it is pushed; the first wrong one ends it, and says how many were pushed.

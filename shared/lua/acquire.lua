@@ -4,10 +4,10 @@
 --       3 how many us early a call may come that sits its wait out in its worker   4 the lease of a place in ms
 --       5 the time to live in ms of what only tasks define   6 when in ms the task that defines it came: the newest counts
 --       then for each call: flow, cost, what it was given before (0: nothing), token
--- Returns 1 when it is defined otherwise than before, else 0; then for each call: {'go', wait in us (10000 at most), whether it holds a place, when by
---       this limit's clock}; {'park', wait in us, what it is given: a time
---       by this limit's clock, less than 0 for one in the line}; {'over', burst}, the cost can never be met;
---       {'undefined'}, no one says what this limit is.
+-- Returns 1 when it is defined otherwise than before, else 0; then for each call: {'go', wait in us (10000 at most),
+--       whether it holds a place, when by this limit's clock}; {'park', wait in us, what it is given: a time by this
+--       limit's clock, less than 0 for one in the line}; {'over', burst}, the cost can never be met; {'undefined'}, no one
+--       says what this limit is.
 -- Guarantees: in any window of length t, by this Redis's clock, no more than burst + rate * t go, whoever asks and however
 --       late they come: a time that was given is no right to go but a place in time, and is asked for again then. Flows that
 --       want more than there is get equal shares of the times. Who comes on time and finds the rate used (more was booked than
@@ -25,7 +25,7 @@ local inline, config = held[3], held[2]
 if ARGV[1] == 'config' then config = ARGV[2] end
 local newer = ARGV[1] == 'inline' and (not inline or tonumber(ARGV[6]) > tonumber(held[11] or 0))
 if newer then inline = ARGV[2] end
-local limit = definition(held[1] or nil) or definition(config or nil) or definition(inline or nil)
+local limit = in_force(held[1], config, inline)
 local reply = {0}
 if not limit then
   for _ = 7, #ARGV, 4 do reply[#reply + 1] = {'undefined'} end
@@ -69,11 +69,11 @@ local function ask(flow, cost, given, token)
     at, in_line = book(KEYS[2], flow, cost, at, true), false
     if at - now > SLACK then return {'park', math.ceil(at - now), math.ceil(at)} end
   end
-  if limit.rate and (at - now > SLACK or not in_line and tonumber(redis.call('ZSCORE', KEYS[4], flow) or 0) - now > SLACK) then
-    at = book(KEYS[4], flow, cost, at, false)
+  local function is_behind_a_line() return tonumber(redis.call('ZSCORE', KEYS[4], flow) or 0) - now > SLACK end
+  if at - now > SLACK or limit.rate and not in_line and is_behind_a_line() then
+    if limit.rate then at = book(KEYS[4], flow, cost, at, false) end
     return {'park', math.ceil(at - now), -math.ceil(at)}
   end
-  if at - now > SLACK then return {'park', math.ceil(at - now), -math.ceil(at)} end
   if not place(token) then
     at = math.max(now + took / 2, turn)
     turn = at + took / limit.places

@@ -4,10 +4,11 @@
 --       3 the flow that pays it   4 let no more than this go at once from now on ('': as before)
 --       5 when the call was let go, by this limit's clock
 -- Returns 1, or 0 when there is no such limit (any more).
--- Guarantees: a closing is only ever made longer; what is given back counts only where no call has found the bucket full since, and
---       so makes no more than had the call not asked; HDEL comes before what takes memory: a full Redis takes it. Sent twice it errs to the side of fewer calls, but for a giving back.
+-- Guarantees: a closing is only ever made longer; what is given back counts only where no call has found the bucket full
+--       since, and so makes no more than had the call not asked; HDEL comes before what takes memory: a full Redis takes it.
+--       Sent twice it errs to the side of fewer calls, but for a giving back.
 local held = redis.call('HMGET', KEYS[1], 'set', 'config', 'inline', 'full', 'closed', 'seen', 'skew', 'idle')
-local limit = definition(held[1] or nil) or definition(held[2] or nil) or definition(held[3] or nil)
+local limit = in_force(held[1], held[2], held[3])
 if not limit then return 0 end
 redis.call('ZCARD', KEYS[2]) -- Fails on a key of another type before anything is written: Redis does not roll back.
 local now, skew = limit_now(held[6], held[7])

@@ -5,8 +5,7 @@
 -- Guarantees: in force for whoever asks from now on; what is missing in the bucket stays missing, and what was
 --       booked under another rate counts no more. A full Redis takes a taking back.
 local held = redis.call('HMGET', KEYS[1], 'set', 'config', 'inline', 'full', 'seen', 'skew')
-local function counts(set) return definition(set or nil) or definition(held[2] or nil) or definition(held[3] or nil) end
-local was, will = counts(held[1]), counts(ARGV[1])
+local was, will = in_force(held[1], held[2], held[3]), in_force(ARGV[1], held[2], held[3])
 redis.call('DEL', KEYS[2], KEYS[3])
 if held[4] and will then
   redis.call('HSET', KEYS[1], 'full', number(under(will, was, tonumber(held[4]), (limit_now(held[5], held[6])))))

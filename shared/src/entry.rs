@@ -64,6 +64,17 @@ impl State {
         }
         self.attempts.push(attempt);
     }
+
+    /// What a limit gave it before, to be told again.
+    pub fn given_by(&self, limit: &str) -> Option<i64> {
+        self.reserved.iter().find(|(name, _)| name == limit).map(|(_, given)| *given)
+    }
+
+    /// Keeps what a limit gave it, instead of what it gave before.
+    pub fn reserve(&mut self, limit: &str, given: i64) {
+        self.reserved.retain(|(name, _)| name != limit);
+        self.reserved.push((limit.to_owned(), given));
+    }
 }
 
 impl Header {

@@ -222,7 +222,7 @@ impl Limits {
         let call = script::DEFINE.call().key(keys.limit(name)).key(keys.limit_flows(name)).key(keys.limit_lines(name));
         let call = call.arg(text).arg(KEEP.as_millis());
         let done = self.queue.run(&call).await?;
-        self.note(&[name.to_owned()]).await?;
+        self.note(name).await?;
         Ok(done)
     }
 
@@ -245,16 +245,13 @@ impl Limits {
         }
     }
 
-    /// Notes that these limits are in use, so that they can be listed.
+    /// Notes that a limit is in use, so that it can be listed.
     ///
     /// # Errors
     /// That of Redis.
-    pub async fn note(&self, names: &[String]) -> Result<(), Error> {
+    pub async fn note(&self, name: &str) -> Result<(), Error> {
         let mut add = redis::cmd("ZADD");
-        add.arg(self.queue.keys.limits());
-        for name in names {
-            add.arg(UnixMs::local().0).arg(name);
-        }
+        add.arg(self.queue.keys.limits()).arg(UnixMs::local().0).arg(name);
         self.queue.link.run(async |wire| add.exec_async(wire).await).await
     }
 

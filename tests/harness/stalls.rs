@@ -2,7 +2,7 @@
 //! tells soon from late takes that off, or it would blame the worker.
 
 use std::sync::{Mutex, Once, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often to look at the clock.
 const TICK: Duration = Duration::from_millis(5);
@@ -37,7 +37,7 @@ pub fn between(from_ms: u64, to_ms: u64) -> u64 {
     seen.iter().map(overlap).sum()
 }
 
-fn now_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+/// Unix time in ms, by the clock that upstream and workers have too.
+pub fn now_ms() -> u64 {
+    redial::UnixMs::local().0
 }

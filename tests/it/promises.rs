@@ -40,8 +40,9 @@ mod waiting;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use redial_tests::stalls::now_ms;
 use redial_tests::wait::within;
 use redial_tests::worker::Builder;
 use redial_tests::{Queue, RedisServer, Reply, Request, Upstream, Worker};
@@ -169,11 +170,4 @@ async fn assert_counted(worker: &Worker, name: &str, expected: u64) {
         let found = counter(worker, name).await;
         panic!("{name} is {found} instead of {expected}");
     }
-}
-
-/// This machine's clock, which is that of its Redis as well.
-fn now_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = since_1970.expect("the clock is right").as_millis();
-    u64::try_from(ms).expect("the clock is right")
 }

@@ -25,11 +25,11 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         };
         lane.clock.sync(beat.now);
         worker.metrics.beat();
+        // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
+        let outage = before.elapsed() > worker.config.lease / BEATS;
         if Arc::ptr_eq(&lane, &worker.lanes[0]) {
             worker.limiter.keep_places(&lane, worker.config.lease).await;
         }
-        // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
-        let outage = before.elapsed() > worker.config.lease / BEATS;
         sweep(&mut sweeper, &beat, outage).await;
         if let Ok(counts) = lane.consumer.queue().counts().await {
             worker.metrics.backlog(&lane.name, counts, beat.held);

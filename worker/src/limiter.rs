@@ -106,7 +106,7 @@ async fn note(worker: &Worker, lane: &Lane, name: &str) {
         }
         due
     };
-    if due && let Err(error) = lane.limits.note(&[name.to_owned()]).await {
+    if due && let Err(error) = lane.limits.note(name).await {
         tracing::debug!(%error, "a limit's name was not put down");
     }
 }

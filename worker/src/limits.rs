@@ -7,6 +7,7 @@ use redial::Task;
 use redial::limiter::Source;
 use redial::task::Limit;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::call::{Answer, Called};
 use crate::config::Config;
@@ -91,6 +92,7 @@ impl Limits {
 
 /// The limits that a task is under: its own, in its order, then those of the upstream.
 pub fn of(task: &Task, config: &Config) -> Vec<Limited> {
+    let of_upstream = config.upstreams.limits_for(task);
     let mut all: Vec<Limited> = Vec::new();
     for own in &task.limits {
         if all.iter().all(|other| other.limit.name != own.name) {
@@ -101,11 +103,10 @@ pub fn of(task: &Task, config: &Config) -> Vec<Limited> {
                 None if own.rate.is_some() || own.concurrency.is_some() => Source::Inline,
                 None => Source::Name,
             };
-            let of_upstream = config.upstreams.limits_for(task).contains(&own.name);
-            all.push(limited(limit, source, own.cost, own.usage.clone(), of_upstream));
+            all.push(limited(limit, source, own.cost, own.usage.clone(), of_upstream.contains(&own.name)));
         }
     }
-    for name in config.upstreams.limits_for(task) {
+    for name in of_upstream {
         if let Some(limit) = config.limits.get(name)
             && all.iter().all(|other| other.limit.name != *name)
         {
@@ -138,11 +139,13 @@ pub async fn learn(worker: &Worker, lane: &Lane, job: &Job, called: &Called) {
     }
     let closed = heard.closed.unwrap_or_default().min(worker.config.max_stated_wait);
     let of_upstream = job.limits.iter().any(|limited| limited.of_upstream);
+    let json = job.limits.iter().any(|limited| limited.usage.is_some()).then(|| json_of(answer)).flatten();
     for limited in &job.limits {
         // What an upstream says of itself is none of a tenant's, where the two are told apart.
         let meant = limited.of_upstream || !of_upstream;
         let left = if limited.usage.is_some() { heard.tokens } else { heard.requests };
-        let more = limited.usage.as_deref().and_then(|path| used(answer, path)).map_or(0.0, |used| used - limited.cost);
+        let more = json.as_ref().zip(limited.usage.as_deref()).and_then(|(json, path)| used(json, path));
+        let more = more.map_or(0.0, |used| used - limited.cost);
         let (closed, left) = if meant { (closed, left) } else { (Duration::ZERO, None) };
         if closed.is_zero() && left.is_none() && more == 0.0 {
             continue;
@@ -156,13 +159,14 @@ pub async fn learn(worker: &Worker, lane: &Lane, job: &Job, called: &Called) {
     }
 }
 
-/// What a JSON answer says at a path of member names with dots between.
-fn used(answer: &Answer, path: &str) -> Option<f64> {
-    if !(200..300).contains(&answer.status) {
-        return None;
-    }
-    let json: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    let mut at = &json;
+/// A good answer, if it is JSON.
+fn json_of(answer: &Answer) -> Option<Value> {
+    (200..300).contains(&answer.status).then(|| serde_json::from_slice(&answer.body).ok()).flatten()
+}
+
+/// What it says at a path of member names with dots between.
+fn used(json: &Value, path: &str) -> Option<f64> {
+    let mut at = json;
     for name in path.split('.') {
         at = at.get(name)?;
     }

@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use redial::task::{self, Task};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::template::{self, Template};
 
@@ -204,10 +204,11 @@ fn of_request(
     let base = base_url.trim_end_matches('/');
     // Both spellings of a base are in use: with and without the version.
     let base = if request.url.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
-    let mut task = serde_json::json!({"url": format!("{base}{}", request.url), "method": request.method}).to_string();
+    let mut task = json!({"url": format!("{base}{}", request.url), "method": request.method});
     if !headers.is_empty() {
-        task = format!("{},\"headers\":{}}}", &task[..task.len() - 1], serde_json::json!(headers));
+        task["headers"] = json!(headers);
     }
+    let mut task = task.to_string();
     if let Some(body) = request.body {
         task = format!("{},\"body\":{}}}", &task[..task.len() - 1], body.get());
     }

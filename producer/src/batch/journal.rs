@@ -83,7 +83,8 @@ pub struct Journal {
     paths: (PathBuf, PathBuf),
 }
 
-fn beside(out: &Path, ending: &str) -> PathBuf {
+/// The file of that name with an ending more.
+pub fn beside(out: &Path, ending: &str) -> PathBuf {
     let mut path = out.as_os_str().to_owned();
     path.push(ending);
     path.into()

@@ -1,7 +1,7 @@
 -- lib/limit.lua: a limit as it lies in Redis. Prepended, behind lib/bucket, to every script of a limit.
 -- Fields of its hash: set, config, inline: definitions "<rate> <per_ms> <burst> <concurrency>", '-' where there is none, of
--- which the first counts; inline_at: when the task came that said so; full: the bucket; idle: when a call last found it full; closed: nothing before; seen,
--- skew: the clock; took, turn: how long calls take, and when the next place should be free.
+-- which the first counts; inline_at: when the task came that said so; full: the bucket; idle: when a call last found it
+-- full; closed: nothing before; seen, skew: the clock; took, turn: how long calls take, and when the next place should be free.
 
 -- This limit's own time in microseconds: Redis TIME, that never goes back. A clock set back is made up for from then on,
 -- so that it neither refills the bucket nor holds everyone up. Returns it, and the skew to be stored with it.
@@ -21,6 +21,11 @@ local function definition(text)
   limit.stated = tonumber(burst)
   if limit.rate then limit.burst = limit.stated or math.max(1, limit.rate * 1000000 / limit.per_us) end
   return limit
+end
+
+-- The definition that counts of those that there are, or nil.
+local function in_force(set, config, inline)
+  return definition(set or nil) or definition(config or nil) or definition(inline or nil)
 end
 
 local function number(n) return string.format('%.2f', n) end

@@ -75,12 +75,16 @@ async fn who_comes_a_little_early_is_told_the_same_and_who_comes_long_before_boo
     assert_eq!((soon[0].0.as_str(), soon[0].1[1] as i64), ("park", soon_given));
 }
 
+async fn now_us(desk: &Desk) -> i64 {
+    let (seconds, micros): (i64, i64) = desk.ask("TIME").await;
+    seconds * 1_000_000 + micros
+}
+
 #[tokio::test]
 async fn who_finds_the_rate_used_joins_a_line_that_goes_before_those_of_its_flow_who_come_after() {
     let desk = Desk::new().await;
     told(&desk, &call("inline", "1 1000 1 -", &[ONE])).await;
-    let (seconds, micros): (i64, i64) = desk.ask("TIME").await;
-    let now = seconds * 1_000_000 + micros;
+    let now = now_us(&desk).await;
     // Two that were both given this moment, as when more is booked than there is.
     let lost = told(&desk, &call("inline", "1 1000 1 -", &[("a", "1", now, "t"), ("a", "1", now, "u")])).await;
     assert_eq!(words(&lost), "park park");
@@ -98,8 +102,7 @@ async fn who_finds_the_rate_used_joins_a_line_that_goes_before_those_of_its_flow
 async fn the_lines_of_two_flows_have_equal_shares() {
     let desk = Desk::new().await;
     told(&desk, &call("inline", "1 1000 1 -", &[ONE])).await;
-    let (seconds, micros): (i64, i64) = desk.ask("TIME").await;
-    let now = seconds * 1_000_000 + micros;
+    let now = now_us(&desk).await;
     let of = |flow: &'static str| [(flow, "1", now, "t"); 4];
     told(&desk, &call("inline", "1 1000 1 -", &of("a"))).await;
     let second = told(&desk, &call("inline", "1 1000 1 -", &of("b"))).await;

@@ -50,17 +50,16 @@ pub(super) fn is_timely(job: &Job, round: u32) -> bool {
 }
 
 /// Asks all limits in turn. `None`: the call may go. Else how long to wait with the slot in hand before it asks again, or
-/// what becomes of the task. Where one says no, what the others granted goes back.
+/// what becomes of the task. Where one says to wait, what the others granted goes back.
 async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Option<Duration>, Verdict> {
     for at in 0..job.limits.len() {
         job.limits[at].asked = Instant::now();
         let limited = &job.limits[at];
         let name = &limited.limit.name;
-        let reserved = job.header.state.reserved.iter().find(|(other, _)| other == name);
         let ask = Ask {
             flow: limits::flow(&job.limits, limited, &lane.name).to_owned(),
             cost: limited.cost,
-            given: reserved.map(|(_, given)| *given),
+            given: job.header.state.given_by(name),
             token: job.token.clone(),
         };
         let given = ask.given;
@@ -92,9 +91,7 @@ fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&G
     let name = &limited.limit.name;
     Err(match no {
         Some(Grant::Park(wait, given)) => {
-            let reserved = &mut job.header.state.reserved;
-            reserved.retain(|(other, _)| other != name);
-            reserved.push((name.clone(), *given));
+            job.header.state.reserve(name, *given);
             if *wait <= HOLD {
                 return Ok(wait.saturating_sub(EARLY));
             }
@@ -129,9 +126,7 @@ async fn give_back(lane: &Lane, job: &mut Job, granted: usize, wait: Duration) {
         if let Err(error) = lane.limits.adjust(name, Duration::ZERO, ("", -limited.cost), None, at).await {
             tracing::debug!(%error, limit = %name, "a limit was not told that a call did not go");
         }
-        let reserved = &mut job.header.state.reserved;
-        reserved.retain(|(other, _)| other != name);
-        reserved.push((name.clone(), in_line(limited, wait)));
+        job.header.state.reserve(name, in_line(limited, wait));
     }
 }
 
