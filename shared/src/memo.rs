@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use key::{Key, Purpose};
 
 use crate::id::Token;
-use crate::{Error, Queue, QueueName, Status, TaskResult, UnixMs, script};
+use crate::{Consumer, Error, Queue, QueueName, Status, TaskResult, UnixMs, script};
 
 /// How long the answer under an idempotency key is held unless it is set otherwise: a day, as at Stripe.
 pub const HOLD_MS: u64 = 24 * 3600 * 1000;
@@ -160,6 +160,29 @@ impl Memos {
             Some(b"settled") => Ok(Settled::Done(queues(words))),
             Some(b"kept") => Ok(Settled::Stands(Box::new(kept(&mut words)?), queues(words))),
             _ => Ok(Settled::Lost),
+        }
+    }
+
+    /// Ends the lead of a task that `consumer` has in hand, as [`settle`](Self::settle) does. A delivery of the same task that
+    /// had lost its lease may have asked for the lead after this one, and stands as the leader: whoever holds the lease takes
+    /// the lead back, as no one else would ever end it.
+    ///
+    /// # Errors
+    /// That of Redis. Safe to send again.
+    pub async fn settle_held(
+        &self,
+        consumer: &Consumer,
+        key: &Key,
+        asker: Asker<'_>,
+        answer: Option<(&Line, Duration)>,
+    ) -> Result<Settled, Error> {
+        let settled = self.settle(&key.hash, asker, answer).await?;
+        if !matches!(settled, Settled::Lost) || !consumer.held().await?.contains(asker.token) {
+            return Ok(settled);
+        }
+        match self.look(key, asker, None).await? {
+            Standing::Lead => self.settle(&key.hash, asker, answer).await,
+            _ => Ok(settled),
         }
     }
 

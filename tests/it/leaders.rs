@@ -72,3 +72,23 @@ fn however_leaders_fail_every_follower_is_answered_and_no_key_is_acted_on_twice(
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }
+
+#[tokio::test]
+async fn a_delivery_that_lost_its_lease_cannot_keep_the_lead_from_the_one_that_holds_it() {
+    let redis = RedisServer::start().await;
+    let store = redial::Store::open(redis.url()).unwrap();
+    for memo in 0..fleet::MEMOS.len() {
+        let mut fleet = Fleet::new(&store, redis.connection().await).await;
+        let act = |by| Step::Act { by, which: 0, good: true, reply_lost: false };
+        // The frozen one asks for the lead when the second delivery has it already, and so leads in its stead.
+        let leads =
+            [Step::Push { memo }, Step::Claim { by: 0 }, Step::Freeze { by: 0 }, Step::Claim { by: 1 }, act(1), act(0)];
+        let ends = [Step::Push { memo }, Step::Claim { by: 2 }, act(2), act(1), act(1), act(1), act(1)];
+        for step in leads.into_iter().chain(ends) {
+            fleet.take(step).await;
+            fleet.check_places().await;
+        }
+        fleet.drain().await;
+        fleet.check_answers().await;
+    }
+}

@@ -52,7 +52,8 @@ pub async fn settle(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &Job, mut resul
             Will::Keep(span) => Some((&answer, *span)),
             Will::Share | Will::Pass => None,
         };
-        let settled = persist(worker, lane, "settle", || lane.memos.settle(&key.hash, job.asker(), keep)).await;
+        let end = || lane.memos.settle_held(&lane.consumer, key, job.asker(), keep);
+        let settled = persist(worker, lane, "settle", end).await;
         match settled {
             Some(Settled::Done(queues)) if will == Will::Pass => pass_on(worker, lane, key, queues).await,
             Some(Settled::Done(mut queues)) => {

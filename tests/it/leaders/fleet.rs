@@ -200,9 +200,11 @@ impl Fleet {
                             || again
                     );
                 }
-                let mut settled = memos.settle(&key.hash, asker, keeps.then_some((&answer, LONG))).await.unwrap();
+                let kept = keeps.then_some((&answer, LONG));
+                let consumer = &self.workers[by].consumer;
+                let mut settled = memos.settle_held(consumer, &key, asker, kept).await.unwrap();
                 if again {
-                    settled = match memos.settle(&key.hash, asker, keeps.then_some((&answer, LONG))).await.unwrap() {
+                    settled = match memos.settle_held(consumer, &key, asker, kept).await.unwrap() {
                         Settled::Lost => settled,
                         other => other,
                     };
