@@ -1,12 +1,14 @@
 //! `redial dead`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use redial::dead::DeadLetter;
 use redial::{Queue, UnixMs};
 use serde_json::{Value, json};
 
-use crate::{output, redact};
+use crate::output::{self, Tint};
+use crate::redact;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Dead {
@@ -18,6 +20,15 @@ pub enum Dead {
         /// At most so many.
         #[arg(long, default_value_t = 100)]
         limit: usize,
+    },
+    /// Print dead letters whole: result, attempts and task, credentials taken out.
+    Show {
+        /// Ids, or serials as `dead list --json` shows them.
+        #[arg(value_name = "ID", required = true)]
+        names: Vec<String>,
+        /// The producer's bytes alone, exactly, credentials included.
+        #[arg(long)]
+        raw: bool,
     },
     /// Put dead letters back on the queue, as if they had just been pushed. A failure that is held under their idempotency key
     /// is forgotten, so that the call is made again.
@@ -31,6 +42,15 @@ pub enum Dead {
     },
     /// Delete dead letters for good.
     Drop(Which),
+    /// Delete old dead letters for good.
+    Purge {
+        /// Those that died longer ago than this, as in 30d, 12h or 0s.
+        #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+        older_than: Duration,
+        /// Only those with this reason.
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,8 +73,10 @@ impl Dead {
     pub async fn run(self, queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
         match self {
             Self::List { reason, limit } => list(queue, reason.as_deref(), limit, json).await,
-            Self::Replay { which, forgotten_keys } => which.each(queue, Act::Replay { forgotten_keys }).await,
-            Self::Drop(which) => which.each(queue, Act::Drop).await,
+            Self::Show { names, raw } => show(queue, &names, raw, json).await,
+            Self::Replay { which, forgotten_keys } => which.each(queue, Act::Replay { forgotten_keys }, json).await,
+            Self::Drop(which) => which.each(queue, Act::Drop, json).await,
+            Self::Purge { older_than, reason } => purge(queue, older_than, reason.as_deref(), json).await,
         }
     }
 }
@@ -79,11 +101,80 @@ async fn list(queue: &Queue, reason: Option<&str>, limit: usize, json: bool) -> 
     Ok(ExitCode::SUCCESS)
 }
 
+async fn show(queue: &Queue, names: &[String], raw: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let (mut skip, mut found) = (0, vec![false; names.len()]);
+    loop {
+        let page = queue.dead_page(skip).await?;
+        if page.is_empty() {
+            break;
+        }
+        skip += page.len();
+        for letter in &page {
+            let Some(name) = names.iter().position(|name| letter.is(name)) else { continue };
+            found[name] = true;
+            if raw {
+                output::bytes(&letter.raw)?;
+            } else if json {
+                output::line(&as_json(letter).to_string())?;
+            } else {
+                output::line(&serde_json::to_string_pretty(&as_json(letter))?)?;
+            }
+        }
+    }
+    Ok(complain_of_missing(queue, names, &found))
+}
+
+async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let before = UnixMs::local().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let (mut done, mut skip) = (0, 0);
+    'all: loop {
+        let page = queue.dead_page(skip).await?;
+        if page.is_empty() {
+            break;
+        }
+        for letter in &page {
+            // The oldest come first.
+            if letter.at.0 >= before {
+                break 'all;
+            }
+            if reason.is_some_and(|reason| reason_of(letter) != reason) {
+                skip += 1;
+            } else if queue.drop_dead(letter).await? {
+                done += 1;
+            } else if letter.serial.is_empty() {
+                // What Redial has not written it does not delete.
+                skip += 1;
+            }
+        }
+    }
+    say(queue, "deleted", done, json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(queue: &Queue, said: &str, done: usize, json: bool) -> anyhow::Result<()> {
+    let letters = if done == 1 { "letter" } else { "letters" };
+    Ok(output::line(&if json {
+        json!({"queue": queue.name().as_str(), "done": done, "what": said}).to_string()
+    } else {
+        format!("{done} dead {letters} of queue {} {said}", queue.name())
+    })?)
+}
+
+fn complain_of_missing(queue: &Queue, names: &[String], found: &[bool]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for (name, _) in names.iter().zip(found).filter(|(_, found)| !**found) {
+        output::complain(&format!("{name}: no dead letter of that id or serial in queue {}", queue.name()));
+        code = ExitCode::from(crate::NOT_THERE);
+    }
+    code
+}
+
 fn as_text(letter: &DeadLetter) -> String {
     let id = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
     let tries = letter.result.attempts.len();
     let error = letter.result.error.as_deref().unwrap_or_default();
-    format!("{}  {:<20} {id}  {tries} attempts  {error}", output::utc(letter.at.0), reason_of(letter))
+    let reason = output::paint(&format!("{:<20}", reason_of(letter)), Tint::Bad);
+    format!("{}  {reason} {id}  {tries} attempts  {error}", output::utc(letter.at.0))
 }
 
 fn as_json(letter: &DeadLetter) -> Value {
@@ -114,7 +205,7 @@ fn is_past_its_key(letter: &DeadLetter) -> bool {
 }
 
 impl Which {
-    async fn each(self, queue: &Queue, act: Act) -> anyhow::Result<ExitCode> {
+    async fn each(self, queue: &Queue, act: Act, json: bool) -> anyhow::Result<ExitCode> {
         let (mut done, mut skip, mut refused) = (0_usize, 0, false);
         let mut found: Vec<bool> = vec![false; self.names.len()];
         // Letters that die meanwhile come after the last page of now: with --all they would be replayed for ever.
@@ -150,23 +241,16 @@ impl Which {
                 done += usize::from(acted);
             }
         }
-        let code = self.report(queue, act, done, &found)?;
+        let code = self.report(queue, act, done, &found, json)?;
         Ok(if refused { ExitCode::FAILURE } else { code })
     }
 
-    fn report(&self, queue: &Queue, act: Act, done: usize, found: &[bool]) -> anyhow::Result<ExitCode> {
+    fn report(&self, queue: &Queue, act: Act, done: usize, found: &[bool], json: bool) -> anyhow::Result<ExitCode> {
         let said = match act {
             Act::Replay { .. } => "put back on the queue",
             Act::Drop => "deleted",
         };
-        let letters = if done == 1 { "letter" } else { "letters" };
-        output::line(&format!("{done} dead {letters} of queue {} {said}", queue.name()))?;
-        let missing = self.names.iter().zip(found).filter(|(_, found)| !**found);
-        let mut code = ExitCode::SUCCESS;
-        for (name, _) in missing {
-            output::complain(&format!("{name}: no dead letter of that id or serial in queue {}", queue.name()));
-            code = ExitCode::from(crate::NOT_THERE);
-        }
-        Ok(code)
+        say(queue, said, done, json)?;
+        Ok(complain_of_missing(queue, &self.names, found))
     }
 }

@@ -6,18 +6,21 @@ mod dead;
 mod enqueue;
 mod limits;
 mod output;
+mod queues;
 mod redact;
 mod result;
+mod status;
 mod waits;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use redial_producer::Producer;
 
 /// Put HTTP calls on a Redial queue, read the answers, and look after what died.
 ///
-/// Exit codes: 0 done; 1 an error, said on standard error; 2 wrong usage; 3 what was asked for is not there.
+/// Exit codes: 0 done; 1 an error, said on standard error; 2 wrong usage; 3 what was asked for is not there; 4 some
+/// lines of a batch failed.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 struct Args {
@@ -57,6 +60,16 @@ enum Command {
     Result(result::Results),
     /// Wait for the results of calls and print them as they come; exit code 3 when one has none in time.
     Wait(waits::Waits),
+    /// Say where calls are: waiting, active, scheduled, complete, dead.
+    Status(status::Status),
+    /// List queues: how many tasks are where, how many workers there are.
+    Queues(queues::Which),
+    /// Let workers claim nothing more from a queue; what they have in hand ends as usual.
+    Pause(queues::One),
+    /// End a pause.
+    Resume(queues::One),
+    /// List workers: what they hold, and until when their lease lasts.
+    Workers(queues::Which),
     /// Dead letters: calls that ended without a good answer.
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -65,6 +78,11 @@ enum Command {
     Cache(cache::Cache),
     /// Limits that the fleet shares: how each stands, set one, or take that back.
     Limits(limits::Args),
+    /// Print completions for a shell, as in: redial completions bash > /etc/bash_completion.d/redial
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -82,15 +100,29 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Command::Completions { shell } = args.command {
+        // Made whole first: a reader that went away is no fault.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "redial", &mut script);
+        output::line(String::from_utf8_lossy(&script).trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let producer = Producer::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
     match args.command {
         Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
         Command::Batch(batch) => batch.run(&args.redis_url, &args.prefix, producer.queue(), args.json).await,
         Command::Result(results) => results.run(&producer).await,
         Command::Wait(waits) => waits.run(&producer).await,
+        Command::Status(status) => status.run(producer.queue(), args.json).await,
+        Command::Queues(which) => which.list(producer.queue(), args.json).await,
+        Command::Workers(which) => which.workers(producer.queue(), args.json).await,
+        Command::Pause(one) => one.pause(producer.queue(), args.json).await,
+        Command::Resume(one) => one.resume(producer.queue(), args.json).await,
         Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
         Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
         Command::Limits(limits) => limits.run(producer.queue(), args.json).await,
+        // Printed before any Redis was looked for.
+        Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

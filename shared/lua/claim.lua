@@ -1,14 +1,14 @@
 -- claim.lua: take due and waiting tasks off a queue for one worker, and renew that worker's lease.
 -- KEYS  1 waiting list   2 woken list   3 scheduled   4 this worker's active hash   5 workers
---       6 the number of this worker's last claim
+--       6 the number of this worker's last claim   7 paused
 -- ARGV  1 worker id   2 request id "<worker id>:<number>", the number higher with each claim   3 most tasks (<= 100)
 --       4 lease in ms   5 most bytes: the task that reaches it is the last, and one is always taken
--- Returns {now_ms, due time in ms of the next scheduled task or -1, entry 1, entry 2, ...}.
+-- Returns {now_ms, due time in ms of the next scheduled task, -1 for none, -2 where the queue is paused, entry 1, entry 2, ...}.
 --       The token of entry i is "<request id>:<i>".
 -- Guarantees: what is due in `scheduled` goes before what was woken for, and that before what waits. A task is in
 --       `active` before it has left the other place for anyone to see. Sent twice with one request id (a reply was
 --       lost), it answers with the same tasks, as far as the worker still has them, and takes nothing more, however
---       late it comes: no token is given out twice. A full Redis takes it.
+--       late it comes: no token is given out twice. Of a paused queue it takes nothing. A full Redis takes it.
 local room, bytes = tonumber(ARGV[3]), tonumber(ARGV[5])
 local now = now_ms()
 local reply, fields = {now, -1}, {}
@@ -18,6 +18,7 @@ local waiting, woken = redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2])
 local scheduled = redis.call('ZCARD', KEYS[3])
 redis.call('HLEN', KEYS[4])
 
+local paused = redis.call('EXISTS', KEYS[7]) == 1
 write_though_full(KEYS[4])
 redis.call('ZADD', KEYS[5], now + ARGV[4], ARGV[1])
 if seen_before(KEYS[6], tonumber(string.match(ARGV[2], '%d+$'))) then
@@ -27,6 +28,11 @@ if seen_before(KEYS[6], tonumber(string.match(ARGV[2], '%d+$'))) then
     reply[#reply + 1] = again
     again = redis.call('HGET', KEYS[4], ARGV[2] .. ':' .. #reply - 1)
   end
+end
+
+if paused then
+  reply[2] = -2
+  return reply
 end
 
 local size = bytes -- of the last task taken

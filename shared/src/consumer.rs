@@ -26,6 +26,9 @@ pub const MAX_BATCH: usize = 100;
 /// and meanwhile serves no one else.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// What a claim says in the place of the next due time where the queue is paused.
+const PAUSED: i64 = -2;
+
 /// One worker at one queue.
 #[derive(Debug)]
 pub struct Consumer {
@@ -56,6 +59,8 @@ pub struct Claimed {
     pub now: UnixMs,
     /// When the next scheduled task is due.
     pub next_due: Option<UnixMs>,
+    /// Whether the queue is paused: then only what an earlier copy of this claim took is among the tasks.
+    pub paused: bool,
     /// The tasks, now this worker's.
     pub entries: Vec<Entry>,
     /// Tokens of entries that this version can't read.
@@ -116,6 +121,7 @@ impl Consumer {
             .key(&self.active)
             .key(&keys.workers)
             .key(&self.claimed)
+            .key(&keys.paused)
             .arg(&self.worker)
             .arg(&id.0)
             .arg(most.min(MAX_BATCH))
@@ -126,6 +132,7 @@ impl Consumer {
         let mut claimed = Claimed {
             now: UnixMs(now),
             next_due: u64::try_from(next_due).ok().map(UnixMs),
+            paused: next_due == PAUSED,
             entries: Vec::with_capacity(raw.len()),
             unreadable: Vec::new(),
         };

@@ -10,10 +10,13 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
-const OF_A_QUEUE: [&str; 9] =
-    ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch", "waiters"];
+const OF_A_QUEUE: [&str; 10] =
+    ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch", "waiters", "paused"];
 const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "followers:", "answers:", "batch-mark:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
+
+/// The name of the fleet-wide set of queues.
+const QUEUES: &str = "queues";
 
 /// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
 pub(crate) fn is_reserved(key: &str) -> bool {
@@ -30,7 +33,8 @@ fn is_own(prefix: &str, key: &str) -> bool {
         let named = OF_A_QUEUE_BY_NAME.iter().any(|own| kind.starts_with(own));
         Some(kind.is_empty() || named || OF_A_QUEUE.contains(&kind))
     };
-    of_a_queue().unwrap_or(false) || rest == "limits" || OF_THE_FLEET.iter().any(|own| rest.starts_with(own))
+    let of_the_fleet = || rest == "limits" || rest == QUEUES || OF_THE_FLEET.iter().any(|own| rest.starts_with(own));
+    of_a_queue().unwrap_or(false) || of_the_fleet()
 }
 
 /// The keys of one queue.
@@ -56,6 +60,10 @@ pub struct Keys {
     pub watch: String,
     /// HASH by result key: who asked to be told when there is a result.
     pub waiters: String,
+    /// STRING: there while the queue is paused: since when, in ms.
+    pub paused: String,
+    /// SET: the names of all queues that ever had a worker. In a slot of its own.
+    pub queues: String,
     prefix: String,
 }
 
@@ -74,6 +82,8 @@ impl Keys {
             following: of("following"),
             watch: of("watch"),
             waiters: of("waiters"),
+            paused: of("paused"),
+            queues: format!("{prefix}:{QUEUES}"),
             prefix: prefix.to_owned(),
             waiting,
         }
@@ -187,6 +197,8 @@ mod tests {
         assert_eq!(keys.following, "redial:{default}:following");
         assert_eq!(keys.watch, "redial:{default}:watch");
         assert_eq!(keys.waiters, "redial:{default}:waiters");
+        assert_eq!(keys.paused, "redial:{default}:paused");
+        assert_eq!(keys.queues, "redial:queues");
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
         assert_eq!(keys.followers("ab"), "redial:{default}:followers:ab");
         assert_eq!(keys.memo("ab"), "redial:memo:{ab}");
@@ -210,7 +222,9 @@ mod tests {
     #[test]
     fn a_reply_may_go_anywhere_but_to_a_key_of_redials_own() -> Result<(), Error> {
         let keys = Keys::new("mine", &QueueName::new("default")?);
-        for own in ["{other}", "{q/0}:woken", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}"] {
+        for own in
+            ["{other}", "{q/0}:woken", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}", "queues"]
+        {
             assert!(keys.is_own(&format!("mine:{own}")), "{own}");
             assert!(is_reserved(&format!("redial:{own}")), "{own}");
         }

@@ -10,6 +10,7 @@
 //! - [`script`]: every Lua script, each with one typed function
 //! - [`queue`]: the producer's side: enqueue, read the result, count
 //! - [`waiter`]: waiting for results without polling
+//! - [`overview`], [`find`]: how full queues are, who works on them, where a task is; pausing a queue
 //! - [`batch`]: a file of tasks, pushed once each, and their answers
 //! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
 //! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
@@ -29,11 +30,13 @@ pub mod credentials;
 pub mod dead;
 pub mod entry;
 pub mod error;
+pub mod find;
 pub mod id;
 mod json;
 pub mod keys;
 pub mod limiter;
 pub mod memo;
+pub mod overview;
 pub mod queue;
 pub mod result;
 pub mod schema;

@@ -1,5 +1,6 @@
 //! The real `redial` binary.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -33,6 +34,11 @@ impl Cli {
     /// Commands against this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>) -> Self {
         Self { redis_url: redis.as_ref().to_owned() }
+    }
+
+    /// Where the binary is.
+    pub fn program(&self) -> PathBuf {
+        program("redial")
     }
 
     /// Starts `redial <args>`, to be stopped on the way; dropped, it is killed.

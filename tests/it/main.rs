@@ -9,6 +9,7 @@ mod conservation;
 mod harness_works;
 mod leaders;
 mod limits_shown;
+mod operating;
 mod promises;
 mod scripts;
 mod tidy;

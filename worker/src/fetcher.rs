@@ -113,6 +113,9 @@ impl Claims {
                 lane.clock.sync(claimed.now);
                 worker.metrics.claimed(&lane.name, claimed.entries.len());
                 self.failing = None;
+                if lane.paused.swap(claimed.paused, Ordering::Relaxed) != claimed.paused {
+                    tracing::info!(queue = %lane.name, paused = claimed.paused, "the queue was paused or resumed");
+                }
                 self.look_again = claimed.next_due.map(|due| Instant::now() + lane.clock.until(due));
                 start(worker, lane, claimed, permits).await;
                 // Not before all are in hand, or the sweeper would take them for strays.
@@ -175,6 +178,13 @@ async fn wait_for_pushes(worker: Arc<Worker>, lane: Arc<Lane>, mut phase: watch:
         let Some(idle) = next_phase(&worker, &mut phase, |phase| phase.is_idle()).await else {
             return;
         };
+        if lane.paused.load(Ordering::Relaxed) {
+            // Nothing is moved off a paused queue; each claim sees whether it still is one.
+            if next_phase(&worker, &mut phase, |phase| phase != idle).await.is_none() {
+                return;
+            }
+            continue;
+        }
         let woken = persist(&worker, &lane, "wait", || lane.consumer.wait_for_push()).await;
         if woken != Some(true) {
             continue;

@@ -31,6 +31,8 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
             worker.limiter.keep_places(&lane, worker.config.lease).await;
         }
         sweep(&mut sweeper, &beat, outage).await;
+        // So that operators find the queue; again with each beat, as Redis may have lost it.
+        let _ = lane.consumer.queue().register().await;
         if let Ok(counts) = lane.consumer.queue().counts().await {
             worker.metrics.backlog(&lane.name, counts, beat.held);
         }

@@ -72,6 +72,8 @@ pub struct Lane {
     pub next_claim: AtomicU64,
     /// Set when a push has woken this worker, until the fetcher has looked.
     pub heard: AtomicBool,
+    /// Whether the queue was paused at the last claim.
+    pub paused: AtomicBool,
 }
 
 /// The right to have one task in hand. Dropped when the task is out of it.
@@ -141,6 +143,7 @@ impl Lane {
             held: Mutex::default(),
             next_claim: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) fn call(number: u64, most: usize, bytes: usize) -> Call {
         .key("active")
         .key("workers")
         .key("claimed")
+        .key("paused")
         .arg("w")
         .arg(format!("w:{number}"))
         .arg(most)
@@ -220,4 +221,21 @@ async fn an_entry_that_can_not_be_read_stops_no_other() {
     }
     let dead: Vec<String> = desk.ask(("ZRANGE", "redial:{q}:dead", 0, -1)).await;
     assert_eq!(dead, ["{}\nno header", "{}\nraw"]);
+}
+
+#[tokio::test]
+async fn of_a_paused_queue_nothing_is_taken_and_the_lease_is_renewed() {
+    let desk = Desk::new().await;
+    let () = desk.ask(("LPUSH", "waiting", "a", "b")).await;
+    let taken = desk.claim(1, 1, MANY).await.entries;
+    let () = desk.ask(("SET", "paused", "1")).await;
+    // A copy of the claim from before the pause brings what that took.
+    assert_eq!((desk.claim(1, 1, MANY).await.entries, taken.len()), (taken, 1));
+    let () = desk.ask(("DEL", "workers")).await;
+    let paused = desk.claim(2, 9, MANY).await;
+    assert_eq!((paused.entries.len(), paused.next_due), (0, -2));
+    assert_eq!(desk.ask::<u64>(("ZCARD", "workers")).await, 1);
+    let () = desk.ask(("DEL", "paused")).await;
+    let resumed = desk.claim(3, 9, MANY).await;
+    assert_eq!((resumed.entries.len(), resumed.next_due), (1, -1));
 }

@@ -1,0 +1,94 @@
+//! `redial status`
+
+use std::process::ExitCode;
+
+use redial::find::{Place, Search};
+use redial::{Queue, TaskId};
+use serde_json::{Value, json};
+
+use crate::output::{self, Tint};
+
+/// Says where calls are. One that has its result is found at once; for another the queue's places are looked through, as there
+/// is no index: what waits, is scheduled, follows or is in hand, and the dead letters, up to --most of each.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// The ids of the calls.
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+    /// The most tasks to look at in each place, those first that are taken first.
+    #[arg(long, default_value_t = 10_000)]
+    most: usize,
+}
+
+impl Status {
+    pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+        let mut code = ExitCode::SUCCESS;
+        for id in &self.ids {
+            let id = TaskId::new(id).map_err(anyhow::Error::msg)?;
+            let search = queue.find(&id, self.most).await?;
+            if search.place.is_none() {
+                code = ExitCode::from(crate::NOT_THERE);
+            }
+            match (&search.place, as_json) {
+                (_, true) => output::line(&to_json(&id, &search).to_string())?,
+                (Some(place), false) => output::line(&format!("{id}  {}", to_text(place)))?,
+                (None, false) => {
+                    output::complain(&format!("{id}: not found in queue {}: {}", queue.name(), why(&search)))
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+fn why(search: &Search) -> String {
+    if search.cut_short.is_empty() {
+        return "never pushed there, or the time of its result is over".into();
+    }
+    let (seen, places) = (search.looked_at, search.cut_short.join(", "));
+    format!("looked at {seen} tasks, and there are more that are {places}: give a larger --most")
+}
+
+fn to_text(place: &Place) -> String {
+    let (state, more) = match place {
+        Place::Waiting { before } => ("waiting", format!("{before} before it")),
+        Place::Scheduled { due } => ("scheduled", format!("due {}", output::utc(due.0))),
+        Place::Following => ("following", "waits for the answer of another task that makes the same call".into()),
+        Place::Active { worker } => ("active", format!("in the hands of worker {worker}")),
+        Place::Complete(result) => {
+            let at = output::utc(result.finished_at_ms.0);
+            return format!(
+                "{}  finished {at}, {} attempts",
+                output::paint("complete", Tint::Good),
+                result.attempts.len()
+            );
+        }
+        Place::Dead(result) => {
+            let reason = result.reason.map_or("unknown", |reason| reason.as_str());
+            let error = result.error.as_deref().unwrap_or_default();
+            return format!("{}  {reason}: {error}", output::paint("dead", Tint::Bad));
+        }
+    };
+    format!("{state}  {more}")
+}
+
+fn to_json(id: &TaskId, search: &Search) -> Value {
+    let mut said = match &search.place {
+        None => json!({"state": null, "cut_short": search.cut_short}),
+        Some(Place::Waiting { before }) => json!({"state": "waiting", "before": before}),
+        Some(Place::Scheduled { due }) => json!({"state": "scheduled", "due_ms": due}),
+        Some(Place::Following) => json!({"state": "following"}),
+        Some(Place::Active { worker }) => json!({"state": "active", "worker": worker.as_str()}),
+        Some(Place::Complete(result)) => json!({
+            "state": "complete", "http_status": result.http_status, "attempts": result.attempts.len(),
+            "finished_at_ms": result.finished_at_ms,
+        }),
+        Some(Place::Dead(result)) => json!({
+            "state": "dead", "http_status": result.http_status, "attempts": result.attempts.len(),
+            "finished_at_ms": result.finished_at_ms, "reason": result.reason, "error": result.error,
+        }),
+    };
+    said["id"] = json!(id);
+    said["looked_at"] = json!(search.looked_at);
+    said
+}

@@ -1,0 +1,194 @@
+//! What operators ask of `redial`: where a call is, how full queues are, who works, and to pause.
+
+use std::time::Duration;
+
+use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker, eventually};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn json(cli: &Cli, typed: &[&str]) -> Vec<Value> {
+    let said = cli.run(&[&["--json"], typed].concat()).await;
+    said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_paused_queue_is_left_alone_by_the_whole_fleet_until_it_is_resumed() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::start(|request| {
+        let wait = if request.path.starts_with("/slow") { 3_000 } else { 0 };
+        Reply::ok().after(Duration::from_millis(wait))
+    })
+    .await;
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let fleet = [Worker::spawn(&redis), Worker::spawn(&redis), Worker::spawn(&redis)];
+    let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path)}).to_string();
+    queue.push(task("in-hand", "/slow")).await;
+    eventually(SOON, async || (upstream.count() == 1).then_some(())).await;
+    let said = cli.run(&["pause", "default"]).await;
+    assert_eq!((said.status, said.stdout.contains("queue default paused")), (0, true), "{}", said.stdout);
+    assert_eq!(json(&cli, &["pause", "default"]).await[0]["changed"], false);
+
+    // Each of them may have been waiting for a push when the pause came: that one is set aside, and not called either.
+    queue.push_all((0..20).map(|n| task(&format!("t{n}"), "/"))).await;
+    queue.wait_result("in-hand", SOON).await;
+    let at = &json(&cli, &["queues"]).await[0];
+    assert_eq!((&at["queue"], &at["paused"], &at["waiting"]), (&json!("default"), &json!(true), &json!(20)), "{at}");
+    // Pushed after every worker has seen the pause: it stays where it was pushed.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let before = queue.waiting().await;
+    queue.push_all((20..30).map(|n| task(&format!("t{n}"), "/"))).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!((queue.waiting().await - before, upstream.count()), (10, 1));
+
+    let said = cli.run(&["resume", "default"]).await;
+    assert_eq!((said.status, said.stdout.contains("resumed")), (0, true), "{}", said.stdout);
+    let resumed = std::time::Instant::now();
+    eventually(SOON, async || (upstream.count() == 31).then_some(())).await;
+    assert!(resumed.elapsed() < Duration::from_secs(5), "{:?}", resumed.elapsed());
+    // And a push wakes them as before.
+    queue.push(task("after", "/")).await;
+    queue.wait_result("after", SOON).await;
+    assert_eq!(json(&cli, &["resume", "default"]).await[0]["changed"], false);
+    drop(fleet);
+}
+
+#[tokio::test]
+async fn queues_and_workers_are_listed_with_what_they_hold() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::start(|request| match request.path.as_str() {
+        "/slow" => Reply::ok().after(Duration::from_secs(30)),
+        "/bad" => Reply::status(422),
+        _ => Reply::ok(),
+    })
+    .await;
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let none = cli.run(&["queues"]).await;
+    assert_eq!((none.status, none.stdout.as_str()), (0, ""));
+    assert!(none.stderr.contains("no queue has had a worker yet"), "{}", none.stderr);
+    let _worker = Worker::spawn(&redis);
+    for (id, path) in [("a", "/"), ("b", "/bad"), ("c", "/slow"), ("d", "/slow")] {
+        queue.push(json!({"id": id, "url": upstream.url(path)}).to_string()).await;
+    }
+    queue.push(json!({"id": "e", "url": upstream.url("/"), "delay_ms": 60_000}).to_string()).await;
+    eventually(SOON, async || {
+        let all = json(&cli, &["queues", "default"]).await;
+        let wanted = [("active", 2), ("scheduled", 1), ("dead", 1), ("completed", 1), ("died", 1), ("workers", 1)];
+        wanted.iter().all(|(name, count)| all[0][name] == json!(count)).then_some(())
+    })
+    .await;
+    let listed = eventually(SOON, async || {
+        let said = cli.run(&["queues"]).await.stdout;
+        (said.lines().count() == 2).then_some(said)
+    })
+    .await;
+    assert!(listed.starts_with("QUEUE") && listed.contains("default") && !listed.contains('\x1b'), "{listed}");
+    let workers = json(&cli, &["workers"]).await;
+    assert_eq!((workers.len(), &workers[0]["holds"], &workers[0]["gone"]), (1, &json!(2), &json!(false)));
+    assert!(cli.run(&["workers", "default"]).await.stdout.contains("holds     2  lease ends in"));
+    assert_eq!(cli.run(&["queues", "a}b"]).await.status, 1);
+}
+
+#[tokio::test]
+async fn status_says_where_a_call_is() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::start(|request| match request.path.as_str() {
+        "/slow" => Reply::ok().after(Duration::from_secs(30)),
+        "/bad" => Reply::status(422),
+        _ => Reply::ok(),
+    })
+    .await;
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path)}).to_string();
+    queue.push_all((0..120).map(|n| task(&format!("w{n}"), "/"))).await;
+    let found = json(&cli, &["status", "w0", "w119"]).await;
+    assert_eq!(
+        (&found[0]["state"], &found[0]["before"], &found[1]["before"]),
+        (&json!("waiting"), &json!(0), &json!(119))
+    );
+    let short = cli.run(&["status", "w119", "--most", "50"]).await;
+    assert_eq!((short.status, short.stdout.as_str()), (3, ""));
+    assert!(short.stderr.contains("there are more that are waiting: give a larger --most"), "{}", short.stderr);
+
+    let _worker = Worker::spawn(&redis);
+    let later = json!({"id": "later", "url": upstream.url("/"), "delay_ms": 60_000}).to_string();
+    queue.push_all([task("held", "/slow"), task("bad", "/bad"), later, task("ok", "/")]).await;
+    let said = |id: &'static str, state: &'static str| {
+        let cli = cli.clone();
+        async move {
+            let is = async || json(&cli, &["status", id]).await.pop().filter(|found| found["state"] == state);
+            eventually(SOON, is).await
+        }
+    };
+    assert_eq!(said("ok", "complete").await["http_status"], 200);
+    assert_eq!(said("bad", "dead").await["reason"], "rejected");
+    assert!(said("held", "active").await["worker"].is_string());
+    assert!(said("later", "scheduled").await["due_ms"].is_u64());
+    let text = cli.run(&["status", "ok", "bad", "held", "later", "nobody"]).await;
+    let states: Vec<&str> = text.stdout.lines().filter_map(|line| line.split("  ").nth(1)).collect();
+    assert_eq!((text.status, states), (3, vec!["complete", "dead", "active", "scheduled"]));
+    assert!(text.stderr.contains("nobody: not found in queue default: never pushed there"), "{}", text.stderr);
+    // Its result is gone, its dead letter is not.
+    redis.cli(&["DEL", "redial:{default}:result:bad"]).await;
+    assert_eq!(json(&cli, &["status", "bad"]).await[0]["state"], "dead");
+}
+
+#[tokio::test]
+async fn dead_letters_are_shown_whole_and_purged_by_age() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::start(|_| Reply::status(422)).await;
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let task = json!({"id": "a", "url": upstream.url("/"), "headers": {"Authorization": "Bearer geheim"}}).to_string();
+    queue.push_all([task.clone(), "junk".into()]).await;
+    eventually(SOON, async || (queue.dead().await.len() == 2).then_some(())).await;
+    let shown = cli.run(&["dead", "show", "a", "nobody"]).await;
+    let letter: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(
+        (shown.status, &letter["http_status"], letter["attempts"][0]["http_status"].as_u64()),
+        (3, &json!(422), Some(422))
+    );
+    assert!(shown.stdout.contains("[redacted]") && !shown.stdout.contains("geheim"), "{}", shown.stdout);
+    assert_eq!(cli.run(&["dead", "show", "a", "--raw"]).await.stdout, format!("{task}\n"));
+    assert_eq!(json(&cli, &["dead", "show", "a"]).await[0]["reason"], "rejected");
+
+    assert_eq!(json(&cli, &["dead", "purge", "--older-than", "1h"]).await[0]["done"], 0);
+    let said = cli.run(&["dead", "purge", "--older-than", "0s", "--reason", "rejected"]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (0, "1 dead letter of queue default deleted\n"));
+    assert_eq!(json(&cli, &["dead", "purge", "--older-than", "0s"]).await[0]["done"], 1);
+    assert_eq!(queue.dead().await.len(), 0);
+    assert_eq!(cli.run(&["dead", "purge"]).await.status, 2);
+}
+
+#[tokio::test]
+async fn completions_are_printed_without_a_redis() {
+    let cli = Cli::new("redis://127.0.0.1:1");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = cli.run(&["completions", shell]).await;
+        assert!(said.status == 0 && said.stdout.contains("enqueue"), "{shell}: {}", said.stderr);
+    }
+    let bash = cli.run(&["completions", "bash"]).await.stdout;
+    let checked = std::process::Command::new("bash").args(["-n", "-c", &bash]).status();
+    assert!(checked.is_err() || checked.is_ok_and(|status| status.success()));
+}
+
+/// `script` gives a command a terminal; where there is none, half of this is not shown.
+#[tokio::test]
+async fn colours_are_for_a_terminal_and_not_with_no_color() {
+    let redis = RedisServer::start().await;
+    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    queue.push("junk").await;
+    let _worker = Worker::spawn(&redis);
+    eventually(SOON, async || (queue.dead().await.len() == 1).then_some(())).await;
+    assert!(!cli.run(&["dead", "list"]).await.stdout.contains('\x1b'));
+    let on_a_terminal = |no_color: &'static str| {
+        let typed = format!("{} dead list", cli.program().display());
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &typed, "/dev/null"]).stdin(std::process::Stdio::null());
+        script.env("REDIS_URL", redis.url()).env("TERM", "xterm").env("NO_COLOR", no_color).output().ok()
+    };
+    let Some(coloured) = on_a_terminal("") else { return };
+    let (coloured, plain) = (coloured.stdout, on_a_terminal("1").unwrap().stdout);
+    assert!(coloured.contains(&0x1b), "{}", String::from_utf8_lossy(&coloured));
+    assert!(plain.starts_with(b"20") && !plain.contains(&0x1b), "{}", String::from_utf8_lossy(&plain));
+}
