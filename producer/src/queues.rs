@@ -28,9 +28,11 @@ pub struct One {
 
 impl Which {
     async fn overviews(&self, queue: &Queue) -> anyhow::Result<Vec<(QueueName, Overview)>> {
-        let named: BTreeSet<QueueName> =
+        let mut names: BTreeSet<QueueName> =
             self.names.iter().map(|name| QueueName::new(name)).collect::<Result<_, _>>()?;
-        let names = if named.is_empty() { queue.known().await? } else { named };
+        if names.is_empty() {
+            names = queue.known().await?;
+        }
         if names.is_empty() {
             output::complain("no queue has had a worker yet: start one, or name a queue");
         }

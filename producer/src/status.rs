@@ -33,7 +33,7 @@ impl Status {
                 (_, true) => output::line(&to_json(&id, &search).to_string())?,
                 (Some(place), false) => output::line(&format!("{id}  {}", to_text(place)))?,
                 (None, false) => {
-                    output::complain(&format!("{id}: not found in queue {}: {}", queue.name(), why(&search)))
+                    output::complain(&format!("{id}: not found in queue {}: {}", queue.name(), why(&search)));
                 }
             }
         }

@@ -155,16 +155,17 @@ impl Queue {
         while seen < most {
             let mut scan = redis::cmd("HSCAN");
             scan.arg(hash).arg(cursor).arg("COUNT").arg(PAGE);
-            let (next, page): (u64, Vec<(Vec<u8>, Vec<u8>)>) =
-                self.link.run(async |wire| scan.query_async(wire).await).await?;
-            search.looked_at += page.len();
-            if page.iter().any(|(_, entry)| is_entry(entry, id)) {
+            // Fields and values by turns.
+            let (next, page): (u64, Vec<Vec<u8>>) = self.link.run(async |wire| scan.query_async(wire).await).await?;
+            let entries = page.len() / 2;
+            search.looked_at += entries;
+            if page.iter().skip(1).step_by(2).any(|entry| is_entry(entry, id)) {
                 return Ok(true);
             }
             if next == 0 {
                 return Ok(false);
             }
-            (cursor, seen) = (next, seen + page.len());
+            (cursor, seen) = (next, seen + entries);
         }
         search.cut_short.push(name);
         Ok(false)

@@ -10,6 +10,7 @@ mod harness_works;
 mod leaders;
 mod limits_shown;
 mod operating;
+mod producers;
 mod promises;
 mod scripts;
 mod tidy;

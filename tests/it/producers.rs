@@ -1,0 +1,78 @@
+//! The producers of `examples/producers`, each run for real where this machine has its language and its Redis client.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use redial_tests::{RedisServer, Upstream, Worker};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// A file, what runs it, and how to see whether its Redis client is there.
+struct Example {
+    file: &'static str,
+    run: &'static [&'static str],
+    look: &'static [&'static str],
+}
+
+const EXAMPLES: [Example; 7] = [
+    Example { file: "producer.sh", run: &["sh"], look: &["redis-cli", "--version"] },
+    Example { file: "producer.py", run: &["python3"], look: &["python3", "-c", "import redis"] },
+    Example { file: "producer.js", run: &["node"], look: &["node", "-e", "require('redis')"] },
+    Example { file: "producer.rb", run: &["ruby"], look: &["ruby", "-e", "require 'redis'"] },
+    Example { file: "producer.php", run: &["php"], look: &["php", "-r", "exit(extension_loaded('redis') ? 0 : 1);"] },
+    Example { file: "producer.go", run: &["go", "run"], look: &["go", "list", "github.com/redis/go-redis/v9"] },
+    Example { file: "Producer.java", run: &["java"], look: &["javap", "redis.clients.jedis.JedisPooled"] },
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/producers")
+}
+
+/// Runs it in the folder of the examples. `None`: there is no such program.
+async fn run(typed: &[&str], redis: &RedisServer) -> Option<Output> {
+    let mut command = Command::new(typed[0]);
+    command.args(&typed[1..]).current_dir(folder()).env("REDIS_URL", redis.url()).stdin(Stdio::null());
+    let ended = tokio::time::timeout(Duration::from_secs(90), command.kill_on_drop(true).output()).await;
+    ended.unwrap_or_else(|_| panic!("{typed:?} still runs")).ok()
+}
+
+#[tokio::test]
+async fn the_producers_of_other_languages_get_their_answers() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let _worker = Worker::spawn(&redis);
+    let url = upstream.url("/echo");
+    let (mut ran, mut skipped) = (Vec::new(), Vec::new());
+    for Example { file, run: how, look } in EXAMPLES {
+        if !run(look, &redis).await.is_some_and(|output| output.status.success()) {
+            skipped.push(file);
+            continue;
+        }
+        let typed = [how, &[file, &url]].concat();
+        let output = run(&typed, &redis).await.unwrap();
+        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{file}: {complained}");
+        let result: Value = serde_json::from_str(said.trim()).unwrap_or_else(|_| panic!("{file}: {said}{complained}"));
+        assert_eq!((&result["status"], &result["http_status"]), (&Value::from("ok"), &Value::from(200)), "{file}");
+        assert!(result["body"]["body"]["from"].is_string(), "{file}: {result}");
+        ran.push(file);
+    }
+    eprintln!("run: {ran:?}; skipped, as this machine lacks the language or its Redis client: {skipped:?}");
+    assert!(ran.contains(&"producer.sh"), "redis-cli is there wherever these tests are");
+}
+
+#[test]
+fn every_producer_is_run_named_in_its_readme_and_short() {
+    let text = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    let files: BTreeSet<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.to_lowercase().starts_with("producer."))
+        .collect();
+    assert_eq!(files, EXAMPLES.iter().map(|example| example.file.to_owned()).collect());
+    for file in files {
+        let lines = std::fs::read_to_string(folder().join(&file)).unwrap().lines().count();
+        assert!(lines <= 40 && text.contains(&file), "{file}: {lines} lines");
+    }
+}
