@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -24,9 +25,11 @@ func main() {
 	check(err)
 	ctx, client := context.Background(), redis.NewClient(options)
 	// In the queue's slot, so that it works in a Cluster too; a name of its own, so that no one else takes the answer.
-	answers := "answers:{default}:" + rand.Text()
-	body := map[string]any{"from": "go"}
-	task, err := json.Marshal(map[string]any{"url": os.Args[1], "reply_to": answers, "body": body})
+	name := make([]byte, 16)
+	_, err = rand.Read(name)
+	check(err)
+	answers := "answers:{default}:" + hex.EncodeToString(name)
+	task, err := json.Marshal(map[string]any{"url": os.Args[1], "reply_to": answers, "body": map[string]any{"from": "go"}})
 	check(err)
 	check(client.LPush(ctx, "redial:{default}", task).Err())
 	answer, err := client.BRPop(ctx, 60*time.Second, answers).Result() // Nothing is polled; redis.Nil: no answer in time.
