@@ -1,5 +1,5 @@
 # make demo and make test do all the set-up there is; the other targets are parts of them.
-.PHONY: demo test lint bench build schema redis clean help
+.PHONY: demo test soak lint bench build schema redis clean help
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -11,6 +11,10 @@ demo: redis ## See it work: two workers, an unruly upstream, a few hundred promp
 test: redis lint ## Run everything: lints, unit tests, and the tests against real servers
 	cargo build --workspace --bins
 	cargo test --workspace
+
+soak: redis ## Try the promises of limits and breakers at length, some minutes
+	cargo build --workspace --bins
+	REDIAL_SOAK=1 cargo test --workspace --test it -- promises::limits promises::breaker
 
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check

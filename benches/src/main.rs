@@ -10,6 +10,7 @@
 
 mod bare;
 mod idle;
+mod limits;
 mod memo;
 mod memory;
 mod path;
@@ -58,6 +59,24 @@ async fn report(tasks: usize) -> anyhow::Result<()> {
     println!(
         "| 1,000 identical tasks, 4 workers, one call: the last answer after the first | {shared:.0} ms | <= 100 ms |"
     );
+    let [plain, limited] = limits::cost(tasks).await?;
+    println!(
+        "| under a limit that is never reached | {:.0} tasks/s, {:.1} commands each ({:.0} % of the plain path) | |",
+        limited.0,
+        limited.1,
+        100.0 * limited.0 / plain.0
+    );
+    let [alone, beside] = limits::others(tasks).await?;
+    println!(
+        "| others of the queue while 10,000 wait for a limit of 1/s | {beside:.0} tasks/s ({:.0} % of those alone) | >= 90 % |",
+        100.0 * beside / alone
+    );
+    for (rate, used, commands) in limits::utilisation().await? {
+        println!(
+            "| a limit of {rate}/s with a backlog: used | {:.1} %, {commands:.1} commands a task | |",
+            100.0 * used
+        );
+    }
     println!("| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |", memory::measure().await?);
     let idle = idle::measure(2_000).await;
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);

@@ -83,6 +83,6 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
 }
 
 /// How many tasks are answered.
-async fn completed(connection: &mut MultiplexedConnection) -> redis::RedisResult<Option<u64>> {
+pub async fn completed(connection: &mut MultiplexedConnection) -> redis::RedisResult<Option<u64>> {
     redis::cmd("HGET").arg("redial:{default}:stats").arg("complete").query_async(connection).await
 }

@@ -1,6 +1,7 @@
 //! redial: put calls on a queue, read the answers, look after what died.
 
 mod batch;
+mod breakers;
 mod cache;
 mod dead;
 mod enqueue;
@@ -78,6 +79,8 @@ enum Command {
     Cache(cache::Cache),
     /// Limits that the fleet shares: how each stands, set one, or take that back.
     Limits(limits::Args),
+    /// Upstreams that are down: their breakers, shared by the fleet.
+    Breakers(breakers::Args),
     /// Print completions for a shell, as in: redial completions bash > /etc/bash_completion.d/redial
     Completions {
         /// Which shell.
@@ -121,6 +124,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
         Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
         Command::Limits(limits) => limits.run(producer.queue(), args.json).await,
+        Command::Breakers(breakers) => breakers.run(producer.queue(), args.json).await,
         // Printed before any Redis was looked for.
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }

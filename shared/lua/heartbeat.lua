@@ -1,7 +1,7 @@
 -- heartbeat.lua: renew the lease that a worker has on all its tasks of a queue, and see whose has ended.
 -- KEYS  1 workers   2 this worker's active hash   3 replies   4 watch
 -- ARGV  1 worker id   2 lease in ms
--- Returns {now_ms, tasks this worker holds, undelivered replies, memos and followers to look after,
+-- Returns {now_ms, tasks this worker holds, undelivered replies, lines and tasks in them to look after,
 --       id of a worker whose lease has ended, ...} (<= 10 ids).
 -- Guarantees: a worker's own lease is never among those that ended; Redis TIME alone decides; a full Redis takes it.
 local now = now_ms()

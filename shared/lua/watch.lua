@@ -1,7 +1,7 @@
--- watch.lua: which memos and which followers it is time to look after.
+-- watch.lua: which lines and which of the tasks in them it is time to look after.
 -- KEYS  1 watch
 -- ARGV  1 when to look again, ms from now   2 most (<= 100)
--- Returns {'memo <hash>' or 'task <hash> <serial>', ...}.
+-- Returns {'<kind> <name>' for a line or '<kind> <name> <serial>' for a task in it, ...}.
 -- Guarantees: each is put off, not dropped: one worker looks at a time, and another one later should this one die.
 --       A full Redis takes it.
 local now = now_ms()

@@ -5,6 +5,7 @@
 
 mod answer;
 mod follow;
+mod line;
 mod sweep;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::{Error, Queue, Store, UnixMs, WorkerId};
 
 pub use answer::{Answer, letter};
 pub use follow::{Followers, Page, Watched};
+pub use line::{Kind, Line};
 pub use sweep::Beat;
 
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`

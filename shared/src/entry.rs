@@ -48,6 +48,9 @@ pub struct State {
     /// What limits gave it to say when it comes back: their names, and times by their own clocks in us.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub reserved: Vec<(String, i64)>,
+    /// The retry, by how many attempts had counted before it, that has been to the retry budget, and whether it has leave.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub retry_leave: Option<(u32, bool)>,
     /// Every call on the wire, oldest first; of more than [`State::MAX_ATTEMPTS`] the last ones.
     #[serde(rename = "a", default)]
     pub attempts: Vec<Attempt>,

@@ -4,6 +4,7 @@
 
 use redis::cluster_routing::Slot;
 
+use crate::consumer::Line;
 use crate::{QueueName, TaskId, WorkerId};
 
 /// The prefix of every key unless configured otherwise.
@@ -12,7 +13,7 @@ pub const DEFAULT_PREFIX: &str = "redial";
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
 const OF_A_QUEUE: [&str; 10] =
     ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch", "waiters", "paused"];
-const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "followers:", "answers:", "batch-mark:"];
+const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "line:", "answers:", "batch-mark:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// The name of the fleet-wide set of queues.
@@ -33,7 +34,8 @@ fn is_own(prefix: &str, key: &str) -> bool {
         let named = OF_A_QUEUE_BY_NAME.iter().any(|own| kind.starts_with(own));
         Some(kind.is_empty() || named || OF_A_QUEUE.contains(&kind))
     };
-    let of_the_fleet = || rest == "limits" || rest == QUEUES || OF_THE_FLEET.iter().any(|own| rest.starts_with(own));
+    let of_the_fleet =
+        || matches!(rest, "limits" | "breakers" | QUEUES) || OF_THE_FLEET.iter().any(|own| rest.starts_with(own));
     of_a_queue().unwrap_or(false) || of_the_fleet()
 }
 
@@ -54,9 +56,9 @@ pub struct Keys {
     pub stats: String,
     /// HASH by token: replies for lists in another Cluster slot, until they are delivered.
     pub replies: String,
-    /// HASH by serial: tasks that wait for the answer of the one that leads their memo.
+    /// HASH by serial: tasks that wait in a line, such as that behind the one that leads their memo.
     pub following: String,
-    /// ZSET by ms: the memos that have followers here and the followers with a deadline, by when to look after them.
+    /// ZSET by ms: the lines of this queue and the tasks in them that have a deadline, by when to look after them.
     pub watch: String,
     /// HASH by result key: who asked to be told when there is a result.
     pub waiters: String,
@@ -100,9 +102,9 @@ impl Keys {
         format!("{}:active:{worker}", self.waiting)
     }
 
-    /// ZSET by ms: the serials of a memo's followers in this queue, in the order in which they came.
-    pub fn followers(&self, memo: &str) -> String {
-        format!("{}:followers:{memo}", self.waiting)
+    /// ZSET by ms: the serials of a line's tasks in this queue, in the order in which they came.
+    pub fn line(&self, line: &Line) -> String {
+        format!("{}:line:{}:{}", self.waiting, line.kind.as_str(), line.name)
     }
 
     /// HASH, TTL: what the fleet remembers of a call, by its hash. In a slot of its own.
@@ -128,6 +130,16 @@ impl Keys {
     /// ZSET by us, TTL: the tokens of the calls that are in flight under a limit, by the end of their lease.
     pub fn limit_places(&self, name: &str) -> String {
         format!("{}:limit:{{{name}}}:places", self.prefix)
+    }
+
+    /// HASH, TTL: the breaker of an upstream, by its `host:port`, with its retry budget. In a slot of its own.
+    pub fn breaker(&self, upstream: &str) -> String {
+        format!("{}:breaker:{{{upstream}}}", self.prefix)
+    }
+
+    /// ZSET by ms: the upstreams whose breaker opened, by when that was last noted.
+    pub fn breakers(&self) -> String {
+        format!("{}:breakers", self.prefix)
     }
 
     /// ZSET by ms: the names of the limits, by when they were last used.
@@ -200,13 +212,19 @@ mod tests {
         assert_eq!(keys.paused, "redial:{default}:paused");
         assert_eq!(keys.queues, "redial:queues");
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
-        assert_eq!(keys.followers("ab"), "redial:{default}:followers:ab");
+        assert_eq!(keys.line(&Line::memo("ab")), "redial:{default}:line:memo:ab");
         assert_eq!(keys.memo("ab"), "redial:memo:{ab}");
         assert_eq!(keys.limit("ab"), "redial:limit:{ab}");
         assert_eq!(keys.limit_flows("ab"), "redial:limit:{ab}:flows");
         assert_eq!(keys.limit_lines("ab"), "redial:limit:{ab}:lines");
         assert_eq!(keys.limit_places("ab"), "redial:limit:{ab}:places");
         assert_eq!(keys.limits(), "redial:limits");
+        assert_eq!(
+            keys.line(&Line::breaker("api.example.com:443")),
+            "redial:{default}:line:breaker:api.example.com:443"
+        );
+        assert_eq!(keys.breaker("api.example.com:443"), "redial:breaker:{api.example.com:443}");
+        assert_eq!(keys.breakers(), "redial:breakers");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");

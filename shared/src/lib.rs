@@ -24,6 +24,7 @@
 //! What makes a decision about a call is not here but in the worker.
 
 pub mod batch;
+pub mod breaker;
 mod canonical;
 pub mod consumer;
 pub mod credentials;

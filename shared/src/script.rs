@@ -54,16 +54,18 @@ scripts! {
     SETTLE = "settle" + "clock";
     /// Drops the answer that a memo keeps.
     FORGET = "forget";
-    /// Parks a task behind the one that leads its memo.
+    /// Parks a task in a line.
     FOLLOW = "follow" + "clock" + "entry";
-    /// Reads the next followers of a memo.
+    /// Reads the next tasks of a line.
     FOLLOWERS = "followers";
-    /// Lets a follower run.
+    /// Lets tasks of a line run.
     PROMOTE = "promote" + "clock";
-    /// Which memos and followers it is time to look after.
+    /// Which lines and tasks in them it is time to look after.
     WATCH = "watch" + "clock" + "full";
     /// Asks to be told of results.
     WAIT = "wait" + "clock" + "full";
+    /// Tells a breaker what became of calls, and asks it for leave.
+    BREAKER = "breaker" + "clock";
     /// Asks a limit for calls.
     ACQUIRE = "acquire" + "bucket" + "limit";
     /// Tells a limit what was learnt after a call.

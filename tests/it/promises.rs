@@ -5,7 +5,7 @@
 //! - [`queues`]: weights, and an idle worker's waking
 //! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: what is not called twice
-//! - [`limits`]: not more than the upstream allows
+//! - [`limits`]: not more than the upstream allows; [`breaker`]: none while it is down
 //! - [`bad_input`]: what is no task; [`targets`]: what may not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
 //!   never came; [`drain`]: workers that are told to end
@@ -14,6 +14,7 @@
 
 mod answers;
 mod bad_input;
+mod breaker;
 mod cache;
 mod cluster;
 // The hook that kills a worker is in debug builds alone, and worker and tests are of one profile.
@@ -149,6 +150,11 @@ fn answered(results: &[Value]) -> usize {
 /// How many calls a result tells of.
 fn attempts(result: &Value) -> usize {
     result["attempts"].as_array().map_or(0, Vec::len)
+}
+
+/// How long a promise is tried: in every run, or once in a while with `make soak`.
+fn at_length<T>(always: T, soaked: T) -> T {
+    if std::env::var_os("REDIAL_SOAK").is_some() { soaked } else { always }
 }
 
 /// A number in a result.

@@ -5,6 +5,7 @@
 mod acquire;
 mod adjust;
 mod begin;
+mod breaker;
 mod bury;
 mod claim;
 mod claim_again;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial::QueueName;
+use redial::breaker::Rules;
 use serde::Deserialize;
 
 use crate::limits::{self, Limits};
@@ -34,6 +35,7 @@ pub struct Config {
     pub max_free_waits: u32,
     pub cache_max_bytes: usize,
     pub idempotency_hold: Duration,
+    pub breaker: Rules,
     pub upstreams: Upstreams,
     pub limits: Limits,
     pub prefix: String,
@@ -70,6 +72,11 @@ struct Written {
     max_free_waits: u32,
     cache_max_bytes: usize,
     idempotency_hold_ms: u64,
+    breaker_calls: u32,
+    breaker_failing_percent: f64,
+    breaker_probe_ms: u64,
+    retry_budget_percent: f64,
+    retry_budget_per_s: f64,
     #[serde(default)]
     upstream: Vec<upstream::Written>,
     #[serde(default)]
@@ -174,6 +181,7 @@ impl Written {
                     .with_context(|| format!("allow_private holds {net:?}: use networks, as in 10.0.0.0/8"))
             })
             .collect::<Result<_, _>>()?;
+        let breaker = self.breaker()?;
         let limits = Limits::new(self.limit)?;
         let upstreams = Upstreams::new(self.upstream, var)?;
         upstreams.limits_named().try_for_each(|name| limits.require(name))?;
@@ -191,6 +199,7 @@ impl Written {
             max_free_waits: self.max_free_waits,
             cache_max_bytes: self.cache_max_bytes,
             idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
+            breaker,
             upstreams,
             limits,
             prefix: self.prefix,
@@ -198,6 +207,32 @@ impl Written {
             log_format: self.log_format,
             embedded_port: self.embedded_port,
             state_dir: state_dir(&self.state_dir)?,
+        })
+    }
+}
+
+impl Written {
+    fn breaker(&self) -> anyhow::Result<Rules> {
+        ensure!(
+            self.breaker_failing_percent > 0.0 && self.breaker_failing_percent <= 100.0,
+            "breaker_failing_percent is {}: use more than 0, up to 100; breaker_calls = 0 is what turns breakers off",
+            self.breaker_failing_percent
+        );
+        ensure!(self.breaker_probe_ms >= 100, "breaker_probe_ms is {}: use at least 100", self.breaker_probe_ms);
+        for (name, value) in
+            [("retry_budget_percent", self.retry_budget_percent), ("retry_budget_per_s", self.retry_budget_per_s)]
+        {
+            ensure!(
+                (0.0..=1e6).contains(&value),
+                "{name} is {value}: use 0 to 1000000; 0 for both turns the budget off"
+            );
+        }
+        Ok(Rules {
+            calls: self.breaker_calls,
+            failing: self.breaker_failing_percent / 100.0,
+            probe_every: Duration::from_millis(self.breaker_probe_ms),
+            retry_ratio: self.retry_budget_percent / 100.0,
+            retries_per_s: self.retry_budget_per_s,
         })
     }
 }
@@ -290,6 +325,9 @@ mod tests {
             ("REDIAL_METRICS_ADDR", "9464", "metrics_addr is"),
             ("REDIAL_LOG_FORMAT", "xml", "log_format"),
             ("REDIAL_IDEMPOTENCY_HOLD_MS", "5", "idempotency_hold_ms is 5"),
+            ("REDIAL_BREAKER_FAILING_PERCENT", "0", "breaker_failing_percent is 0"),
+            ("REDIAL_BREAKER_PROBE_MS", "5", "breaker_probe_ms is 5"),
+            ("REDIAL_RETRY_BUDGET_PERCENT", "-1", "retry_budget_percent is -1"),
         ] {
             let error = with(&[(name, value)]).map(|_| ()).map_err(|error| format!("{error:#}"));
             assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{name}={value}: {error:?}");

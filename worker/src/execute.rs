@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redial::entry::Entry;
 
+use crate::breaker;
 use crate::call::Called;
 use crate::classify::{self, Outcome, Policy, classify};
 use crate::clock::ms;
@@ -34,6 +35,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
             return Box::pin(settler.answer_from(&job, &kept, purpose, slot)).await;
         }
         Verdict::Follow(key) => return Box::pin(settler.follow(&job, &key)).await,
+        Verdict::Down(wait) => return Box::pin(settler.wait_for_upstream(&job, wait)).await,
         Verdict::Reject(reason, error) => {
             return Box::pin(settler.bury(&job, reason, error, None, slot)).await;
         }
@@ -46,6 +48,9 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
     };
     let took_ms = lane.clock.now().since(started);
     worker.metrics.attempt(&lane.name, &called, took_ms);
+    if let Some(leave) = &job.leave {
+        breaker::record(&worker, &lane, leave, &called);
+    }
     if !job.limits.is_empty() {
         job.places.clear();
         Box::pin(limits::learn(&worker, &lane, &job, &called)).await;

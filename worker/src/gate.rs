@@ -1,5 +1,6 @@
 //! What stands before an attempt. The order is here; each check is a file.
 
+mod breaker;
 mod crashes;
 mod expiry;
 mod limit;
@@ -32,6 +33,8 @@ pub enum Verdict {
     Answered(Box<Kept>, Purpose),
     /// Not this one: another task makes the call. It waits for that answer and holds no slot.
     Follow(Key),
+    /// The upstream is down: in line until it is back, or for this long at least.
+    Down(Duration),
     /// Never.
     Reject(Reason, String),
     /// The lease was lost: the task is another worker's.
@@ -59,6 +62,9 @@ pub async fn pass(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Verd
     if !keys.is_empty()
         && let Some(verdict) = Box::pin(memo::check(worker, lane, job, keys)).await
     {
+        return verdict;
+    }
+    if let Some(verdict) = Box::pin(breaker::check(worker, lane, job)).await {
         return verdict;
     }
     for round in 0.. {

@@ -12,6 +12,7 @@ use redial::task::Refusal;
 use redial::{Attempt, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::breaker::Let;
 use crate::call::{Answer, Called};
 use crate::limiter::Place;
 use crate::limits::Limited;
@@ -30,6 +31,8 @@ pub struct Job {
     pub alone: Option<OwnedSemaphorePermit>,
     /// The memos that it leads, to be settled with its result.
     pub leads: Vec<Key>,
+    /// The leave of its upstream's breaker.
+    pub leave: Option<Let>,
     /// The limits that have let its call go.
     pub limits: Vec<Limited>,
     /// Its places in flight, given back when dropped.
@@ -62,6 +65,7 @@ impl Job {
                     task,
                     alone: None,
                     leads: Vec::new(),
+                    leave: None,
                     limits: Vec::new(),
                     places: Vec::new(),
                 })

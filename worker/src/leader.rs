@@ -101,7 +101,7 @@ fn made_no_call(job: &Job, result: &TaskResult) -> bool {
 /// The next in line makes the call, in whichever queue there is one.
 async fn pass_on(worker: &Worker, lane: &Lane, key: &Key, queues: Vec<QueueName>) {
     for queue in queues {
-        let followers = Followers::new(lane.consumer.queue().sibling(queue), &key.hash);
+        let followers = Followers::new(lane.consumer.queue().sibling(queue), &key.line());
         if persist(worker, lane, "promote", || followers.promote(None)).await != Some(false) {
             worker.scheduled_in(Duration::ZERO);
             return;

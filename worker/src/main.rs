@@ -3,6 +3,7 @@
 //! The story of a task is in `execute`; `gate`, `call`, `classify` and `settle` are its four acts.
 
 mod backoff;
+mod breaker;
 mod call;
 mod classify;
 mod clock;
@@ -20,6 +21,7 @@ mod job;
 mod leader;
 mod limiter;
 mod limits;
+mod line;
 mod metrics;
 mod pages;
 mod persist;

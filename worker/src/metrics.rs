@@ -85,6 +85,8 @@ pub struct Metrics {
     memo: Family<Memo, Counter>,
     calls_saved: Family<Queue, Counter>,
     limit_waits: Family<Queue, Counter>,
+    held_back: Family<QueueReason, Counter>,
+    breakers_opened: Counter,
     redis_errors: Counter,
     fields: Family<Field, Counter>,
     tasks: Family<QueueState, Gauge>,
@@ -116,6 +118,8 @@ impl Metrics {
             memo: Family::default(),
             calls_saved: Family::default(),
             limit_waits: Family::default(),
+            held_back: Family::default(),
+            breakers_opened: Counter::default(),
             redis_errors: Counter::default(),
             fields: Family::default(),
             tasks: Family::default(),
@@ -141,6 +145,16 @@ impl Metrics {
         r.register("memo", "Tasks by what their memo did for them", self.memo.clone());
         r.register("calls_saved", "Tasks answered without a call of their own", self.calls_saved.clone());
         r.register("limit_waits", "Times that a task was parked for a limit", self.limit_waits.clone());
+        r.register(
+            "held_back",
+            "Times that a task waited for its upstream: down, or its retry budget spent",
+            self.held_back.clone(),
+        );
+        r.register(
+            "breakers_opened",
+            "Times that this worker saw an upstream's breaker open",
+            self.breakers_opened.clone(),
+        );
         r.register("redis_errors", "Commands that Redis did not answer or refused", self.redis_errors.clone());
         r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
         r.register("tasks", "Tasks by where they are; active: in this worker's hands", self.tasks.clone());
@@ -208,6 +222,16 @@ impl Metrics {
     /// A task was parked for a limit.
     pub fn limit_wait(&self, queue: &str) {
         self.limit_waits.get_or_create(&of(queue)).inc();
+    }
+
+    /// A task waits for its upstream: for its `breaker`, or its `retry_budget`.
+    pub fn held_back(&self, queue: &str, reason: &'static str) {
+        self.held_back.get_or_create(&QueueReason { queue: queue.to_owned(), reason }).inc();
+    }
+
+    /// An upstream's breaker has opened.
+    pub fn breaker_opened(&self) {
+        self.breakers_opened.inc();
     }
 
     /// Redis did not answer, or refused.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, Followers, letter};
+use redial::consumer::{Answer, Back, Followers, Line, letter};
 use redial::id::Token;
 use redial::memo::{Kept, Key, Purpose, Standing};
 use redial::task::Effect;
@@ -13,9 +13,13 @@ use crate::call::Called;
 use crate::finisher::Finished;
 use crate::job::{Job, Unfit};
 use crate::leader;
+use crate::line;
 use crate::persist::{persist, persist_counting};
 use crate::sharer;
 use crate::worker::{Lane, Slot, Worker};
+
+/// How long a task that waits in a line keeps the memos that it leads: no one knows how long it will wait.
+const IN_LINE: Duration = Duration::from_secs(24 * 3600);
 
 /// Settles the tasks of one queue.
 #[derive(Debug)]
@@ -67,17 +71,9 @@ impl<'a> Settler<'a> {
     /// Another task makes the call. This one is parked behind it; and then the memo is looked at again, in case the other one
     /// has come to its end in that very moment.
     pub async fn follow(&self, job: &Job, key: &Key) {
-        let mut header = job.header.clone();
-        header.begun = false;
-        let deadline = job.task.deadline(job.header.first_seen);
-        let (consumer, look_in) = (&self.lane.consumer, self.worker.config.lease);
-        let parked = persist_counting(self.worker, self.lane, "follow", || {
-            consumer.follow(&job.token, &header, &key.hash, look_in, deadline)
-        });
-        match parked.await {
-            Some((true, _) | (false, true)) => {}
-            Some((false, false)) => return lost(self.worker, self.lane, Some(&job.id), false),
-            None => return,
+        let line = key.line();
+        if !self.wait_in(job, &line).await {
+            return;
         }
         let memos = &self.lane.memos;
         let look = || memos.look(key, job.asker(), job.max_age(key.purpose));
@@ -86,10 +82,47 @@ impl<'a> Settler<'a> {
                 tracing::debug!(task = %job.id, queue = %self.lane.name, "waits for the answer of another task's call");
             }
             Some(_) => {
-                let followers = Followers::new(consumer.queue().clone(), &key.hash);
-                sharer::promote(self.worker, &followers, Some(&job.header.as_follower())).await;
+                self.leave(job, &line).await;
             }
         }
+    }
+
+    /// The upstream is down: the task waits in its line, which this worker looks after from now on.
+    pub async fn wait_for_upstream(&self, job: &Job, wait: Duration) {
+        let upstream = crate::breaker::upstream_of(&job.task.url);
+        if self.wait_in(job, &Line::breaker(&upstream)).await {
+            tracing::debug!(task = %job.id, queue = %self.lane.name, upstream, wait_ms = crate::clock::ms(wait), "waits for its upstream");
+            line::tend(self.worker, self.lane, &upstream);
+        }
+    }
+
+    /// Parks a task in a line, where it waits in Redis and uses no attempt. Whoever parks it must look once more at what it
+    /// waits for, since that may have come in this very moment. `false`: it is out of this worker's hands.
+    pub async fn wait_in(&self, job: &Job, line: &Line) -> bool {
+        for key in &job.leads {
+            leader::lead(self.worker, self.lane, job, key, IN_LINE).await;
+        }
+        let mut header = job.header.clone();
+        header.begun = false;
+        let deadline = job.task.deadline(job.header.first_seen);
+        let (consumer, look_in) = (&self.lane.consumer, self.worker.config.lease);
+        let parked = persist_counting(self.worker, self.lane, "follow", || {
+            consumer.follow(&job.token, &header, line, look_in, deadline)
+        });
+        match parked.await {
+            Some((true, _) | (false, true)) => true,
+            Some((false, false)) => {
+                lost(self.worker, self.lane, Some(&job.id), false);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Lets a task that was just parked in a line run after all.
+    pub async fn leave(&self, job: &Job, line: &Line) {
+        let followers = Followers::new(self.lane.consumer.queue().clone(), line);
+        sharer::promote(self.worker, &followers, Some(&job.header.as_follower())).await;
     }
 
     /// A failed attempt: again later.

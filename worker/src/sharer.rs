@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::consumer::{Answer, Followers, MAX_BATCH, Page};
+use redial::consumer::{Answer, Followers, Line, MAX_BATCH, Page};
 use redial::entry::Entry;
 use redial::id::Token;
 use redial::memo::{Kept, Purpose, Standing};
@@ -24,10 +24,10 @@ pub fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str, kept: Kept, que
         return;
     }
     let sharer = Sharer { worker: worker.clone(), lane: lane.clone(), kept };
-    let hash = hash.to_owned();
+    let behind = Line::memo(hash);
     worker.sharing.spawn(async move {
         for queue in queues {
-            let followers = Followers::new(sharer.lane.consumer.queue().sibling(queue), &hash);
+            let followers = Followers::new(sharer.lane.consumer.queue().sibling(queue), &behind);
             sharer.share(&followers).await;
         }
     });
@@ -35,7 +35,7 @@ pub fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str, kept: Kept, que
 
 /// Looks after a memo whose followers have waited for a while: its leader may be gone, or whoever was to share its answer.
 pub async fn look_after(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str) {
-    let followers = Followers::new(lane.consumer.queue().clone(), hash);
+    let followers = Followers::new(lane.consumer.queue().clone(), &Line::memo(hash));
     // Also forgets those that are gone.
     let Ok(Page { left: 1.., .. }) = followers.next(1).await else { return };
     let own = vec![lane.consumer.queue().name().clone()];

@@ -1,5 +1,5 @@
 //! Takes up what others left: tasks of workers whose lease has ended, entries in this worker's name that it knows nothing
-//! of, replies that were not delivered, followers whose leader is gone.
+//! of, replies that were not delivered, lines that no one looks after.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redial::WorkerId;
-use redial::consumer::{Followers, MAX_BATCH, Watched};
+use redial::consumer::{Followers, Kind, MAX_BATCH, Watched};
 use redial::id::Token;
 use tokio::task::JoinHandle;
 
+use crate::line;
 use crate::sharer;
 use crate::worker::{Lane, Worker};
 
@@ -25,7 +26,7 @@ pub struct Sweeper {
     suspects: HashSet<Token>,
     /// Undelivered replies of the last beat, likewise.
     waiting_replies: HashSet<Token>,
-    /// The last look after memos, while it takes.
+    /// The last look after lines, while it takes.
     looking: Option<JoinHandle<()>>,
 }
 
@@ -90,7 +91,7 @@ impl Sweeper {
         }
     }
 
-    /// Looks after memos whose followers have waited for long, and followers whose deadline has come.
+    /// Looks after lines whose tasks have waited for long, and tasks in them whose deadline has come.
     pub fn look_after(&mut self, watched: usize) {
         if watched == 0 || self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
             return;
@@ -99,12 +100,15 @@ impl Sweeper {
         // On its own: a beat must not wait for it.
         self.looking = Some(tokio::spawn(async move {
             let Ok(due) = lane.consumer.watched(worker.config.lease).await else { return };
-            for Watched { hash, follower } in due {
+            for Watched { line, follower } in due {
                 if follower.is_some() {
-                    let followers = Followers::new(lane.consumer.queue().clone(), &hash);
+                    let followers = Followers::new(lane.consumer.queue().clone(), &line);
                     sharer::promote(&worker, &followers, follower.as_ref()).await;
-                } else {
-                    sharer::look_after(&worker, &lane, &hash).await;
+                    continue;
+                }
+                match line.kind {
+                    Kind::Memo => sharer::look_after(&worker, &lane, &line.name).await,
+                    Kind::Breaker => line::tend(&worker, &lane, &line.name),
                 }
             }
         }));

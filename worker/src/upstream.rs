@@ -19,6 +19,8 @@ struct Upstream {
     headers: HeaderMap,
     /// The names of the limits that its calls are under.
     limits: Vec<String>,
+    /// Whether they are under a breaker and a retry budget.
+    breaker: bool,
 }
 
 /// A block as written.
@@ -30,6 +32,12 @@ pub struct Written {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     limits: Vec<String>,
+    #[serde(default = "yes")]
+    breaker: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Upstreams {
@@ -51,6 +59,11 @@ impl Upstreams {
     /// The names of the limits that a task's call is under for where it goes.
     pub fn limits_for(&self, task: &Task) -> &[String] {
         self.of(task).map_or(&[], |upstream| &upstream.limits)
+    }
+
+    /// Whether a task's call is under a breaker and a retry budget.
+    pub fn has_breaker(&self, task: &Task) -> bool {
+        self.of(task).is_none_or(|upstream| upstream.breaker)
     }
 
     /// The names of all limits in the blocks.
@@ -96,7 +109,7 @@ impl Upstream {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { url, headers, limits: written.limits })
+        Ok(Self { url, headers, limits: written.limits, breaker: written.breaker })
     }
 
     /// Whether a URL is below this one: the same origin, and the same beginning of the path, whole segments only.
@@ -136,6 +149,7 @@ mod tests {
             url: (*url).to_owned(),
             headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
             limits: vec![],
+            breaker: true,
         });
         Upstreams::new(written.collect(), |name| (name == "KEY").then(|| "geheim".to_owned()))
     }

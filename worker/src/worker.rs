@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use redial::breaker::Breakers;
 use redial::entry::Entry;
 use redial::id::Token;
 use redial::limiter::Limits;
@@ -14,11 +15,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::breaker;
 use crate::call::Caller;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::finisher::Finished;
 use crate::limiter::Limiter;
+use crate::line::Tended;
 use crate::metrics::Metrics;
 
 /// A running worker.
@@ -33,6 +36,10 @@ pub struct Worker {
     pub slots: Arc<Semaphore>,
     /// What asks the limits that the fleet shares.
     pub limiter: Limiter,
+    /// What is known of the breakers that it shares.
+    pub breakers: breaker::Breakers,
+    /// The lines that this worker looks after.
+    pub tended: Tended,
     /// Answers on their way to the followers of a memo.
     pub sharing: TaskTracker,
     /// One permit for tasks that are suspected of killing workers: they run one at a time.
@@ -57,6 +64,8 @@ pub struct Lane {
     pub memos: Memos,
     /// The limits that its tasks are under.
     pub limits: Limits,
+    /// The breakers of the upstreams that they call.
+    pub breakers: Breakers,
     /// The queue's name, for logs and metrics.
     pub name: String,
     /// Its share of the free slots.
@@ -96,6 +105,8 @@ impl Worker {
             metrics,
             slots: Arc::new(Semaphore::new(config.concurrency)),
             limiter: Limiter::default(),
+            breakers: breaker::Breakers::default(),
+            tended: Tended::default(),
             sharing: TaskTracker::new(),
             alone: Arc::new(Semaphore::new(1)),
             lanes,
@@ -135,6 +146,7 @@ impl Lane {
             name: consumer.queue().name().to_string(),
             memos: Memos::new(consumer.queue().clone()),
             limits: Limits::new(consumer.queue().clone()),
+            breakers: Breakers::new(consumer.queue().clone()),
             consumer,
             weight,
             clock: Clock::new(),

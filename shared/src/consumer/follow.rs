@@ -1,21 +1,21 @@
-//! Followers: tasks that wait in Redis, holding no slot, for the answer of the one that leads their memo.
+//! Followers: tasks that wait in Redis in a line, holding no slot, such as for the answer of the one that leads their memo.
 //!
 //! They lie in a hash by serial, and the serial fences them: whoever answers one takes it out of the hash in the same
 //! script, so that each is answered once, however many workers try.
 
 use std::time::Duration;
 
-use super::{Answer, Consumer, MAX_BATCH, MAX_BATCH_BYTES};
+use super::{Answer, Consumer, Line, MAX_BATCH, MAX_BATCH_BYTES};
 use crate::entry::{Entry, Header};
 use crate::id::Token;
 use crate::script;
 use crate::{Error, Queue, UnixMs};
 
-/// The followers of one memo in one queue.
+/// The tasks of one line in one queue.
 #[derive(Debug, Clone)]
 pub struct Followers {
     queue: Queue,
-    hash: String,
+    line: String,
     index: String,
 }
 
@@ -33,15 +33,14 @@ pub struct Page {
 /// What it is time to look after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
-    /// The memo's hash.
-    pub hash: String,
-    /// A follower whose deadline has come; without one it is the memo itself.
+    /// The line.
+    pub line: Line,
+    /// A task in it whose deadline has come; without one it is the line itself.
     pub follower: Option<Token>,
 }
 
 impl Consumer {
-    /// Parks a task behind the one that leads the memo `hash`, which is looked after from `look_in` on. `false`: the lease
-    /// was lost.
+    /// Parks a task in `line`, which is looked after from `look_in` on. `false`: the lease was lost.
     ///
     /// # Errors
     /// That of Redis.
@@ -49,28 +48,30 @@ impl Consumer {
         &self,
         token: &Token,
         header: &Header,
-        hash: &str,
+        line: &Line,
         look_in: Duration,
         deadline: Option<UnixMs>,
     ) -> Result<bool, Error> {
+        let place = line.place(header).map(|place| place.to_string());
         let keys = &self.queue.keys;
         let call = script::FOLLOW
             .call()
             .key(&self.active)
             .key(&keys.following)
-            .key(keys.followers(hash))
+            .key(keys.line(line))
             .key(&keys.watch)
             .key(&keys.stats)
             .arg(token.as_str())
             .arg(&header.serial)
             .arg(header.to_line())
-            .arg(hash)
+            .arg(line.to_words())
             .arg(look_in.as_millis())
-            .arg(deadline.map(|at| at.to_string()).unwrap_or_default());
+            .arg(deadline.map(|at| at.to_string()).unwrap_or_default())
+            .arg(place.unwrap_or_default());
         self.queue.run(&call).await
     }
 
-    /// The memos and followers of this queue that it is time to look after. Each will be named again after `look_in`, until
+    /// The lines of this queue, and the tasks in them, that it is time to look after. Each will be named again after `look_in`, until
     /// it is settled.
     ///
     /// # Errors
@@ -84,22 +85,30 @@ impl Consumer {
 
 impl Watched {
     fn parse(name: &str) -> Option<Self> {
-        let mut words = name.split(' ').skip(1);
-        let hash = words.next()?.to_owned();
-        let follower = words.next().map(|serial| Token(serial.to_owned()));
-        Some(Self { hash, follower })
+        let (line, serial) = Line::parse(name)?;
+        Some(Self { line, follower: serial.map(|serial| Token(serial.to_owned())) })
     }
 }
 
 impl Followers {
-    /// Those of the memo `hash` in `queue`.
-    pub fn new(queue: Queue, hash: &str) -> Self {
-        Self { index: queue.keys.followers(hash), hash: hash.to_owned(), queue }
+    /// Those of `line` in `queue`.
+    pub fn new(queue: Queue, line: &Line) -> Self {
+        Self { index: queue.keys.line(line), line: line.to_words(), queue }
     }
 
     /// The queue.
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn count(&self) -> Result<usize, Error> {
+        let mut count = redis::cmd("ZCARD");
+        count.arg(&self.index);
+        self.queue.link.run(async |wire| count.query_async(wire).await).await
     }
 
     /// Reads the next of them, at most `most`. They stay followers until they are answered, buried or promoted.
@@ -113,11 +122,11 @@ impl Followers {
             .key(&self.index)
             .key(&keys.following)
             .key(&keys.watch)
-            .arg(&self.hash)
+            .arg(&self.line)
             .arg(most.clamp(1, MAX_BATCH))
             .arg(MAX_BATCH_BYTES);
         let reply: Vec<redis::Value> = self.queue.run(&call).await?;
-        let data = |_| Error::Data("the followers of a memo".into());
+        let data = |_| Error::Data("the tasks of a line".into());
         let mut values = reply.into_iter();
         let left = redis::from_redis_value(values.next().unwrap_or(redis::Value::Nil)).map_err(data)?;
         let mut page = Page { left, entries: Vec::new(), unreadable: Vec::new() };
@@ -152,6 +161,18 @@ impl Followers {
     /// # Errors
     /// That of Redis.
     pub async fn promote(&self, follower: Option<&Token>) -> Result<bool, Error> {
+        Ok(self.run_next(follower, 1).await? > 0)
+    }
+
+    /// Lets the next `most` in line run, at once. Returns how many there were; sent twice, twice as many run.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn promote_next(&self, most: usize) -> Result<usize, Error> {
+        self.run_next(None, most.min(MAX_BATCH)).await
+    }
+
+    async fn run_next(&self, follower: Option<&Token>, most: usize) -> Result<usize, Error> {
         let keys = &self.queue.keys;
         let call = script::PROMOTE
             .call()
@@ -160,9 +181,10 @@ impl Followers {
             .key(&keys.scheduled)
             .key(&keys.watch)
             .key(&keys.stats)
-            .arg(&self.hash)
-            .arg(follower.map(Token::as_str).unwrap_or_default());
-        let serial: String = self.queue.run(&call).await?;
-        Ok(!serial.is_empty())
+            .arg(&self.line)
+            .arg(follower.map(Token::as_str).unwrap_or_default())
+            .arg(most);
+        let serials: Vec<String> = self.queue.run(&call).await?;
+        Ok(serials.len())
     }
 }

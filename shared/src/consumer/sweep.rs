@@ -14,7 +14,7 @@ pub struct Beat {
     pub held: usize,
     /// How many replies wait to be delivered to another Cluster slot.
     pub undelivered: usize,
-    /// How many memos and followers it is time to look after.
+    /// How many lines and tasks in them it is time to look after.
     pub watched: usize,
     /// Workers whose lease has ended.
     pub ended: Vec<WorkerId>,

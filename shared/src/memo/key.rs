@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::canonical::canonical;
+use crate::consumer::Line;
 use crate::task::CacheScope;
 use crate::{Task, credentials, json};
 
@@ -67,6 +68,11 @@ impl Key {
     pub fn of(task: &Task, added: &HeaderMap) -> Vec<Self> {
         let cache = task.cache_ttl.map(|_| Self::cache(task, added));
         Self::idempotency(task, added).into_iter().chain(cache).collect()
+    }
+
+    /// The line behind the task that leads it.
+    pub fn line(&self) -> Line {
+        Line::memo(&self.hash)
     }
 
     /// The memo of a task's idempotency key, if it has one: the key at that origin, for these credentials.

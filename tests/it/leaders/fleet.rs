@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redial::consumer::{Answer, ClaimId, Followers, letter};
+use redial::consumer::{Answer, ClaimId, Followers, Line as Followed, letter};
 use redial::entry::Entry;
 use redial::memo::{Asker, Kept, Key, Line, Memos, Purpose, Settled, Standing};
 use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
@@ -104,8 +104,9 @@ impl Fleet {
     async fn watch(&mut self) {
         let memos = Memos::new(self.queue.clone());
         let watched = self.workers[0].consumer.watched(Duration::ZERO).await.unwrap();
-        for memo in watched.iter().filter_map(|watched| (0..MEMOS.len()).find(|memo| hash(*memo) == watched.hash)) {
-            let followers = Followers::new(self.queue.clone(), &hash(memo));
+        for memo in watched.iter().filter_map(|watched| (0..MEMOS.len()).find(|memo| hash(*memo) == watched.line.name))
+        {
+            let followers = Followers::new(self.queue.clone(), &Followed::memo(&hash(memo)));
             if followers.next(1).await.unwrap().left == 0 {
                 continue;
             }
@@ -159,10 +160,11 @@ impl Fleet {
                     Standing::Follow => {
                         let mut parked = false;
                         for _ in 0..times {
+                            let line = key.line();
                             let follow = self.workers[by].consumer.follow(
                                 &entry.token,
                                 &entry.header,
-                                &key.hash,
+                                &line,
                                 Duration::ZERO,
                                 None,
                             );
@@ -175,7 +177,7 @@ impl Fleet {
             }
             State::Parked => {
                 if !matches!(memos.look(&key, asker, None).await.unwrap(), Standing::Follow) {
-                    let followers = Followers::new(self.queue.clone(), &key.hash);
+                    let followers = Followers::new(self.queue.clone(), &key.line());
                     followers.promote(Some(&entry.header.as_follower())).await.unwrap();
                 }
                 None
@@ -215,7 +217,7 @@ impl Fleet {
                         self.share(memo, &kept).await;
                     }
                     Settled::Done(queues) if !queues.is_empty() => {
-                        Followers::new(self.queue.clone(), &key.hash).promote(None).await.unwrap();
+                        Followers::new(self.queue.clone(), &key.line()).promote(None).await.unwrap();
                     }
                     Settled::Stands(kept, _) if purpose == Purpose::Idempotency => result = kept.result,
                     _ => {}
@@ -233,7 +235,7 @@ impl Fleet {
 
     /// What the sharer does: some of it, for it may die on the way.
     async fn share(&mut self, memo: usize, kept: &Kept) {
-        let followers = Followers::new(self.queue.clone(), &hash(memo));
+        let followers = Followers::new(self.queue.clone(), &Followed::memo(&hash(memo)));
         let page = followers.next(2).await.unwrap();
         for entry in page.entries {
             let answer = answer(&entry, &kept.result);

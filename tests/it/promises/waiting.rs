@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redial::TaskId;
 use redial_producer::{Call, Producer};
-use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker};
+use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -22,6 +22,11 @@ async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
             (Instant::now(), redial::UnixMs::local(), answered.result().unwrap().finished_at_ms)
         }));
     }
+    let all_wait = || async {
+        let asked = redis.cli(&["HLEN", "redial:{default}:waiters"]).await;
+        (asked.trim() == MANY.to_string()).then_some(())
+    };
+    eventually(SOON, all_wait).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = redis.info_number("total_commands_processed").await;
     tokio::time::sleep(Duration::from_secs(4)).await;

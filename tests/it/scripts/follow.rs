@@ -1,4 +1,4 @@
-//! follow.lua: a task is parked behind the one that makes its call.
+//! follow.lua: a task is parked in a line.
 
 use redial::script::{Call, FOLLOW};
 
@@ -8,7 +8,7 @@ const HEADER: &str = "s:1:1 1000 0 0 {\"n\":1}";
 
 pub(crate) fn call(token: &str, serial: &str, deadline: &str) -> Call {
     let call = FOLLOW.call().key("active").key("following").key("followers").key("watch").key("stats");
-    call.arg(token).arg(serial).arg(HEADER).arg("ab").arg(8_000).arg(deadline)
+    call.arg(token).arg(serial).arg(HEADER).arg("memo ab").arg(8_000).arg(deadline).arg("")
 }
 
 #[tokio::test]
@@ -39,7 +39,17 @@ async fn a_deadline_is_watched_and_a_later_follower_puts_no_look_off() {
     let () = desk.ask(("ZADD", "watch", 5, "memo ab")).await;
     desk.hold("t", b"h\nraw").await;
     assert_eq!(desk.run::<u8>(&call("t", "s:1:1", "99000")).await, 1);
-    assert_eq!(desk.dump().await["watch"].0, sorted(&[("memo ab", 5), ("task ab s:1:1", 99_000)]));
+    assert_eq!(desk.dump().await["watch"].0, sorted(&[("memo ab", 5), ("memo ab s:1:1", 99_000)]));
+}
+
+#[tokio::test]
+async fn a_place_in_the_line_is_taken_as_it_is_given() {
+    let desk = Desk::new().await;
+    desk.hold("t", b"h\nraw").await;
+    let call = FOLLOW.call().key("active").key("following").key("followers").key("watch").key("stats");
+    let call = call.arg("t").arg("s:1:1").arg(HEADER).arg("breaker h:1").arg(8_000).arg("").arg(77);
+    assert_eq!(desk.run::<u8>(&call).await, 1);
+    assert_eq!(desk.dump().await["followers"].0, sorted(&[("s:1:1", 77)]));
 }
 
 #[tokio::test]

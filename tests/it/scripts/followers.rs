@@ -5,7 +5,7 @@ use redial::script::{Call, FOLLOWERS};
 use super::{AWKWARD, Desk, escaped, follow};
 
 fn call(most: u32, bytes: u64) -> Call {
-    FOLLOWERS.call().key("followers").key("following").key("watch").arg("ab").arg(most).arg(bytes)
+    FOLLOWERS.call().key("followers").key("following").key("watch").arg("memo ab").arg(most).arg(bytes)
 }
 
 async fn read(desk: &Desk, most: u32, bytes: u64) -> (u64, Vec<(String, String)>) {

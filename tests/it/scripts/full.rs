@@ -120,7 +120,16 @@ async fn a_full_redis_settles_its_memos() {
     assert!(matches!(memos.lead(&key, asker(0), None, lease, false).await, Ok(Standing::Lead)));
     for (n, follower) in claimed.iter().enumerate().skip(1) {
         assert!(
-            consumer.follow(&follower.token, &follower.header, "ab", Duration::ZERO, Some(UnixMs(1))).await.unwrap()
+            consumer
+                .follow(
+                    &follower.token,
+                    &follower.header,
+                    &redial::consumer::Line::memo("ab"),
+                    Duration::ZERO,
+                    Some(UnixMs(1))
+                )
+                .await
+                .unwrap()
         );
         assert!(matches!(memos.look(&key, asker(n), None).await, Ok(Standing::Follow)));
     }
@@ -128,7 +137,7 @@ async fn a_full_redis_settles_its_memos() {
     let result = TaskResult::new(None, Status::Ok, UnixMs(1));
     let settled = memos.settle("ab", asker(0), Some((&Line::of(&result), lease))).await.unwrap();
     assert!(matches!(settled, Settled::Done(queues) if queues.len() == 1));
-    let followers = Followers::new(consumer.queue().clone(), "ab");
+    let followers = Followers::new(consumer.queue().clone(), &redial::consumer::Line::memo("ab"));
     assert!(followers.promote(None).await.unwrap());
     let page = followers.next(10).await.unwrap();
     assert_eq!((page.left, page.entries.len()), (1, 1));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial::consumer::Watched;
+use redial::consumer::{Line, Watched};
 use redial::script::{Call, WATCH};
 
 use super::Desk;
@@ -15,8 +15,8 @@ fn call(again_in: u64, most: u32) -> Call {
 async fn what_is_due_is_named_and_put_off() {
     let desk = Desk::new().await;
     let later = desk.now().await + 60_000;
-    let () = desk.ask(("ZADD", "watch", 1, "memo ab", 2, "task ab s1", later, "memo cd")).await;
-    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 100)).await, ["memo ab", "task ab s1"]);
+    let () = desk.ask(("ZADD", "watch", 1, "memo ab", 2, "memo ab s1", later, "memo cd")).await;
+    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 100)).await, ["memo ab", "memo ab s1"]);
     let again: u64 = desk.ask(("ZSCORE", "watch", "memo ab")).await;
     assert!(again.abs_diff(desk.now().await + 50_000) < 5_000);
     desk.changes_nothing(&call(50_000, 100), Vec::<String>::new()).await;
@@ -34,15 +34,15 @@ async fn no_more_are_named_than_were_asked_for() {
 }
 
 #[tokio::test]
-async fn a_worker_tells_memos_from_followers() {
+async fn a_worker_tells_lines_from_the_tasks_in_them() {
     let desk = Desk::new().await;
-    let () = desk.ask(("ZADD", "redial:{q}:watch", 1, "memo ab", 2, "task cd w:1:1")).await;
+    let () = desk.ask(("ZADD", "redial:{q}:watch", 1, "memo ab", 2, "memo cd w:1:1")).await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     assert_eq!(consumer.heartbeat().await.unwrap().watched, 2);
     let found = consumer.watched(Duration::from_secs(8)).await.unwrap();
     let serial = found[1].follower.as_ref().map(|token| token.as_str());
-    assert_eq!((found[0].hash.as_str(), serial), ("ab", Some("w:1:1")));
-    assert_eq!(found[0], Watched { hash: "ab".into(), follower: None });
+    assert_eq!((found[1].line.clone(), serial), (Line::memo("cd"), Some("w:1:1")));
+    assert_eq!(found[0], Watched { line: Line::memo("ab"), follower: None });
     assert_eq!(consumer.heartbeat().await.unwrap().watched, 0);
 }
 

@@ -1,0 +1,225 @@
+//! Breakers: what the fleet knows of whether an upstream is up, and its retry budget.
+//!
+//! A breaker lies in a slot of its own. It opens when first calls keep failing; then one call goes at a time, the probe, and
+//! the first that is answered starts a ramp, in which what goes doubles every half second. What waits does so in lines (see
+//! [`crate::consumer::Line`]) and is let run from there. The decisions are all in `lua/breaker.lua`.
+
+use std::time::Duration;
+
+use crate::{Error, Queue, UnixMs, script};
+
+/// The breakers of a fleet.
+#[derive(Debug, Clone)]
+pub struct Breakers {
+    queue: Queue,
+}
+
+/// When a breaker opens and what it lets go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// This many first calls are enough to judge by: that many failed in a row, or so many in about 10 s of which too many
+    /// failed.
+    pub calls: u32,
+    /// The share of the calls, from 0 to 1, that are too many to have failed.
+    pub failing: f64,
+    /// The least time from one probe to the next. It grows with the outage, up to 12 times this.
+    pub probe_every: Duration,
+    /// Retries per first call that the retry budget allows.
+    pub retry_ratio: f64,
+    /// Retries per second that it allows besides.
+    pub retries_per_s: f64,
+}
+
+/// What became of calls that were let go in one epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// First calls that the upstream answered.
+    pub good: u64,
+    /// First calls that failed.
+    pub bad: u64,
+    /// Calls that failed since the last that was answered.
+    pub trailing: u64,
+    /// Whether any call was answered, be it a retry.
+    pub any_good: bool,
+}
+
+/// Who asks for leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// A task's first call.
+    First,
+    /// A further one.
+    Retry,
+    /// A further one, that was told before when to come back.
+    Again,
+    /// The line of a queue in which so many tasks wait.
+    Line(usize),
+}
+
+/// What a breaker says to one who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave {
+    /// How many may go.
+    pub go: usize,
+    /// When to ask again.
+    pub wait: Duration,
+}
+
+/// How a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How often it has opened.
+    pub epoch: u64,
+    /// What it does.
+    pub state: State,
+    /// Since when it has not been closed.
+    pub since: UnixMs,
+}
+
+/// What a breaker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// All first calls go, and retries as the budget has them.
+    #[default]
+    Closed,
+    /// One probe goes at a time.
+    Open,
+    /// More and more go.
+    Ramp,
+}
+
+impl State {
+    /// As it stands in Redis.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Ramp => "ramp",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Closed, Self::Open, Self::Ramp].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl Rules {
+    /// Whether there is anything to ask for.
+    pub fn is_on(&self) -> bool {
+        self.calls > 0 || self.has_budget()
+    }
+
+    fn has_budget(&self) -> bool {
+        self.retry_ratio > 0.0 || self.retries_per_s > 0.0
+    }
+}
+
+impl Tally {
+    /// One more call. `counts` as one of those by which the upstream is judged.
+    pub fn add(&mut self, is_good: bool, counts: bool) {
+        if is_good {
+            self.good += u64::from(counts);
+            self.trailing = 0;
+            self.any_good = true;
+        } else if counts {
+            self.bad += 1;
+            self.trailing += 1;
+        }
+    }
+}
+
+impl Breakers {
+    /// Those of the fleet that `queue` belongs to.
+    pub fn new(queue: Queue) -> Self {
+        Self { queue }
+    }
+
+    /// Tells the breaker of `upstream` (`host:port`) what became of calls let go in `epoch`, and asks it for leave.
+    ///
+    /// # Errors
+    /// That of Redis. Safe to ask again: what an answer that was lost had let go is lost as well.
+    pub async fn ask(
+        &self,
+        upstream: &str,
+        rules: &Rules,
+        (epoch, tally): (u64, Tally),
+        asks: &[Ask],
+    ) -> Result<(Standing, Vec<Leave>), Error> {
+        let mut call = script::BREAKER
+            .call()
+            .key(self.queue.keys.breaker(upstream))
+            .arg(if rules.calls == 0 { u32::MAX } else { rules.calls })
+            .arg(rules.failing)
+            .arg(rules.probe_every.as_millis())
+            .arg(rules.retry_ratio)
+            .arg(if rules.has_budget() { rules.retries_per_s } else { 1e9 })
+            .arg(epoch)
+            .arg(tally.good)
+            .arg(tally.bad)
+            .arg(tally.trailing)
+            .arg(u8::from(tally.any_good));
+        for ask in asks {
+            call = match ask {
+                Ask::First => call.arg("first"),
+                Ask::Retry => call.arg("retry"),
+                Ask::Again => call.arg("again"),
+                Ask::Line(waiting) => call.arg(format!("line {waiting}")),
+            };
+        }
+        let mut reply = self.queue.run::<Vec<redis::Value>>(&call).await?.into_iter();
+        let mut next = || reply.next().unwrap_or(redis::Value::Nil);
+        let state: (u64, String, u64) =
+            (number(next())?, redis::from_redis_value(next()).map_err(|_| bad())?, number(next())?);
+        let standing =
+            Standing { epoch: state.0, state: State::parse(&state.1).ok_or_else(bad)?, since: UnixMs(state.2) };
+        let leave = |_| Ok(Leave { go: number(next())?, wait: Duration::from_millis(number(next())?) });
+        Ok((standing, asks.iter().map(leave).collect::<Result<_, Error>>()?))
+    }
+
+    /// Notes that the breaker of an upstream is not closed, so that it can be listed.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn note(&self, upstream: &str) -> Result<(), Error> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(self.queue.keys.breakers()).arg(UnixMs::local().0).arg(upstream);
+        self.queue.link.run(async |wire| add.exec_async(wire).await).await
+    }
+
+    /// The upstreams whose breaker is not closed, by name. Those that are closed again are forgotten.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn list(&self) -> Result<Vec<(String, State, UnixMs)>, Error> {
+        let index = self.queue.keys.breakers();
+        let mut names = redis::cmd("ZRANGE");
+        names.arg(&index).arg(0).arg(-1);
+        let mut names: Vec<String> = self.queue.link.run(async |wire| names.query_async(wire).await).await?;
+        names.sort();
+        let mut listed = Vec::new();
+        for name in names {
+            let mut read = redis::cmd("HMGET");
+            read.arg(self.queue.keys.breaker(&name)).arg("state").arg("since");
+            let (state, since): (Option<String>, Option<f64>) =
+                self.queue.link.run(async |wire| read.query_async(wire).await).await?;
+            let state = state.as_deref().and_then(State::parse).unwrap_or_default();
+            if state == State::Closed {
+                let mut forget = redis::cmd("ZREM");
+                forget.arg(&index).arg(&name);
+                self.queue.link.run(async |wire| forget.exec_async(wire).await).await?;
+            } else {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ms since the epoch
+                listed.push((name, state, UnixMs(since.unwrap_or_default() as u64)));
+            }
+        }
+        Ok(listed)
+    }
+}
+
+fn bad() -> Error {
+    Error::Data("what a breaker says".into())
+}
+
+fn number<T: redis::FromRedisValue>(value: redis::Value) -> Result<T, Error> {
+    redis::from_redis_value(value).map_err(|_| bad())
+}

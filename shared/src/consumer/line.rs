@@ -1,0 +1,90 @@
+//! What a task can wait for in a line: its kind and its name.
+
+use crate::entry::Header;
+
+/// A line of tasks that wait, in Redis, each in its own queue, for one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// What they wait for.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a line waits for: by it a worker knows how to look after the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The answer of the task that leads a memo.
+    Memo,
+    /// An upstream that is down to come back.
+    Breaker,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Memo, Self::Breaker];
+
+    /// The word for it in keys.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memo => "memo",
+            Self::Breaker => "breaker",
+        }
+    }
+}
+
+impl Line {
+    /// Behind the one that leads the memo `hash`.
+    pub fn memo(hash: &str) -> Self {
+        Self { kind: Kind::Memo, name: hash.to_owned() }
+    }
+
+    /// For an upstream (`host:port`) to come back.
+    pub fn breaker(upstream: &str) -> Self {
+        Self { kind: Kind::Breaker, name: upstream.to_owned() }
+    }
+
+    /// A task's place in it; `None` for the order in which they come. Where an upstream is down those go first that have lost
+    /// the fewest attempts, as the probes may cost them one; then the oldest.
+    pub(crate) fn place(&self, header: &Header) -> Option<u64> {
+        const BEYOND_ALL_TIMES: u64 = 1 << 42; // ms: the year 2109
+        match self.kind {
+            Kind::Memo => None,
+            Kind::Breaker => {
+                let lost = u64::from(header.state.counted.min(1000));
+                Some(lost * BEYOND_ALL_TIMES + header.first_seen.0.min(BEYOND_ALL_TIMES - 1))
+            }
+        }
+    }
+
+    /// As it stands in `watch`: `<kind> <name>`, the name without spaces.
+    pub(crate) fn to_words(&self) -> String {
+        format!("{} {}", self.kind.as_str(), self.name.replace('%', "%25").replace(' ', "%20"))
+    }
+
+    /// The line and what follows it, if anything does.
+    pub(crate) fn parse(words: &str) -> Option<(Self, Option<&str>)> {
+        let mut words = words.split(' ');
+        let word = words.next()?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == word)?;
+        let name = words.next()?.replace("%20", " ").replace("%25", "%");
+        Some((Self { kind, name }, words.next()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_back_as_it_went_whatever_its_name() {
+        for name in ["ab", "a b", "a%20b", "%", "api.example.com:443", "[::1]:80", "%2520 %25"] {
+            let line = Line::memo(name);
+            let words = line.to_words();
+            assert_eq!(Line::parse(&words), Some((line.clone(), None)));
+            assert_eq!(Line::parse(&format!("{words} s:1:1")), Some((line, Some("s:1:1"))));
+        }
+        for bad in ["", "memo", "other ab"] {
+            assert_eq!(Line::parse(bad), None, "{bad:?}");
+        }
+    }
+}

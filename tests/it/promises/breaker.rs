@@ -1,0 +1,160 @@
+//! An upstream that is down is left alone and costs no task its attempts; retries never outgrow what it can bear.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redial_tests::stalls::now_ms;
+use redial_tests::{Cli, Reply, Request, stalls};
+use serde_json::{Value, json};
+
+use super::{SOON, Stage, answered, attempts, ids};
+
+fn answer(is_good: bool) -> Reply {
+    if is_good { Reply::ok().json(&json!({"ok": true})) } else { Reply::status(503) }
+}
+
+/// A stage whose upstream answers 503 while the switch is on, and 200 when it is off.
+async fn stage_with_switch() -> (Stage, Arc<AtomicBool>) {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let switch = is_down.clone();
+    let answer = move |_: &Request| answer(!switch.load(Ordering::SeqCst));
+    (Stage::answering(answer).await, is_down)
+}
+
+/// Waits until the upstream has had no call for a second: its breaker is open.
+async fn until_left_alone(stage: &Stage) {
+    let mut seen = 0;
+    while seen == 0 || stage.upstream.count() != seen {
+        seen = stage.upstream.count();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn while_an_upstream_is_down_one_call_at_a_time_tries_it_and_then_all_are_answered_along_a_ramp() {
+    let (stage, is_down) = stage_with_switch().await;
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(stage.worker().env("REDIAL_CONCURRENCY", "50").spawn());
+    }
+    let ids = ids("t", 1_000);
+    stage.push_many(&ids, "/x", &json!({})).await;
+    until_left_alone(&stage).await;
+    let left_alone = now_ms();
+    tokio::time::sleep(Duration::from_secs(28)).await;
+    is_down.store(false, Ordering::SeqCst);
+    let back = now_ms();
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(90)).await;
+    assert_eq!(answered(&results), 1_000);
+    let calls: Vec<u64> = stage.upstream.calls().iter().map(|call| call.unix_ms).collect();
+
+    let probes: Vec<u64> = calls.iter().copied().filter(|at| (left_alone..back).contains(at)).collect();
+    assert!((3..=7).contains(&probes.len()), "{} probes in {} ms", probes.len(), back - left_alone);
+    for pair in probes.windows(2) {
+        let apart = pair[1] - pair[0] + stalls::between(pair[0] - 600, pair[0]) + 100;
+        assert!(apart >= 5_000, "two probes within {apart} ms");
+    }
+    for result in &results {
+        assert!(attempts(result) <= 2, "{result}");
+    }
+    let last = *calls.last().unwrap();
+    let most = 10_000 + stalls::between(back, last);
+    assert!(last - back <= most, "{} ms from its return to the last call", last - back);
+    ramps(&calls.into_iter().filter(|at| *at >= back).collect::<Vec<_>>());
+}
+
+/// After the probe no more than 10 go in the first half second, 20 in the next, and so on.
+fn ramps(calls: &[u64]) {
+    let first = calls[0];
+    for (n, at) in calls.iter().enumerate() {
+        let held_up = 100 + stalls::between(at - 600, *at);
+        let steps = (at - first + held_up) / 500;
+        let most = 1 + 10 * ((1_u64 << (steps + 1).min(20)) - 1);
+        assert!(n as u64 <= most, "{n} calls within {} ms of its return, {most} at most", at - first);
+    }
+}
+
+#[tokio::test]
+async fn when_half_of_all_calls_fail_at_random_retries_stay_within_their_budget() {
+    let stage = Stage::answering(|_| answer(rand::random())).await;
+    let _workers: Vec<_> = (0..2).map(|_| stage.worker().spawn()).collect();
+    let ids = ids("t", 300);
+    let more = json!({"retry": {"max_attempts": 30, "base_ms": 10, "cap_ms": 100}});
+    let urls = ids.iter().map(|id| {
+        let mut task = more.clone();
+        task["id"] = json!(id);
+        task["url"] = json!(stage.url(&format!("/x?{id}")));
+        task.to_string()
+    });
+    stage.queue.push_all(urls).await;
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(150)).await;
+    assert_eq!(answered(&results), 300);
+    let calls = stage.upstream.calls();
+    let (start, mut first_calls, mut retries) = (calls[0].unix_ms, std::collections::HashSet::new(), 0_u64);
+    for call in &calls {
+        if first_calls.insert(call.path.clone()) {
+            continue;
+        }
+        retries += 1;
+        let span = call.unix_ms - start + 100 + stalls::between(call.unix_ms - 600, call.unix_ms);
+        // A tenth of a second's worth is what may be on the way at once.
+        let most = 10 + first_calls.len() as u64 / 5 + span / 100 + 2;
+        assert!(retries <= most, "{retries} retries within {span} ms and {} first calls", first_calls.len());
+    }
+    assert!(retries >= 150, "{retries}");
+}
+
+#[tokio::test]
+async fn tasks_whose_upstream_never_comes_back_end_as_dead_letters_one_probe_at_a_time() {
+    let stage = Stage::unruly().await;
+    let _worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "100").spawn();
+    let ids = ids("t", 24);
+    stage.push_many(&ids, "/status/503", &json!({"retry": {"max_attempts": 2, "base_ms": 1}})).await;
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(120)).await;
+    for result in &results {
+        assert_eq!((&result["status"], &result["reason"]), (&json!("dead"), &json!("attempts_exhausted")), "{result}");
+        assert_eq!(attempts(result), 2, "{result}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_in_line_expires_in_time_and_an_upstream_without_a_breaker_is_called() {
+    let (stage, _is_down) = stage_with_switch().await;
+    let worker = stage.ready_worker().await;
+    let many = ids("t", 60);
+    stage.push_many(&many, "/x", &json!({})).await;
+    until_left_alone(&stage).await;
+    let late = stage.answer(json!({"id": "late", "url": stage.url("/x"), "expires_at_ms": now_ms() + 2_000})).await;
+    assert_eq!(late["reason"], json!("expired"), "{late}");
+    assert_eq!(attempts(&late), 0);
+    assert!(worker.log().contains("its breaker is open"));
+    let cli = Cli::new(&stage.redis);
+    let listed: Value = serde_json::from_str(&cli.run(&["--json", "breakers"]).await.stdout).unwrap();
+    assert_eq!((&listed["upstream"], &listed["state"]), (&json!(stage.upstream.address()), &json!("open")));
+    assert!(cli.run(&["breakers"]).await.stdout.contains("  open  for "), "as a person reads it");
+
+    let open = Stage::answering(|_| Reply::status(503)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("redial.toml");
+    std::fs::write(&settings, format!("[[upstream]]\nurl = \"{}\"\nbreaker = false\n", open.url("/"))).unwrap();
+    let _worker = open.worker().env("REDIAL_CONFIG", settings.to_str().unwrap()).spawn();
+    open.push_many(&many, "/x", &json!({"retry": {"max_attempts": 2, "base_ms": 1}})).await;
+    open.queue.wait_results(&many, SOON).await;
+    assert_eq!(open.upstream.count(), 120);
+}
+
+#[tokio::test]
+async fn a_line_outlives_the_worker_that_looks_after_it() {
+    let (stage, is_down) = stage_with_switch().await;
+    let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+    let worker = start();
+    let ids = ids("t", 200);
+    stage.push_many(&ids, "/x", &json!({})).await;
+    until_left_alone(&stage).await;
+    worker.kill9();
+    is_down.store(false, Ordering::SeqCst);
+    let _other = start();
+    let results = stage.queue.wait_results(&ids, Duration::from_secs(60)).await;
+    assert_eq!(answered(&results), 200);
+}
