@@ -21,7 +21,7 @@ lint: ## Formatting and clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
 bench: redis ## Measure it beside a bare HTTP client: the table of docs/performance.md
-	cargo build --release -p redial-worker -p redial-benches
+	cargo build --release --workspace --bins
 	target/release/bench
 
 build: ## Build the worker and the command line for use

@@ -9,6 +9,7 @@
 )]
 
 mod bare;
+mod batch;
 mod idle;
 mod limits;
 mod memo;
@@ -22,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const CONCURRENCY: usize = 256;
 /// Rounds, alternating between what is compared; the median is shown.
 const ROUNDS: usize = 3;
+/// What can be measured alone.
+const PARTS: [&str; 5] = ["path", "memo", "limits", "batch", "idle"];
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,33 +35,56 @@ fn main() -> anyhow::Result<()> {
         let runtime = tokio::runtime::Runtime::new()?;
         return runtime.block_on(bare::run(url, calls.parse()?));
     }
-    let tasks = match args.as_slice() {
-        [] => 60_000,
-        [tasks] => tasks.parse()?,
-        _ => anyhow::bail!("usage: bench [tasks a round]"),
+    let (tasks, wanted) = match args.as_slice() {
+        [] => (60_000, None),
+        [tasks] => (tasks.parse()?, None),
+        [tasks, part] if PARTS.contains(&part.as_str()) => (tasks.parse()?, Some(part.clone())),
+        _ => anyhow::bail!("usage: bench [tasks a round [{}]]", PARTS.join("|")),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(report(tasks))
+    runtime.block_on(report(tasks, wanted.as_deref()))
 }
 
-async fn report(tasks: usize) -> anyhow::Result<()> {
+async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
     println!("{tasks} tasks a round, {CONCURRENCY} at a time, {ROUNDS} rounds, medians\n");
     println!("| what | measured | budget |\n| --- | --- | --- |");
+    for part in PARTS.iter().filter(|part| wanted.is_none_or(|wanted| wanted == **part)) {
+        match *part {
+            "path" => whole_path(tasks).await?,
+            "memo" => memos(tasks).await?,
+            "limits" => limited(tasks).await?,
+            "batch" => batches(tasks).await?,
+            _ => idling().await?,
+        }
+    }
+    Ok(())
+}
+
+async fn whole_path(tasks: usize) -> anyhow::Result<()> {
     let whole = path::measure(tasks).await?;
     println!("| bare reqwest loop | {:.0} calls/s | |", whole.bare);
     println!("| whole path, 0 ms upstream, results stored | {:.0} tasks/s | |", whole.redial);
     println!("| ratio | {:.0} % | >= 50 % |", 100.0 * whole.redial / whole.bare);
     println!("| Redis commands per task, as INFO counts them | {:.2} | <= 6 |", whole.commands);
+    Ok(())
+}
+
+async fn memos(tasks: usize) -> anyhow::Result<()> {
+    let plain = path::measure(tasks).await?.redial;
     for (hits, rate, commands) in memo::hit_rates(tasks).await? {
         println!(
-            "| the same with a cache, {hits} % hits | {rate:.0} tasks/s, {commands:.1} commands each ({:.0} % of the plain path) | |",
-            100.0 * rate / whole.redial
+            "| with a cache, {hits} % hits | {rate:.0} tasks/s, {commands:.1} commands each ({:.0} % of the plain path) | |",
+            100.0 * rate / plain
         );
     }
     let shared = memo::share().await?;
     println!(
         "| 1,000 identical tasks, 4 workers, one call: the last answer after the first | {shared:.0} ms | <= 100 ms |"
     );
+    Ok(())
+}
+
+async fn limited(tasks: usize) -> anyhow::Result<()> {
     let [plain, limited] = limits::cost(tasks).await?;
     println!(
         "| under a limit that is never reached | {:.0} tasks/s, {:.1} commands each ({:.0} % of the plain path) | |",
@@ -77,6 +103,25 @@ async fn report(tasks: usize) -> anyhow::Result<()> {
             100.0 * used
         );
     }
+    Ok(())
+}
+
+async fn batches(tasks: usize) -> anyhow::Result<()> {
+    let batch = batch::measure(tasks).await?;
+    println!(
+        "| redial batch, beside raw pipelining | {:.0} lines/s ({:.0} % of {:.0} tasks/s) | >= 80 % |",
+        batch.lines,
+        100.0 * batch.lines / batch.raw,
+        batch.raw
+    );
+    let [tenth, all] = batch.peak_mib;
+    println!("| its peak memory, for a tenth of the lines and for all | {tenth:.0} MiB, {all:.0} MiB | flat |");
+    let [p50, p99] = batch::waits().await?;
+    println!("| 1,000 waiters: from the result being there to having it, p50, p99 | {p50} ms, {p99} ms | <= 5 ms |");
+    Ok(())
+}
+
+async fn idling() -> anyhow::Result<()> {
     println!("| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |", memory::measure().await?);
     let idle = idle::measure(2_000).await;
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);

@@ -53,7 +53,7 @@ fn to_text(place: &Place) -> String {
     let (state, more) = match place {
         Place::Waiting { before } => ("waiting", format!("{before} before it")),
         Place::Scheduled { due } => ("scheduled", format!("due {}", output::utc(due.0))),
-        Place::Following => ("following", "waits for the answer of another task that makes the same call".into()),
+        Place::Following => ("following", "waits in line: for the answer of another task that makes the same call, or for an upstream that is down (`redial breakers`)".into()),
         Place::Active { worker } => ("active", format!("in the hands of worker {worker}")),
         Place::Complete(result) => {
             let at = output::utc(result.finished_at_ms.0);

@@ -1,0 +1,115 @@
+//! A file of calls beside the same calls pushed by raw pipelining, and what waiting for results costs.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use redial::{TaskId, UnixMs};
+use redial_producer::Producer;
+use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker};
+
+use crate::{CONCURRENCY, ROUNDS, bare, median, path};
+
+/// What was measured of `redial batch`.
+pub struct Batch {
+    /// Tasks a second that a pipelining producer and the workers get done, from the first push to the last result.
+    pub raw: f64,
+    /// Lines a second, from start to exit.
+    pub lines: f64,
+    /// The most memory of the command in MiB, for a tenth of the file and for all of it.
+    pub peak_mib: [f64; 2],
+}
+
+/// Alternates between the two; each has a Redis and a worker of its own.
+#[expect(clippy::cast_precision_loss)] // thousands
+pub async fn measure(lines: usize) -> anyhow::Result<Batch> {
+    let upstream = Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body("{}")).await;
+    let task = |n| format!(r#"{{"id":"t{n}","url":"{}","body":{}}}"#, upstream.url("/"), bare::BODY);
+    let (mut raw, mut batch) = (Vec::new(), Vec::new());
+    let (_, tenth) = command(lines / 10, &task).await?;
+    let mut all = 0.0;
+    for _ in 0..ROUNDS {
+        let (redis, _worker) = fleet().await;
+        let mut wire = redis.connection().await;
+        let start = Instant::now();
+        Queue::new(redis.url(), "default").push_all((0..lines).map(task)).await;
+        while path::completed(&mut wire).await? != Some(lines as u64) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        raw.push(lines as f64 / start.elapsed().as_secs_f64());
+        let (took, peak) = command(lines, &task).await?;
+        batch.push(lines as f64 / took.as_secs_f64());
+        all = f64::max(all, peak);
+    }
+    Ok(Batch { raw: median(raw), lines: median(batch), peak_mib: [tenth, all] })
+}
+
+async fn fleet() -> (RedisServer, Worker) {
+    let redis = RedisServer::start().await;
+    let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string()).spawn();
+    worker.wait_ready().await;
+    (redis, worker)
+}
+
+/// How long `redial batch` takes for a file of so many lines, and its peak memory in MiB.
+async fn command(lines: usize, task: &impl Fn(usize) -> String) -> anyhow::Result<(Duration, f64)> {
+    let (redis, _worker) = fleet().await;
+    let folder = tempfile::tempdir()?;
+    let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    fs::write(&input, (0..lines).map(|n| task(n) + "\n").collect::<String>())?;
+    let paths = [&input, &output].map(|path| path.to_string_lossy().into_owned());
+    let start = Instant::now();
+    let mut child = Cli::new(&redis).start(&["batch", &paths[0], "-o", &paths[1]]);
+    let mut peak_kib = 0.0;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if let Some(id) = child.id()
+            && let Ok(about) = fs::read_to_string(format!("/proc/{id}/status"))
+        {
+            let line = about.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+            peak_kib = kib.unwrap_or(peak_kib);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let took = start.elapsed();
+    anyhow::ensure!(status.success(), "redial batch failed: {status}");
+    anyhow::ensure!(fs::read_to_string(&output)?.lines().count() == lines, "an answer is missing");
+    Ok((took, peak_kib / 1024.0))
+}
+
+/// Milliseconds from a result being there to its waiter having it, p50 and p99, where a thousand wait at once, each for one, and
+/// 25 are answered every 60 ms.
+pub async fn waits() -> anyhow::Result<[u64; 2]> {
+    const MANY: usize = 1_000;
+    let upstream = Upstream::quiet(|_| Reply::ok().body("{}")).await;
+    let redis = RedisServer::start().await;
+    let producer = Producer::open(redis.url(), "default")?;
+    let mut waiters = Vec::new();
+    for n in 0..MANY {
+        let (producer, id) = (producer.clone(), TaskId::new(&format!("t{n}")).map_err(anyhow::Error::msg)?);
+        waiters.push(tokio::spawn(async move {
+            let answered = producer.wait(&id, Duration::from_secs(120)).await?;
+            let told = UnixMs::local();
+            let result = answered.as_ref().and_then(|answered| answered.result().ok());
+            Ok::<_, anyhow::Error>(result.map(|result| told.since(result.finished_at_ms)))
+        }));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let worker = Worker::spawn(redis.url());
+    worker.wait_ready().await;
+    let queue = Queue::new(redis.url(), "default");
+    for from in (0..MANY).step_by(25) {
+        let task = |n| format!(r#"{{"id":"t{n}","url":"{}"}}"#, upstream.url("/"));
+        queue.push_all((from..from + 25).map(task)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    let mut late = Vec::new();
+    for waiter in waiters {
+        late.extend(waiter.await??);
+    }
+    anyhow::ensure!(late.len() == MANY, "{} of {MANY} were told", late.len());
+    late.sort_unstable();
+    Ok([late[MANY / 2], late[MANY * 99 / 100]])
+}
