@@ -36,6 +36,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redial::schedule::{Schedule, Schedules, When};
 use redial::task::{self, Task};
 use redial::{Queue, QueueName, Store, TaskId, UnixMs};
 
@@ -49,6 +50,9 @@ pub enum Error {
     /// The task can't be taken; nothing was pushed.
     #[error("{0}")]
     Task(String),
+    /// The schedule can't work; nothing was changed.
+    #[error("{0}")]
+    Schedule(String),
     /// Redis, or the way to it.
     #[error(transparent)]
     Redis(#[from] redial::Error),
@@ -165,6 +169,32 @@ impl Producer {
     /// That of Redis.
     pub async fn result(&self, id: &TaskId) -> Result<Option<String>, Error> {
         Ok(self.queue.result(id).await?)
+    }
+
+    /// Has the fleet push a task at each time of a cron expression, by the clock of a time zone such as `Europe/Berlin` or else
+    /// in UTC. Puts it in place of a schedule of this name. Returns when it fires next.
+    ///
+    /// # Errors
+    /// What is wrong with name, expression, zone or task; or that of Redis.
+    pub async fn schedule(&self, name: &str, cron: &str, tz: Option<&str>, task: &str) -> Result<UnixMs, Error> {
+        let when = When::new(cron, tz).map_err(Error::Schedule)?;
+        Ok(Schedules::new(self.queue.clone()).add(name, &when, task).await?)
+    }
+
+    /// Takes a schedule away; what it has pushed goes on. `false`: there is none of this name.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn unschedule(&self, name: &str) -> Result<bool, Error> {
+        Ok(Schedules::new(self.queue.clone()).remove(name).await?)
+    }
+
+    /// The schedules of the queue, by name.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
+        Ok(Schedules::new(self.queue.clone()).list().await?)
     }
 
     /// The queue itself, for what operators do.

@@ -10,6 +10,7 @@ mod output;
 mod queues;
 mod redact;
 mod result;
+mod schedule;
 mod status;
 mod waits;
 
@@ -81,6 +82,9 @@ enum Command {
     Limits(limits::Args),
     /// Upstreams that are down: their breakers, shared by the fleet.
     Breakers(breakers::Args),
+    /// Calls that the fleet makes by the clock.
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Print completions for a shell, as in: redial completions bash > /etc/bash_completion.d/redial
     Completions {
         /// Which shell.
@@ -125,6 +129,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
         Command::Limits(limits) => limits.run(producer.queue(), args.json).await,
         Command::Breakers(breakers) => breakers.run(producer.queue(), args.json).await,
+        Command::Schedule(command) => command.run(&producer, args.json).await,
         // Printed before any Redis was looked for.
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }

@@ -11,8 +11,20 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
-const OF_A_QUEUE: [&str; 10] =
-    ["woken", "scheduled", "workers", "dead", "stats", "replies", "following", "watch", "waiters", "paused"];
+const OF_A_QUEUE: [&str; 12] = [
+    "woken",
+    "scheduled",
+    "workers",
+    "dead",
+    "stats",
+    "replies",
+    "following",
+    "watch",
+    "waiters",
+    "paused",
+    "schedules",
+    "firings",
+];
 const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "line:", "answers:", "batch-mark:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
@@ -62,6 +74,10 @@ pub struct Keys {
     pub watch: String,
     /// HASH by result key: who asked to be told when there is a result.
     pub waiters: String,
+    /// HASH by name: schedules: a header line of JSON, when it fires, and its task.
+    pub schedules: String,
+    /// ZSET by ms: the names of schedules, by when each fires next.
+    pub firings: String,
     /// STRING: there while the queue is paused: since when, in ms.
     pub paused: String,
     /// SET: the names of all queues that ever had a worker. In a slot of its own.
@@ -84,6 +100,8 @@ impl Keys {
             following: of("following"),
             watch: of("watch"),
             waiters: of("waiters"),
+            schedules: of("schedules"),
+            firings: of("firings"),
             paused: of("paused"),
             queues: format!("{prefix}:{QUEUES}"),
             prefix: prefix.to_owned(),
@@ -211,6 +229,8 @@ mod tests {
         assert_eq!(keys.waiters, "redial:{default}:waiters");
         assert_eq!(keys.paused, "redial:{default}:paused");
         assert_eq!(keys.queues, "redial:queues");
+        assert_eq!(keys.schedules, "redial:{default}:schedules");
+        assert_eq!(keys.firings, "redial:{default}:firings");
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
         assert_eq!(keys.line(&Line::memo("ab")), "redial:{default}:line:memo:ab");
         assert_eq!(keys.memo("ab"), "redial:memo:{ab}");

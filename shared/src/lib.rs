@@ -11,6 +11,7 @@
 //! - [`queue`]: the producer's side: enqueue, read the result, count
 //! - [`waiter`]: waiting for results without polling
 //! - [`overview`], [`find`]: how full queues are, who works on them, where a task is; pausing a queue
+//! - [`schedule`]: tasks that are pushed by the clock
 //! - [`batch`]: a file of tasks, pushed once each, and their answers
 //! - [`consumer`]: the worker's side, a task's life: claim, begin, finish, retry, bury; heartbeat and reap
 //! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
@@ -40,6 +41,7 @@ pub mod memo;
 pub mod overview;
 pub mod queue;
 pub mod result;
+pub mod schedule;
 pub mod schema;
 pub mod script;
 pub mod store;

@@ -76,6 +76,12 @@ scripts! {
     DEFINE = "define" + "bucket" + "limit";
     /// Lets those that wait for a limit ask again.
     HASTEN = "hasten" + "clock" + "entry";
+    /// Puts a schedule down, or takes it away.
+    SCHEDULE = "schedule" + "entry";
+    /// Which schedules it is time to fire.
+    DUE = "due" + "clock" + "entry";
+    /// Pushes the task of a schedule whose time has come.
+    FIRE = "fire" + "clock" + "entry";
     /// How a limit stands.
     LEVEL = "level" + "bucket" + "limit";
 }

@@ -6,6 +6,7 @@
 //! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: what is not called twice
 //! - [`limits`]: not more than the upstream allows; [`breaker`]: none while it is down
+//! - [`schedules`]: what is pushed by the clock
 //! - [`bad_input`]: what is no task; [`targets`]: what may not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
 //!   never came; [`drain`]: workers that are told to end
@@ -33,6 +34,7 @@ mod queues;
 mod redis_restarts;
 mod results;
 mod retries;
+mod schedules;
 mod settings;
 mod sharing;
 mod targets;

@@ -29,6 +29,7 @@ mod rate_headers;
 mod retry_after;
 mod rotation;
 mod runtime;
+mod scheduler;
 mod settle;
 mod sharer;
 mod sweeper;

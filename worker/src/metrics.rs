@@ -87,6 +87,7 @@ pub struct Metrics {
     limit_waits: Family<Queue, Counter>,
     held_back: Family<QueueReason, Counter>,
     breakers_opened: Counter,
+    fired: Family<Queue, Counter>,
     redis_errors: Counter,
     fields: Family<Field, Counter>,
     tasks: Family<QueueState, Gauge>,
@@ -120,6 +121,7 @@ impl Metrics {
             limit_waits: Family::default(),
             held_back: Family::default(),
             breakers_opened: Counter::default(),
+            fired: Family::default(),
             redis_errors: Counter::default(),
             fields: Family::default(),
             tasks: Family::default(),
@@ -155,6 +157,7 @@ impl Metrics {
             "Times that this worker saw an upstream's breaker open",
             self.breakers_opened.clone(),
         );
+        r.register("schedules_fired", "Tasks that this worker pushed for schedules", self.fired.clone());
         r.register("redis_errors", "Commands that Redis did not answer or refused", self.redis_errors.clone());
         r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
         r.register("tasks", "Tasks by where they are; active: in this worker's hands", self.tasks.clone());
@@ -232,6 +235,11 @@ impl Metrics {
     /// An upstream's breaker has opened.
     pub fn breaker_opened(&self) {
         self.breakers_opened.inc();
+    }
+
+    /// A schedule was fired.
+    pub fn fired(&self, queue: &str) {
+        self.fired.get_or_create(&of(queue)).inc();
     }
 
     /// Redis did not answer, or refused.

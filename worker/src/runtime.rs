@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::metrics::Metrics;
 use crate::worker::{Lane, Worker};
-use crate::{fetcher, finisher, heartbeat, pages};
+use crate::{fetcher, finisher, heartbeat, pages, scheduler};
 
 /// How long giving back may take once calls in flight were given up, and signing off after that.
 const GIVE_BACK: Duration = Duration::from_secs(5);
@@ -71,6 +71,7 @@ impl Parts {
         for (lane, finished) in worker.lanes.iter().zip(finished) {
             tokio::spawn(finisher::run(worker.clone(), lane.clone(), finished));
             heartbeats.push(tokio::spawn(heartbeat::run(worker.clone(), lane.clone())));
+            tokio::spawn(scheduler::run(worker.clone(), lane.clone()));
         }
         let fetcher = tokio::spawn(fetcher::run(worker.clone()));
         Ok(Self { worker, fetcher, heartbeats })

@@ -1,0 +1,80 @@
+//! fire.lua: the task of a schedule, pushed once for each of its times.
+
+use redial::script::{Call, FIRE};
+
+use super::{Desk, hash, list, sorted};
+
+const TASK: &str = "{\"url\":\n \"http://h/\",\"n\":9007199254740993}";
+
+fn call(header: &str, due: u64, next: &str) -> Call {
+    let call = FIRE.call().key("schedules").key("firings").key("waiting").key("stats");
+    call.arg("a").arg(header).arg(due).arg(next).arg("{\"id\":\"a@1\",")
+}
+
+async fn desk(due: u64) -> Desk {
+    let desk = Desk::new().await;
+    let () = desk.ask(("HSET", "schedules", "a", format!("daily\n{TASK}"))).await;
+    let () = desk.ask(("ZADD", "firings", due, "a", 5_000, "other")).await;
+    desk
+}
+
+#[tokio::test]
+async fn each_time_pushes_one_task_however_many_workers_try() {
+    let desk = desk(1_000).await;
+    let () = desk.ask(("LPUSH", "waiting", "another's")).await;
+    assert_eq!(desk.run::<u8>(&call("daily", 1_000, "2000")).await, 1);
+    let dump = desk.dump().await;
+    let pushed = format!("{{\"id\":\"a@1\",{}", &TASK[1..]);
+    assert_eq!(dump["waiting"], (list(&[pushed.as_str(), "another's"]), false));
+    assert_eq!(dump["firings"].0, sorted(&[("a", 2_000), ("other", 5_000)]));
+    assert_eq!(dump["stats"].0, hash(&[("fired", "1")]));
+    assert_eq!(dump["schedules"].0, hash(&[("a", format!("daily\n{TASK}"))]));
+    assert_eq!(dump.len(), 4);
+    // Another worker, or a copy that comes late.
+    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
+    assert_eq!(desk.run::<u8>(&call("daily", 2_000, "3000")).await, 1);
+    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
+    desk.changes_nothing(&call("daily", 2_000, "3000"), 0).await;
+}
+
+#[tokio::test]
+async fn what_is_not_due_or_another_schedule_by_now_is_not_fired() {
+    let desk = desk(1_000).await;
+    desk.changes_nothing(&call("hourly", 1_000, "2000"), 0).await;
+    let later = desk.now().await + 60_000;
+    let () = desk.ask(("ZADD", "firings", later, "a")).await;
+    desk.changes_nothing(&call("daily", later, "9999999999999"), 0).await;
+    let () = desk.ask(("ZREM", "firings", "a")).await;
+    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
+    let () = desk.ask(("ZADD", "firings", 1_000, "a")).await;
+    let () = desk.ask(("DEL", "schedules")).await;
+    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
+}
+
+#[tokio::test]
+async fn the_last_time_of_a_schedule_leaves_it_without_a_next_one() {
+    let desk = desk(1_000).await;
+    assert_eq!(desk.run::<u8>(&call("daily", 1_000, "")).await, 1);
+    let dump = desk.dump().await;
+    assert_eq!(dump["firings"].0, sorted(&[("other", 5_000)]));
+    assert!(dump.contains_key("schedules"), "it can still be looked at");
+    desk.changes_nothing(&call("daily", 1_000, ""), 0).await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_stops_it_before_anything_moves() {
+    for key in ["schedules", "firings", "waiting", "stats"] {
+        let desk = desk(1_000).await;
+        let () = desk.ask(("SET", key, "something else")).await;
+        desk.refuses(&call("daily", 1_000, "2000")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_it_whole_and_it_stays_due() {
+    let desk = desk(1_000).await;
+    let before = desk.dump().await;
+    let () = desk.ask(("CONFIG", "SET", "maxmemory", "1")).await;
+    assert!(desk.try_run::<u8>(&call("daily", 1_000, "2000")).await.is_err());
+    assert_eq!(desk.dump().await, before);
+}
