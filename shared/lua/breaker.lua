@@ -7,14 +7,15 @@
 --       then for each who asks: 'first', 'retry', 'again' for a retry that was given a time before, or 'line <n>' for the line of
 --       a queue in which n tasks wait
 -- Returns {epoch, 'closed', 'open' or 'ramp', since when it has not been closed in ms, then for each who asks: how many may go,
---       ms after which to ask again}. For a line these are tasks to let run, which will ask for themselves.
+--       ms after which to ask again}. Of who may go the second number is 1 when a failure should cost it no attempt. For a line
+--       these are tasks to let run, which will ask for themselves: the first in line, or with a minus the last.
 -- Guarantees: closed: all first calls go, retries as the budget has them. Open: of all who ask, one goes in the time between
---       probes. Ramp: what went in half a second is at most doubled in the next. What was let go before the breaker opened is
---       not held against the upstream afterwards. Sent twice, calls are counted twice and leave is lost; never does more go.
---       A full Redis takes it: HDEL is the first write.
+--       probes, but for the first, a second after it opened. Ramp: what went in half a second is at most doubled in the next.
+--       What was let go before the breaker opened is not held against the upstream afterwards. Sent twice, calls are counted
+--       twice and leave is lost; never does more go. A full Redis takes it: HDEL is the first write.
 local ENOUGH, SHARE, PROBE, RATIO, PER_S = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local WINDOW, STEP, START, SETTLE, IDLE = 10000, 500, 10, 1000, 10000
-local FIELDS = {'epoch', 'since', 'probe', 'step', 'allowed', 'used', 'offered', 'refused', 'failed', 'streak', 'calls', 'bad', 'at', 'tokens', 'turn'}
+local WINDOW, STEP, START, SETTLE, IDLE, WARY, FREE = 10000, 500, 10, 1000, 10000, 60000, 120
+local FIELDS = {'epoch', 'since', 'probe', 'step', 'allowed', 'used', 'offered', 'refused', 'failed', 'began', 'back', 'tried', 'streak', 'calls', 'bad', 'at', 'tokens', 'turn'}
 local state = redis.call('HGET', KEYS[1], 'state') or 'closed'
 local held, b = redis.call('HMGET', KEYS[1], unpack(FIELDS)), {}
 for i, field in ipairs(FIELDS) do b[field] = tonumber(held[i] or 0) end
@@ -22,7 +23,7 @@ local now = now_ms()
 -- A clock that was set back takes all that was noted along.
 local back = b.at - now
 if back > 0 then
-  for _, field in ipairs({'since', 'probe', 'step', 'refused', 'failed', 'at', 'turn'}) do b[field] = b[field] - back end
+  for _, field in ipairs({'since', 'probe', 'step', 'refused', 'failed', 'began', 'back', 'at', 'turn'}) do b[field] = b[field] - back end
 end
 
 -- What has been counts less by the second; the budget fills.
@@ -35,26 +36,30 @@ b.at = now
 local function next_probe() return now + math.min(math.max((now - b.since) / 6, PROBE), 12 * PROBE) end
 local function open()
   if state == 'closed' then b.since = now end
-  state, b.epoch, b.streak, b.step = 'open', b.epoch + 1, 0, 0
-  b.probe = next_probe()
+  state, b.epoch, b.streak, b.step, b.tried = 'open', b.epoch + 1, 0, 0, 0
+  b.probe = now + math.min(SETTLE, PROBE)
 end
+-- Once the upstream has come back, failures in a row must have gone on for a while: it may be that of each task the first call
+-- fails and the next one does not.
+local function is_down() return now - b.back > WARY or now - b.began >= SETTLE end
 
 local good, bad, trailing = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 if tonumber(ARGV[6]) == b.epoch and (good + bad + trailing > 0 or ARGV[10] == '1') then
   b.calls, b.bad = b.calls + good + bad, b.bad + bad
   b.tokens = math.min(b.tokens + RATIO * (good + bad), most())
+  if trailing > 0 and (b.streak == 0 or ARGV[10] == '1') then b.began = now end
   b.streak = ARGV[10] == '1' and trailing or b.streak + trailing
   if trailing > 0 then b.failed = now end
   if state == 'closed' then
-    if b.streak >= ENOUGH or b.calls >= ENOUGH and b.bad >= SHARE * b.calls then open() end
+    if (b.streak >= ENOUGH or b.calls >= ENOUGH and b.bad >= SHARE * b.calls) and is_down() then open() end
   elseif state == 'open' then
     if ARGV[10] == '1' then
       state, b.step, b.allowed, b.used, b.offered = 'ramp', now + STEP, START, 0, 0
-      b.refused, b.streak, b.calls, b.bad = now, 0, 0, 0
+      b.refused, b.back, b.streak, b.calls, b.bad = now, now, 0, 0, 0
     else
       b.probe = math.max(b.probe, next_probe())
     end
-  elseif b.streak >= math.min(ENOUGH, START) then
+  elseif b.streak >= math.min(ENOUGH, START) and is_down() then
     open()
   end
 end
@@ -66,13 +71,14 @@ if state == 'ramp' then
   if now - b.refused >= IDLE then state = 'closed' end
 end
 
+local function costs_nothing() return now - b.since < FREE * PROBE and 1 or 0 end
 local asks = {}
 asks.first = function()
   if state == 'closed' then return 1, 0 end
   if state == 'open' then
     if now < b.probe then return 0, b.probe - now end
-    b.probe = next_probe()
-    return 1, 0
+    b.probe, b.tried = next_probe(), 1
+    return 1, costs_nothing()
   end
   if b.used < b.allowed then
     b.used = b.used + 1
@@ -84,7 +90,12 @@ end
 local function retry(has_turn)
   if state ~= 'closed' then return asks.first() end
   -- First calls fail one after the other: whether the upstream is down will be known in a moment.
-  if b.streak >= 3 and now - b.failed < SETTLE then return 0, b.failed + SETTLE - now end
+  -- One a second tries it.
+  if b.streak >= 3 and now - b.failed < SETTLE then
+    if now < b.step then return 0, b.step - now end
+    b.step = now + SETTLE
+    return 1, 1
+  end
   if b.tokens >= 1 and (has_turn or b.turn <= now) then
     b.tokens = b.tokens - 1
     return 1, 0
@@ -98,10 +109,11 @@ asks.line = function(waiting)
   if state == 'closed' then return waiting, 0 end
   if state == 'open' then
     if now < b.probe then return 0, b.probe - now end
-    -- One line at a time: whom it lets run has a second to ask.
+    -- One line at a time: whom it lets run has a second to ask. The first time it is one that has failed before, most likely:
+    -- if a second call succeeds, the upstream is not down. After that it is one that has not.
     if now < b.step then return 0, b.step - now end
-    b.step = now + 1000
-    return math.min(waiting, 1), 1000
+    b.step = now + SETTLE
+    return math.min(waiting, 1) * (b.tried == 0 and 1 or -1), SETTLE
   end
   if waiting > 0 then
     b.refused = now

@@ -59,10 +59,12 @@ pub enum Ask {
 /// What a breaker says to one who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leave {
-    /// How many may go.
-    pub go: usize,
+    /// How many may go; of a line less than nothing stands for the last in it.
+    pub go: isize,
     /// When to ask again.
     pub wait: Duration,
+    /// Whether a failure should cost the task that goes no attempt.
+    pub is_free: bool,
 }
 
 /// How a breaker stands.
@@ -172,7 +174,11 @@ impl Breakers {
             (number(next())?, redis::from_redis_value(next()).map_err(|_| bad())?, number(next())?);
         let standing =
             Standing { epoch: state.0, state: State::parse(&state.1).ok_or_else(bad)?, since: UnixMs(state.2) };
-        let leave = |_| Ok(Leave { go: number(next())?, wait: Duration::from_millis(number(next())?) });
+        let leave = |ask: &Ask| {
+            let (go, more): (isize, u64) = (number(next())?, number(next())?);
+            let is_free = go == 1 && more == 1 && !matches!(ask, Ask::Line(_));
+            Ok(Leave { go, wait: Duration::from_millis(more), is_free })
+        };
         Ok((standing, asks.iter().map(leave).collect::<Result<_, Error>>()?))
     }
 

@@ -46,6 +46,8 @@ pub struct Let {
     epoch: u64,
     /// Whether the upstream is judged by it.
     counts: bool,
+    /// Whether its failure should cost the task no attempt, as it goes to see whether the upstream is back.
+    pub is_free: bool,
 }
 
 /// What the breaker of a task's upstream says.
@@ -71,7 +73,7 @@ pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: 
             if must_look {
                 send_soon(worker, lane, &upstream);
             }
-            (standing, Leave { go: 1, wait: Duration::ZERO })
+            (standing, Leave { go: 1, wait: Duration::ZERO, is_free: false })
         }
         _ => ask_redis(worker, lane, &upstream, ask).await?,
     };
@@ -79,7 +81,12 @@ pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: 
     Some(match leave.go {
         0 if is_closed => Told::Spent(leave.wait),
         0 => Told::Down(leave.wait),
-        _ => Told::Go(Let { upstream, epoch: standing.epoch, counts: ask == Ask::First || !is_closed }),
+        _ => Told::Go(Let {
+            upstream,
+            epoch: standing.epoch,
+            counts: ask == Ask::First || !is_closed || leave.is_free,
+            is_free: leave.is_free,
+        }),
     })
 }
 

@@ -50,6 +50,8 @@ pub struct Policy<'a> {
     pub free_waits: u32,
     /// How many of those there may be.
     pub max_free_waits: u32,
+    /// Whether it went to see whether its upstream is back: then its failure does not count.
+    pub is_probe: bool,
     /// The last backoff.
     pub previous: Duration,
     /// The longest wait an upstream may state.
@@ -152,7 +154,7 @@ fn again(called: &Called, policy: &Policy, error: String) -> Outcome {
         return Outcome::Dead { reason: Reason::AttemptsExhausted, error };
     }
     let refused_politely = stated.is_some() && called.as_ref().is_ok_and(|answer| answer.status == 429);
-    let counts = !refused_politely || policy.free_waits >= policy.max_free_waits;
+    let counts = !(refused_politely || policy.is_probe) || policy.free_waits >= policy.max_free_waits;
     let failures = policy.counted + u32::from(counts);
     if counts && failures >= policy.retry.max_attempts {
         return Outcome::Dead { reason: Reason::AttemptsExhausted, error };

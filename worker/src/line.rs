@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redial::breaker::{Ask, State};
-use redial::consumer::{Followers, Line, MAX_BATCH};
+use redial::consumer::{Followers, Line};
 
 use crate::breaker;
 use crate::worker::{Lane, Worker};
@@ -53,13 +53,14 @@ async fn until_empty(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str, fol
         let waiting = followers.count().await.ok();
         let (standing, leave) = breaker::ask_redis(worker, lane, upstream, Ask::Line(waiting.unwrap_or(1))).await?;
         let mut left = leave.go;
-        while left > 0 {
-            match followers.promote_next(left.min(MAX_BATCH)).await {
+        while left != 0 {
+            match followers.promote_next(left).await {
                 Ok(0) | Err(_) => break,
-                Ok(gone) => left = left.saturating_sub(gone),
+                // The last ones are let run one at a time.
+                Ok(gone) => left = left.saturating_sub_unsigned(gone).max(0),
             }
         }
-        if leave.go > 0 || standing.state == State::Ramp {
+        if leave.go != 0 || standing.state == State::Ramp {
             worker.scheduled_in(Duration::ZERO);
         }
         if waiting == Some(0) && standing.state != State::Ramp {

@@ -11,6 +11,10 @@ use crate::id::Token;
 use crate::script;
 use crate::{Error, Queue, UnixMs};
 
+/// The most tasks of a line that one script lets run.
+#[expect(clippy::cast_possible_wrap)] // a hundred
+const AT_A_TIME: isize = MAX_BATCH as isize;
+
 /// The tasks of one line in one queue.
 #[derive(Debug, Clone)]
 pub struct Followers {
@@ -164,15 +168,16 @@ impl Followers {
         Ok(self.run_next(follower, 1).await? > 0)
     }
 
-    /// Lets the next `most` in line run, at once. Returns how many there were; sent twice, twice as many run.
+    /// Lets the next `most` in line run, at once, or with a minus the last. Returns how many there were; sent twice, twice as
+    /// many run.
     ///
     /// # Errors
     /// That of Redis.
-    pub async fn promote_next(&self, most: usize) -> Result<usize, Error> {
-        self.run_next(None, most.min(MAX_BATCH)).await
+    pub async fn promote_next(&self, most: isize) -> Result<usize, Error> {
+        self.run_next(None, most.clamp(-AT_A_TIME, AT_A_TIME)).await
     }
 
-    async fn run_next(&self, follower: Option<&Token>, most: usize) -> Result<usize, Error> {
+    async fn run_next(&self, follower: Option<&Token>, most: isize) -> Result<usize, Error> {
         let keys = &self.queue.keys;
         let call = script::PROMOTE
             .call()

@@ -43,16 +43,12 @@ impl Line {
         Self { kind: Kind::Breaker, name: upstream.to_owned() }
     }
 
-    /// A task's place in it; `None` for the order in which they come. Where an upstream is down those go first that have lost
-    /// the fewest attempts, as the probes may cost them one; then the oldest.
+    /// A task's place in it; `None` for the order in which they come. Where an upstream is down the oldest are first, so that
+    /// those whose call failed stand before those that were never called.
     pub(crate) fn place(&self, header: &Header) -> Option<u64> {
-        const BEYOND_ALL_TIMES: u64 = 1 << 42; // ms: the year 2109
         match self.kind {
             Kind::Memo => None,
-            Kind::Breaker => {
-                let lost = u64::from(header.state.counted.min(1000));
-                Some(lost * BEYOND_ALL_TIMES + header.first_seen.0.min(BEYOND_ALL_TIMES - 1))
-            }
+            Kind::Breaker => Some(header.first_seen.0),
         }
     }
 

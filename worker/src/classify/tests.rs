@@ -22,6 +22,7 @@ fn policy(retry: &Retry) -> Policy<'_> {
         counted: 0,
         free_waits: 0,
         max_free_waits: 2,
+        is_probe: false,
         previous: Duration::ZERO,
         max_stated_wait: Duration::from_secs(3600),
         now: UnixMs(1_000_000),
@@ -141,6 +142,27 @@ fn attempts_end_and_polite_refusals_are_free_up_to_a_bound() {
     let polite = answer(429, &[("retry-after", "2")]);
     assert_eq!(means(&polite, &Policy { counted: 2, free_waits: 1, ..policy }), "again, free");
     assert_eq!(means(&polite, &Policy { counted: 2, free_waits: 2, ..policy }), "attempts_exhausted");
+    let probe = Policy { counted: 2, free_waits: 1, is_probe: true, ..policy };
+    assert_eq!(means(&answer(503, &[]), &probe), "again, free");
+    assert_eq!(means(&answer(503, &[]), &Policy { free_waits: 2, ..probe }), "attempts_exhausted");
+}
+
+#[test]
+fn failures_show_that_an_upstream_is_down_and_every_other_answer_that_it_is_up() {
+    for (called, expected) in [
+        (answer(200, &[]), Some(true)),
+        (answer(404, &[]), Some(true)),
+        (answer(429, &[]), Some(true)),
+        (answer(501, &[]), Some(true)),
+        (answer(503, &[]), Some(false)),
+        (answer(529, &[]), Some(false)),
+        (Err(Failure::Refused), Some(false)),
+        (Err(Failure::Timeout), Some(false)),
+        (Err(Failure::AnswerTooLarge(9)), Some(true)),
+        (Err(Failure::ForbiddenTarget("x".into())), None),
+    ] {
+        assert_eq!(is_up(&called), expected, "{called:?}");
+    }
 }
 
 #[test]
