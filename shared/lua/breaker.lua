@@ -90,12 +90,7 @@ end
 local function retry(has_turn)
   if state ~= 'closed' then return asks.first() end
   -- First calls fail one after the other: whether the upstream is down will be known in a moment.
-  -- One a second tries it.
-  if b.streak >= 3 and now - b.failed < SETTLE then
-    if now < b.step then return 0, b.step - now end
-    b.step = now + SETTLE
-    return 1, 1
-  end
+  if b.streak >= 3 and now - b.failed < SETTLE then return 0, b.failed + SETTLE - now end
   if b.tokens >= 1 and (has_turn or b.turn <= now) then
     b.tokens = b.tokens - 1
     return 1, 0

@@ -84,7 +84,7 @@ pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: 
         _ => Told::Go(Let {
             upstream,
             epoch: standing.epoch,
-            counts: ask == Ask::First || !is_closed || leave.is_free,
+            counts: ask == Ask::First || !is_closed,
             is_free: leave.is_free,
         }),
     })
