@@ -135,7 +135,9 @@ async fn tasks_whose_upstream_never_comes_back_end_as_dead_letters_one_probe_at_
 #[tokio::test]
 async fn a_task_in_line_expires_in_time_and_an_upstream_without_a_breaker_is_called() {
     let (stage, _is_down) = stage_with_switch().await;
-    let worker = stage.ready_worker().await;
+    // After the first probe no other one for a minute: the late task must not be one.
+    let worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "60000").spawn();
+    worker.wait_ready().await;
     let many = ids("t", 60);
     stage.push_many(&many, "/x", &json!({})).await;
     until_left_alone(&stage).await;
