@@ -32,9 +32,7 @@ pub async fn measure(lines: usize) -> anyhow::Result<Batch> {
         let mut wire = redis.connection().await;
         let start = Instant::now();
         Queue::new(redis.url(), "default").push_all((0..lines).map(task)).await;
-        while path::completed(&mut wire).await? != Some(lines as u64) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        path::until_completed(&mut wire, lines as u64).await?;
         raw.push(lines as f64 / start.elapsed().as_secs_f64());
         let (took, peak) = command(lines, &task).await?;
         batch.push(lines as f64 / took.as_secs_f64());

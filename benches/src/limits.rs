@@ -75,9 +75,7 @@ async fn beside(waiting: usize, tasks: usize) -> anyhow::Result<f64> {
     let before = path::completed(&mut wire).await?.unwrap_or(0);
     let start = Instant::now();
     queue.push_all((0..tasks).map(|n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY))).await;
-    while path::completed(&mut wire).await?.unwrap_or(0) < before + tasks as u64 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    path::until_completed(&mut wire, before + tasks as u64).await?;
     drop(worker);
     Ok(tasks as f64 / start.elapsed().as_secs_f64())
 }

@@ -55,9 +55,7 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
     if !before.is_empty() {
         queue.push_all(before).await;
         let warm = Worker::spawn(redis.url());
-        while completed(&mut connection).await? != Some(before.len() as u64) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_completed(&mut connection, before.len() as u64).await?;
         drop(warm);
     }
     let (start, count) = (before.len() as u64, tasks.len() as u64);
@@ -80,6 +78,14 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
     anyhow::ensure!(counted > 0, "the round was over before it could be measured: give more tasks");
     let commands = (after - commands_before).checked_sub(looks).context("commands were counted")?;
     Ok((counted as f64 / elapsed.as_secs_f64(), commands as f64 / count as f64))
+}
+
+/// Waits until so many tasks are answered.
+pub async fn until_completed(connection: &mut MultiplexedConnection, count: u64) -> redis::RedisResult<()> {
+    while completed(connection).await?.unwrap_or(0) < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// How many tasks are answered.

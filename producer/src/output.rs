@@ -4,10 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 /// Prints a line. A reader that went away (`| head`) ends the program quietly.
 pub fn line(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other,
-    }
+    bytes(text.as_bytes())
 }
 
 /// Prints bytes as they are, and a newline.

@@ -187,9 +187,7 @@ impl Breakers {
     /// # Errors
     /// That of Redis.
     pub async fn note(&self, upstream: &str) -> Result<(), Error> {
-        let mut add = redis::cmd("ZADD");
-        add.arg(self.queue.keys.breakers()).arg(UnixMs::local().0).arg(upstream);
-        self.queue.link.run(async |wire| add.exec_async(wire).await).await
+        self.queue.note_name(&self.queue.keys.breakers(), upstream).await
     }
 
     /// The upstreams whose breaker is not closed, by name. Those that are closed again are forgotten.
@@ -198,24 +196,17 @@ impl Breakers {
     /// That of Redis.
     pub async fn list(&self) -> Result<Vec<(String, State, UnixMs)>, Error> {
         let index = self.queue.keys.breakers();
-        let mut names = redis::cmd("ZRANGE");
-        names.arg(&index).arg(0).arg(-1);
-        let mut names: Vec<String> = self.queue.link.run(async |wire| names.query_async(wire).await).await?;
-        names.sort();
         let mut listed = Vec::new();
-        for name in names {
+        for name in self.queue.noted_names(&index).await? {
             let mut read = redis::cmd("HMGET");
             read.arg(self.queue.keys.breaker(&name)).arg("state").arg("since");
             let (state, since): (Option<String>, Option<f64>) =
                 self.queue.link.run(async |wire| read.query_async(wire).await).await?;
             let state = state.as_deref().and_then(State::parse).unwrap_or_default();
             if state == State::Closed {
-                let mut forget = redis::cmd("ZREM");
-                forget.arg(&index).arg(&name);
-                self.queue.link.run(async |wire| forget.exec_async(wire).await).await?;
+                self.queue.forget_name(&index, &name).await?;
             } else {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ms since the epoch
-                listed.push((name, state, UnixMs(since.unwrap_or_default() as u64)));
+                listed.push((name, state, UnixMs::from_double(since.unwrap_or_default())));
             }
         }
         Ok(listed)

@@ -32,9 +32,7 @@ impl DeadLetter {
             serial: String,
             memo: Option<String>,
         }
-        // Times are whole milliseconds, far below 2^53: a double holds them exactly.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let at = UnixMs(at as u64);
+        let at = UnixMs::from_double(at);
         let newline = member.iter().position(|b| *b == b'\n');
         let (header, raw) = newline.map_or((&[][..], member), |n| (&member[..n], &member[n + 1..]));
         if let (Ok(Names { serial, memo }), Ok(result)) =

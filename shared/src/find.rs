@@ -128,10 +128,7 @@ impl Queue {
             let page: Vec<(Vec<u8>, f64)> = self.link.run(async |wire| range.query_async(wire).await).await?;
             search.looked_at += page.len();
             if let Some((_, due)) = page.iter().find(|(entry, _)| is_entry(entry, id)) {
-                // Times are whole milliseconds, far below 2^53: a double holds them exactly.
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let due = UnixMs(*due as u64);
-                search.place = Some(Place::Scheduled { due });
+                search.place = Some(Place::Scheduled { due: UnixMs::from_double(*due) });
                 return Ok(true);
             }
             if page.len() < PAGE {

@@ -26,6 +26,12 @@ impl UnixMs {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// As Redis has it, in a score: whole milliseconds, far below 2^53, which a double holds exactly.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn from_double(ms: f64) -> Self {
+        Self(ms as u64)
+    }
+
     /// This machine's clock: for what a producer stamps on a task. Workers go by Redis.
     pub fn local() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

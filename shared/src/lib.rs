@@ -38,6 +38,7 @@ mod json;
 pub mod keys;
 pub mod limiter;
 pub mod memo;
+mod noted;
 pub mod overview;
 pub mod queue;
 pub mod result;

@@ -250,9 +250,7 @@ impl Limits {
     /// # Errors
     /// That of Redis.
     pub async fn note(&self, name: &str) -> Result<(), Error> {
-        let mut add = redis::cmd("ZADD");
-        add.arg(self.queue.keys.limits()).arg(UnixMs::local().0).arg(name);
-        self.queue.link.run(async |wire| add.exec_async(wire).await).await
+        self.queue.note_name(&self.queue.keys.limits(), name).await
     }
 
     /// The limits that are, or were in use not long ago, each as it stands. Those that are gone are forgotten.
@@ -260,21 +258,16 @@ impl Limits {
     /// # Errors
     /// That of Redis.
     pub async fn list(&self) -> Result<Vec<Level>, Error> {
-        let mut names = redis::cmd("ZRANGE");
-        names.arg(self.queue.keys.limits()).arg(0).arg(-1);
-        let names: Vec<String> = self.queue.link.run(async |wire| names.query_async(wire).await).await?;
+        let index = self.queue.keys.limits();
         let mut levels = Vec::new();
-        for name in names {
+        for name in self.queue.noted_names(&index).await? {
             let level = self.level(&name).await?;
             if level.source.is_some() {
                 levels.push(level);
             } else {
-                let mut forget = redis::cmd("ZREM");
-                forget.arg(self.queue.keys.limits()).arg(&name);
-                self.queue.link.run(async |wire| forget.exec_async(wire).await).await?;
+                self.queue.forget_name(&index, &name).await?;
             }
         }
-        levels.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(levels)
     }
 

@@ -59,9 +59,7 @@ impl Queue {
             }
             let holds: Vec<u64> = self.link.run(async |wire| ask.query_async(wire).await).await?;
             for ((worker, until), holds) in workers.into_iter().zip(holds) {
-                // Times are whole milliseconds, far below 2^53: a double holds them exactly.
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let lease_until = UnixMs(until as u64);
+                let lease_until = UnixMs::from_double(until);
                 hands.push(Hand { worker: WorkerId::from_redis(worker), lease_until, holds });
             }
         }

@@ -12,6 +12,16 @@ async fn json(cli: &Cli, typed: &[&str]) -> Vec<Value> {
     said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// An upstream with a path that is slow, and one that refuses.
+async fn varied() -> Upstream {
+    Upstream::start(|request| match request.path.as_str() {
+        "/slow" => Reply::ok().after(Duration::from_secs(30)),
+        "/bad" => Reply::status(422),
+        _ => Reply::ok(),
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_paused_queue_is_left_alone_by_the_whole_fleet_until_it_is_resumed() {
     let redis = RedisServer::start().await;
@@ -56,12 +66,7 @@ async fn a_paused_queue_is_left_alone_by_the_whole_fleet_until_it_is_resumed() {
 #[tokio::test]
 async fn queues_and_workers_are_listed_with_what_they_hold() {
     let redis = RedisServer::start().await;
-    let upstream = Upstream::start(|request| match request.path.as_str() {
-        "/slow" => Reply::ok().after(Duration::from_secs(30)),
-        "/bad" => Reply::status(422),
-        _ => Reply::ok(),
-    })
-    .await;
+    let upstream = varied().await;
     let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
     let none = cli.run(&["queues"]).await;
     assert_eq!((none.status, none.stdout.as_str()), (0, ""));
@@ -92,12 +97,7 @@ async fn queues_and_workers_are_listed_with_what_they_hold() {
 #[tokio::test]
 async fn status_says_where_a_call_is() {
     let redis = RedisServer::start().await;
-    let upstream = Upstream::start(|request| match request.path.as_str() {
-        "/slow" => Reply::ok().after(Duration::from_secs(30)),
-        "/bad" => Reply::status(422),
-        _ => Reply::ok(),
-    })
-    .await;
+    let upstream = varied().await;
     let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
     let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path)}).to_string();
     queue.push_all((0..120).map(|n| task(&format!("w{n}"), "/"))).await;

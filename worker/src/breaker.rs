@@ -2,7 +2,7 @@
 //! asking; what became of them rides on the next question. Who asks at the same time asks as one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redial::breaker::{Ask, Leave, Standing, State, Tally};
@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::call::Called;
 use crate::classify;
+use crate::lock::locked;
 use crate::persist::persist;
 use crate::worker::{Lane, Worker};
 
@@ -42,7 +43,7 @@ struct Known {
 /// The leave under which a call is made.
 #[derive(Debug, Clone)]
 pub struct Let {
-    pub upstream: String,
+    upstream: String,
     epoch: u64,
     /// Whether the upstream is judged by it.
     counts: bool,
@@ -68,14 +69,14 @@ pub fn upstream_of(url: &Url) -> String {
 
 /// Asks for one call. `None` when the worker gives up.
 pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: Ask) -> Option<Told> {
-    let (standing, leave) = match worker.breakers.known_closed(&upstream) {
-        Some((standing, must_look)) if ask == Ask::First => {
-            if must_look {
-                send_soon(worker, lane, &upstream);
-            }
-            (standing, Leave { go: 1, wait: Duration::ZERO, is_free: false })
+    let known = if ask == Ask::First { worker.breakers.known_closed(&upstream) } else { None };
+    let (standing, leave) = if let Some((standing, must_look)) = known {
+        if must_look {
+            send_soon(worker, lane, &upstream);
         }
-        _ => ask_redis(worker, lane, &upstream, ask).await?,
+        (standing, Leave { go: 1, wait: Duration::ZERO, is_free: false })
+    } else {
+        ask_redis(worker, lane, &upstream, ask).await?
     };
     let is_closed = standing.state == State::Closed;
     Some(match leave.go {
@@ -188,7 +189,7 @@ impl Breakers {
     }
 
     fn with<T>(&self, upstream: &str, what: impl FnOnce(&mut Known) -> T) -> T {
-        let mut all = self.locked();
+        let mut all = locked(&self.0);
         if let Some(known) = all.get_mut(upstream) {
             return what(known);
         }
@@ -197,10 +198,5 @@ impl Breakers {
             all.retain(|_, known| known.sends || known.learnt.is_none_or(|learnt| learnt.elapsed() < minute));
         }
         what(all.entry(upstream.to_owned()).or_default())
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        // Whatever panicked, what it holds is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

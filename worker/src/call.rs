@@ -3,7 +3,7 @@
 mod failure;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +13,7 @@ use reqwest::Client;
 
 use crate::config::Config;
 use crate::guard::Guard;
+use crate::lock::locked;
 
 pub use failure::Failure;
 
@@ -101,7 +102,7 @@ impl Caller {
 
     fn client(&self, connect_timeout: Duration) -> Result<Client, Failure> {
         // A panic of another thread leaves a list of clients that is whole.
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = locked(&self.clients);
         if let Some((_, client)) = clients.iter().find(|(timeout, _)| *timeout == connect_timeout) {
             return Ok(client.clone());
         }

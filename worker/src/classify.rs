@@ -75,7 +75,7 @@ pub fn retries_conflict(host: Option<&str>) -> bool {
 /// Whether a call shows that the upstream is up, or that it is down; `None` when it shows neither.
 pub fn is_up(called: &Called) -> Option<bool> {
     match called {
-        Ok(answer) => Some(!matches!(answer.status, 500 | 502 | 503 | 504 | 529)),
+        Ok(answer) => Some(answer.status < 500 || !TRANSIENT.contains(&answer.status)),
         Err(Failure::AnswerTooLarge(_)) => Some(true),
         Err(Failure::ForbiddenTarget(_)) => None,
         Err(_) => Some(false),

@@ -1,7 +1,7 @@
 //! Asks the limits that the fleet shares. Calls of this worker that meet at one limit ask as one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redial::UnixMs;
@@ -11,6 +11,7 @@ use redial::limiter::{Ask, Grant, definition};
 use tokio::sync::oneshot;
 
 use crate::limits::Limited;
+use crate::lock::locked;
 use crate::persist::persist;
 use crate::worker::{Lane, Worker};
 
@@ -35,11 +36,6 @@ pub struct Place {
     limit: String,
     token: Token,
     since: Instant,
-}
-
-fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whatever panicked, what it holds is whole.
-    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks a limit for one call, whose task came at a time. `None` when the worker gives up.

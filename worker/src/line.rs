@@ -1,13 +1,14 @@
 //! Looks after the tasks that wait for an upstream to come back: lets run whom its breaker lets go.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redial::breaker::{Ask, State};
 use redial::consumer::{Followers, Line};
 
 use crate::breaker;
+use crate::lock::locked;
 use crate::worker::{Lane, Worker};
 
 /// How often a worker looks whether an upstream is back, be there one task in line or a million.
@@ -19,11 +20,11 @@ pub struct Tended(Mutex<HashSet<(String, String)>>);
 
 impl Tended {
     fn add(&self, what: &(String, String)) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone())
+        locked(&self.0).insert(what.clone())
     }
 
     fn remove(&self, what: &(String, String)) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+        locked(&self.0).remove(what);
     }
 }
 

@@ -22,6 +22,7 @@ mod leader;
 mod limiter;
 mod limits;
 mod line;
+mod lock;
 mod metrics;
 mod pages;
 mod persist;

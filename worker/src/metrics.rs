@@ -2,7 +2,7 @@
 //! holds an id or a URL.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +16,7 @@ use redial::queue::Counts;
 use redial::{Reason, Task};
 
 use crate::call::Called;
+use crate::lock::locked;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Queue {
@@ -262,7 +263,7 @@ impl Metrics {
     }
 
     fn note(&self, field: &str, says: &str) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = locked(&self.named);
         let known = named.contains(field);
         if !known && named.len() < MAX_FIELDS {
             named.insert(field.to_owned());
@@ -334,9 +335,9 @@ fn of(queue: &str) -> Queue {
 }
 
 fn set_now(at: &Mutex<Option<Instant>>) {
-    *at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    *locked(at) = Some(Instant::now());
 }
 
 fn since(at: &Mutex<Option<Instant>>) -> Option<Duration> {
-    at.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    locked(at).map(|at| at.elapsed())
 }

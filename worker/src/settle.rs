@@ -82,7 +82,8 @@ impl<'a> Settler<'a> {
                 tracing::debug!(task = %job.id, queue = %self.lane.name, "waits for the answer of another task's call");
             }
             Some(_) => {
-                self.leave(job, &line).await;
+                let followers = Followers::new(self.lane.consumer.queue().clone(), &line);
+                sharer::promote(self.worker, &followers, Some(&job.header.as_follower())).await;
             }
         }
     }
@@ -96,9 +97,9 @@ impl<'a> Settler<'a> {
         }
     }
 
-    /// Parks a task in a line, where it waits in Redis and uses no attempt. Whoever parks it must look once more at what it
-    /// waits for, since that may have come in this very moment. `false`: it is out of this worker's hands.
-    pub async fn wait_in(&self, job: &Job, line: &Line) -> bool {
+    /// Parks a task in a line, where it waits in Redis and uses no attempt. Whoever parks it must look after the line from then
+    /// on, since what it waits for may have come in this very moment. `false`: it is out of this worker's hands.
+    async fn wait_in(&self, job: &Job, line: &Line) -> bool {
         for key in &job.leads {
             leader::lead(self.worker, self.lane, job, key, IN_LINE).await;
         }
@@ -117,12 +118,6 @@ impl<'a> Settler<'a> {
             }
             None => false,
         }
-    }
-
-    /// Lets a task that was just parked in a line run after all.
-    pub async fn leave(&self, job: &Job, line: &Line) {
-        let followers = Followers::new(self.lane.consumer.queue().clone(), line);
-        sharer::promote(self.worker, &followers, Some(&job.header.as_follower())).await;
     }
 
     /// A failed attempt: again later.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use redial::breaker::Breakers;
@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::finisher::Finished;
 use crate::limiter::Limiter;
 use crate::line::Tended;
+use crate::lock::locked;
 use crate::metrics::Metrics;
 
 /// A running worker.
@@ -126,7 +127,7 @@ impl Worker {
     /// A task was scheduled: the fetcher must know if that is before all it knows of.
     pub fn scheduled_in(&self, wait: Duration) {
         let due = Instant::now() + wait;
-        let mut next_due = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next_due = locked(&self.next_due);
         if next_due.is_none_or(|known| due < known) {
             *next_due = Some(due);
             self.wake.notify_one();
@@ -135,7 +136,7 @@ impl Worker {
 
     /// What the fetcher has just learnt of the next due time.
     pub fn set_next_due(&self, due: Option<Instant>) {
-        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner) = due;
+        *locked(&self.next_due) = due;
     }
 }
 
@@ -172,7 +173,7 @@ impl Lane {
 
     fn held(&self) -> MutexGuard<'_, HashSet<Token>> {
         // A panic of another thread leaves a set that is whole.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.held)
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use anyhow::Context as _;
 
 use super::folder::Folder;
 use super::program;
+use crate::lock::locked;
 
 /// How often the watch looks at the lock and at the child.
 const LOOK: Duration = Duration::from_millis(100);
@@ -42,7 +43,7 @@ impl Server {
 
     /// Why the server did not start, if it did not.
     pub(super) fn failed(&self) -> Option<String> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.failed).clone()
     }
 
     /// Whether this worker runs it.
@@ -69,7 +70,7 @@ fn watch(port: u16, folder: &Folder, stop: &AtomicBool, own: &AtomicBool, failed
             folder.leave();
             if let Err(error) = ended {
                 tracing::error!(%error, "the embedded Redis has ended");
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                *locked(failed) = Some(error.to_string());
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
