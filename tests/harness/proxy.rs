@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,10 +22,16 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Fate {
-    losing: AtomicBool,
     lost_bytes: AtomicUsize,
-    /// Each new value ends the connections there are.
-    breaks: watch::Sender<u64>,
+    line: watch::Sender<Line>,
+}
+
+/// One value, so that no connection is made between the end of a loss and its break: it would go on behind a gap.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    is_losing: bool,
+    /// Each new number ends the connections there are.
+    breaks: u64,
 }
 
 impl Proxy {
@@ -33,8 +39,7 @@ impl Proxy {
     pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let breaks = watch::channel(0).0;
-        let fate = Arc::new(Fate { losing: AtomicBool::new(false), lost_bytes: AtomicUsize::new(0), breaks });
+        let fate = Arc::new(Fate { lost_bytes: AtomicUsize::new(0), line: watch::channel(Line::default()).0 });
         let accepting = tokio::spawn({
             let fate = fate.clone();
             async move {
@@ -53,10 +58,13 @@ impl Proxy {
 
     /// For a while nothing that the server answers arrives; then all connections break, and new ones are whole again.
     pub async fn lose_replies(&self, span: Duration) {
-        self.fate.losing.store(true, SeqCst);
+        self.fate.line.send_modify(|line| line.is_losing = true);
         tokio::time::sleep(span).await;
-        self.fate.breaks.send_modify(|n| *n += 1);
-        self.fate.losing.store(false, SeqCst);
+        self.break_all();
+    }
+
+    fn break_all(&self) {
+        self.fate.line.send_modify(|line| *line = Line { is_losing: false, breaks: line.breaks + 1 });
     }
 
     /// How many bytes of the server's answers were lost so far.
@@ -68,12 +76,13 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.fate.breaks.send_modify(|n| *n += 1);
+        self.break_all();
     }
 }
 
 async fn pass(client: TcpStream, port: u16, fate: Arc<Fate>) {
-    let mut breaks = fate.breaks.subscribe();
+    let mut line = fate.line.subscribe();
+    let breaks = line.borrow().breaks;
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     for socket in [&client, &server] {
         socket.set_nodelay(true).expect("a fresh socket takes options");
@@ -83,14 +92,14 @@ async fn pass(client: TcpStream, port: u16, fate: Arc<Fate>) {
     tokio::select! {
         () = pump(from_client, to_server, None) => {}
         () = pump(from_server, to_client, Some(&fate)) => {}
-        _ = breaks.changed() => {}
+        _ = line.wait_for(|line| line.breaks != breaks) => {}
     }
 }
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: Option<&Fate>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if let Some(fate) = fate.filter(|fate| fate.losing.load(SeqCst)) {
+        if let Some(fate) = fate.filter(|fate| fate.line.borrow().is_losing) {
             fate.lost_bytes.fetch_add(read, SeqCst);
         } else if to.write_all(&buffer[..read]).await.is_err() {
             return;

@@ -20,7 +20,7 @@ async fn replies_of_redis_that_are_lost_lose_no_task_and_repeat_no_call() {
         proxy.lose_replies(Duration::from_millis(30)).await;
     }
     assert!(proxy.lost_bytes() > 0);
-    let results = stage.queue.wait_results(&ids, SOON).await;
+    let results = stage.queue.wait_results(&ids, 4 * SOON).await;
     assert_eq!(answered(&results), ids.len());
     assert_eq!(stage.upstream.count(), 2_000, "{}", worker.log());
     let stats = stage.redis.cli(&["HMGET", "redial:{default}:stats", "complete", "reaped", "stray"]).await;

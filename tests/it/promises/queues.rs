@@ -88,8 +88,8 @@ async fn idle_workers_ask_redis_for_next_to_nothing() {
     let (before, cpu) = (commands().await, worker.cpu_time());
     sleep(Duration::from_secs(4)).await;
     let asked = commands().await - before;
-    // In 4 s: two or three claims and waits, two or three heartbeats, each a few commands within its script.
-    assert!(asked < 60, "{asked} commands in 4 s");
+    // In 4 s: two or three claims, waits and heartbeats, and a look at the schedules each second; each a few commands within its script.
+    assert!(asked < 80, "{asked} commands in 4 s");
     let cpu = worker.cpu_time().saturating_sub(cpu);
     assert!(cpu < Duration::from_millis(500), "{cpu:?} of processor time");
 
