@@ -36,6 +36,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use redial::cancel::Cancelled;
 use redial::schedule::{Schedule, Schedules, When};
 use redial::task::{self, Task};
 use redial::{Queue, QueueName, Store, TaskId, UnixMs};
@@ -169,6 +170,16 @@ impl Producer {
     /// That of Redis.
     pub async fn result(&self, id: &TaskId) -> Result<Option<String>, Error> {
         Ok(self.queue.result(id).await?)
+    }
+
+    /// Cancels a task wherever it is, at once: it becomes a dead letter with the reason `cancelled`, and so says its result. A
+    /// call in flight is given up within two seconds, and its answer is dropped. There is no index of ids: up to `most` tasks of
+    /// each place are looked at.
+    ///
+    /// # Errors
+    /// That of Redis. Safe to ask again.
+    pub async fn cancel(&self, id: &TaskId, most: usize) -> Result<Cancelled, Error> {
+        Ok(self.queue.cancel(id, most).await?)
     }
 
     /// Has the fleet push a task at each time of a cron expression, by the clock of a time zone such as `Europe/Berlin` or else

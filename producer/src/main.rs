@@ -3,6 +3,7 @@
 mod batch;
 mod breakers;
 mod cache;
+mod cancel;
 mod dead;
 mod enqueue;
 mod limits;
@@ -64,6 +65,8 @@ enum Command {
     Wait(waits::Waits),
     /// Say where calls are: waiting, active, scheduled, complete, dead.
     Status(status::Status),
+    /// End calls before their answer, wherever they are.
+    Cancel(cancel::Cancel),
     /// List queues: how many tasks are where, how many workers there are.
     Queues(queues::Which),
     /// Let workers claim nothing more from a queue; what they have in hand ends as usual.
@@ -120,6 +123,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Batch(batch) => batch.run(&args.redis_url, &args.prefix, producer.queue(), args.json).await,
         Command::Result(results) => results.run(&producer).await,
         Command::Wait(waits) => waits.run(&producer).await,
+        Command::Cancel(cancel) => cancel.run(&producer, args.json).await,
         Command::Status(status) => status.run(producer.queue(), args.json).await,
         Command::Queues(which) => which.list(producer.queue(), args.json).await,
         Command::Workers(which) => which.workers(producer.queue(), args.json).await,

@@ -41,7 +41,7 @@ impl Status {
     }
 }
 
-fn why(search: &Search) -> String {
+pub fn why(search: &Search) -> String {
     if search.cut_short.is_empty() {
         return "never pushed there, or the time of its result is over".into();
     }
@@ -49,12 +49,24 @@ fn why(search: &Search) -> String {
     format!("looked at {seen} tasks, and there are more that are {places}: give a larger --most")
 }
 
-fn to_text(place: &Place) -> String {
-    let (state, more) = match place {
-        Place::Waiting { before } => ("waiting", format!("{before} before it")),
-        Place::Scheduled { due } => ("scheduled", format!("due {}", output::utc(due.0))),
-        Place::Following => ("following", "waits in line: for the answer of another task that makes the same call, or for an upstream that is down (`redial breakers`)".into()),
-        Place::Active { worker } => ("active", format!("in the hands of worker {worker}")),
+/// The word for where a task is.
+pub fn state(place: &Place) -> &'static str {
+    match place {
+        Place::Waiting { .. } => "waiting",
+        Place::Scheduled { .. } => "scheduled",
+        Place::Following => "following",
+        Place::Active { .. } => "active",
+        Place::Complete(_) => "complete",
+        Place::Dead(_) => "dead",
+    }
+}
+
+pub fn to_text(place: &Place) -> String {
+    let more = match place {
+        Place::Waiting { before } => format!("{before} before it"),
+        Place::Scheduled { due } => format!("due {}", output::utc(due.0)),
+        Place::Following => "waits in line: for the answer of another task that makes the same call, or for an upstream that is down (`redial breakers`)".into(),
+        Place::Active { worker } => format!("in the hands of worker {worker}"),
         Place::Complete(result) => {
             let at = output::utc(result.finished_at_ms.0);
             return format!(
@@ -69,7 +81,7 @@ fn to_text(place: &Place) -> String {
             return format!("{}  {reason}: {error}", output::paint("dead", Tint::Bad));
         }
     };
-    format!("{state}  {more}")
+    format!("{}  {more}", state(place))
 }
 
 fn to_json(id: &TaskId, search: &Search) -> Value {

@@ -1,6 +1,6 @@
 -- settle.lua: the leader of a memo has come to its end: keep its answer, or let another lead.
 -- KEYS  1 the memo
--- ARGV  1 the leader's serial   2 the token of its delivery   3 the answer, '' where none is to be kept
+-- ARGV  1 the leader's serial   2 the token of its delivery, '' where no worker holds it   3 the answer, '' where none is to be kept
 --       4 how long it is kept in ms   5 '1' for a good answer, '0' for a failure
 -- Returns {'settled', queue with followers, ...}; {'kept', an answer that stands already, its task's serial, queue, ...};
 --       or {'lost'}: another delivery or another task leads.
@@ -9,7 +9,7 @@
 local now = now_ms()
 local memo = redis.call('HMGET', KEYS[1], 'lead', 'token', 'answer', 'fresh', 'by', 'queues')
 local reply = {'settled'}
-local leads = memo[1] == ARGV[1] and memo[2] == ARGV[2]
+local leads = memo[1] == ARGV[1] and (ARGV[2] == '' or memo[2] == ARGV[2])
 if not leads then
   if not memo[3] or tonumber(memo[4]) <= now then return {'lost'} end
   reply = {'kept', memo[3], memo[5]}

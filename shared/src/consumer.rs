@@ -16,6 +16,7 @@ use crate::script;
 use crate::store::{BLOCK, Link};
 use crate::{Error, Queue, Store, UnixMs, WorkerId};
 
+pub(crate) use answer::Spot;
 pub use answer::{Answer, letter};
 pub use follow::{Followers, Page, Watched};
 pub use line::{Kind, Line};

@@ -51,6 +51,9 @@ pub struct State {
     /// The retry, by how many attempts had counted before it, that has been to the retry budget, and whether it has leave.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub retry_leave: Option<(u32, bool)>,
+    /// The memos that it leads while no worker holds it, by hash: who cancels it then ends their lead.
+    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
+    pub leads: Vec<String>,
     /// Every call on the wire, oldest first; of more than [`State::MAX_ATTEMPTS`] the last ones.
     #[serde(rename = "a", default)]
     pub attempts: Vec<Attempt>,

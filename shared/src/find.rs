@@ -46,6 +46,34 @@ pub struct Search {
     pub cut_short: Vec<&'static str>,
 }
 
+/// A task as it lies somewhere.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// In one of the lists of what waits.
+    Waiting { list: String, raw: Vec<u8>, before: usize },
+    /// To be claimed again.
+    Scheduled { entry: Vec<u8>, due: UnixMs },
+    /// In a line, under its serial.
+    Following { serial: Token, entry: Vec<u8> },
+    /// In a worker's hands.
+    Active { worker: WorkerId, token: Token, entry: Vec<u8> },
+    /// It has its result.
+    Ended(Box<TaskResult>),
+}
+
+impl From<Found> for Place {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Waiting { before, .. } => Self::Waiting { before },
+            Found::Scheduled { due, .. } => Self::Scheduled { due },
+            Found::Following { .. } => Self::Following,
+            Found::Active { worker, .. } => Self::Active { worker },
+            Found::Ended(result) if result.status == Status::Ok => Self::Complete(result),
+            Found::Ended(result) => Self::Dead(result),
+        }
+    }
+}
+
 impl Queue {
     /// Looks for a task: under its result's key first, which costs nothing, then through the places, at most `most` tasks of
     /// each, those first that are taken first. In the order in which tasks move, so that one on its way is not missed.
@@ -53,42 +81,48 @@ impl Queue {
     /// # Errors
     /// That of Redis; [`Error::Data`] when the result is not Redial's.
     pub async fn find(&self, id: &TaskId, most: usize) -> Result<Search, Error> {
-        let mut search = Search { place: self.ended(id).await?, looked_at: 0, cut_short: Vec::new() };
-        if search.place.is_some() {
-            return Ok(search);
-        }
-        let keys = &self.keys;
-        for (list, name) in [(&keys.waiting, "waiting"), (&keys.woken, "woken")] {
-            if self.in_list(id, list, name, most, &mut search).await? {
-                return Ok(search);
-            }
-        }
-        if self.in_scheduled(id, most, &mut search).await? {
-            return Ok(search);
-        }
-        if self.in_hash(id, &keys.following, "following", most, &mut search).await? {
-            search.place = Some(Place::Following);
-            return Ok(search);
-        }
-        for hand in self.overview().await?.workers {
-            if self.in_hash(id, &keys.active(&hand.worker), "active", most, &mut search).await? {
-                search.place = Some(Place::Active { worker: hand.worker });
-                return Ok(search);
-            }
-        }
-        search.place = self.ended(id).await?;
-        if search.place.is_none() {
-            self.in_dead(id, most, &mut search).await?;
-        }
+        let (found, mut search) = self.locate(id, most).await?;
+        search.place = found.map(Place::from);
         Ok(search)
     }
 
-    async fn ended(&self, id: &TaskId) -> Result<Option<Place>, Error> {
+    /// The same, and the task itself.
+    pub(crate) async fn locate(&self, id: &TaskId, most: usize) -> Result<(Option<Found>, Search), Error> {
+        let mut search = Search { place: None, looked_at: 0, cut_short: Vec::new() };
+        let found = self.look_for(id, most, &mut search).await?;
+        Ok((found, search))
+    }
+
+    async fn look_for(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<Found>, Error> {
+        if let Some(result) = self.ended(id).await? {
+            return Ok(Some(Found::Ended(result)));
+        }
+        let keys = &self.keys;
+        for (list, name) in [(&keys.waiting, "waiting"), (&keys.woken, "woken")] {
+            if let Some(found) = self.in_list(id, list, name, most, search).await? {
+                return Ok(Some(found));
+            }
+        }
+        if let Some(found) = self.in_scheduled(id, most, search).await? {
+            return Ok(Some(found));
+        }
+        if let Some((serial, entry)) = self.in_hash(id, &keys.following, "following", most, search).await? {
+            return Ok(Some(Found::Following { serial, entry }));
+        }
+        for hand in self.overview().await?.workers {
+            if let Some((token, entry)) = self.in_hash(id, &keys.active(&hand.worker), "active", most, search).await? {
+                return Ok(Some(Found::Active { worker: hand.worker, token, entry }));
+            }
+        }
+        if let Some(result) = self.ended(id).await? {
+            return Ok(Some(Found::Ended(result)));
+        }
+        self.in_dead(id, most, search).await
+    }
+
+    async fn ended(&self, id: &TaskId) -> Result<Option<Box<TaskResult>>, Error> {
         let Some(json) = self.result(id).await? else { return Ok(None) };
-        let result: TaskResult =
-            serde_json::from_str(&json).map_err(|error| Error::Data(format!("the result of {id}: {error}")))?;
-        let result = Box::new(result);
-        Ok(Some(if result.status == Status::Ok { Place::Complete(result) } else { Place::Dead(result) }))
+        serde_json::from_str(&json).map(Some).map_err(|error| Error::Data(format!("the result of {id}: {error}")))
     }
 
     async fn in_list(
@@ -98,7 +132,7 @@ impl Queue {
         name: &'static str,
         most: usize,
         search: &mut Search,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Found>, Error> {
         let mut seen = 0;
         while seen < most {
             // From the right, where tasks are taken.
@@ -107,37 +141,37 @@ impl Queue {
             range.arg(list).arg(from).arg(to);
             let page: Vec<Vec<u8>> = self.link.run(async |wire| range.query_async(wire).await).await?;
             search.looked_at += page.len();
-            if let Some(before) = page.iter().rev().position(|raw| is(raw, id)) {
-                search.place = Some(Place::Waiting { before: seen + before });
-                return Ok(true);
+            let is_last = page.len() < PAGE;
+            if let Some((n, raw)) = page.into_iter().rev().enumerate().find(|(_, raw)| is(raw, id)) {
+                return Ok(Some(Found::Waiting { list: list.to_owned(), raw, before: seen + n }));
             }
-            if page.len() < PAGE {
-                return Ok(false);
+            if is_last {
+                return Ok(None);
             }
-            seen += page.len();
+            seen += PAGE;
         }
         search.cut_short.push(name);
-        Ok(false)
+        Ok(None)
     }
 
-    async fn in_scheduled(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<bool, Error> {
+    async fn in_scheduled(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<Found>, Error> {
         let mut seen = 0;
         while seen < most {
             let mut range = redis::cmd("ZRANGE");
             range.arg(&self.keys.scheduled).arg(seen).arg(index(seen + PAGE) - 1).arg("WITHSCORES");
             let page: Vec<(Vec<u8>, f64)> = self.link.run(async |wire| range.query_async(wire).await).await?;
             search.looked_at += page.len();
-            if let Some((_, due)) = page.iter().find(|(entry, _)| is_entry(entry, id)) {
-                search.place = Some(Place::Scheduled { due: UnixMs::from_double(*due) });
-                return Ok(true);
+            let is_last = page.len() < PAGE;
+            if let Some((entry, due)) = page.into_iter().find(|(entry, _)| is_entry(entry, id)) {
+                return Ok(Some(Found::Scheduled { entry, due: UnixMs::from_double(due) }));
             }
-            if page.len() < PAGE {
-                return Ok(false);
+            if is_last {
+                return Ok(None);
             }
-            seen += page.len();
+            seen += PAGE;
         }
         search.cut_short.push("scheduled");
-        Ok(false)
+        Ok(None)
     }
 
     async fn in_hash(
@@ -147,7 +181,7 @@ impl Queue {
         name: &'static str,
         most: usize,
         search: &mut Search,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<(Token, Vec<u8>)>, Error> {
         let (mut cursor, mut seen) = (0_u64, 0);
         while seen < most {
             let mut scan = redis::cmd("HSCAN");
@@ -156,34 +190,36 @@ impl Queue {
             let (next, page): (u64, Vec<Vec<u8>>) = self.link.run(async |wire| scan.query_async(wire).await).await?;
             let entries = page.len() / 2;
             search.looked_at += entries;
-            if page.iter().skip(1).step_by(2).any(|entry| is_entry(entry, id)) {
-                return Ok(true);
+            let mut words = page.into_iter();
+            while let (Some(field), Some(entry)) = (words.next(), words.next()) {
+                if is_entry(&entry, id) {
+                    return Ok(Some((Token(String::from_utf8_lossy(&field).into_owned()), entry)));
+                }
             }
             if next == 0 {
-                return Ok(false);
+                return Ok(None);
             }
             (cursor, seen) = (next, seen + entries);
         }
         search.cut_short.push(name);
-        Ok(false)
+        Ok(None)
     }
 
-    async fn in_dead(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<(), Error> {
+    async fn in_dead(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<Found>, Error> {
         let mut seen = 0;
         while seen < most {
             let page = self.dead_page(seen).await?;
             search.looked_at += page.len();
             if page.is_empty() {
-                return Ok(());
+                return Ok(None);
             }
             seen += page.len();
             if let Some(letter) = page.into_iter().find(|letter| letter.id() == Some(id)) {
-                search.place = Some(Place::Dead(Box::new(letter.result)));
-                return Ok(());
+                return Ok(Some(Found::Ended(Box::new(letter.result))));
             }
         }
         search.cut_short.push("dead");
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -192,7 +228,8 @@ fn index(n: usize) -> isize {
 }
 
 fn is_entry(entry: &[u8], id: &TaskId) -> bool {
-    Entry::parse(Token(String::new()), entry.to_vec()).is_ok_and(|entry| is(&entry.raw, id))
+    let given = |entry: &Entry| TaskId::of_serial(&entry.header.serial, entry.header.first_seen) == *id;
+    Entry::parse(Token(String::new()), entry.to_vec()).is_ok_and(|entry| is(&entry.raw, id) || given(&entry))
 }
 
 /// Whether a task has this id, also one that a worker would refuse for something else.

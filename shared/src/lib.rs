@@ -17,6 +17,7 @@
 //! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
 //! - [`limiter`]: token buckets and places in flight, shared by the fleet
 //! - [`credentials`]: what carries them: the one list
+//! - [`cancel`]: end a task wherever it is
 //! - [`dead`]: dead letters: list, replay, drop
 //! - [`store`]: connections to one node, to Sentinel, to a Cluster
 //! - [`error`]: what can go wrong between here and Redis
@@ -26,6 +27,7 @@
 
 pub mod batch;
 pub mod breaker;
+pub mod cancel;
 mod canonical;
 pub mod consumer;
 pub mod credentials;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::keys::Keys;
 use crate::store::{Link, Target};
-use crate::{Error, QueueName, Store, TaskId, script};
+use crate::{Error, QueueName, Store, TaskId, UnixMs, script};
 
 /// The most tasks, and roughly the most bytes, of one `LPUSH`: a larger one would hold up everyone else on the node.
 const PUSH_TASKS: usize = 1_000;
@@ -96,6 +96,13 @@ impl Queue {
 
     pub(crate) async fn run<T: redis::FromRedisValue>(&self, call: &script::Call) -> Result<T, Error> {
         self.link.run(async |wire| call.run(wire).await).await
+    }
+
+    /// Redis TIME.
+    pub(crate) async fn now(&self) -> Result<UnixMs, Error> {
+        let (seconds, micros): (u64, u64) =
+            self.link.run(async |wire| redis::cmd("TIME").query_async(wire).await).await?;
+        Ok(UnixMs(seconds * 1000 + micros / 1000))
     }
 
     /// How many tasks are where.

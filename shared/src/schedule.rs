@@ -75,10 +75,8 @@ impl Schedules {
     /// What is wrong with it, as [`Error::Name`]; or that of Redis.
     pub async fn add(&self, name: &str, when: &When, task: &str) -> Result<UnixMs, Error> {
         let task = check(name, task).map_err(Error::Name)?;
-        let (seconds, micros): (u64, u64) =
-            self.queue.link.run(async |wire| redis::cmd("TIME").query_async(wire).await).await?;
-        let now = UnixMs(seconds * 1000 + micros / 1000);
-        let next = when.after(now).ok_or_else(|| Error::Name(format!("{when} never fires again")))?;
+        let next =
+            when.after(self.queue.now().await?).ok_or_else(|| Error::Name(format!("{when} never fires again")))?;
         let call = self.call(name).arg(when.to_line()).arg(task).arg(next);
         Ok(UnixMs(self.queue.run(&call).await?))
     }

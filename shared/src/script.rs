@@ -117,6 +117,13 @@ impl Call {
         self
     }
 
+    /// Adds an argument that may be no text.
+    #[must_use]
+    pub fn bytes(mut self, arg: &[u8]) -> Self {
+        self.args.push(arg.to_vec());
+        self
+    }
+
     /// Sends it: by its hash, and whole where Redis does not know it (a restart, a failover, `SCRIPT FLUSH`).
     ///
     /// # Errors

@@ -59,6 +59,8 @@ pub(crate) enum Step {
     Replay { which: usize },
     /// An operator drops a dead letter.
     Drop { which: usize },
+    /// A producer cancels one of its tasks, whatever has become of it.
+    Cancel { which: usize },
     /// Redis forgets its scripts.
     ForgetScripts,
 }
@@ -86,7 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => by.prop_map(|by| Step::ReleaseStrays { by }),
         3 => Just(Step::AllDue),
         2 => which.clone().prop_map(|which| Step::Replay { which }),
-        1 => which.prop_map(|which| Step::Drop { which }),
+        1 => which.clone().prop_map(|which| Step::Drop { which }),
+        3 => which.prop_map(|which| Step::Cancel { which }),
         1 => Just(Step::ForgetScripts),
     ]
 }

@@ -43,8 +43,10 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
     }
 
     let started = lane.clock.now();
-    let Some(called) = call(&worker, &job).await else {
-        return Box::pin(settler.give_back(&job, slot)).await;
+    let called = match call(&worker, &job, &slot).await {
+        Ok(called) => called,
+        Err(GivenUp::Stopping) => return Box::pin(settler.give_back(&job, slot)).await,
+        Err(GivenUp::Lost) => return Box::pin(settler.give_up(&job)).await,
     };
     let took_ms = lane.clock.now().since(started);
     worker.metrics.attempt(&lane.name, &called, took_ms);
@@ -80,13 +82,22 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
     }
 }
 
-/// Makes the call, unless a drain's deadline ends it first.
-async fn call(worker: &Worker, job: &Job) -> Option<Called> {
+/// Why a call was given up.
+enum GivenUp {
+    /// The deadline of a drain.
+    Stopping,
+    /// The task is not this worker's any more.
+    Lost,
+}
+
+/// Makes the call, unless something ends it first.
+async fn call(worker: &Worker, job: &Job, slot: &Slot) -> Result<Called, GivenUp> {
     #[cfg(debug_assertions)]
     crate::debug::maybe_abort(&job.task.url);
     tokio::select! {
-        called = worker.caller.call(&job.task, worker.config.upstreams.headers_for(&job.task)) => Some(called),
-        () = worker.abort.cancelled() => None,
+        called = worker.caller.call(&job.task, worker.config.upstreams.headers_for(&job.task)) => Ok(called),
+        () = worker.abort.cancelled() => Err(GivenUp::Stopping),
+        () = slot.lost() => Err(GivenUp::Lost),
     }
 }
 

@@ -46,7 +46,7 @@ async fn sweep(sweeper: &mut Sweeper, beat: &Beat, outage: bool) {
     for ended in &beat.ended {
         sweeper.reap(ended).await;
     }
-    sweeper.give_strays_back(beat.held).await;
+    sweeper.compare(beat.held).await;
     sweeper.deliver_replies(beat.undelivered).await;
     sweeper.look_after(beat.watched);
 }

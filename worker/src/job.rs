@@ -117,6 +117,14 @@ impl Job {
         }
     }
 
+    /// What is kept of it while no worker holds it.
+    pub fn header_at_rest(&self) -> Header {
+        let mut header = self.header.clone();
+        header.begun = false;
+        header.state.leads = self.leads.iter().map(|key| key.hash.clone()).collect();
+        header
+    }
+
     /// How to ask a memo.
     pub fn asker(&self) -> Asker<'_> {
         Asker { serial: &self.header.serial, token: &self.token }

@@ -103,8 +103,7 @@ impl<'a> Settler<'a> {
         for key in &job.leads {
             leader::lead(self.worker, self.lane, job, key, IN_LINE).await;
         }
-        let mut header = job.header.clone();
-        header.begun = false;
+        let header = job.header_at_rest();
         let deadline = job.task.deadline(job.header.first_seen);
         let (consumer, look_in) = (&self.lane.consumer, self.worker.config.lease);
         let parked = persist_counting(self.worker, self.lane, "follow", || {
@@ -157,8 +156,7 @@ impl<'a> Settler<'a> {
         for key in &job.leads {
             leader::lead(self.worker, self.lane, job, key, wait.max(self.lane.clock.until(not_before))).await;
         }
-        let mut header = job.header.clone();
-        header.begun = false;
+        let header = job.header_at_rest();
         let consumer = &self.lane.consumer;
         let done = persist_counting(self.worker, self.lane, "retry_at", || {
             consumer.retry_at(&job.token, &header, wait, not_before, why)
@@ -175,6 +173,20 @@ impl<'a> Settler<'a> {
     pub async fn bury(&self, job: &Job, reason: Reason, error: String, last: Option<Called>, slot: Slot) {
         let result = job.dead(reason, error, self.lane.clock.now(), last);
         self.end(job, result, slot).await;
+    }
+
+    /// The lease went during the call: another worker has the task, or it was cancelled, and then the next in line makes the call
+    /// that it led. Of one that may not be made twice no one knows what became of it: there the lead ends by itself.
+    pub async fn give_up(&self, job: &Job) {
+        lost(self.worker, self.lane, Some(&job.id), false);
+        if job.leads.is_empty() || job.task.effect == Effect::Once {
+            return;
+        }
+        let queue = self.lane.consumer.queue();
+        if let Ok(Some(_)) = queue.result(&job.id).await {
+            let cancelled = job.dead(Reason::Cancelled, String::new(), self.lane.clock.now(), None);
+            leader::settle(self.worker, self.lane, job, cancelled).await;
+        }
     }
 
     /// What was pushed is no task.
@@ -225,7 +237,7 @@ pub fn lost(worker: &Worker, lane: &Lane, id: Option<&TaskId>, sent_again: bool)
         return;
     }
     worker.metrics.lost_lease(&lane.name);
-    tracing::warn!(task = name(id), queue = %lane.name, "lease lost: another worker has the task, nothing was written");
+    tracing::warn!(task = name(id), queue = %lane.name, "lease lost: another worker has the task, or it was cancelled; nothing was written");
 }
 
 fn name(id: Option<&TaskId>) -> &str {

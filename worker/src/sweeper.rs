@@ -67,18 +67,22 @@ impl Sweeper {
         }
     }
 
-    /// Gives back entries that Redis has in this worker's name and that it knows nothing of: Redis lost a write of ours when
-    /// it crashed. Seen at two beats in a row, for a claim or a finish may be under way.
-    pub async fn give_strays_back(&mut self, held: usize) {
-        if held == 0 {
+    /// Compares what Redis has in this worker's name with what it knows of. What Redis does not have was cancelled, or is
+    /// another worker's: its call is given up. What this worker does not know of it gives back: Redis lost a write of ours when
+    /// it crashed. That must be seen at two beats in a row, for a claim or a finish may be under way.
+    pub async fn compare(&mut self, held: usize) {
+        // Both are read first: what is claimed from here on is not among them.
+        let next_claim = self.lane.next_claim.load(Ordering::Relaxed);
+        let mine = self.lane.tokens();
+        if held == 0 && mine.is_empty() {
             self.suspects.clear();
             return;
         }
-        // Read first: what is claimed from here on is not among them.
-        let next_claim = self.lane.next_claim.load(Ordering::Relaxed);
         let Ok(tokens) = self.lane.consumer.held().await else {
             return;
         };
+        let tokens: HashSet<Token> = tokens.into_iter().collect();
+        self.lane.lose(mine.into_iter().filter(|token| !tokens.contains(token)));
         let unknown = tokens
             .into_iter()
             .filter(|token| token.claim_number().is_none_or(|n| n < next_claim) && !self.lane.holds(token));

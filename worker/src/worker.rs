@@ -1,6 +1,6 @@
 //! What the parts of a running worker share.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -76,8 +76,8 @@ pub struct Lane {
     pub redis_away: AtomicBool,
     /// Where finished tasks go.
     pub finisher: mpsc::UnboundedSender<Finished>,
-    /// The tokens of the tasks in this worker's hands.
-    held: Mutex<HashSet<Token>>,
+    /// The tasks in this worker's hands, and how to tell each that its lease is gone.
+    held: Mutex<HashMap<Token, CancellationToken>>,
     /// The number of the next claim.
     pub next_claim: AtomicU64,
     /// Set when a push has woken this worker, until the fetcher has looked.
@@ -92,6 +92,7 @@ pub struct Slot {
     _permit: OwnedSemaphorePermit,
     lane: Arc<Lane>,
     token: Token,
+    lost: CancellationToken,
 }
 
 impl Worker {
@@ -162,18 +163,39 @@ impl Lane {
 
     /// Takes a claimed task in hand.
     pub fn hold(self: &Arc<Self>, entry: &Entry, permit: OwnedSemaphorePermit) -> Slot {
-        self.held().insert(entry.token.clone());
-        Slot { _permit: permit, lane: self.clone(), token: entry.token.clone() }
+        let lost = CancellationToken::new();
+        self.held().insert(entry.token.clone(), lost.clone());
+        Slot { _permit: permit, lane: self.clone(), token: entry.token.clone(), lost }
     }
 
     /// Whether a token is of a task that this worker knows it has.
     pub fn holds(&self, token: &Token) -> bool {
-        self.held().contains(token)
+        self.held().contains_key(token)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashSet<Token>> {
-        // A panic of another thread leaves a set that is whole.
+    /// The tokens of all that this worker knows it has.
+    pub fn tokens(&self) -> Vec<Token> {
+        self.held().keys().cloned().collect()
+    }
+
+    /// Tells those of these tasks whose call goes on that they are not this worker's any more.
+    pub fn lose(&self, tokens: impl IntoIterator<Item = Token>) {
+        let held = self.held();
+        for lost in tokens.into_iter().filter_map(|token| held.get(&token)) {
+            lost.cancel();
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<Token, CancellationToken>> {
+        // A panic of another thread leaves a map that is whole.
         locked(&self.held)
+    }
+}
+
+impl Slot {
+    /// Waits until it is known that the lease is gone.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
     }
 }
 

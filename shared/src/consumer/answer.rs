@@ -22,6 +22,17 @@ pub struct Answer {
     pub reply_to: Option<String>,
 }
 
+/// Where a task lies: a key and what it is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spot<'a> {
+    /// In a hash, in a worker's hands or in a line.
+    Field(&'a str, &'a Token),
+    /// In a sorted set, as this entry.
+    Member(&'a str, &'a [u8]),
+    /// In a list, as its producer's bytes.
+    Element(&'a str, &'a [u8]),
+}
+
 impl Consumer {
     /// Completes tasks. For each: whether it was still this worker's; if not, nothing of it was written.
     ///
@@ -36,7 +47,7 @@ impl Consumer {
     /// # Errors
     /// That of Redis.
     pub async fn bury(&self, token: &Token, letter: &str, answer: Option<&Answer>) -> Result<bool, Error> {
-        self.queue.bury(&self.active, token, letter, answer).await
+        self.queue.bury(&Spot::Field(&self.active, token), token, letter, answer).await
     }
 
     /// The tokens of replies that wait to be delivered to a list in another Cluster slot.
@@ -63,24 +74,31 @@ impl Queue {
         Ok(done)
     }
 
-    /// Ends as a dead letter a task that `holder` has.
-    pub(super) async fn bury(
+    /// Ends as a dead letter the task that is at a spot; `token` names its reply until that is delivered.
+    pub(crate) async fn bury(
         &self,
-        holder: &str,
+        spot: &Spot<'_>,
         token: &Token,
         letter: &str,
         answer: Option<&Answer>,
     ) -> Result<bool, Error> {
         let keys = &self.keys;
+        let (place, kind, what) = match *spot {
+            Spot::Field(hash, field) => (hash, "hash", field.as_str().as_bytes()),
+            Spot::Member(zset, entry) => (zset, "zset", entry),
+            Spot::Element(list, raw) => (list, "list", raw),
+        };
         let mut call = script::BURY
             .call()
-            .key(holder)
+            .key(place)
             .key(&keys.dead)
             .key(&keys.stats)
             .key(&keys.replies)
             .key(&keys.waiters)
-            .arg(token.as_str())
-            .arg(letter);
+            .arg(kind)
+            .bytes(what)
+            .arg(letter)
+            .arg(token.as_str());
         if let Some(answer) = answer {
             call = self.add(call, answer);
         }

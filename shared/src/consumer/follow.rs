@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Consumer, Line, MAX_BATCH, MAX_BATCH_BYTES};
+use super::{Answer, Consumer, Line, MAX_BATCH, MAX_BATCH_BYTES, Spot};
 use crate::entry::{Entry, Header};
 use crate::id::Token;
 use crate::script;
@@ -157,7 +157,7 @@ impl Followers {
     /// # Errors
     /// That of Redis.
     pub async fn bury(&self, token: &Token, letter: &str, answer: &Answer) -> Result<bool, Error> {
-        self.queue.bury(&self.queue.keys.following, token, letter, Some(answer)).await
+        self.queue.bury(&Spot::Field(&self.queue.keys.following, token), token, letter, Some(answer)).await
     }
 
     /// Lets a follower run, at once: this one, or the next in line. `false`: there is none any more.

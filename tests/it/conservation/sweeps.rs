@@ -1,6 +1,8 @@
 //! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
 
-use redial::script::REAP;
+use redial::consumer::letter;
+use redial::script::{BURY, REAP};
+use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::WORKERS;
 use super::world::{Fate, World};
@@ -67,6 +69,53 @@ impl World {
             panic!("a dead letter of a task that is not dead");
         };
         self.tasks[task].fate = Fate::Dropped(result);
+    }
+
+    /// What `Queue::cancel` does once it has found a task; of these here no id can be read.
+    pub(super) async fn cancel(&mut self, which: usize) {
+        let live: Vec<usize> = (0..self.tasks.len()).filter(|n| self.tasks[*n].fate == Fate::Live).collect();
+        if live.is_empty() {
+            return;
+        }
+        let number = live[which % live.len()];
+        let raw = self.tasks[number].raw.clone();
+        let (place, kind, what) = self.lies_at(&raw).await;
+        let keys = self.queue.keys();
+        let id = TaskId::new(&number.to_string()).unwrap();
+        let result = keys.result(&id);
+        let call = [&place, &keys.dead, &keys.stats, &keys.replies, &keys.waiters, &result];
+        let call = call.into_iter().fold(BURY.call(), |call, key| call.key(key));
+        let mut told = TaskResult::new(Some(id), Status::Dead, UnixMs(1));
+        told.reason = Some(Reason::Cancelled);
+        let call = call.arg(kind).bytes(&what).arg(letter("c", None, &told));
+        let call = call.arg("c").arg(3_600_000).arg("cancelled").arg("none").arg("");
+        for done in [1, 0] {
+            assert_eq!(call.run::<u8>(&mut self.wire.clone()).await.unwrap(), done);
+        }
+        self.tasks[number].fate = Fate::Dead("cancelled".into());
+    }
+
+    async fn lies_at(&self, raw: &[u8]) -> (String, &'static str, Vec<u8>) {
+        let keys = self.queue.keys();
+        let ends = [b"\n", raw].concat();
+        for list in [&keys.waiting, &keys.woken] {
+            let raws: Vec<Vec<u8>> = self.ask(("LRANGE", list, 0, -1)).await;
+            if raws.iter().any(|lies| lies == raw) {
+                return (list.clone(), "list", raw.to_vec());
+            }
+        }
+        let scheduled: Vec<Vec<u8>> = self.ask(("ZRANGE", &keys.scheduled, 0, -1)).await;
+        if let Some(entry) = scheduled.into_iter().find(|entry| entry.ends_with(&ends)) {
+            return (keys.scheduled.clone(), "zset", entry);
+        }
+        for worker in &self.workers {
+            let active = keys.active(worker);
+            let held: Vec<(Vec<u8>, Vec<u8>)> = self.ask(("HGETALL", &active)).await;
+            if let Some((token, _)) = held.into_iter().find(|(_, entry)| entry.ends_with(&ends)) {
+                return (active, "hash", token);
+            }
+        }
+        panic!("a live task is nowhere");
     }
 
     /// Every worker dies, and a new one finishes all that is left.

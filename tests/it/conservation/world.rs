@@ -106,6 +106,7 @@ impl World {
             Step::AllDue => self.all_due().await,
             Step::Replay { which } => self.replay(which).await,
             Step::Drop { which } => self.drop_dead(which).await,
+            Step::Cancel { which } => self.cancel(which).await,
             Step::ForgetScripts => self.ask(("SCRIPT", "FLUSH")).await,
         }
     }

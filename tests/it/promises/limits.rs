@@ -183,16 +183,16 @@ async fn one_429_stops_the_whole_fleet_and_uses_no_attempt() {
         })
         .await;
         let _workers: Vec<_> = (0..3).map(|_| stage.worker().spawn()).collect();
-        let ids = ids(name, 60);
-        let more = json!({"limit": {"name": "k", "rate": 20, "burst": 1}, "retry": {"max_attempts": 1}});
+        let ids = ids(name, 40);
+        let more = json!({"limit": {"name": "k", "rate": 10, "burst": 1}, "retry": {"max_attempts": 1}});
         stage.push_many(&ids, "/", &more).await;
         let results = stage.queue.wait_results(&ids, SOON).await;
-        assert_eq!(answered(&results), 60, "{name}: no attempt was used up");
+        assert_eq!(answered(&results), 40, "{name}: no attempt was used up");
         assert!(results.iter().map(attempts).max() <= Some(2));
         let calls = stage.upstream.calls();
         let gap = calls[21].unix_ms - calls[20].unix_ms;
         assert!(gap >= 3_000 - NETWORK_MS, "{name}: the next call came {gap} ms after");
-        assert!(over(&calls, 0.02, 1.0) <= 0.0, "{name}: no burst after it");
+        assert!(over(&calls, 0.01, 1.0) <= 0.0, "{name}: {} over after it", over(&calls, 0.01, 1.0));
     }
 }
 

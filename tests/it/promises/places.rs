@@ -53,6 +53,11 @@ impl Places {
         places
     }
 
+    /// One of the tasks in a place.
+    pub fn first(&self, place: &str) -> Option<&str> {
+        Some(self.ids.get(place)?.first()?)
+    }
+
     /// How many tasks are in a place.
     pub fn count(&self, place: &str) -> usize {
         self.ids.get(place).map_or(0, Vec::len)

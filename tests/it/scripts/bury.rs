@@ -8,7 +8,7 @@ const LETTER: &str = "{\"serial\":\"s:1:1\"}";
 
 fn without_id(token: &str) -> Call {
     let keys = ["active", "dead", "stats", "replies", "waiters"];
-    keys.into_iter().fold(BURY.call(), Call::key).arg(token).arg(LETTER)
+    keys.into_iter().fold(BURY.call(), Call::key).arg("hash").arg(token).arg(LETTER).arg(token)
 }
 
 fn call(token: &str) -> Call {
@@ -70,5 +70,32 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("t")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_no_worker_holds_is_ended_where_it_lies() {
+    for raw in AWKWARD {
+        let lying = entry("s:1:1", 0, false, raw);
+        for (kind, member) in [("list", raw.to_vec()), ("zset", lying.clone())] {
+            let desk = Desk::new().await;
+            for lies in [b"before".as_slice(), &member, b"behind"] {
+                let () = match kind {
+                    "list" => desk.ask(("RPUSH", "place", lies)).await,
+                    _ => desk.ask(("ZADD", "place", 1, lies)).await,
+                };
+            }
+            let keys = ["place", "dead", "stats", "replies", "waiters"];
+            let end = || {
+                let call = keys.into_iter().fold(BURY.call(), Call::key).key("result").arg(kind).bytes(&member);
+                call.arg(LETTER).arg("s:1:1").arg(50_000).arg("result").arg("none").arg("")
+            };
+            assert_eq!(desk.run::<u8>(&end()).await, 1);
+            let letters: Vec<Vec<u8>> = desk.ask(("ZRANGE", "dead", 0, -1)).await;
+            assert_eq!(letters, [[LETTER.as_bytes(), b"\n", raw].concat()]);
+            let left = if kind == "list" { "LLEN" } else { "ZCARD" };
+            assert_eq!(desk.ask::<u64>((left, "place")).await, 2, "only the one that was meant");
+            desk.changes_nothing(&end(), 0).await;
+        }
     }
 }

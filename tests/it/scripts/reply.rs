@@ -17,7 +17,7 @@ fn ways(token: &str, ttl: u64) -> [Call; 3] {
     let deliver = DELIVER.call().key("reply").arg(ttl).arg("answer");
     [
         finish.arg("answer").arg("push").arg("reply"),
-        bury.arg(token).arg("{}").arg(ttl).arg("answer").arg("push").arg("reply"),
+        bury.arg("hash").arg(token).arg("{}").arg(token).arg(ttl).arg("answer").arg("push").arg("reply"),
         deliver,
     ]
 }

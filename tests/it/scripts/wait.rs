@@ -34,7 +34,10 @@ async fn what_is_there_is_answered_and_what_is_not_is_told_the_moment_it_is() {
     assert_eq!((&dump["mine"], &dump["theirs"]), (&(told.clone(), true), &(told, true)));
     let keys = ["active", "dead", "stats", "replies", "waiters", "r3"];
     let bury = keys.into_iter().fold(BURY.call(), Call::key);
-    assert_eq!(desk.run::<u8>(&bury.arg("u").arg("{}").arg(1_000).arg("dead").arg("none").arg("")).await, 1);
+    assert_eq!(
+        desk.run::<u8>(&bury.arg("hash").arg("u").arg("{}").arg("u").arg(1_000).arg("dead").arg("none").arg("")).await,
+        1
+    );
     assert_eq!(desk.ask::<String>(("LINDEX", "mine", 0)).await, "r3\ndead");
     assert_eq!(desk.ask::<u64>(("EXISTS", "waiters")).await, 0);
 }

@@ -1,0 +1,117 @@
+//! Cancellation: a task is ended where it is, at once. No worker has to agree: who has it in hand finds its lease gone, as if it
+//! had been cut off, writes nothing more, and gives up the call at its next heartbeat.
+
+use crate::consumer::{Answer, Followers, Line, Spot, letter};
+use crate::entry::{Entry, State};
+use crate::find::{Found, Place, Search};
+use crate::id::Token;
+use crate::memo::{Asker, Memos, Settled};
+use crate::task::{MAX_BYTES, RESULT_TTL, Task};
+use crate::{Error, Queue, Reason, Status, TaskId, TaskResult};
+
+/// How often a task that is on its way from one place to another is looked for.
+const LOOKS: usize = 5;
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Cancelled {
+    /// It is dead, with the reason `cancelled`. This is where it was.
+    Done(Place),
+    /// It had come to its end before.
+    Ended(Place),
+    /// It was not found.
+    NotFound(Search),
+}
+
+/// A task that is about to be cancelled.
+struct Doomed<'a> {
+    spot: Spot<'a>,
+    raw: &'a [u8],
+    /// Its own name inside Redial; one that never was in a worker's hands has none yet.
+    serial: Option<&'a str>,
+    state: State,
+}
+
+impl Queue {
+    /// Cancels a task wherever it is: it is looked for as [`Queue::find`] does, up to `most` tasks of each place.
+    ///
+    /// # Errors
+    /// That of Redis. Safe to ask again.
+    pub async fn cancel(&self, id: &TaskId, most: usize) -> Result<Cancelled, Error> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let (found, search) = self.locate(id, most).await?;
+            match found {
+                Some(found @ Found::Ended(_)) => return Ok(Cancelled::Ended(found.into())),
+                Some(found) if self.end_as_cancelled(id, &found).await? => return Ok(Cancelled::Done(found.into())),
+                // One that goes back for a retry passes the other way, and may be missed once.
+                None if looks > 1 || !search.cut_short.is_empty() => return Ok(Cancelled::NotFound(search)),
+                Some(_) if looks == LOOKS => {
+                    return Err(Error::Data(format!(
+                        "a place for {id}: it moved on each time it was found, try again"
+                    )));
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    async fn end_as_cancelled(&self, id: &TaskId, found: &Found) -> Result<bool, Error> {
+        let active;
+        let (spot, bytes) = match found {
+            Found::Waiting { list, raw, .. } => {
+                let doomed = Doomed { spot: Spot::Element(list, raw), raw, serial: None, state: State::default() };
+                return self.bury_cancelled(id, doomed).await;
+            }
+            Found::Scheduled { entry, .. } => (Spot::Member(&self.keys.scheduled, entry), entry),
+            Found::Following { serial, entry } => (Spot::Field(&self.keys.following, serial), entry),
+            Found::Active { worker, token, entry } => {
+                active = self.keys.active(worker);
+                (Spot::Field(&active, token), entry)
+            }
+            Found::Ended(_) => return Ok(false),
+        };
+        let Entry { header, raw, .. } = Entry::parse(Token(String::new()), bytes.clone())?;
+        let leads = header.state.leads.clone();
+        let doomed = Doomed { spot, raw: &raw, serial: Some(&header.serial), state: header.state };
+        if !self.bury_cancelled(id, doomed).await? {
+            return Ok(false);
+        }
+        for hash in leads {
+            self.pass_lead_on(&hash, &header.serial).await?;
+        }
+        Ok(true)
+    }
+
+    async fn bury_cancelled(&self, id: &TaskId, doomed: Doomed<'_>) -> Result<bool, Error> {
+        let mut result = TaskResult::new(Some(id.clone()), Status::Dead, self.now().await?);
+        result.reason = Some(Reason::Cancelled);
+        result.error = Some("cancelled before it had an answer".into());
+        result.attempts = doomed.state.attempts;
+        let (reply_to, ttl) = match Task::parse(doomed.raw, MAX_BYTES) {
+            Ok(task) => {
+                result.meta = task.meta;
+                result.enqueued_at_ms = task.enqueued_at;
+                (task.reply_to, task.result_ttl)
+            }
+            Err(refusal) => (refusal.reply_to, RESULT_TTL),
+        };
+        let serial = doomed.serial.map_or_else(|| TaskId::fresh().to_string(), str::to_owned);
+        let token = Token(serial.clone());
+        let answer = Answer { token: token.clone(), id: id.clone(), result: result.to_line(), ttl, reply_to };
+        self.bury(&doomed.spot, &token, &letter(&serial, None, &result), Some(&answer)).await
+    }
+
+    /// The next in line makes the call that a cancelled task was to make for all of them.
+    async fn pass_lead_on(&self, hash: &str, serial: &str) -> Result<(), Error> {
+        let asker = Asker { serial, token: &Token(String::new()) };
+        let Settled::Done(queues) = Memos::new(self.clone()).settle(hash, asker, None).await? else { return Ok(()) };
+        for queue in queues {
+            if Followers::new(self.sibling(queue), &Line::memo(hash)).promote(None).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Cancellation at every stage: one state, one result, right counters; and no answer that comes later changes it.
+
+use std::time::Duration;
+
+use redial_tests::{Cli, Reply, eventually};
+use serde_json::{Value, json};
+
+use super::places::Places;
+use super::{SOON, Stage, answered, assert_counted, ids};
+
+/// Cancels by the command line; whether it was done, and what it said.
+async fn cancel(stage: &Stage, id: &str) -> (bool, String) {
+    let said = Cli::new(&stage.redis).run(&["cancel", id]).await;
+    assert!(matches!(said.status, 0 | 3), "{said:?}");
+    (said.status == 0, said.stdout)
+}
+
+/// Cancels it, and looks whether there is one result and one dead letter that say so.
+async fn assert_cancelled(stage: &Stage, id: &str, was: &str) -> Value {
+    let (done, said) = cancel(stage, id).await;
+    assert!(done && said.contains(&format!("was {was}")), "{said}");
+    let result = stage.queue.result(id).await.expect("the result is there at once");
+    assert_eq!((&result["status"], &result["reason"]), (&json!("dead"), &json!("cancelled")), "{result}");
+    let letters = stage.queue.dead().await;
+    let of_it: Vec<_> = letters.iter().filter(|letter| letter.header["id"] == id).collect();
+    assert_eq!(of_it.len(), 1);
+    assert_eq!(of_it[0].header["reason"], "cancelled");
+    let (again, said) = cancel(stage, id).await;
+    assert!(!again && said.contains("too late"), "{said}");
+    result
+}
+
+async fn assert_in(stage: &Stage, place: &str, tasks: usize) {
+    eventually(SOON, || async { (Places::of(&stage.redis).await.count(place) == tasks).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_cancelled_at_once_though_no_worker_runs() {
+    let stage = Stage::unruly().await;
+    let ids = ids("t", 3);
+    let more = json!({"meta": {"user": 7}, "reply_to": "answers:{default}"});
+    stage.push_many(&ids, "/ok", &more).await;
+    let result = assert_cancelled(&stage, "t1", "waiting").await;
+    assert_eq!((&result["meta"], &result["attempts"]), (&json!({"user": 7}), &json!([])));
+    let reply = stage.redis.cli(&["LPOP", "answers:{default}"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&reply).unwrap(), result, "whoever waits at the reply list is told");
+
+    let _worker = stage.ready_worker().await;
+    let results = stage.queue.wait_results(&ids, SOON).await;
+    assert_eq!(answered(&results), 2);
+    assert_eq!(stage.upstream.count(), 2, "the cancelled call is never made");
+    Places::of(&stage.redis).await.assert_all_ended(3);
+    let (done, said) = cancel(&stage, "t0").await;
+    assert!(!done && said.contains("complete"), "{said}");
+    let (done, said) = cancel(&stage, "no-such").await;
+    assert!(!done && said.contains("not found"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_scheduled_or_parked_is_cancelled_and_keeps_its_history() {
+    let stage = Stage::unruly().await;
+    let worker = stage.ready_worker().await;
+    let retry = json!({"base_ms": 600_000, "jitter": "none"});
+    stage.push_many(&["retried".into()], "/status/503", &json!({"retry": retry})).await;
+    stage.push_many(&["delayed".into()], "/ok", &json!({"delay_ms": 600_000})).await;
+    let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1});
+    stage.push_many(&ids("limited", 2), "/ok", &json!({"limit": limit})).await;
+    assert_in(&stage, "scheduled", 3).await;
+    let first_through = if stage.queue.result("limited0").await.is_some() { "limited1" } else { "limited0" };
+    let retried = assert_cancelled(&stage, "retried", "scheduled").await;
+    assert_eq!(retried["attempts"][0]["http_status"], 503);
+    assert_cancelled(&stage, "delayed", "scheduled").await;
+    assert_cancelled(&stage, first_through, "scheduled").await;
+    drop(worker);
+    Places::of(&stage.redis).await.assert_all_ended(4);
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_given_up_and_its_answer_never_overwrites_the_state() {
+    let stage = Stage::slow(Duration::from_secs(20)).await;
+    let worker = stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+    worker.wait_ready().await;
+    stage.push_many(&["a".into()], "/", &json!({})).await;
+    stage.wait_in_flight(1).await;
+    let before = assert_cancelled(&stage, "a", "active").await;
+    // The connection is closed long before the answer would come.
+    eventually(Duration::from_secs(10), || async { (stage.upstream.in_flight() == 0).then_some(()) }).await;
+    assert_counted(&worker, "redial_slots_in_use", 0).await;
+    assert_eq!(stage.queue.result("a").await, Some(before));
+    Places::of(&stage.redis).await.assert_all_ended(1);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_just_after_the_cancellation_is_dropped() {
+    let stage = Stage::slow(Duration::from_millis(700)).await;
+    // Beats so rarely that the call comes to its end before the worker notices.
+    let worker = stage.worker().env("REDIAL_LEASE_MS", "60000").spawn();
+    worker.wait_ready().await;
+    stage.push_many(&["a".into()], "/", &json!({})).await;
+    stage.wait_in_flight(1).await;
+    let before = assert_cancelled(&stage, "a", "active").await;
+    eventually(SOON, || async { worker.log().contains("lease lost").then_some(()) }).await;
+    assert_eq!(stage.queue.result("a").await, Some(before));
+    Places::of(&stage.redis).await.assert_all_ended(1);
+}
+
+#[tokio::test]
+async fn a_follower_is_cancelled_alone_and_a_leader_makes_room_for_the_next() {
+    let stage = Stage::answering(|request| match request.nth {
+        0 => Reply::status(503),
+        _ => Reply::ok().json(&json!({"nth": request.nth})),
+    })
+    .await;
+    let worker = stage.ready_worker().await;
+    let retry = json!({"base_ms": 600_000, "jitter": "none"});
+    let more = json!({"body": {"q": 1}, "cache_ttl_ms": 60_000, "retry": retry});
+    stage.push_many(&["leader".into()], "/", &more).await;
+    assert_in(&stage, "scheduled", 1).await;
+    let followers = ids("follower", 5);
+    stage.push_many(&followers, "/", &more).await;
+    assert_in(&stage, "following", 5).await;
+    assert_cancelled(&stage, "follower2", "following").await;
+    assert_eq!(stage.upstream.count(), 1);
+    assert_cancelled(&stage, "leader", "scheduled").await;
+    // The leader would have waited ten minutes; the next in line does not wait for that.
+    let results = stage.queue.wait_results(&followers, SOON).await;
+    assert_eq!(answered(&results), 4, "all but the cancelled one: {results:?}");
+    assert_eq!(stage.upstream.count(), 2, "one call for all of them");
+    drop(worker);
+    Places::of(&stage.redis).await.assert_all_ended(6);
+}
+
+#[tokio::test]
+async fn a_leader_in_flight_makes_room_for_the_next() {
+    let stage = Stage::answering(|request| match request.nth {
+        0 => Reply::ok().after(Duration::from_secs(60)),
+        _ => Reply::ok(),
+    })
+    .await;
+    let worker = stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+    worker.wait_ready().await;
+    let more = json!({"body": {"q": 1}, "cache_ttl_ms": 60_000, "timeout_ms": 120_000});
+    stage.push_many(&["leader".into()], "/", &more).await;
+    stage.wait_in_flight(1).await;
+    stage.push_many(&["follower".into()], "/", &more).await;
+    assert_in(&stage, "following", 1).await;
+    assert_cancelled(&stage, "leader", "active").await;
+    let result = stage.queue.wait_result("follower", SOON).await;
+    assert_eq!(result["status"], "ok", "{result}");
+    Places::of(&stage.redis).await.assert_all_ended(2);
+}
+
+#[tokio::test]
+async fn what_waits_for_an_upstream_that_is_down_is_cancelled_in_line() {
+    let stage = Stage::unruly().await;
+    let _worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "600000").spawn();
+    let ids = ids("t", 40);
+    let retry = json!({"max_attempts": 2, "base_ms": 0});
+    stage.push_many(&ids, "/status/503", &json!({"retry": retry})).await;
+    eventually(SOON, || async { (Places::of(&stage.redis).await.count("following") > 5).then_some(()) }).await;
+    let in_line = Places::of(&stage.redis).await;
+    let id = in_line.first("following").expect("some lie there");
+    let cancelled = assert_cancelled(&stage, id, "following").await;
+    assert!(cancelled["attempts"].as_array().unwrap().len() <= 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_task_can_be_replayed() {
+    let stage = Stage::unruly().await;
+    stage.push_many(&["a".into()], "/ok", &json!({})).await;
+    assert_cancelled(&stage, "a", "waiting").await;
+    assert_eq!(Cli::new(&stage.redis).run(&["dead", "replay", "a"]).await.status, 0);
+    let _worker = stage.ready_worker().await;
+    assert_eq!(stage.queue.wait_result("a", SOON).await["status"], "ok");
+}
