@@ -1,5 +1,6 @@
 //! A call in the making.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use redial::UnixMs;
@@ -16,6 +17,7 @@ pub struct Call {
     fields: Map<String, Value>,
     /// As it will be sent, byte for byte.
     body: Option<String>,
+    then: Option<String>,
     problem: Option<String>,
 }
 
@@ -32,7 +34,7 @@ impl Call {
     /// A call of this method.
     pub fn new(method: &str, url: impl Into<String>) -> Self {
         let fields = Map::from_iter([("url".to_owned(), json!(url.into())), ("method".to_owned(), json!(method))]);
-        Self { fields, body: None, problem: None }
+        Self { fields, body: None, then: None, problem: None }
     }
 
     /// A GET.
@@ -160,6 +162,21 @@ impl Call {
         self.with("reply_to", list.into())
     }
 
+    /// Where the result is delivered, by a POST that is a task of its own: `<id>.callback`.
+    pub fn callback_url(self, url: impl Into<String>) -> Self {
+        self.with("callback_url", url.into())
+    }
+
+    /// The call that is pushed when this one is complete: `<id>.then` unless it has an id. In its strings `{{$.body.text}}` stands for
+    /// a value of this one's result, by JSONPath.
+    pub fn then(mut self, next: Self) -> Self {
+        match next.into_json() {
+            Ok(json) => self.then = Some(json),
+            Err(problem) => self.problem = Some(format!("`then`: {problem}")),
+        }
+        self
+    }
+
     /// How long the result is kept.
     pub fn result_ttl(self, ttl: Duration) -> Self {
         self.with("result_ttl_ms", ms(ttl))
@@ -181,6 +198,22 @@ impl Call {
         }
     }
 
+    /// The task as JSON, or what is wrong with it.
+    fn into_json(self) -> Result<String, String> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let mut json = Value::Object(self.fields).to_string();
+        for (field, value) in [("body", self.body), ("then", self.then)] {
+            if let Some(value) = value {
+                // It has a URL at least, so there is something before the comma.
+                json.truncate(json.len() - 1);
+                let _ = write!(json, ",\"{field}\":{value}}}");
+            }
+        }
+        Ok(json)
+    }
+
     fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(field.to_owned(), value.into());
         self
@@ -198,15 +231,7 @@ fn ms(span: Duration) -> Value {
 
 impl IntoTask for Call {
     fn into_task(self) -> Result<Stamped, Error> {
-        if let Some(problem) = self.problem {
-            return Err(Error::Task(problem));
-        }
-        let task = Value::Object(self.fields).to_string();
-        match self.body {
-            // It has a URL at least, so there is something before the comma.
-            Some(body) => stamp(&format!("{},\"body\":{body}}}", task.strip_suffix('}').unwrap_or(&task))),
-            None => stamp(&task),
-        }
+        stamp(&self.into_json().map_err(Error::Task)?)
     }
 }
 
@@ -263,10 +288,13 @@ mod tests {
             .reply_to("list")
             .result_ttl(second)
             .traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+            .callback_url("https://me/hook")
+            .then(Call::post("http://h/{{$.body.id}}").json(&json!({"m": 2})).then(Call::get("http://h/")))
             .meta(&[1, 2]);
         let stamped = call.into_task()?;
         let task = Task::parse(stamped.json.as_bytes(), redial::task::MAX_BYTES).map_err(|refusal| refusal.error)?;
         assert_eq!((stamped.id.as_str(), task.unknown.len()), ("x", 0), "{:?}", task.unknown);
+        assert!(task.callback_url.is_some() && task.then.is_some_and(|then| then.get().contains(r#""body":{"m":2}"#)));
         assert_eq!(task.body.as_deref(), Some(&br#"{"n":1}"#[..]));
         assert_eq!((task.retry.max_attempts, task.retry.cap, task.retry.on), (3, second * 2, vec![418]));
         assert_eq!((task.headers["c"].to_str()?, task.timeout, task.delay), ("d", second, Some(second)));
@@ -277,6 +305,7 @@ mod tests {
     fn what_is_wrong_with_a_call_is_said() {
         let wrong = |call: Call| call.into_task().map_or_else(|error| error.to_string(), |task| task.json);
         assert!(wrong(Call::get("/v1")).contains("`url`"));
+        assert!(wrong(Call::get("http://h/").then(Call::get("/v1"))).contains("`then`: `url`"));
         assert!(wrong(Call::post("http://h/").text("a").json("b")).contains("body"));
         assert!(wrong(Call::post("http://h/").json(&std::collections::HashMap::from([((1, 2), 3)]))).contains("JSON"));
     }

@@ -46,6 +46,12 @@ pub struct Enqueue {
     /// The most attempts.
     #[arg(long, requires = "url")]
     max_attempts: Option<u32>,
+    /// Where the result is delivered, by a POST.
+    #[arg(long, requires = "url")]
+    callback_url: Option<String>,
+    /// The task, as JSON, that is pushed when this one is complete; '{{$.body.id}}' in it stands for a value of the result.
+    #[arg(long, value_name = "TASK", requires = "url")]
+    then: Option<String>,
 }
 
 impl Enqueue {
@@ -73,16 +79,19 @@ impl Enqueue {
         put("body_text", self.body_text.as_ref().map(|text| json!(text)));
         put("idempotency_key", self.idempotency_key.as_ref().map(|key| json!(key)));
         put("cache_ttl_ms", self.cache_ttl_ms.map(|ttl| json!(ttl)));
+        put("callback_url", self.callback_url.as_ref().map(|url| json!(url)));
         put("retry", self.max_attempts.map(|n| json!({ "max_attempts": n })));
         if !self.headers.is_empty() {
             put("headers", Some(json!(headers(&self.headers)?)));
         }
         let mut task = Value::Object(task).to_string();
-        if let Some(body) = &self.body {
-            let _: &serde_json::value::RawValue =
-                serde_json::from_str(body).context("--body is not JSON: use --body-text for other text")?;
-            // As it was typed, byte for byte.
-            task = format!("{},\"body\":{body}}}", task.strip_suffix('}').unwrap_or(&task));
+        let instead = ["--body is not JSON: use --body-text for other text", "--then is not JSON: give a whole task"];
+        for ((field, given), wrong) in [("body", &self.body), ("then", &self.then)].into_iter().zip(instead) {
+            if let Some(json) = given {
+                let _: &serde_json::value::RawValue = serde_json::from_str(json).context(wrong)?;
+                // As it was typed, byte for byte.
+                task = format!("{},\"{field}\":{json}}}", task.strip_suffix('}').unwrap_or(&task));
+            }
         }
         Ok(task)
     }

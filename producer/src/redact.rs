@@ -7,6 +7,12 @@ use serde_json::Value;
 /// `None` when it is not JSON.
 pub fn task(raw: &[u8]) -> Option<Value> {
     let mut task: Value = serde_json::from_slice(raw).ok()?;
+    redact(&mut task);
+    Some(task)
+}
+
+/// The same for a task that is parsed, and for those that are to follow on it.
+fn redact(task: &mut Value) {
     if let Some(headers) = task.get_mut("headers").and_then(Value::as_object_mut) {
         for (name, value) in headers {
             if credentials::is_secret(name) {
@@ -19,7 +25,9 @@ pub fn task(raw: &[u8]) -> Option<Value> {
             *text = url(text);
         }
     }
-    Some(task)
+    if let Some(then) = task.get_mut("then") {
+        redact(then);
+    }
 }
 
 /// A URL for showing, as it is spelled but for its login and the values of parameters that hold secrets.
@@ -51,6 +59,8 @@ mod tests {
             shown,
             r#"{"headers":{"Accept":"*/*","Authorization":"[redacted]","X-Api-Key":"[redacted]"},"url":"https://[redacted]@h/a@b?q=1&api_key=[redacted]"}"#
         );
+        let chain = task(br#"{"then":{"then":{"headers":{"Authorization":"Bearer x"}}}}"#).map(|task| task.to_string());
+        assert!(chain.is_some_and(|chain| chain.contains("[redacted]") && !chain.contains("Bearer")));
         assert_eq!(task(b"junk"), None);
     }
 }

@@ -6,7 +6,7 @@ use crate::entry::{Entry, State};
 use crate::find::{Found, Place, Search};
 use crate::id::Token;
 use crate::memo::{Asker, Memos, Settled};
-use crate::task::{MAX_BYTES, RESULT_TTL, Task};
+use crate::task::{MAX_BYTES, RESULT_TTL, Task, next};
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult};
 
 /// How often a task that is on its way from one place to another is looked for.
@@ -89,17 +89,21 @@ impl Queue {
         result.reason = Some(Reason::Cancelled);
         result.error = Some("cancelled before it had an answer".into());
         result.attempts = doomed.state.attempts;
-        let (reply_to, ttl) = match Task::parse(doomed.raw, MAX_BYTES) {
+        let (reply_to, ttl, next) = match Task::parse(doomed.raw, MAX_BYTES) {
             Ok(task) => {
+                let next = next::of(&task, &result);
                 result.meta = task.meta;
                 result.enqueued_at_ms = task.enqueued_at;
-                (task.reply_to, task.result_ttl)
+                (task.reply_to, task.result_ttl, next)
             }
-            Err(refusal) => (refusal.reply_to, RESULT_TTL),
+            Err(refusal) => {
+                let next = next::of_refused(&refusal, &result);
+                (refusal.sender.reply_to, RESULT_TTL, next)
+            }
         };
         let serial = doomed.serial.map_or_else(|| TaskId::fresh().to_string(), str::to_owned);
         let token = Token(serial.clone());
-        let answer = Answer { token: token.clone(), id: id.clone(), result: result.to_line(), ttl, reply_to };
+        let answer = Answer { token: token.clone(), id: id.clone(), result: result.to_line(), ttl, reply_to, next };
         self.bury(&doomed.spot, &token, &letter(&serial, None, &result), Some(&answer)).await
     }
 

@@ -1,5 +1,7 @@
 //! A call to make. Parsed and checked here, once; trusted everywhere else.
 
+pub mod next;
+mod then;
 mod wire;
 
 use std::time::Duration;
@@ -11,7 +13,7 @@ use url::Url;
 
 use crate::{Reason, TaskId, UnixMs, keys};
 
-pub use wire::{CacheScope, Effect, Jitter, Limit, Wire};
+pub use wire::{CacheScope, Effect, Jitter, Limit, Sender, Wire};
 
 /// The most bytes of a task as pushed: a body of 1 MiB and 64 KiB for all the rest.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
@@ -70,14 +72,18 @@ pub struct Task {
     pub reply_to: Option<String>,
     /// How long result and reply are kept.
     pub result_ttl: Duration,
+    /// Where the result is delivered.
+    pub callback_url: Option<Url>,
+    /// The task whose result is the body.
+    pub callback_of: Option<TaskId>,
+    /// The task that follows, as it was given.
+    pub then: Option<Box<RawValue>>,
     /// W3C trace context, sent along.
     pub traceparent: Option<String>,
     /// Echoed in the result.
     pub meta: Option<Box<RawValue>>,
     /// When its producer says it pushed the task.
     pub enqueued_at: Option<UnixMs>,
-    /// Fields of the protocol that this version checks but does not act on yet, or not in full.
-    pub not_yet: Vec<&'static str>,
     /// Fields that the protocol does not know.
     pub unknown: Vec<String>,
 }
@@ -104,10 +110,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// What was wrong, where, and what to do.
     pub error: String,
-    /// The task's id, where it can be read.
-    pub id: Option<TaskId>,
-    /// The list for its reply, where it can be read.
-    pub reply_to: Option<String>,
+    /// Whom to tell.
+    pub sender: Sender,
 }
 
 impl Task {
@@ -116,10 +120,7 @@ impl Task {
     /// # Errors
     /// A [`Refusal`] that says what is wrong and where.
     pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<Refusal>> {
-        let refuse = |reason, error| {
-            let (id, reply_to) = wire::readable(raw);
-            Box::new(Refusal { reason, error, id, reply_to })
-        };
+        let refuse = |reason, error| Box::new(Refusal { reason, error, sender: wire::sender(raw) });
         if raw.len() > max_bytes {
             let error = format!(
                 "the task has {} bytes; at most {max_bytes} are allowed: keep large inputs elsewhere and send where they are",
@@ -135,17 +136,24 @@ impl Task {
         let id = wire.id.as_deref().map(TaskId::new).transpose()?;
         let url = url(&wire.url)?;
         let mut headers = headers(wire.headers.as_ref())?;
-        let not_yet = wire.not_yet();
         let body = body(wire.body.as_deref(), wire.body_text, wire.body_base64.as_deref(), &mut headers)?;
-        let method = method(wire.method.as_deref(), body.is_some())?;
+        let method = method(wire.method.as_deref(), body.is_some() || wire.callback_of.is_some())?;
         let idempotency_key = wire.idempotency_key.map(|key| idempotency_key(key, &mut headers)).transpose()?;
         if let Some(trace) = &wire.traceparent {
             let value = HeaderValue::from_str(trace).map_err(|_| "`traceparent` is no header value".to_owned())?;
             headers.entry(HeaderName::from_static("traceparent")).or_insert(value);
         }
-        if let Some(callback) = &wire.callback_url {
-            self::url(callback).map_err(|error| format!("`callback_url`: {error}"))?;
+        let callback_url = wire.callback_url.as_deref().map(self::url).transpose();
+        let callback_url = callback_url.map_err(|error| format!("`callback_url`: {error}"))?;
+        let callback_of = wire.callback_of.as_deref().map(TaskId::new).transpose();
+        let callback_of = callback_of.map_err(|error| format!("`callback_of`: {error}"))?;
+        if callback_of.is_some() && body.is_some() {
+            return Err("`callback_of` and a body are given: the body of a delivery is the result".into());
         }
+        if let Some(error) = wire.then_error {
+            return Err(format!("the task before it is complete, but `then` could not be made of its result: {error}"));
+        }
+        wire.then.as_deref().map_or(Ok(()), then::check)?;
         if let Some(key) = wire.cache_key.as_ref().filter(|key| !(1..=1024).contains(&key.len())) {
             return Err(format!("`cache_key` has {} bytes: use 1 to 1024", key.len()));
         }
@@ -178,10 +186,12 @@ impl Task {
             limits: wire.limit.unwrap_or_default(),
             reply_to: wire.reply_to,
             result_ttl: ms("result_ttl_ms", wire.result_ttl_ms, RESULT_TTL_MS, 1)?,
+            callback_url,
+            callback_of,
+            then: wire.then,
             traceparent: wire.traceparent,
             meta: wire.meta,
             enqueued_at: wire.enqueued_at_ms,
-            not_yet,
             unknown,
         })
     }

@@ -56,7 +56,7 @@ impl Site {
 
     fn answer(&self, entry: &Entry, reply_to: Option<String>) -> Answer {
         let id = TaskId::new(&String::from_utf8_lossy(&entry.raw)).unwrap();
-        Answer { token: entry.token.clone(), result: self.result(&id), id, ttl: TTL, reply_to }
+        Answer { token: entry.token.clone(), result: self.result(&id), id, ttl: TTL, reply_to, next: Vec::new() }
     }
 
     fn result(&self, id: &TaskId) -> String {

@@ -7,6 +7,7 @@
 //! - [`cache`], [`sharing`], [`idempotency`]: what is not called twice
 //! - [`limits`]: not more than the upstream allows; [`breaker`]: none while it is down
 //! - [`schedules`]: what is pushed by the clock
+//! - [`callbacks`], [`chains`]: what follows on a result
 //! - [`cancel`]: what is ended before its answer
 //! - [`bad_input`]: what is no task; [`targets`]: what may not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
@@ -18,7 +19,9 @@ mod answers;
 mod bad_input;
 mod breaker;
 mod cache;
+mod callbacks;
 mod cancel;
+mod chains;
 mod cluster;
 // The hook that kills a worker is in debug builds alone, and worker and tests are of one profile.
 #[cfg(debug_assertions)]

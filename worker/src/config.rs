@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::limits::{self, Limits};
 use crate::upstream::{self, Upstreams};
+use crate::webhook::Signer;
 
 /// The defaults, each with a sentence.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -37,6 +38,7 @@ pub struct Config {
     pub idempotency_hold: Duration,
     pub breaker: Rules,
     pub upstreams: Upstreams,
+    pub webhooks: Signer,
     pub limits: Limits,
     pub prefix: String,
     pub log: String,
@@ -77,6 +79,7 @@ struct Written {
     breaker_probe_ms: u64,
     retry_budget_percent: f64,
     retry_budget_per_s: f64,
+    webhook_secret: String,
     #[serde(default)]
     upstream: Vec<upstream::Written>,
     #[serde(default)]
@@ -201,6 +204,7 @@ impl Written {
             idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
             breaker,
             upstreams,
+            webhooks: Signer::new(&self.webhook_secret)?,
             limits,
             prefix: self.prefix,
             log: self.log,

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod crashes;
+mod delivery;
 mod expiry;
 mod limit;
 mod memo;
@@ -61,6 +62,11 @@ pub async fn pass(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Verd
     }
     if !keys.is_empty()
         && let Some(verdict) = Box::pin(memo::check(worker, lane, job, keys)).await
+    {
+        return verdict;
+    }
+    if job.task.callback_of.is_some()
+        && let Some(verdict) = Box::pin(delivery::check(worker, lane, job)).await
     {
         return verdict;
     }

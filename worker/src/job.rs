@@ -151,6 +151,7 @@ impl Job {
             result: result.to_line(),
             ttl: self.task.result_ttl,
             reply_to: self.task.reply_to.clone(),
+            next: redial::task::next::of(&self.task, result),
         }
     }
 

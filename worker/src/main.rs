@@ -36,6 +36,7 @@ mod sharer;
 mod sweeper;
 mod telemetry;
 mod upstream;
+mod webhook;
 mod worker;
 
 use std::io::Write as _;

@@ -250,24 +250,20 @@ impl Metrics {
 
     /// Counts the fields of a task that this version ignores, and says so once for each.
     pub fn note_fields(&self, task: &Task) {
-        if task.unknown.is_empty() && task.not_yet.is_empty() {
-            return;
-        }
-        for field in &task.not_yet {
-            let says = "this field is checked, but not acted on in this version: the task runs without it";
-            self.note(field, says);
-        }
         for field in &task.unknown {
-            self.note(field, "this field is not part of the protocol: it is ignored");
+            self.note(field);
         }
     }
 
-    fn note(&self, field: &str, says: &str) {
+    fn note(&self, field: &str) {
         let mut named = locked(&self.named);
         let known = named.contains(field);
         if !known && named.len() < MAX_FIELDS {
             named.insert(field.to_owned());
-            tracing::warn!(field, "{says}; said once, counted as redial_ignored_fields_total");
+            tracing::warn!(
+                field,
+                "this field is not part of the protocol: it is ignored; said once, counted as redial_ignored_fields_total"
+            );
         }
         let field = if named.contains(field) { field } else { "(others)" };
         self.fields.get_or_create(&Field { field: field.to_owned() }).inc();

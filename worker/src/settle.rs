@@ -6,7 +6,7 @@ use std::time::Duration;
 use redial::consumer::{Answer, Back, Followers, Line, letter};
 use redial::id::Token;
 use redial::memo::{Kept, Key, Purpose, Standing};
-use redial::task::Effect;
+use redial::task::{Effect, next};
 use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use crate::call::Called;
@@ -192,15 +192,16 @@ impl<'a> Settler<'a> {
     /// What was pushed is no task.
     pub async fn refuse(&self, unfit: Unfit) {
         let Unfit { token, serial, refusal } = unfit;
-        let mut result = TaskResult::new(refusal.id.clone(), Status::Dead, self.lane.clock.now());
+        let mut result = TaskResult::new(refusal.sender.id.clone(), Status::Dead, self.lane.clock.now());
         result.reason = Some(refusal.reason);
         result.error = Some(refusal.error.clone());
-        let answer = refusal.id.clone().map(|id| Answer {
+        let answer = refusal.sender.id.clone().map(|id| Answer {
             token: token.clone(),
             id,
             result: result.to_line(),
             ttl: redial::task::RESULT_TTL,
-            reply_to: refusal.reply_to.clone(),
+            reply_to: refusal.sender.reply_to.clone(),
+            next: next::of_refused(&refusal, &result),
         });
         self.write_dead(&token, &letter(&serial, None, &result), &result, answer.as_ref()).await;
     }

@@ -174,7 +174,7 @@ fn fill(template: &Template, text: &str) -> Result<String, String> {
 
 fn of_task(text: &str) -> Result<Call, (Option<String>, String)> {
     let task = Task::parse(text.trim().as_bytes(), task::MAX_BYTES)
-        .map_err(|refusal| (refusal.id.map(|id| id.as_str().to_owned()), refusal.error))?;
+        .map_err(|refusal| (refusal.sender.id.map(|id| id.as_str().to_owned()), refusal.error))?;
     let name = task.id.map(|id| id.as_str().to_owned());
     if task.reply_to.is_some() {
         return Err((name, "`reply_to` is the batch's own: leave it out".into()));

@@ -20,6 +20,8 @@ pub struct Answer {
     pub ttl: Duration,
     /// The list that gets the result as well.
     pub reply_to: Option<String>,
+    /// Tasks that are pushed with it.
+    pub next: Vec<String>,
 }
 
 /// Where a task lies: a key and what it is there.
@@ -64,8 +66,10 @@ impl Queue {
     pub(super) async fn finish(&self, holder: &str, answers: &[Answer]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
         let mut call = script::FINISH.call().key(holder).key(&keys.stats).key(&keys.replies).key(&keys.waiters);
+        call = call.key(&keys.waiting);
         for answer in answers {
-            call = self.add(call.arg(answer.token.as_str()), answer);
+            call = self.add(call.arg(answer.token.as_str()), answer).arg(answer.next.len());
+            call = answer.next.iter().fold(call, script::Call::arg);
         }
         let done: Vec<bool> = self.run(&call).await?;
         for (answer, _) in answers.iter().zip(&done).filter(|(_, done)| **done) {
@@ -95,12 +99,14 @@ impl Queue {
             .key(&keys.stats)
             .key(&keys.replies)
             .key(&keys.waiters)
+            .key(&keys.waiting)
             .arg(kind)
             .bytes(what)
             .arg(letter)
             .arg(token.as_str());
         if let Some(answer) = answer {
             call = self.add(call, answer);
+            call = answer.next.iter().fold(call, script::Call::arg);
         }
         let done: bool = self.run(&call).await?;
         if let Some(answer) = answer.filter(|_| done) {

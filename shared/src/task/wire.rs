@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use url::Url;
 
 use crate::{TaskId, UnixMs, json};
 
@@ -62,8 +63,16 @@ pub struct Wire {
     pub reply_to: Option<String>,
     /// How long result and reply are kept. Default 3600000.
     pub result_ttl_ms: Option<u64>,
-    /// Where the result is delivered as a call of its own.
+    /// Where the result is delivered, by a POST that is a task of its own, `<id>.callback`.
     pub callback_url: Option<String>,
+    /// In a delivery: the id of the task whose result is the body.
+    pub callback_of: Option<String>,
+    /// The task that is pushed when this one is complete; `{{$.body.text}}` in its strings stands for a value of the result, by
+    /// JSONPath (RFC 9535).
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub then: Option<Box<RawValue>>,
+    /// In a task that was to follow another one: why it could not be made.
+    pub then_error: Option<String>,
     /// W3C trace context, sent along.
     pub traceparent: Option<String>,
     /// Any JSON, echoed in the result.
@@ -217,14 +226,6 @@ impl Wire {
             Err(_) => Err(explain(text)),
         }
     }
-
-    /// The fields given that this version does not act on yet, or not as far as the protocol goes.
-    pub(super) fn not_yet(&self) -> Vec<&'static str> {
-        [("callback_url", self.callback_url.is_some())]
-            .into_iter()
-            .filter_map(|(field, given)| given.then_some(field))
-            .collect()
-    }
 }
 
 /// Why a task could not be parsed, with the path of the field. Slower than the first parse, so only after it failed.
@@ -246,18 +247,33 @@ fn explain(text: &str) -> String {
     }
 }
 
-/// The id and the reply list of a task that is otherwise wrong, so that its producer can be told.
-pub(super) fn readable(raw: &[u8]) -> (Option<TaskId>, Option<String>) {
+/// Whom to tell of a task that is otherwise wrong.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sender {
+    /// The task's id, where it can be read.
+    pub id: Option<TaskId>,
+    /// The list for its reply, where it can be read.
+    pub reply_to: Option<String>,
+    /// Where its result is delivered, where that can be read.
+    pub callback_url: Option<Url>,
+}
+
+/// What can be read of them.
+pub(super) fn sender(raw: &[u8]) -> Sender {
     #[derive(Default, Deserialize)]
-    struct Sender {
+    struct Read {
         id: Option<serde_json::Value>,
         reply_to: Option<serde_json::Value>,
+        callback_url: Option<serde_json::Value>,
     }
-    let sender: Sender = serde_json::from_slice(raw).unwrap_or_default();
+    let read: Read = serde_json::from_slice(raw).unwrap_or_default();
     let text = |field: Option<serde_json::Value>| match field {
         Some(serde_json::Value::String(text)) => Some(text),
         _ => None,
     };
-    let id = text(sender.id).and_then(|id| TaskId::new(&id).ok());
-    (id, text(sender.reply_to).filter(|list| !list.is_empty()))
+    Sender {
+        id: text(read.id).and_then(|id| TaskId::new(&id).ok()),
+        reply_to: text(read.reply_to).filter(|list| !list.is_empty()),
+        callback_url: text(read.callback_url).and_then(|url| super::url(&url).ok()),
+    }
 }

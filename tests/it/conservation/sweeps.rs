@@ -83,7 +83,7 @@ impl World {
         let keys = self.queue.keys();
         let id = TaskId::new(&number.to_string()).unwrap();
         let result = keys.result(&id);
-        let call = [&place, &keys.dead, &keys.stats, &keys.replies, &keys.waiters, &result];
+        let call = [&place, &keys.dead, &keys.stats, &keys.replies, &keys.waiters, &keys.waiting, &result];
         let call = call.into_iter().fold(BURY.call(), |call, key| call.key(key));
         let mut told = TaskResult::new(Some(id), Status::Dead, UnixMs(1));
         told.reason = Some(Reason::Cancelled);

@@ -251,5 +251,6 @@ fn answer(entry: &Entry, what: &str) -> Answer {
         result: format!("{what} {}", entry.token.as_str()),
         ttl: HOUR,
         reply_to: None,
+        next: Vec::new(),
     }
 }

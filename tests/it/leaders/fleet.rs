@@ -351,5 +351,5 @@ fn result(status: Status, n: u64) -> TaskResult {
 fn answer(entry: &Entry, result: &TaskResult) -> Answer {
     let id = TaskId::new(&named(&entry.raw).0).unwrap();
     let result = TaskResult { id: Some(id.clone()), ..result.clone() };
-    Answer { token: entry.token.clone(), id, result: result.to_line(), ttl: LONG, reply_to: None }
+    Answer { token: entry.token.clone(), id, result: result.to_line(), ttl: LONG, reply_to: None, next: Vec::new() }
 }

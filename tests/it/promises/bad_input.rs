@@ -171,10 +171,10 @@ async fn fields_of_a_later_version_are_ignored_counted_and_said_once() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().spawn();
     for id in ["a", "b", "c"] {
-        let task = json!({"id": id, "url": stage.url("/ok"), "priority": 9, "callback_url": stage.url("/ok")});
+        let task = json!({"id": id, "url": stage.url("/ok"), "priority": 9, "colour": "red"});
         assert_eq!(stage.answer(task).await["status"], "ok");
     }
-    for field in ["priority", "callback_url"] {
+    for field in ["priority", "colour"] {
         let ignored = format!(r#"redial_ignored_fields_total{{field="{field}"}}"#);
         assert_counted(&worker, &ignored, 3).await;
         let lines = worker.log().lines().filter(|line| line.contains(&format!("\"{field}\""))).count();

@@ -117,7 +117,8 @@ fn the_published_schema_takes_every_field_of_a_task_and_no_wrong_type() {
         "retry": {"max_attempts": 3, "base_ms": 1, "cap_ms": 2, "jitter": "equal", "on": [418]},
         "expires_at_ms": 1, "ttl_ms": 1, "run_at_ms": 1, "delay_ms": 1, "idempotency_key": "k", "effect": "once",
         "cache_ttl_ms": 1, "cache_key": "k", "cache_scope": "public", "limit": ["a", {"name": "b", "rate": 0.5, "concurrency": 2}],
-        "reply_to": "answers", "result_ttl_ms": 1, "callback_url": "https://h/", "traceparent": "00-1", "meta": 1,
+        "reply_to": "answers", "result_ttl_ms": 1, "callback_url": "https://h/",
+        "then": {"url": "https://h/{{$.body.id}}"}, "traceparent": "00-1", "meta": 1,
         "enqueued_at_ms": 1, "of_a_later_version": true,
     });
     assert_valid(&schema, &whole);

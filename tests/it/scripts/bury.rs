@@ -7,7 +7,7 @@ use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 const LETTER: &str = "{\"serial\":\"s:1:1\"}";
 
 fn without_id(token: &str) -> Call {
-    let keys = ["active", "dead", "stats", "replies", "waiters"];
+    let keys = ["active", "dead", "stats", "replies", "waiters", "waiting"];
     keys.into_iter().fold(BURY.call(), Call::key).arg("hash").arg(token).arg(LETTER).arg(token)
 }
 
@@ -65,7 +65,7 @@ async fn a_worker_that_lost_the_task_can_not_bury_it() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["active", "dead", "stats", "replies", "waiters"] {
+    for key in ["active", "dead", "stats", "replies", "waiters", "waiting"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;
@@ -85,7 +85,7 @@ async fn a_task_that_no_worker_holds_is_ended_where_it_lies() {
                     _ => desk.ask(("ZADD", "place", 1, lies)).await,
                 };
             }
-            let keys = ["place", "dead", "stats", "replies", "waiters"];
+            let keys = ["place", "dead", "stats", "replies", "waiters", "waiting"];
             let end = || {
                 let call = keys.into_iter().fold(BURY.call(), Call::key).key("result").arg(kind).bytes(&member);
                 call.arg(LETTER).arg("s:1:1").arg(50_000).arg("result").arg("none").arg("")
@@ -98,4 +98,16 @@ async fn a_task_that_no_worker_holds_is_ended_where_it_lies() {
             desk.changes_nothing(&end(), 0).await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_follows_is_pushed_with_the_dead_letter_and_once() {
+    let desk = Desk::new().await;
+    desk.hold("t", b"h\nraw").await;
+    let () = desk.ask(("LPUSH", "waiting", "before")).await;
+    let call = || call("t").arg("{\"next\":1}").arg("two\nlines");
+    assert_eq!(desk.run::<u8>(&call()).await, 1);
+    let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
+    assert_eq!(waiting, ["two\nlines", "{\"next\":1}", "before"]);
+    desk.changes_nothing(&call(), 0).await;
 }

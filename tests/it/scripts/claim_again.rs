@@ -29,9 +29,9 @@ impl Desk {
     }
 
     async fn finish(&self, token: &str) {
-        let call = FINISH.call().key("active").key("stats").key("replies").key("waiters");
+        let call = FINISH.call().key("active").key("stats").key("replies").key("waiters").key("waiting");
         let call = call.key("result").arg(token).arg(1000).arg("{}");
-        assert_eq!(self.run::<Vec<u8>>(&call.arg("none").arg("")).await, [1]);
+        assert_eq!(self.run::<Vec<u8>>(&call.arg("none").arg("").arg(0)).await, [1]);
     }
 
     async fn reap(&self, most: usize) {

@@ -11,14 +11,14 @@ use super::{Desk, Held, entry, hash};
 const TTL: u64 = 50_000;
 
 pub(crate) fn call() -> Call {
-    FINISH.call().key("active").key("stats").key("replies").key("waiters")
+    FINISH.call().key("active").key("stats").key("replies").key("waiters").key("waiting")
 }
 
 /// Adds a task without a reply.
 pub(crate) fn plain(call: Call, token: &str, result_key: &str) -> Call {
     let result = format!("{{\"id\":\"{token}\"}}");
     let call = call.key(result_key).arg(token).arg(TTL).arg(result);
-    call.arg("none").arg("")
+    call.arg("none").arg("").arg(0)
 }
 
 #[tokio::test]
@@ -106,6 +106,7 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
         result: result.into(),
         ttl: Duration::ZERO, // Redis refuses a time to live of 0: it must not come to that.
         reply_to: None,
+        next: Vec::new(),
     };
     let before = desk.dump().await;
     let late = [answer(&lost[0], "late")];
@@ -115,4 +116,25 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
     assert_eq!(desk.dump().await, before);
     let mine = [answer(&won[0], "mine")];
     assert_eq!(other.finish(&mine).await.unwrap(), [true]);
+}
+
+#[tokio::test]
+async fn what_follows_is_pushed_with_the_result_of_each_task_and_once() {
+    let desk = Desk::new().await;
+    for token in ["t1", "t2", "t3"] {
+        desk.hold(token, &entry(token, 0, true, b"raw")).await;
+    }
+    let add = |call: Call, token: &str, next: &[&str]| {
+        let call = call.key(token).arg(token).arg(TTL).arg("result").arg("none").arg("").arg(next.len());
+        next.iter().fold(call, |call, task| call.arg(*task))
+    };
+    let batch = || {
+        let batch = add(call(), "t1", &["a", "b\nb"]);
+        let batch = add(add(batch, "lost", &["of the lost"]), "t2", &[]);
+        add(batch, "t3", &["c"])
+    };
+    assert_eq!(desk.run::<Vec<u8>>(&batch()).await, [1, 0, 1, 1]);
+    let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
+    assert_eq!(waiting, ["c", "b\nb", "a"]);
+    desk.changes_nothing(&batch(), vec![0_u8; 4]).await;
 }

@@ -40,6 +40,7 @@ async fn a_full_redis_can_still_be_drained() {
         result: format!("{{\"id\":\"{id}\"}}"),
         ttl: Duration::from_secs(60),
         reply_to: Some("answers".into()),
+        next: Vec::new(),
     };
 
     let claimed = consumer.claim(&id("w", 1), 5).await.unwrap().entries;
@@ -147,6 +148,7 @@ async fn a_full_redis_settles_its_memos() {
         result: result.to_line(),
         ttl: lease,
         reply_to: None,
+        next: Vec::new(),
     };
     assert_eq!(followers.finish(&[answer]).await.unwrap(), [true]);
     assert_eq!(followers.next(10).await.unwrap().left, 0);

@@ -12,11 +12,11 @@ use super::{Desk, Held, hash, list};
 /// Each way in which a result comes to the list `reply`, with this time to live.
 fn ways(token: &str, ttl: u64) -> [Call; 3] {
     let finish = call().key("result").key("reply").arg(token).arg(ttl);
-    let bury = ["active", "dead", "stats", "replies", "waiters", "result", "reply"];
+    let bury = ["active", "dead", "stats", "replies", "waiters", "waiting", "result", "reply"];
     let bury = bury.into_iter().fold(BURY.call(), |call, key| call.key(key));
     let deliver = DELIVER.call().key("reply").arg(ttl).arg("answer");
     [
-        finish.arg("answer").arg("push").arg("reply"),
+        finish.arg("answer").arg("push").arg("reply").arg(0),
         bury.arg("hash").arg(token).arg("{}").arg(token).arg(ttl).arg("answer").arg("push").arg("reply"),
         deliver,
     ]
@@ -101,7 +101,7 @@ async fn a_reply_for_another_slot_is_kept_until_delivered() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let later = call().key("result").arg("t").arg(60_000).arg("answer");
-    let later = later.arg("later").arg("a\nlist");
+    let later = later.arg("later").arg("a\nlist").arg(0);
     assert_eq!(desk.run::<Vec<u8>>(&later).await, [1]);
     let kept = hash(&[("t", "60000 answer\na\nlist")]);
     assert_eq!(desk.dump().await["replies"], (kept, false));
@@ -123,6 +123,7 @@ async fn a_task_can_not_have_its_reply_put_where_redial_keeps_its_own() {
             result: "answer".into(),
             ttl: Duration::from_secs(60),
             reply_to: Some(own.into()),
+            next: Vec::new(),
         };
         assert_eq!(consumer.finish(&[answer]).await.unwrap(), [true]);
         let dump = desk.dump().await;

@@ -32,7 +32,7 @@ async fn what_is_there_is_answered_and_what_is_not_is_told_the_moment_it_is() {
     let told = list(&["r2\n{\"id\":\"t\"}"]);
     let dump = desk.dump().await;
     assert_eq!((&dump["mine"], &dump["theirs"]), (&(told.clone(), true), &(told, true)));
-    let keys = ["active", "dead", "stats", "replies", "waiters", "r3"];
+    let keys = ["active", "dead", "stats", "replies", "waiters", "waiting", "r3"];
     let bury = keys.into_iter().fold(BURY.call(), Call::key);
     assert_eq!(
         desk.run::<u8>(&bury.arg("hash").arg("u").arg("{}").arg("u").arg(1_000).arg("dead").arg("none").arg("")).await,

@@ -1,0 +1,120 @@
+//! Results that are delivered: each by a call of its own, retried like any, signed after Standard Webhooks.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use redial_tests::{Cli, Reply, Request};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::places::Places;
+use super::{SOON, Seen, Stage, answered, ids};
+
+const KEY: &[u8] = b"a secret of thirty-two bytes....";
+
+fn secret() -> String {
+    format!("whsec_{}", BASE64.encode(KEY))
+}
+
+/// An upstream with a receiver of deliveries that fails each one once.
+async fn receiving() -> Stage {
+    let seen = Seen::default();
+    Stage::answering(move |request| match request.route() {
+        route if route.starts_with("/hook") && seen.is_new(request) => Reply::status(503),
+        "/bad" => Reply::status(422).json(&json!({"error": "no"})),
+        _ => Reply::ok().json(&json!({"n": 1})),
+    })
+    .await
+}
+
+/// What a receiver does, by the specification alone.
+fn verify(delivery: &Request) {
+    let header = |name| delivery.headers.get(name).unwrap_or_else(|| panic!("no {name}: {delivery:?}"));
+    let (id, time) = (header("webhook-id"), header("webhook-timestamp"));
+    let sent = time.parse::<u64>().unwrap();
+    assert!(sent.abs_diff(delivery.unix_ms / 1_000) <= 5 * 60, "not of now");
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY).unwrap();
+    mac.update(format!("{id}.{time}.").as_bytes());
+    mac.update(&delivery.body);
+    let expected = format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()));
+    assert!(header("webhook-signature").split(' ').any(|signature| signature == expected));
+}
+
+#[tokio::test]
+async fn a_result_is_delivered_whole_signed_and_again_until_it_is_taken() {
+    let stage = receiving().await;
+    let _worker = stage.worker().env("REDIAL_WEBHOOK_SECRET", secret()).spawn();
+    for (id, path, status) in [("good", "/ok", "ok"), ("bad", "/bad", "dead")] {
+        let hook = format!("/hook/{id}");
+        stage.push_many(&[id.into()], path, &json!({"callback_url": stage.url(&hook), "meta": {"user": 7}})).await;
+        let delivered = stage.queue.wait_result(&format!("{id}.callback"), SOON).await;
+        assert_eq!((&delivered["status"], delivered["attempts"].as_array().map(Vec::len)), (&json!("ok"), Some(2)));
+        let calls = stage.upstream.calls_to(&hook);
+        assert_eq!(calls.len(), 2, "again after the 503");
+        let result = stage.queue.result(id).await.unwrap();
+        assert_eq!((&result["status"], &result["meta"]["user"]), (&json!(status), &json!(7)));
+        for call in &calls {
+            assert_eq!((call.method.as_str(), call.json()), ("POST", result.clone()));
+            assert_eq!(call.headers.get("content-type"), Some("application/json"));
+            verify(call);
+        }
+        assert_eq!(calls[0].headers.get("webhook-id"), calls[1].headers.get("webhook-id"), "one message");
+    }
+    Places::of(&stage.redis).await.assert_all_ended(4);
+}
+
+#[tokio::test]
+async fn what_never_was_a_call_is_delivered_too() {
+    let stage = receiving().await;
+    let task = json!({"id": "cancelled", "url": stage.url("/ok"), "callback_url": stage.url("/hook/cancelled")});
+    stage.queue.push(task.to_string()).await;
+    assert_eq!(Cli::new(&stage.redis).run(&["cancel", "cancelled"]).await.status, 0);
+    let task = json!({"id": "wrong", "url": 5, "callback_url": stage.url("/hook/wrong")});
+    stage.queue.push(task.to_string()).await;
+    let _worker = stage.ready_worker().await;
+    for (id, reason) in [("cancelled", "cancelled"), ("wrong", "invalid_task")] {
+        assert_eq!(stage.queue.wait_result(&format!("{id}.callback"), SOON).await["status"], "ok");
+        let delivery = &stage.upstream.calls_to(&format!("/hook/{id}"))[1];
+        assert_eq!((&delivery.json()["id"], &delivery.json()["reason"]), (&json!(id), &json!(reason)));
+        assert_eq!(delivery.headers.get("webhook-signature"), None, "this worker has no secret");
+    }
+}
+
+#[tokio::test]
+async fn every_result_has_its_delivery_through_kills_of_workers() {
+    let stage = Stage::slow(Duration::from_millis(20)).await;
+    let ids = ids("t", 300);
+    stage.push_many(&ids, "/", &json!({"callback_url": stage.url("/hook")})).await;
+    let start = || stage.worker().env("REDIAL_LEASE_MS", "1000").env("REDIAL_CONCURRENCY", "16").spawn();
+    let mut workers = vec![start(), start()];
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        workers.remove(0).kill9();
+        workers.push(start());
+    }
+    let results = stage.queue.wait_results(&ids, 2 * SOON).await;
+    assert_eq!(answered(&results), ids.len());
+    let deliveries: Vec<String> = ids.iter().map(|id| format!("{id}.callback")).collect();
+    assert_eq!(answered(&stage.queue.wait_results(&deliveries, 2 * SOON).await), ids.len());
+    let told: HashSet<String> =
+        stage.upstream.calls_to("/hook").iter().map(|call| call.json()["id"].to_string()).collect();
+    assert_eq!(told.len(), ids.len());
+    Places::of(&stage.redis).await.assert_all_ended(2 * ids.len());
+}
+
+#[tokio::test]
+async fn a_result_that_is_gone_and_a_receiver_that_may_not_be_called_end_as_dead_letters() {
+    let stage = receiving().await;
+    let worker = stage.worker().env("REDIAL_ALLOW_PRIVATE", "127.0.0.1/32").spawn();
+    worker.wait_ready().await;
+    let gone = json!({"id": "gone", "url": stage.url("/hook"), "callback_of": "no-such"});
+    let result: Value = stage.answer(gone).await;
+    assert_eq!(result["reason"], "expired", "{result}");
+    assert!(result["error"].as_str().unwrap().contains("no result of no-such"));
+    let inside = json!({"id": "a", "url": stage.url("/ok"), "callback_url": "http://169.254.169.254/latest"});
+    stage.answer(inside).await;
+    assert_eq!(stage.queue.wait_result("a.callback", SOON).await["reason"], "forbidden_target");
+}
