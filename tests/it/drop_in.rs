@@ -43,12 +43,13 @@ struct Said {
     stderr: String,
 }
 
-/// Runs a program to its end. `None`: there is no such program.
-async fn run(command: &mut Command) -> Option<Said> {
+/// Runs a program to its end, or says why it came to none: there is no such program, or it takes too long.
+async fn run(command: &mut Command) -> Result<Said, String> {
     let ended = tokio::time::timeout(AT_MOST, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
-    let output = ended.unwrap_or_else(|_| panic!("{command:?} still runs")).ok()?;
+    let ended = ended.map_err(|_| format!("it still ran after {AT_MOST:?}"))?;
+    let output = ended.map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Some(Said { well: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    Ok(Said { well: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
 /// A copy of an example below `target`, with its packages, which are kept from run to run as long as `pins` is the same. `None`, and
@@ -67,9 +68,9 @@ async fn installed(example: &str, pins: &str, steps: &[&[&str]]) -> Option<PathB
         // One that an earlier step made is below the folder; the others are found on the PATH.
         let program = if step[0].contains('/') { folder.join(step[0]) } else { step[0].into() };
         let why = match run(Command::new(program).args(&step[1..]).current_dir(&folder)).await {
-            Some(said) if said.well => continue,
-            Some(said) => said.stderr,
-            None => "there is no such program".to_owned(),
+            Ok(said) if said.well => continue,
+            Ok(said) => said.stderr,
+            Err(why) => why,
         };
         eprintln!("SKIPPED: {example}: `{}` failed: {why}", step.join(" "));
         return None;
