@@ -12,9 +12,9 @@ test: redis lint ## Run everything: lints, unit tests, and the tests against rea
 	cargo build --workspace --bins
 	cargo test --workspace
 
-soak: redis ## Try the promises of limits and breakers at length, some minutes
+soak: redis ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
 	cargo build --workspace --bins
-	REDIAL_SOAK=1 cargo test --workspace --test it -- promises::limits promises::breaker
+	REDIAL_SOAK=1 cargo test --workspace --test it -- promises::limits promises::breaker batch::
 
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -9,7 +9,9 @@ import uuid
 
 import redis
 
-r = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), decode_responses=True)
+# A call may take longer than the client's own timeout: BRPOP ends by its own.
+url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
+r = redis.Redis.from_url(url, decode_responses=True, socket_timeout=None)
 # In the queue's slot, so that it works in a Cluster too; a name of its own, so that no one else takes the answer.
 answers = f"answers:{{default}}:{uuid.uuid4()}"
 task = {"url": sys.argv[1], "reply_to": answers, "body": {"from": "python"}}

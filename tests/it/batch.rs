@@ -9,6 +9,8 @@ use redial_tests::{Cli, RedisServer, Reply, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::promises::at_length;
+
 const SOON: Duration = Duration::from_secs(20);
 
 struct Desk {
@@ -66,25 +68,27 @@ fn lines(path: &Path) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_batch_killed_on_the_way_finishes_each_line_once_and_calls_no_finished_one_again() {
-    const LINES: usize = 3_000;
-    let (desk, input) = Desk::of_lines(LINES).await;
+    let count = at_length(3_000, 100_000);
+    let window = ["--window", at_length("500", "5000")];
+    let (desk, input) = Desk::of_lines(count).await;
     for kill in 1..=5_u64 {
         // A command that is given up is killed with SIGKILL.
-        let run = tokio::time::timeout(Duration::from_millis(150 * kill), desk.batch(&input, &["--window", "500"]));
+        let before_kill = Duration::from_millis(at_length(150, 1_000) * kill);
+        let run = tokio::time::timeout(before_kill, desk.batch(&input, &window));
         if run.await.is_ok() {
             break;
         }
     }
-    let said = desk.batch(&input, &["--window", "500"]).await;
+    let said = desk.batch(&input, &window).await;
     assert_eq!(said.status, 0, "{}", said.stderr);
-    desk.has_each_once(LINES);
-    assert_eq!(desk.upstream.count(), LINES as u64);
+    desk.has_each_once(count);
+    assert_eq!(desk.upstream.count(), count as u64);
     let keys: Vec<String> =
         redis::cmd("KEYS").arg("*batch*").query_async(&mut desk.redis.connection().await).await.unwrap();
     assert_eq!(keys, Vec::<String>::new());
 
-    let again = desk.batch(&input, &["--window", "500"]).await;
-    assert_eq!((again.status, desk.upstream.count()), (0, LINES as u64));
+    let again = desk.batch(&input, &window).await;
+    assert_eq!((again.status, desk.upstream.count()), (0, count as u64));
     assert!(again.stderr.contains("finished before"), "{}", again.stderr);
 }
 
@@ -165,6 +169,29 @@ async fn rows_of_a_table_fill_a_template() {
     assert_eq!(bodies, [json!({"who": "Ann \"A\"\nB", "n": 7}), json!({"who": "Cy", "n": "x"})]);
     let wrong = lines(&desk.path("out.errors"));
     assert_eq!((wrong.len(), &wrong[0]["line"]), (1, &json!(4)));
+}
+
+#[tokio::test]
+async fn objects_of_a_file_fill_a_template_with_their_fields_as_they_are() {
+    let desk = Desk::new(Upstream::unruly().await).await;
+    let input = desk.write("rows.jsonl", "{\"name\":\"Ann\",\"tags\":[1,{\"a\":null}]}\n[1]\n{\"name\":\"Bob\"}\n");
+    let echo = desk.upstream.url("/echo");
+    let then =
+        format!("{{\"id\":\"after-{{{{name}}}}\",\"url\":\"{echo}\",\"body\":{{\"of\":\"{{{{$.body.body.who}}}}\"}}}}");
+    let template = format!(
+        "{{\"id\":\"{{{{name}}}}\",\"url\":\"{echo}\",\"body\":{{\"who\":\"{{{{name}}}}\",\"tags\":{{{{tags}}}}}},\"then\":{then}}}"
+    );
+    let template = desk.write("task.json", template);
+    let said = desk.batch(&input, &["--format", "jsonl", "--template", &template]).await;
+    assert_eq!(said.status, 4, "{}", said.stderr);
+    let out = lines(&desk.path("out"));
+    assert_eq!((out.len(), &out[0]["body"]["body"]), (1, &json!({"who": "Ann", "tags": [1, {"a": null}]})));
+    let wrong = lines(&desk.path("out.errors"));
+    assert_eq!((&wrong[0]["line"], &wrong[1]["line"]), (&json!(2), &json!(3)));
+    assert!(wrong[1]["error"].as_str().unwrap().contains("\"tags\""), "{}", wrong[1]);
+    // What follows on a line is no line: its result lies on the queue alone.
+    let then = redial_tests::Queue::new(&desk.redis, "default").wait_result("after-Ann", SOON).await;
+    assert_eq!(then["body"]["body"], json!({"of": "Ann"}));
 }
 
 #[tokio::test]

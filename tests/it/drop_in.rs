@@ -17,16 +17,37 @@ use tokio::process::Command;
 
 const SOON: Duration = Duration::from_secs(20);
 /// For a program, and for an installation over a slow line.
-const AT_MOST: Duration = Duration::from_secs(300);
+const AT_MOST: Duration = Duration::from_secs(120);
 const KEY: &str = "sk-of-the-worker";
 /// What the examples give to the SDK, which wants some key.
 const NO_KEY: &str = "the worker has it";
 
 const PYTHON: [&[&str]; 2] = [
     &["python3", "-m", "venv", "--clear", "venv"],
-    &["venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"],
+    &[
+        "venv/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--retries",
+        "1",
+        "--timeout",
+        "15",
+        "-r",
+        "requirements.txt",
+    ],
 ];
-const NODE: [&[&str]; 1] = [&["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]];
+const NODE: [&[&str]; 1] = [&[
+    "npm",
+    "install",
+    "--no-audit",
+    "--no-fund",
+    "--no-package-lock",
+    "--ignore-scripts",
+    "--fetch-retries=1",
+    "--fetch-timeout=15000",
+]];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -6,6 +6,7 @@ mod batch;
 mod cluster;
 mod command_line;
 mod conservation;
+mod documented;
 mod drop_in;
 mod harness_works;
 mod leaders;

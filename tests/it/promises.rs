@@ -160,7 +160,7 @@ fn attempts(result: &Value) -> usize {
 }
 
 /// How long a promise is tried: in every run, or once in a while with `make soak`.
-fn at_length<T>(always: T, soaked: T) -> T {
+pub(crate) fn at_length<T>(always: T, soaked: T) -> T {
     if std::env::var_os("REDIAL_SOAK").is_some() { soaked } else { always }
 }
 

@@ -179,6 +179,12 @@ fn of_task(text: &str) -> Result<Call, (Option<String>, String)> {
     if task.reply_to.is_some() {
         return Err((name, "`reply_to` is the batch's own: leave it out".into()));
     }
+    if task.callback_url.is_some() {
+        return Err((
+            name,
+            "`callback_url`: a batch takes its results itself, and nothing is left to deliver: leave it out".into(),
+        ));
+    }
     let fields = serde_json::from_str(text).map_err(|error| (name.clone(), error.to_string()))?;
     Ok(Call { name, fields })
 }

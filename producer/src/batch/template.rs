@@ -1,4 +1,4 @@
-//! A task with places for the columns of a row: `{{name}}`.
+//! A task with places for the columns of a row: `{{name}}`. What begins with `$` is no column but a chain's, `{{$.body.id}}`.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -26,6 +26,7 @@ impl Template {
             if let Some(after) = rest.strip_prefix("{{")
                 && let Some((name, after)) = after.split_once("}}")
                 && !name.contains(['"', '{', '\n'])
+                && !name.trim_start().starts_with('$')
             {
                 let column = name.trim().to_owned();
                 ensure!(!column.is_empty(), "the template has an empty {{{{}}}}: name a column in it");
@@ -87,6 +88,8 @@ mod tests {
         assert_eq!(filled, r#"{"url":"http://h/x\"\n","body":{"a":"x\"\n","t":"\"x\"\n"}}"#);
         assert_eq!(template.fill(|_| Some(cell("7")))?, r#"{"url":"http://h/7","body":{"a":7,"t":"\"7"}}"#);
         assert!(template.fill(|_| None).is_err_and(|error| error.to_string().contains("\"a\"")));
+        let chain = Template::parse(r#"{"then":{"url":"http://h/{{a}}/{{$.body.id}}"}}"#)?;
+        assert_eq!(chain.fill(|_| Some(cell("7")))?, r#"{"then":{"url":"http://h/7/{{$.body.id}}"}}"#);
         assert!(Template::parse("{{{a}}").is_err());
         Ok(())
     }

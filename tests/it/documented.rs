@@ -1,0 +1,170 @@
+//! Every command of the README and the docs is run as it stands there, against real parts.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// What is not run here, by how it begins, and what runs it instead.
+const RUN_ELSEWHERE: [(&str, &str); 6] = [
+    ("make ", "the checks before a change lands, and `tidy.rs` looks whether there is such a target"),
+    ("./target/release/redial-worker", "every test starts one"),
+    ("REDIS_URL=redis://10.0.0.5:6379 ./target/release/redial-worker", "every test starts one with its Redis"),
+    ("pip ", "`drop_in.rs`"),
+    ("npm ", "`drop_in.rs`"),
+    ("uvicorn ", "`drop_in.rs`"),
+];
+
+/// The hosts of the examples: the upstream stands for all of them.
+const HOSTS: [&str; 4] = ["https://api.example.com", "https://example.com", "https://api.openai.com", "https://my.app"];
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Each command of the shell in a page, with the page's name.
+fn commands() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut pages = vec![root.join("README.md")];
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|file| file.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    pages.sort();
+    let mut all = Vec::new();
+    for page in pages {
+        let (text, name) = (read(&page), page.file_name().unwrap().to_string_lossy().into_owned());
+        for block in text.split("```sh\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let whole = block.replace("\\\n", " ");
+            all.extend(
+                whole.lines().filter(|line| !line.trim().is_empty()).map(|line| (name.clone(), line.to_owned())),
+            );
+        }
+    }
+    all
+}
+
+struct Desk {
+    redis: RedisServer,
+    upstream: Upstream,
+    _worker: Worker,
+    folder: TempDir,
+}
+
+impl Desk {
+    /// With the files that the commands name, a result, a dead letter, and kept answers.
+    async fn new() -> Self {
+        let upstream = Upstream::start(|request| match request.route() {
+            "/refused" => Reply::status(422),
+            _ => Reply::ok().json(&json!({"label": "greeting"})),
+        })
+        .await;
+        let redis = RedisServer::start().await;
+        let worker = Worker::spawn(&redis);
+        let desk = Self { redis, upstream, _worker: worker, folder: tempfile::tempdir().unwrap() };
+        let url = desk.upstream.url("/v1/x");
+        let batch = json!({"custom_id": "p1", "method": "POST", "url": "/v1/chat", "body": {"model": "m"}});
+        for (name, text) in [
+            ("tasks.jsonl", json!({"id": "t1", "url": url}).to_string()),
+            ("prompts.jsonl", batch.to_string()),
+            ("people.csv", "id,name\nc1,Ada\nc2,Bob\n".to_owned()),
+            ("task.json", json!({"url": url, "body": {"name": "{{name}}"}}).to_string()),
+        ] {
+            std::fs::write(desk.folder.path().join(name), text + "\n").unwrap();
+        }
+        // The pages say redis-cli for the Redis at its usual port.
+        let (folder, port) = (desk.folder.path().join("bin"), desk.redis.port());
+        std::fs::create_dir(&folder).unwrap();
+        let script = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec redis-cli -p {port} \"$@\"\n");
+        std::fs::write(folder.join("redis-cli"), script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.join("redis-cli"), mode).unwrap();
+        desk.prepare().await;
+        desk
+    }
+
+    /// Before each command: one that ends or deletes what it names takes nothing from the next.
+    async fn prepare(&self) {
+        let queue = Queue::new(&self.redis, "default");
+        for (id, path) in [("a1", "/v1/extract"), ("a2", "/"), ("dead1", "/refused")] {
+            if queue.result(id).await.is_none() || (id == "dead1" && queue.dead().await.is_empty()) {
+                queue.push(json!({"id": id, "url": self.upstream.url(path)}).to_string()).await;
+                queue.wait_result(id, Duration::from_secs(20)).await;
+            }
+        }
+    }
+
+    /// The command with what it leaves open filled in.
+    fn filled(&self, command: &str) -> String {
+        let upstream = self.upstream.url("");
+        let mut filled = HOSTS.iter().fold(command.to_owned(), |filled, host| filled.replace(host, &upstream));
+        let id = if command.contains(" dead ") { "dead1" } else { "a2" };
+        for (open, value) in [
+            (" ID...", format!(" {id}")),
+            (" ID ", format!(" {id} ")),
+            (" QUEUE", " default".to_owned()),
+            (" TASK", format!(" '{}'", json!({"url": upstream}))),
+        ] {
+            filled = filled.replace(open, &value);
+        }
+        filled
+    }
+
+    /// Runs it in a shell that finds this build's programs and this Redis.
+    async fn run(&self, command: &str) -> std::process::Output {
+        let programs = Cli::new(&self.redis).program().parent().unwrap().to_owned();
+        let (own, known) = (self.folder.path().join("bin"), std::env::var("PATH").unwrap_or_default());
+        let path = format!("{}:{}:{known}", own.display(), programs.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(self.folder.path()).env("PATH", path);
+        shell.env("REDIS_URL", self.redis.url()).stdin(Stdio::null()).kill_on_drop(true);
+        let ended = tokio::time::timeout(Duration::from_secs(60), shell.output()).await;
+        ended.unwrap_or_else(|_| panic!("{command} still runs")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn every_command_of_the_docs_runs_as_it_stands() {
+    let desk = Desk::new().await;
+    let (mut ran, mut faults) = (0, Vec::new());
+    for (page, command) in commands() {
+        if RUN_ELSEWHERE.iter().any(|(begins, _)| command.starts_with(begins)) {
+            continue;
+        }
+        desk.prepare().await;
+        let output = desk.run(&desk.filled(&command)).await;
+        ran += 1;
+        // 3: what was asked for is not there, as after a command that deletes it.
+        if !matches!(output.status.code(), Some(0 | 3)) {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            faults.push(format!("{page}: {command}\n    {}: {said}", output.status));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    assert!(ran >= 40, "only {ran} commands were found: is the form of the pages another one?");
+}
+
+#[tokio::test]
+async fn every_command_of_the_program_is_in_the_docs() {
+    let redis = RedisServer::start().await;
+    let (cli, typed) = (Cli::new(&redis), commands());
+    let of = |help: &str| -> Vec<String> {
+        let listed = help.split("Commands:\n").nth(1).unwrap_or_default();
+        let lines = listed.lines().take_while(|line| line.starts_with("  "));
+        lines
+            .filter_map(|line| Some(line.split_whitespace().next()?.to_owned()))
+            .filter(|name| name != "help")
+            .collect()
+    };
+    let mut missing = Vec::new();
+    for name in of(&cli.run(&["--help"]).await.stdout) {
+        let inner = of(&cli.run(&[&name, "--help"]).await.stdout);
+        let whole: Vec<String> = inner.iter().map(|inner| format!("redial {name} {inner}")).collect();
+        let whole = if whole.is_empty() { vec![format!("redial {name}")] } else { whole };
+        missing.extend(whole.into_iter().filter(|whole| !typed.iter().any(|(_, command)| command.starts_with(whole))));
+    }
+    assert!(missing.is_empty(), "no page shows {missing:?}");
+}
