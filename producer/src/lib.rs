@@ -3,31 +3,10 @@
 //! Any language can do the same with one `LPUSH`; this adds a check before the push, an id, a time stamp, and waiting for any
 //! number of answers over one connection, without polling.
 //!
-//! ```no_run
-//! use std::time::Duration;
-//! use redial_producer::{Call, Producer};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let producer = Producer::open("redis://127.0.0.1:6379", "default")?;
-//!
-//! // One call, and its answer.
-//! let call = Call::post("https://api.example.com/v1/extract")
-//!     .json(&serde_json::json!({"text": "hi"}))
-//!     .header("Accept", "application/json")
-//!     .cache_ttl(Duration::from_secs(3600));
-//! if let Some(answer) = producer.enqueue_and_wait(call, Duration::from_secs(60)).await? {
-//!     println!("{} {:?}", answer.id, answer.result()?.http_status);
-//! }
-//!
-//! // Many, and their answers in the order in which they come.
-//! let calls = (0..1000).map(|n| Call::get(format!("https://api.example.com/items/{n}")));
-//! let mut answers = producer.enqueue_all_and_wait(calls).await?;
-//! while let Some(answer) = answers.next().await {
-//!     println!("{}", answer.json);
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! This program is `examples/src/calls.rs`, and a test runs it:
+#![doc = "```no_run"]
+#![doc = include_str!("../../examples/src/calls.rs")]
+#![doc = "```"]
 
 mod call;
 mod wait;

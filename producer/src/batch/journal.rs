@@ -3,9 +3,10 @@
 //! A flush makes the answers durable first and notes them in the journal after; what stands behind the last note is cut off
 //! when the batch goes on, and comes again from Redis, which is told to forget an answer only after its note.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,9 @@ impl Journal {
             fresh.errors.display()
         );
         let notes = append(&paths.1)?;
-        notes.try_lock().with_context(|| format!("{} is being worked on by another process", out.display()))?;
+        lock(&notes).with_context(|| format!("{} is being worked on by another process", out.display()))?;
+        // Whoever held the lock until now may have written it.
+        let has_state = paths.0.exists();
         let state = if has_state { known(&paths.0, &fresh)? } else { fresh };
         if !has_state {
             // Before the files of answers: those that are there without it are somebody else's.
@@ -248,6 +251,20 @@ fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
 
 fn place(line: u64) -> (usize, u64) {
     (usize::try_from(line / 64).unwrap_or(usize::MAX - 1), 1 << (line % 64))
+}
+
+/// Locks a file. One whose process was killed just now is not free at once.
+fn lock(file: &File) -> Result<(), TryLockError> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The state of a batch that was begun before, if it is the same one.
