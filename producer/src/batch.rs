@@ -20,8 +20,9 @@ use template::Template;
 use crate::enqueue::headers;
 use crate::output;
 
-/// Makes the call of every line of a file. Stopped or killed at any moment and started again with the same command, it goes
-/// on where it was: no line is lost, and none that is finished is called again.
+/// Make the call of every line of a file; goes on where it was when it was stopped.
+///
+/// Stopped or killed at any moment and started again with the same command, it loses no line and calls none that is finished again.
 ///
 /// Exit codes: 0 every line is answered; 1 an error, or stopped; 2 wrong usage; 4 some lines failed, the error file says why.
 #[derive(Debug, clap::Args)]

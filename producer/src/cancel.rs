@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::output::{self, Tint};
 use crate::status;
 
-/// Ends calls before their answer, wherever they are: each becomes a dead letter with the reason `cancelled`, and so says its
-/// result. A call that is in flight is given up within two seconds; the upstream may have acted on it already. `redial dead
-/// replay` takes it back.
+/// End calls before their answer, wherever they are; exit code 3 when one has ended already or is not found.
+///
+/// Each becomes a dead letter with the reason `cancelled`, and so says its result. A call that is in flight is given up within two
+/// seconds; the upstream may have acted on it already. `redial dead replay` takes it back.
 #[derive(Debug, clap::Args)]
 pub struct Cancel {
     /// The ids of the calls.

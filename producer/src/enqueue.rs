@@ -13,6 +13,8 @@ use crate::output;
 /// Tasks are pushed this many at a time.
 const BATCH: usize = 1_000;
 
+/// Put calls on the queue; prints the id of each.
+///
 /// Three ways: whole tasks as JSON; `-` to read tasks from standard input, one a line; or --url and what goes with it.
 #[derive(Debug, clap::Args)]
 pub struct Enqueue {

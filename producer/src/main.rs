@@ -53,19 +53,14 @@ struct Args {
 /// The heading of the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
 
+/// What is said of a command stands at its arguments, or here where two commands share them.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Put calls on the queue; prints the id of each.
     Enqueue(enqueue::Enqueue),
-    /// Make the call of every line of a file; goes on where it was when it was stopped.
     Batch(batch::Batch),
-    /// Print the result of calls; exit code 3 when one has none, not yet or no longer.
     Result(result::Results),
-    /// Wait for the results of calls and print them as they come; exit code 3 when one has none in time.
     Wait(waits::Waits),
-    /// Say where calls are: waiting, active, scheduled, complete, dead.
     Status(status::Status),
-    /// End calls before their answer, wherever they are.
     Cancel(cancel::Cancel),
     /// List queues: how many tasks are where, how many workers there are.
     Queues(queues::Which),

@@ -7,7 +7,9 @@ use redial_producer::Producer;
 
 use crate::output;
 
-/// Prints results as they stand in Redis: JSON, one a line.
+/// Print the result of calls; exit code 3 when one has none, not yet or no longer.
+///
+/// As they stand in Redis: JSON, one a line.
 #[derive(Debug, clap::Args)]
 pub struct Results {
     /// The ids of the calls.

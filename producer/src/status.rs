@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::output::{self, Tint};
 
-/// Says where calls are. One that has its result is found at once; for another the queue's places are looked through, as there
+/// Say where calls are: waiting, active, scheduled, complete, dead.
+///
+/// One that has its result is found at once; for another the queue's places are looked through, as there
 /// is no index: what waits, is scheduled, follows or is in hand, and the dead letters, up to --most of each.
 #[derive(Debug, clap::Args)]
 pub struct Status {

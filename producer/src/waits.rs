@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::output;
 
-/// Prints results as they come: JSON, one a line. Nothing is polled.
+/// Wait for the results of calls and print them as they come; exit code 3 when one has none in time.
+///
+/// JSON, one a line. Nothing is polled.
 #[derive(Debug, clap::Args)]
 pub struct Waits {
     /// The ids of the calls.

@@ -57,6 +57,14 @@ impl Queue {
         }
     }
 
+    /// Whether a task was cancelled, as its result says.
+    ///
+    /// # Errors
+    /// That of Redis; [`Error::Data`] when the result is not Redial's.
+    pub async fn is_cancelled(&self, id: &TaskId) -> Result<bool, Error> {
+        Ok(self.ended(id).await?.is_some_and(|result| result.reason == Some(Reason::Cancelled)))
+    }
+
     async fn end_as_cancelled(&self, id: &TaskId, found: &Found) -> Result<bool, Error> {
         let active;
         let (spot, bytes) = match found {

@@ -120,7 +120,8 @@ impl Queue {
         self.in_dead(id, most, search).await
     }
 
-    async fn ended(&self, id: &TaskId) -> Result<Option<Box<TaskResult>>, Error> {
+    /// The result of a task that has one.
+    pub(crate) async fn ended(&self, id: &TaskId) -> Result<Option<Box<TaskResult>>, Error> {
         let Some(json) = self.result(id).await? else { return Ok(None) };
         serde_json::from_str(&json).map(Some).map_err(|error| Error::Data(format!("the result of {id}: {error}")))
     }

@@ -43,7 +43,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
     }
 
     let started = lane.clock.now();
-    let called = match call(&worker, &job, &slot).await {
+    let called = match call(&worker, &lane, &job, &slot).await {
         Ok(called) => called,
         Err(GivenUp::Stopping) => return Box::pin(settler.give_back(&job, slot)).await,
         Err(GivenUp::Lost) => return Box::pin(settler.give_up(&job)).await,
@@ -91,13 +91,22 @@ enum GivenUp {
 }
 
 /// Makes the call, unless something ends it first.
-async fn call(worker: &Worker, job: &Job, slot: &Slot) -> Result<Called, GivenUp> {
+async fn call(worker: &Worker, lane: &Lane, job: &Job, slot: &Slot) -> Result<Called, GivenUp> {
     #[cfg(debug_assertions)]
     crate::debug::maybe_abort(&job.task.url);
     tokio::select! {
         called = worker.caller.call(&job.task, worker.config.upstreams.headers_for(&job.task)) => Ok(called),
         () = worker.abort.cancelled() => Err(GivenUp::Stopping),
-        () = slot.lost() => Err(GivenUp::Lost),
+        () = in_vain(lane, job, slot) => Err(GivenUp::Lost),
+    }
+}
+
+/// Waits until no one wants the answer any more: the lease is gone, and with it the right to write a result. Memos take the answer
+/// all the same, unless the task was cancelled: its next delivery finds it there.
+async fn in_vain(lane: &Lane, job: &Job, slot: &Slot) {
+    slot.lost().await;
+    if !job.leads.is_empty() && !lane.consumer.queue().is_cancelled(&job.id).await.unwrap_or(false) {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -82,8 +82,8 @@ pub async fn settle(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &Job, mut resul
 
 fn will(worker: &Worker, job: &Job, purpose: Purpose, result: &TaskResult, bytes: usize) -> Will {
     match purpose {
-        // As with Stripe, a key that no call was made with is not used up.
-        Purpose::Idempotency if made_no_call(job, result) => Will::Pass,
+        // As with Stripe, a key that no call was made with is not used up; nor is one whose task was taken back: others still want it.
+        Purpose::Idempotency if made_no_call(job, result) || result.reason == Some(Reason::Cancelled) => Will::Pass,
         Purpose::Idempotency => Will::Keep(worker.config.idempotency_hold),
         Purpose::Cache if result.status == Status::Dead => Will::Pass,
         Purpose::Cache => match job.task.cache_ttl {
@@ -94,8 +94,7 @@ fn will(worker: &Worker, job: &Job, purpose: Purpose, result: &TaskResult, bytes
 }
 
 fn made_no_call(job: &Job, result: &TaskResult) -> bool {
-    let for_want_of_time = matches!(result.reason, Some(Reason::Expired | Reason::Cancelled));
-    for_want_of_time && result.attempts.is_empty() && job.header.crashes == 0
+    result.reason == Some(Reason::Expired) && result.attempts.is_empty() && job.header.crashes == 0
 }
 
 /// The next in line makes the call, in whichever queue there is one.

@@ -175,18 +175,16 @@ impl<'a> Settler<'a> {
         self.end(job, result, slot).await;
     }
 
-    /// The lease went during the call: another worker has the task, or it was cancelled, and then the next in line makes the call
-    /// that it led. Of one that may not be made twice no one knows what became of it: there the lead ends by itself.
+    /// The lease went during the call: another worker has the task, or it was cancelled. Where it led (see `execute.rs`: only when it was
+    /// cancelled), the next in line makes the call. Of one that may not be made twice no one knows what became of it: there the lead
+    /// ends by itself.
     pub async fn give_up(&self, job: &Job) {
         lost(self.worker, self.lane, Some(&job.id), false);
         if job.leads.is_empty() || job.task.effect == Effect::Once {
             return;
         }
-        let queue = self.lane.consumer.queue();
-        if let Ok(Some(_)) = queue.result(&job.id).await {
-            let cancelled = job.dead(Reason::Cancelled, String::new(), self.lane.clock.now(), None);
-            leader::settle(self.worker, self.lane, job, cancelled).await;
-        }
+        let cancelled = job.dead(Reason::Cancelled, String::new(), self.lane.clock.now(), None);
+        leader::settle(self.worker, self.lane, job, cancelled).await;
     }
 
     /// What was pushed is no task.

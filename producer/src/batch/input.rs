@@ -1,6 +1,7 @@
 //! The lines of a batch: read one at a time, each turned into a call or a complaint.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -28,24 +29,29 @@ pub struct Line {
 pub struct Call {
     /// The name that its producer gave it: `id` or `custom_id`.
     pub name: Option<String>,
-    fields: BTreeMap<String, Box<RawValue>>,
+    /// A task that was checked.
+    text: String,
 }
 
 impl Call {
     /// The task as it is pushed.
-    pub fn task(mut self, id: &str, reply_to: &str) -> anyhow::Result<String> {
-        let mut put = |name: &str, value: Value| -> anyhow::Result<()> {
-            self.fields.insert(name.into(), RawValue::from_string(value.to_string())?);
-            Ok(())
-        };
-        put("id", id.into())?;
-        put("reply_to", reply_to.into())?;
-        // Whatever the line says: what was taken off the list and not written before a kill is found under its key.
-        put("result_ttl_ms", redial::batch::RESULT_KEPT_MS.into())?;
-        if self.fields.get("enqueued_at_ms").is_none_or(|given| given.get() == "null") {
-            self.fields.insert("enqueued_at_ms".into(), RawValue::from_string(redial::UnixMs::local().0.to_string())?);
+    pub fn task(&self, id: &str, reply_to: &str) -> anyhow::Result<String> {
+        let given: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
+        let is_given = |name: &str| given.get(name).is_some_and(|value| value.get() != "null");
+        // The result's time to live, whatever the line says: what was taken off the list and not written before a kill is found
+        // under its key.
+        let kept = redial::batch::RESULT_KEPT_MS;
+        let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{kept}", json!(id), json!(reply_to));
+        if !is_given("enqueued_at_ms") {
+            let _ = write!(task, ",\"enqueued_at_ms\":{}", redial::UnixMs::local());
         }
-        let task = serde_json::to_string(&self.fields)?;
+        for (name, value) in &given {
+            let is_put = matches!(name.as_str(), "id" | "reply_to" | "result_ttl_ms" | "enqueued_at_ms");
+            if !is_put || (name == "enqueued_at_ms" && is_given(name)) {
+                let _ = write!(task, ",{}:{}", json!(name), value.get());
+            }
+        }
+        task.push('}');
         anyhow::ensure!(task.len() <= task::MAX_BYTES, "the task has {} bytes, too many", task.len());
         Ok(task)
     }
@@ -185,8 +191,7 @@ fn of_task(text: &str) -> Result<Call, (Option<String>, String)> {
             "`callback_url`: a batch takes its results itself, and nothing is left to deliver: leave it out".into(),
         ));
     }
-    let fields = serde_json::from_str(text).map_err(|error| (name.clone(), error.to_string()))?;
-    Ok(Call { name, fields })
+    Ok(Call { name, text: text.to_owned() })
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use redial::batch::{Batch, PUSH};
-use redial::{Error, Status, TaskResult};
+use redial::{Error, Status};
 
 use super::answer;
 use super::input::{Format, Input};
@@ -17,9 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a lost reply is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 /// Answers are made durable at least this often, by time, number and bytes.
-const FLUSH: (Duration, usize, usize) = (Duration::from_millis(250), 1_000, 4 << 20);
+const FLUSH: (Duration, usize, usize) = (Duration::from_millis(250), 5_000, 4 << 20);
 /// How many answers are taken off the list at a time, and the most bytes of tasks pushed at once.
 const TAKE: usize = 100;
+/// With fewer answers than this at a time, more are let come together first: a round trip for each would cost the fleet more.
+const FEW: usize = 25;
+const LET_COME: Duration = Duration::from_millis(2);
 const PUSH_BYTES: usize = 1 << 20;
 
 /// How a run ended.
@@ -35,6 +38,13 @@ pub enum End {
 struct Pending {
     name: Option<String>,
     answer: Option<String>,
+}
+
+/// What the totals need to know of a result.
+#[derive(serde::Deserialize)]
+struct Brief {
+    status: Status,
+    attempts: Vec<serde::de::IgnoredAny>,
 }
 
 pub struct Run<'a> {
@@ -124,7 +134,11 @@ impl<'a> Run<'a> {
                 self.flush().await?;
                 answers.extend(patiently(async || self.batch.wait().await).await?);
             }
+            let are_few = answers.len() < FEW;
             self.take(answers)?;
+            if are_few && !self.pending.is_empty() {
+                tokio::time::sleep(LET_COME).await;
+            }
         }
     }
 
@@ -187,12 +201,7 @@ impl<'a> Run<'a> {
     /// Takes answers in; one that came before is dropped.
     fn take(&mut self, answers: Vec<String>) -> anyhow::Result<()> {
         for text in answers {
-            #[derive(serde::Deserialize)]
-            struct Id {
-                id: String,
-            }
-            let Ok(Id { id }) = serde_json::from_str(&text) else { continue };
-            let Some(number) = self.batch.line_of(&id) else { continue };
+            let Some(number) = answer::id_of(&text).and_then(|id| self.batch.line_of(&id)) else { continue };
             let Some(line) = self.pending.get_mut(&number).filter(|line| line.answer.is_none()) else { continue };
             line.answer = Some(text);
             if !self.is_ordered {
@@ -212,16 +221,16 @@ impl<'a> Run<'a> {
 
     fn write(&mut self, number: u64) -> anyhow::Result<()> {
         let Some(Pending { name, answer: Some(text) }) = self.pending.remove(&number) else { return Ok(()) };
-        let result: TaskResult = serde_json::from_str(&text)?;
-        let is_ok = result.status == Status::Ok;
+        let brief: Brief = serde_json::from_str(&text)?;
+        let is_ok = brief.status == Status::Ok;
         self.journal.totals.ok += u64::from(is_ok);
         self.journal.totals.failed += u64::from(!is_ok);
-        self.journal.totals.retries += result.attempts.len().saturating_sub(1) as u64;
+        self.journal.totals.retries += brief.attempts.len().saturating_sub(1) as u64;
         let id = self.batch.task_id(number)?;
         let text = if self.is_openai {
-            answer::of_openai(id.as_str(), name.as_deref(), &result)
+            answer::of_openai(id.as_str(), name.as_deref(), &serde_json::from_str(&text)?)
         } else {
-            answer::of_redial(number, name.as_deref(), &text)?
+            answer::of_redial(number, id.as_str(), name.as_deref(), &text)?
         };
         self.journal.add(number, &text, !is_ok);
         Ok(())

@@ -151,6 +151,28 @@ async fn a_leader_in_flight_makes_room_for_the_next() {
 }
 
 #[tokio::test]
+async fn a_key_whose_task_was_taken_back_is_not_used_up() {
+    let stage = Stage::answering(|request| match request.nth {
+        0 => Reply::status(503),
+        1 => Reply::ok().after(Duration::from_secs(60)),
+        _ => Reply::ok(),
+    })
+    .await;
+    let worker = stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+    worker.wait_ready().await;
+    let more = json!({"idempotency_key": "k", "timeout_ms": 120_000, "retry": {"base_ms": 0}});
+    stage.push_many(&["leader".into()], "/", &more).await;
+    eventually(SOON, || async { (stage.upstream.count() == 2).then_some(()) }).await;
+    stage.push_many(&["follower".into()], "/", &more).await;
+    assert_in(&stage, "following", 1).await;
+    let cancelled = assert_cancelled(&stage, "leader", "active").await;
+    assert_eq!(cancelled["attempts"][0]["http_status"], 503);
+    let result = stage.queue.wait_result("follower", SOON).await;
+    assert_eq!((&result["status"], stage.upstream.count()), (&json!("ok"), 3), "{result}");
+    Places::of(&stage.redis).await.assert_all_ended(2);
+}
+
+#[tokio::test]
 async fn what_waits_for_an_upstream_that_is_down_is_cancelled_in_line() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "600000").spawn();

@@ -41,6 +41,10 @@ async fn eight_workers_keep_one_limit_in_every_window_and_use_it_up() {
     for _ in 0..8 {
         workers.push(stage.worker().spawn());
     }
+    // Eight programs that start at once on two cores would hold up the first calls.
+    for worker in &workers {
+        worker.wait_ready().await;
+    }
     let tasks = at_length(500, 2_000);
     let ids = ids("t", tasks);
     stage.push_many(&ids, "/ok", &limit(50.0, 10.0)).await;
