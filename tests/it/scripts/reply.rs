@@ -50,6 +50,28 @@ async fn a_reply_list_holds_all_answers_and_goes_with_the_last_of_them() {
 }
 
 #[tokio::test]
+async fn of_answers_that_come_together_the_longest_lived_counts_whatever_their_order() {
+    for ttls in [[50_000, 90_000, 1_000], [90_000, 50_000, 1_000], [1_000, 50_000, 90_000]] {
+        for was_there in [false, true] {
+            let desk = Desk::new().await;
+            if was_there {
+                let () = desk.ask(("LPUSH", "reply", "someone's")).await;
+            }
+            let mut batch = call();
+            for (n, ttl) in ttls.into_iter().enumerate() {
+                let token = format!("t{n}");
+                desk.hold(&token, b"h\nraw").await;
+                batch = batch.key(format!("result{n}")).key("reply").arg(token).arg(ttl).arg("answer");
+                batch = batch.arg("push").arg("reply").arg(0);
+            }
+            assert_eq!(desk.run::<Vec<u8>>(&batch).await, [1, 1, 1]);
+            let lives = desk.ttl().await;
+            assert!(if was_there { lives == -1 } else { (85_000..=90_000).contains(&lives) }, "{ttls:?}: {lives}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_was_there_before_is_not_made_to_go_away() {
     for way in 0..3 {
         let desk = Desk::new().await;
