@@ -20,9 +20,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use redial_producer::Producer;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Put HTTP calls on a Redial queue, read the answers, and look after what died.
 ///
 /// Exit codes: 0 done; 1 an error, said on standard error; 2 wrong usage; 3 what was asked for is not there; 4 some
