@@ -85,6 +85,7 @@ pub async fn pass(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Verd
         }
         // Whoever was stopped meanwhile has let its turn go by.
         if limit::is_timely(job, round) {
+            limit::own_up(worker, lane, job);
             break;
         }
     }

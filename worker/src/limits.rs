@@ -50,8 +50,22 @@ pub struct Limited {
     pub of_upstream: bool,
     /// When it was last asked, or a little before.
     pub asked: Instant,
+    /// How long after that it let the call go.
+    pub wait: Duration,
     /// When it let the call go, by its own clock in us.
     pub let_go_at: f64,
+}
+
+impl Limited {
+    /// What share of the time that this call takes of a slow limit, of two calls a second or fewer, a span is. `None`: it has no rate
+    /// that is known here, or a faster one.
+    pub fn share_of_turn(&self, span: Duration) -> Option<f64> {
+        const SLOW_MS: f64 = 500.0;
+        #[expect(clippy::cast_precision_loss)] // a year in ms
+        let per_ms = self.limit.per_ms.unwrap_or(1_000) as f64;
+        let turn_ms = self.cost * per_ms / self.limit.rate?;
+        (turn_ms >= SLOW_MS).then_some(span.as_secs_f64() * 1e3 / turn_ms)
+    }
 }
 
 impl Limits {
@@ -120,7 +134,16 @@ fn limited(limit: Limit, source: Source, cost: Option<f64>, usage: Option<String
     let stated = cost.or(limit.cost);
     let usage = usage.or_else(|| limit.usage.clone()).or_else(|| stated.map(|_| USAGE.to_owned()));
     let usage = usage.filter(|path| !path.is_empty());
-    Limited { source, cost: stated.unwrap_or(1.0), usage, of_upstream, limit, asked: Instant::now(), let_go_at: 0.0 }
+    Limited {
+        source,
+        cost: stated.unwrap_or(1.0),
+        usage,
+        of_upstream,
+        limit,
+        asked: Instant::now(),
+        wait: Duration::ZERO,
+        let_go_at: 0.0,
+    }
 }
 
 /// On whose behalf a call asks a limit: the task's own first other limit, which is a tenant's most often; else its queue.

@@ -14,6 +14,8 @@ use crate::worker::{Lane, Worker};
 
 /// A call that goes so much later than it asked has to ask again: its worker was stopped, and others have gone meanwhile.
 const LATE: Duration = Duration::from_millis(30);
+/// What a call may go late without a word.
+const A_LITTLE: Duration = Duration::from_millis(1);
 /// How much before its time a call asks: what it is let go ahead by is waited out where timers are exact.
 const EARLY: Duration = Duration::from_millis(8);
 
@@ -49,6 +51,22 @@ pub(super) fn is_timely(job: &Job, round: u32) -> bool {
     job.limits.iter().all(|limited| limited.asked.elapsed() < LATE * (1 << round.min(6)))
 }
 
+/// A call of a slow limit that goes a little late moves the next ones by as much: "one a second" is meant between calls as the
+/// upstream sees them. Where calls are many, what one is late another makes up for, and the command would cost more than it is worth.
+pub(super) fn own_up(worker: &Worker, lane: &Arc<Lane>, job: &Job) {
+    for limited in &job.limits {
+        let overdue = limited.asked.elapsed().saturating_sub(limited.wait);
+        let Some(share) = limited.share_of_turn(overdue).filter(|_| overdue >= A_LITTLE) else { continue };
+        let (lane, name, at) = (lane.clone(), limited.limit.name.clone(), limited.let_go_at);
+        let (flow, more) = (limits::flow(&job.limits, limited, &lane.name).to_owned(), share * limited.cost);
+        worker.sharing.spawn(async move {
+            if let Err(error) = lane.limits.adjust(&name, Duration::ZERO, (&flow, more), None, at).await {
+                tracing::debug!(%error, limit = %name, "a limit was not told that a call went late");
+            }
+        });
+    }
+}
+
 /// Asks all limits in turn. `None`: the call may go. Else how long to wait with the slot in hand before it asks again, or
 /// what becomes of the task. Where one says to wait, what the others granted goes back.
 async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Option<Duration>, Verdict> {
@@ -71,6 +89,7 @@ async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Op
                     job.places.push(Place::new(worker, lane, name, &job.token));
                 }
                 job.limits[at].let_go_at = let_go_at;
+                job.limits[at].wait = wait;
                 tokio::time::sleep(wait).await;
             }
             no => {
