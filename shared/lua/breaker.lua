@@ -8,7 +8,7 @@
 --       a queue in which n tasks wait
 -- Returns {epoch, 'closed', 'open' or 'ramp', since when it has not been closed in ms, then for each who asks: how many may go,
 --       ms after which to ask again}. Of who may go the second number is 1 when a failure should cost it no attempt. For a line
---       these are tasks to let run, which will ask for themselves: the first in line, or with a minus the last.
+--       these are tasks to let run, which will ask for themselves: so many of the next in line, or 'last' for the last one.
 -- Guarantees: closed: all first calls go, retries as the budget has them. Open: of all who ask, one goes in the time between
 --       probes, but for the first, a second after it opened. Ramp: what went in half a second is at most doubled in the next.
 --       What was let go before the breaker opened is not held against the upstream afterwards. Sent twice, calls are counted
@@ -108,14 +108,15 @@ asks.line = function(waiting)
     -- if a second call succeeds, the upstream is not down. After that it is one that has not.
     if now < b.step then return 0, b.step - now end
     b.step = now + SETTLE
-    return math.min(waiting, 1) * (b.tried == 0 and 1 or -1), SETTLE
+    if waiting == 0 then return 0, SETTLE end
+    return b.tried == 0 and 1 or 'last', SETTLE
   end
   if waiting > 0 then
     b.refused = now
   elseif now - b.refused >= 2 * STEP then
     state = 'closed'
   end
-  local free = math.min(b.allowed - math.max(b.used, b.offered), waiting)
+  local free = math.max(0, math.min(b.allowed - math.max(b.used, b.offered), waiting))
   b.offered = math.max(b.used, b.offered) + free
   return free, b.step - now
 end

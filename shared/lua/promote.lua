@@ -1,6 +1,6 @@
 -- promote.lua: let tasks of a line run: the next ones, the last ones, or one whose time is up.
 -- KEYS  1 the line   2 following   3 scheduled   4 watch   5 stats
--- ARGV  1 the line's name, '<kind> <name>'   2 a task's serial, '' for the next in line   3 how many of the next (<= 100), or with a minus of the last
+-- ARGV  1 the line's name, '<kind> <name>'   2 a task's serial, '' for the next in line   3 how many of the next (<= 100), or 'last' for the last one
 -- Returns {serial, ...}, of those that run now: none when there are none (any more).
 -- Guarantees: each moves as it is, to be claimed at once by any worker; sent twice for one serial, it moves once. ZREM comes
 --       before what takes memory: a full Redis takes it.
@@ -11,8 +11,9 @@ redis.call('HLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 redis.call('HLEN', KEYS[5])
-local now, most, moved = now_ms(), math.abs(ARGV[3]), {}
-local at = tonumber(ARGV[3]) < 0 and -1 or 0
+local now, moved = now_ms(), {}
+local most, at = tonumber(ARGV[3]), 0
+if ARGV[3] == 'last' then most, at = 1, -1 end
 while #moved < most do
   local serial = ARGV[2]
   if serial == '' then serial = redis.call('ZRANGE', KEYS[1], at, at)[1] end

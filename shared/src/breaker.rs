@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::consumer::Which;
 use crate::{Error, Queue, UnixMs, script};
 
 /// The breakers of a fleet.
@@ -59,8 +60,8 @@ pub enum Ask {
 /// What a breaker says to one who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leave {
-    /// How many may go; of a line less than nothing stands for the last in it.
-    pub go: isize,
+    /// How many may go, and of a line which.
+    pub go: Which,
     /// When to ask again.
     pub wait: Duration,
     /// Whether a failure should cost the task that goes no attempt.
@@ -175,8 +176,8 @@ impl Breakers {
         let standing =
             Standing { epoch: state.0, state: State::parse(&state.1).ok_or_else(bad)?, since: UnixMs(state.2) };
         let leave = |ask: &Ask| {
-            let (go, more): (isize, u64) = (number(next())?, number(next())?);
-            let is_free = go == 1 && more == 1 && !matches!(ask, Ask::Line(_));
+            let (go, more) = (which(next())?, number(next())?);
+            let is_free = go == Which::Next(1) && more == 1 && !matches!(ask, Ask::Line(_));
             Ok(Leave { go, wait: Duration::from_millis(more), is_free })
         };
         Ok((standing, asks.iter().map(leave).collect::<Result<_, Error>>()?))
@@ -215,6 +216,11 @@ impl Breakers {
 
 fn bad() -> Error {
     Error::Data("what a breaker says".into())
+}
+
+fn which(value: redis::Value) -> Result<Which, Error> {
+    let text: String = redis::from_redis_value(value).map_err(|_| bad())?;
+    if text == Which::LAST { Ok(Which::Last) } else { text.parse().map(Which::Next).map_err(|_| bad()) }
 }
 
 fn number<T: redis::FromRedisValue>(value: redis::Value) -> Result<T, Error> {

@@ -19,7 +19,7 @@ use crate::{Error, Queue, Store, UnixMs, WorkerId};
 pub(crate) use answer::Spot;
 pub use answer::{Answer, letter};
 pub use follow::{Followers, Page, Watched};
-pub use line::{Kind, Line};
+pub use line::{Kind, Line, Which};
 pub use sweep::Beat;
 
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redial::breaker::{Ask, Leave, Standing, State, Tally};
-use redial::consumer::MAX_BATCH;
+use redial::consumer::{MAX_BATCH, Which};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -74,14 +74,14 @@ pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: 
         if must_look {
             send_soon(worker, lane, &upstream);
         }
-        (standing, Leave { go: 1, wait: Duration::ZERO, is_free: false })
+        (standing, Leave { go: Which::Next(1), wait: Duration::ZERO, is_free: false })
     } else {
         ask_redis(worker, lane, &upstream, ask).await?
     };
     let is_closed = standing.state == State::Closed;
     Some(match leave.go {
-        0 if is_closed => Told::Spent(leave.wait),
-        0 => Told::Down(leave.wait),
+        Which::NONE if is_closed => Told::Spent(leave.wait),
+        Which::NONE => Told::Down(leave.wait),
         _ => Told::Go(Let {
             upstream,
             epoch: standing.epoch,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redial::breaker::{Ask, State};
-use redial::consumer::{Followers, Line};
+use redial::consumer::{Followers, Line, Which};
 
 use crate::breaker;
 use crate::lock::locked;
@@ -54,14 +54,13 @@ async fn until_empty(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str, fol
         let waiting = followers.count().await.ok();
         let (standing, leave) = breaker::ask_redis(worker, lane, upstream, Ask::Line(waiting.unwrap_or(1))).await?;
         let mut left = leave.go;
-        while left != 0 {
-            match followers.promote_next(left).await {
-                Ok(0) | Err(_) => break,
-                // The last ones are let run one at a time.
-                Ok(gone) => left = left.saturating_sub_unsigned(gone).max(0),
+        while left != Which::NONE {
+            left = match (followers.promote_some(left).await, left) {
+                (Ok(gone @ 1..), Which::Next(most)) => Which::Next(most.saturating_sub(gone)),
+                _ => Which::NONE,
             }
         }
-        if leave.go != 0 || standing.state == State::Ramp {
+        if leave.go != Which::NONE || standing.state == State::Ramp {
             worker.scheduled_in(Duration::ZERO);
         }
         if waiting == Some(0) && standing.state != State::Ramp {

@@ -5,15 +5,11 @@
 
 use std::time::Duration;
 
-use super::{Answer, Consumer, Line, MAX_BATCH, MAX_BATCH_BYTES, Spot};
+use super::{Answer, Consumer, Line, MAX_BATCH, MAX_BATCH_BYTES, Spot, Which};
 use crate::entry::{Entry, Header};
 use crate::id::Token;
 use crate::script;
 use crate::{Error, Queue, UnixMs};
-
-/// The most tasks of a line that one script lets run.
-#[expect(clippy::cast_possible_wrap)] // a hundred
-const AT_A_TIME: isize = MAX_BATCH as isize;
 
 /// The tasks of one line in one queue.
 #[derive(Debug, Clone)]
@@ -165,19 +161,19 @@ impl Followers {
     /// # Errors
     /// That of Redis.
     pub async fn promote(&self, follower: Option<&Token>) -> Result<bool, Error> {
-        Ok(self.run_next(follower, 1).await? > 0)
+        Ok(self.run_next(follower, Which::Next(1)).await? > 0)
     }
 
-    /// Lets the next `most` in line run, at once, or with a minus the last. Returns how many there were; sent twice, twice as
-    /// many run.
+    /// Lets these of the line run, at once, at most [`MAX_BATCH`]. Returns how many there were; sent twice, twice as many run.
     ///
     /// # Errors
     /// That of Redis.
-    pub async fn promote_next(&self, most: isize) -> Result<usize, Error> {
-        self.run_next(None, most.clamp(-AT_A_TIME, AT_A_TIME)).await
+    pub async fn promote_some(&self, which: Which) -> Result<usize, Error> {
+        let which = if let Which::Next(most) = which { Which::Next(most.min(MAX_BATCH)) } else { which };
+        self.run_next(None, which).await
     }
 
-    async fn run_next(&self, follower: Option<&Token>, most: isize) -> Result<usize, Error> {
+    async fn run_next(&self, follower: Option<&Token>, which: Which) -> Result<usize, Error> {
         let keys = &self.queue.keys;
         let call = script::PROMOTE
             .call()
@@ -188,7 +184,7 @@ impl Followers {
             .key(&keys.stats)
             .arg(&self.line)
             .arg(follower.map(Token::as_str).unwrap_or_default())
-            .arg(most);
+            .arg(which);
         let serials: Vec<String> = self.queue.run(&call).await?;
         Ok(serials.len())
     }

@@ -11,6 +11,31 @@ pub struct Line {
     pub name: String,
 }
 
+/// Which tasks of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// So many of the next ones.
+    Next(usize),
+    /// The last one.
+    Last,
+}
+
+impl Which {
+    /// None of them.
+    pub const NONE: Self = Self::Next(0);
+    /// The word for the last one in scripts.
+    pub(crate) const LAST: &'static str = "last";
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Next(most) => most.fmt(f),
+            Self::Last => f.write_str(Self::LAST),
+        }
+    }
+}
+
 /// What a line waits for: by it a worker knows how to look after the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

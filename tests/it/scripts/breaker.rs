@@ -131,7 +131,9 @@ async fn a_line_is_let_run_as_the_ramp_allows_and_the_breaker_closes_when_no_one
     let (_, _, asks) = told(&desk, &call(1, NOTHING, &["line 500", "line 3", "first"])).await;
     assert_eq!((asks[0].0, asks[1].0, asks[2].0), (1, 0, 1), "one for the probe, of all lines: the first");
     pass(&desk, 5_000).await;
-    assert_eq!(gone(&desk, &call(1, NOTHING, &["line 500"])).await, -1, "the last, which was not called yet");
+    let reply: Vec<redis::Value> = desk.run(&call(1, NOTHING, &["line 500"])).await;
+    let which: String = redis::from_redis_value_ref(&reply[3]).unwrap();
+    assert_eq!(which, "last", "which was not called yet");
     told(&desk, &call(1, (1, 0, 0, 1), &[])).await;
     assert_eq!(gone(&desk, &call(1, NOTHING, &["line 4", "line 500", "line 9"])).await, 10);
     assert_eq!(gone(&desk, &call(1, NOTHING, &["first"; 10])).await, 10);

@@ -9,7 +9,7 @@ fn call(serial: &str) -> Call {
     up_to(serial, 1)
 }
 
-fn up_to(serial: &str, most: isize) -> Call {
+fn up_to(serial: &str, most: impl ToString) -> Call {
     let call = PROMOTE.call().key("followers").key("following").key("scheduled").key("watch").key("stats");
     call.arg("memo ab").arg(serial).arg(most)
 }
@@ -45,7 +45,7 @@ async fn a_certain_one_goes_before_its_turn_and_only_once() {
 async fn several_move_in_their_order_and_no_more_than_there_are() {
     let desk = desk(&[b"a", b"b", b"c", b"d"]).await;
     let () = desk.ask(("HDEL", "following", "s1")).await;
-    assert_eq!(desk.run::<Vec<String>>(&up_to("", -1)).await, ["s3"], "the last");
+    assert_eq!(desk.run::<Vec<String>>(&up_to("", "last")).await, ["s3"], "the last");
     assert_eq!(desk.run::<Vec<String>>(&up_to("", 2)).await, ["s0", "s2"]);
     assert_eq!(desk.run::<Vec<String>>(&up_to("", 100)).await, [""; 0]);
     assert_eq!(desk.dump().await["stats"].0, hash(&[("followed", "4"), ("promoted", "3")]));
