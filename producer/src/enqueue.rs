@@ -48,6 +48,12 @@ pub struct Enqueue {
     /// The most attempts.
     #[arg(long, requires = "url")]
     max_attempts: Option<u32>,
+    /// No attempt before so many milliseconds have passed.
+    #[arg(long, requires = "url")]
+    delay_ms: Option<u64>,
+    /// Never send it twice, unless it is certain that the upstream did not act: `"effect": "once"`.
+    #[arg(long, requires = "url")]
+    once: bool,
     /// Where the result is delivered, by a POST.
     #[arg(long, requires = "url")]
     callback_url: Option<String>,
@@ -81,6 +87,8 @@ impl Enqueue {
         put("body_text", self.body_text.as_ref().map(|text| json!(text)));
         put("idempotency_key", self.idempotency_key.as_ref().map(|key| json!(key)));
         put("cache_ttl_ms", self.cache_ttl_ms.map(|ttl| json!(ttl)));
+        put("delay_ms", self.delay_ms.map(|ms| json!(ms)));
+        put("effect", self.once.then(|| json!("once")));
         put("callback_url", self.callback_url.as_ref().map(|url| json!(url)));
         put("retry", self.max_attempts.map(|n| json!({ "max_attempts": n })));
         if !self.headers.is_empty() {

@@ -29,6 +29,23 @@ async fn what_is_enqueued_by_hand_is_answered_and_its_result_printed() {
 }
 
 #[tokio::test]
+async fn every_option_of_enqueue_is_the_field_of_its_name() {
+    let redis = RedisServer::start().await;
+    let typed = "enqueue --url http://h/ -X put --body-text hi --id a --idempotency-key k --cache-ttl-ms 5 --max-attempts 2 \
+                 --delay-ms 7 --once --callback-url http://me/";
+    let typed: Vec<&str> = typed.split_whitespace().chain(["--then", r#"{"url":"http://h/{{$.id}}"}"#]).collect();
+    assert_eq!(Cli::new(&redis).run(&typed).await.status, 0);
+    let mut task: Value = serde_json::from_str(&redis.cli(&["LPOP", "redial:{default}"]).await).unwrap();
+    assert!(task.as_object_mut().unwrap().remove("enqueued_at_ms").is_some());
+    let expected = json!({
+        "url": "http://h/", "method": "put", "body_text": "hi", "id": "a", "idempotency_key": "k", "cache_ttl_ms": 5,
+        "retry": {"max_attempts": 2}, "delay_ms": 7, "effect": "once", "callback_url": "http://me/",
+        "then": {"url": "http://h/{{$.id}}"},
+    });
+    assert_eq!(task, expected);
+}
+
+#[tokio::test]
 async fn what_has_no_result_is_said_with_an_exit_code_of_its_own() {
     let redis = RedisServer::start().await;
     let said = Cli::new(&redis).run(&["result", "nobody"]).await;
