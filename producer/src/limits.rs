@@ -21,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Say what a limit is, before all that configuration and tasks say. In force at once; what waits in this queue asks again.
+    /// Say what a limit is, before all that configuration and tasks say. In force at once; what waits for it, in whichever queue, asks again.
     Set(Set),
     /// Go back to what configuration and tasks say; exit code 3 when it was not set.
     Unset {

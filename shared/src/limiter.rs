@@ -226,18 +226,28 @@ impl Limits {
         Ok(done)
     }
 
-    /// Lets this queue's tasks that wait for a limit ask again at once, as it is another than when they were given their times.
+    /// Lets all tasks that wait for a limit, in whichever queue, ask again at once, as it is another than when they were given their
+    /// times.
     ///
     /// # Errors
     /// That of Redis; safe to send again.
     pub async fn hasten(&self, name: &str) -> Result<(), Error> {
+        let mut queues = self.queue.known().await?;
+        queues.insert(self.queue.name.clone());
+        for queue in queues {
+            Self::hasten_in(&self.queue.sibling(queue), name).await?;
+        }
+        Ok(())
+    }
+
+    async fn hasten_in(queue: &Queue, name: &str) -> Result<(), Error> {
         const AT_A_TIME: usize = 500;
         // A string is always JSON.
         let name = serde_json::to_string(name).unwrap_or_default();
         let mut from = 0;
         loop {
-            let call = script::HASTEN.call().key(&self.queue.keys.scheduled).arg(&name).arg(from).arg(AT_A_TIME);
-            let seen: usize = self.queue.run(&call).await?;
+            let call = script::HASTEN.call().key(&queue.keys.scheduled).arg(&name).arg(from).arg(AT_A_TIME);
+            let seen: usize = queue.run(&call).await?;
             if seen < AT_A_TIME {
                 return Ok(());
             }

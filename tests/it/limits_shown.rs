@@ -11,6 +11,7 @@ const SOON: Duration = Duration::from_secs(30);
 async fn limits_are_shown_set_and_taken_back() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
+    let _of_another_queue = Worker::builder(&redis).env("REDIAL_QUEUES", "other").spawn();
     let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
     let said = cli.run(&["limits"]).await;
     assert_eq!((said.status, said.stdout.as_str()), (0, ""));
@@ -39,11 +40,17 @@ async fn limits_are_shown_set_and_taken_back() {
         (scheduled.trim() == "2").then_some(())
     };
     eventually(SOON, parked).await;
+    let other = Queue::new(&redis, "other");
+    let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
+    other.push(json!({"id": "d", "url": upstream.url("/ok"), "limit": limit}).to_string()).await;
+    let parked = || async { (redis.cli(&["ZCARD", "redial:{other}:scheduled"]).await.trim() == "1").then_some(()) };
+    eventually(SOON, parked).await;
 
-    // What waits for ten minutes goes at once under another limit.
+    // What waits for ten minutes goes at once under another limit, whoever works on its queue.
     let said = cli.run(&["limits", "set", "slow", "--rate", "100"]).await;
     assert!(said.status == 0 && said.stdout.starts_with("slow (set)  100 in 1000 ms"), "{}", said.stdout);
     queue.wait_result("c", SOON).await;
+    other.wait_result("d", SOON).await;
     assert_eq!(cli.run(&["limits", "unset", "slow"]).await.status, 0);
     let level: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
     assert_eq!(level["defined_by"], "inline");

@@ -82,9 +82,7 @@ async fn send(worker: Arc<Worker>, lane: Arc<Lane>, limited: Limited, key: Strin
                 limit = limited.limit.name,
                 "the limit is another than before: what waits for it asks again"
             );
-            for lane in &worker.lanes {
-                persist(&worker, lane, "hasten", || lane.limits.hasten(&limited.limit.name)).await;
-            }
+            persist(&worker, &lane, "hasten", || lane.limits.hasten(&limited.limit.name)).await;
             worker.wake.notify_one();
         }
     }
