@@ -19,10 +19,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Answers are made durable at least this often, by time, number and bytes.
 const FLUSH: (Duration, usize, usize) = (Duration::from_millis(250), 5_000, 4 << 20);
 /// How many answers are taken off the list at a time, and the most bytes of tasks pushed at once.
-const TAKE: usize = 100;
-/// With fewer answers than this at a time, more are let come together first: a round trip for each would cost the fleet more.
-const FEW: usize = 25;
-const LET_COME: Duration = Duration::from_millis(2);
+const TAKE: usize = 200;
+/// While there are fewer, more are let come together: a round trip for each would cost the whole fleet more.
+const LET_COME: Duration = Duration::from_millis(5);
 const PUSH_BYTES: usize = 1 << 20;
 
 /// How a run ended.
@@ -134,7 +133,7 @@ impl<'a> Run<'a> {
                 self.flush().await?;
                 answers.extend(patiently(async || self.batch.wait().await).await?);
             }
-            let are_few = answers.len() < FEW;
+            let are_few = answers.len() < TAKE;
             self.take(answers)?;
             if are_few && !self.pending.is_empty() {
                 tokio::time::sleep(LET_COME).await;
