@@ -196,11 +196,12 @@ impl Fleet {
                 let answer = Line::of(&result);
                 let keeps = purpose == Purpose::Idempotency || result.status == Status::Ok;
                 if entry.header.begun {
-                    // Its new delivery goes on leading before it settles.
-                    assert!(
-                        !matches!(memos.look(&key, asker, None).await.unwrap(), Standing::Answer(_) | Standing::Free)
-                            || again
-                    );
+                    // Its new delivery goes on leading before it settles; unless an earlier one, that was frozen, has done so.
+                    assert!(match memos.look(&key, asker, None).await.unwrap() {
+                        Standing::Answer(kept) => again || kept.by == entry.header.serial,
+                        Standing::Free => again,
+                        _ => true,
+                    });
                 }
                 let kept = keeps.then_some((&answer, LONG));
                 let consumer = &self.workers[by].consumer;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{SOON, Stage, answered, at_length, attempts, ids};
 
-/// How much later than others a call may be seen by the upstream than it was let go: two cores run a whole fleet.
-const NETWORK_MS: u64 = 40;
+/// How much later than others a call may be seen by the upstream than it was let go: two cores run a whole fleet, and start it.
+const NETWORK_MS: u64 = 60;
 
 /// By how many calls the worst window is over `burst + rate * t`; less than nothing where none is. A window begins and ends
 /// with a call, and is taken to be longer by what the way to the upstream may have shortened it.
