@@ -1,13 +1,12 @@
 //! A call in the making.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use redial::UnixMs;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Stamped, stamp};
+use crate::{Error, Stamped, add_field, stamp};
 
 /// A call to make, built field by field. It is checked as a whole when it is pushed, by the same code as in the worker; the
 /// protocol's page says what each field means and what holds without it.
@@ -206,9 +205,7 @@ impl Call {
         let mut json = Value::Object(self.fields).to_string();
         for (field, value) in [("body", self.body), ("then", self.then)] {
             if let Some(value) = value {
-                // It has a URL at least, so there is something before the comma.
-                json.truncate(json.len() - 1);
-                let _ = write!(json, ",\"{field}\":{value}}}");
+                add_field(&mut json, field, &value);
             }
         }
         Ok(json)

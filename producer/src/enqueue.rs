@@ -5,7 +5,7 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
-use redial_producer::{Producer, Stamped, stamp};
+use redial_producer::{Producer, Stamped, add_field, stamp};
 use serde_json::{Map, Value, json};
 
 use crate::output;
@@ -100,7 +100,7 @@ impl Enqueue {
             if let Some(json) = given {
                 let _: &serde_json::value::RawValue = serde_json::from_str(json).context(wrong)?;
                 // As it was typed, byte for byte.
-                task = format!("{},\"{field}\":{json}}}", task.strip_suffix('}').unwrap_or(&task));
+                add_field(&mut task, field, json);
             }
         }
         Ok(task)

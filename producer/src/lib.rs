@@ -228,6 +228,12 @@ pub fn stamp(json: &str) -> Result<Stamped, Error> {
     Ok(Stamped { id, json })
 }
 
+/// Adds a field to a task that has one at least and ends with its brace; the value stays byte for byte as it is given.
+pub fn add_field(task: &mut String, field: &str, json: &str) {
+    task.pop();
+    let _ = write!(task, ",\"{field}\":{json}}}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,11 +119,6 @@ impl Queue {
     async fn pass_lead_on(&self, hash: &str, serial: &str) -> Result<(), Error> {
         let asker = Asker { serial, token: &Token(String::new()) };
         let Settled::Done(queues) = Memos::new(self.clone()).settle(hash, asker, None).await? else { return Ok(()) };
-        for queue in queues {
-            if Followers::new(self.sibling(queue), &Line::memo(hash)).promote(None).await? {
-                break;
-            }
-        }
-        Ok(())
+        Followers::promote_in_any(self, &queues, &Line::memo(hash)).await.map(|_| ())
     }
 }

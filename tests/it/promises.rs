@@ -101,6 +101,18 @@ impl Stage {
         worker
     }
 
+    /// Two workers, after four were killed one after the other in what they were doing.
+    async fn workers_under_kills(&self) -> Vec<Worker> {
+        let start = || self.worker().env("REDIAL_LEASE_MS", "1000").env("REDIAL_CONCURRENCY", "16").spawn();
+        let mut workers = vec![start(), start()];
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            workers.remove(0).kill9();
+            workers.push(start());
+        }
+        workers
+    }
+
     /// The URL of a path at the upstream.
     fn url(&self, path: &str) -> String {
         self.upstream.url(path)

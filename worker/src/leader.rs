@@ -55,7 +55,7 @@ pub async fn settle(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &Job, mut resul
         let end = || lane.memos.settle_held(&lane.consumer, key, job.asker(), keep);
         let settled = persist(worker, lane, "settle", end).await;
         match settled {
-            Some(Settled::Done(queues)) if will == Will::Pass => pass_on(worker, lane, key, queues).await,
+            Some(Settled::Done(queues)) if will == Will::Pass => pass_on(worker, lane, key, &queues).await,
             Some(Settled::Done(mut queues)) => {
                 let own = lane.consumer.queue().name();
                 // What is not kept, a follower that is parked in this very moment would not find.
@@ -98,12 +98,10 @@ fn made_no_call(job: &Job, result: &TaskResult) -> bool {
 }
 
 /// The next in line makes the call, in whichever queue there is one.
-async fn pass_on(worker: &Worker, lane: &Lane, key: &Key, queues: Vec<QueueName>) {
-    for queue in queues {
-        let followers = Followers::new(lane.consumer.queue().sibling(queue), &key.line());
-        if persist(worker, lane, "promote", || followers.promote(None)).await != Some(false) {
-            worker.scheduled_in(Duration::ZERO);
-            return;
-        }
+async fn pass_on(worker: &Worker, lane: &Lane, key: &Key, queues: &[QueueName]) {
+    let behind = key.line();
+    let promote = || Followers::promote_in_any(lane.consumer.queue(), queues, &behind);
+    if persist(worker, lane, "promote", promote).await != Some(false) {
+        worker.scheduled_in(Duration::ZERO);
     }
 }

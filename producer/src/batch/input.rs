@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use redial::task::{self, Task};
+use redial_producer::add_field;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -36,20 +37,21 @@ pub struct Call {
 impl Call {
     /// The task as it is pushed.
     pub fn task(&self, id: &str, reply_to: &str) -> anyhow::Result<String> {
-        let given: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
-        let is_given = |name: &str| given.get(name).is_some_and(|value| value.get() != "null");
+        let mut given: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
+        given.retain(|name, value| match name.as_str() {
+            "id" | "reply_to" | "result_ttl_ms" => false,
+            "enqueued_at_ms" => value.get() != "null",
+            _ => true,
+        });
         // The result's time to live, whatever the line says: what was taken off the list and not written before a kill is found
         // under its key.
         let kept = redial::batch::RESULT_KEPT_MS;
         let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{kept}", json!(id), json!(reply_to));
-        if !is_given("enqueued_at_ms") {
+        if !given.contains_key("enqueued_at_ms") {
             let _ = write!(task, ",\"enqueued_at_ms\":{}", redial::UnixMs::local());
         }
         for (name, value) in &given {
-            let is_put = matches!(name.as_str(), "id" | "reply_to" | "result_ttl_ms" | "enqueued_at_ms");
-            if !is_put || (name == "enqueued_at_ms" && is_given(name)) {
-                let _ = write!(task, ",{}:{}", json!(name), value.get());
-            }
+            let _ = write!(task, ",{}:{}", json!(name), value.get());
         }
         task.push('}');
         anyhow::ensure!(task.len() <= task::MAX_BYTES, "the task has {} bytes, too many", task.len());
@@ -221,7 +223,7 @@ fn of_request(
     }
     let mut task = task.to_string();
     if let Some(body) = request.body {
-        task = format!("{},\"body\":{}}}", &task[..task.len() - 1], body.get());
+        add_field(&mut task, "body", body.get());
     }
     let mut call = of_task(&task).map_err(|(_, wrong)| (Some(name.clone()), wrong))?;
     call.name = Some(name);

@@ -9,7 +9,7 @@ use super::{Answer, Consumer, Line, MAX_BATCH, MAX_BATCH_BYTES, Spot, Which};
 use crate::entry::{Entry, Header};
 use crate::id::Token;
 use crate::script;
-use crate::{Error, Queue, UnixMs};
+use crate::{Error, Queue, QueueName, UnixMs};
 
 /// The tasks of one line in one queue.
 #[derive(Debug, Clone)]
@@ -162,6 +162,19 @@ impl Followers {
     /// That of Redis.
     pub async fn promote(&self, follower: Option<&Token>) -> Result<bool, Error> {
         Ok(self.run_next(follower, Which::Next(1)).await? > 0)
+    }
+
+    /// Lets the next in line run, in the first of these queues that has one. `false`: none has.
+    ///
+    /// # Errors
+    /// That of Redis.
+    pub async fn promote_in_any(beside: &Queue, queues: &[QueueName], line: &Line) -> Result<bool, Error> {
+        for queue in queues {
+            if Self::new(beside.sibling(queue.clone()), line).promote(None).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Lets these of the line run, at once, at most [`MAX_BATCH`]. Returns how many there were; sent twice, twice as many run.

@@ -49,9 +49,8 @@ pub(super) fn check(then: &RawValue) -> Result<(), String> {
 /// The task that follows on the task `id` with this result. One that can't be made is pushed all the same, and says why: it ends
 /// as a dead letter.
 pub(super) fn fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> String {
-    let filled = serde_json::from_str(&result.to_line())
-        .map_err(|error| format!("the result can't be read: {error}"))
-        .and_then(|result: Value| {
+    let filled =
+        serde_json::to_value(result).map_err(|error| format!("the result can't be read: {error}")).and_then(|result| {
             let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(|error| error.to_string())?;
             let mut filled = fill_fields(&fields, &mut |path| look_up(path, &result))?.0;
             filled.entry("id".into()).or_insert_with(|| json!(next::name(id, "then")).to_string());

@@ -88,13 +88,7 @@ async fn every_result_has_its_delivery_through_kills_of_workers() {
     let stage = Stage::slow(Duration::from_millis(20)).await;
     let ids = ids("t", 300);
     stage.push_many(&ids, "/", &json!({"callback_url": stage.url("/hook")})).await;
-    let start = || stage.worker().env("REDIAL_LEASE_MS", "1000").env("REDIAL_CONCURRENCY", "16").spawn();
-    let mut workers = vec![start(), start()];
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        workers.remove(0).kill9();
-        workers.push(start());
-    }
+    let _workers = stage.workers_under_kills().await;
     let results = stage.queue.wait_results(&ids, 2 * SOON).await;
     assert_eq!(answered(&results), ids.len());
     let deliveries: Vec<String> = ids.iter().map(|id| format!("{id}.callback")).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{Cli, Reply, eventually};
+use redial_tests::{Cli, Reply, Worker, eventually};
 use serde_json::{Value, json};
 
 use super::places::Places;
@@ -77,14 +77,19 @@ async fn what_is_scheduled_or_parked_is_cancelled_and_keeps_its_history() {
     Places::of(&stage.redis).await.assert_all_ended(4);
 }
 
-#[tokio::test]
-async fn a_call_in_flight_is_given_up_and_its_answer_never_overwrites_the_state() {
-    let stage = Stage::slow(Duration::from_secs(20)).await;
-    let worker = stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
+/// The task `a`, cancelled while a worker with this lease makes its call: that worker, and the result.
+async fn cancelled_in_flight(stage: &Stage, lease_ms: &str) -> (Worker, Value) {
+    let worker = stage.worker().env("REDIAL_LEASE_MS", lease_ms).spawn();
     worker.wait_ready().await;
     stage.push_many(&["a".into()], "/", &json!({})).await;
     stage.wait_in_flight(1).await;
-    let before = assert_cancelled(&stage, "a", "active").await;
+    (worker, assert_cancelled(stage, "a", "active").await)
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_given_up_and_its_answer_never_overwrites_the_state() {
+    let stage = Stage::slow(Duration::from_secs(20)).await;
+    let (worker, before) = cancelled_in_flight(&stage, "2000").await;
     // The connection is closed long before the answer would come.
     eventually(Duration::from_secs(10), || async { (stage.upstream.in_flight() == 0).then_some(()) }).await;
     assert_counted(&worker, "redial_slots_in_use", 0).await;
@@ -96,11 +101,7 @@ async fn a_call_in_flight_is_given_up_and_its_answer_never_overwrites_the_state(
 async fn an_answer_that_comes_just_after_the_cancellation_is_dropped() {
     let stage = Stage::slow(Duration::from_millis(700)).await;
     // Beats so rarely that the call comes to its end before the worker notices.
-    let worker = stage.worker().env("REDIAL_LEASE_MS", "60000").spawn();
-    worker.wait_ready().await;
-    stage.push_many(&["a".into()], "/", &json!({})).await;
-    stage.wait_in_flight(1).await;
-    let before = assert_cancelled(&stage, "a", "active").await;
+    let (worker, before) = cancelled_in_flight(&stage, "60000").await;
     eventually(SOON, || async { worker.log().contains("lease lost").then_some(()) }).await;
     assert_eq!(stage.queue.result("a").await, Some(before));
     Places::of(&stage.redis).await.assert_all_ended(1);

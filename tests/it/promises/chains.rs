@@ -57,13 +57,7 @@ async fn every_chain_comes_to_its_end_through_kills_of_workers() {
     let ids = ids("t", 200);
     let then = json!({"url": stage.url("/two/{{$.id}}"), "then": {"url": stage.url("/three")}});
     stage.push_many(&ids, "/one", &json!({"then": then})).await;
-    let start = || stage.worker().env("REDIAL_LEASE_MS", "1000").env("REDIAL_CONCURRENCY", "16").spawn();
-    let mut workers = vec![start(), start()];
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        workers.remove(0).kill9();
-        workers.push(start());
-    }
+    let _workers = stage.workers_under_kills().await;
     let ends: Vec<String> = ids.iter().map(|id| format!("{id}.then.then")).collect();
     assert_eq!(answered(&stage.queue.wait_results(&ends, 2 * SOON).await), ids.len());
     Places::of(&stage.redis).await.assert_all_ended(3 * ids.len());
