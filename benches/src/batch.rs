@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use redial::{TaskId, UnixMs};
-use redial_producer::Producer;
+use redial::Producer;
+use redial_core::{TaskId, UnixMs};
 use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker};
 
 use crate::{CONCURRENCY, ROUNDS, bare, median, path};

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use redial_producer::{Call, Producer};
+use redial::{Call, Producer};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

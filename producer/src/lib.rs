@@ -15,10 +15,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use redial::cancel::Cancelled;
-use redial::schedule::{Schedule, Schedules, When};
-use redial::task::{self, Task};
-use redial::{Queue, QueueName, Store, TaskId, UnixMs};
+pub use redial_core::cancel::Cancelled;
+use redial_core::schedule::{Schedule, Schedules, When};
+use redial_core::task::{self, Task};
+use redial_core::{Queue, QueueName, Store, TaskId, UnixMs};
 
 pub use call::{Call, IntoTask};
 use wait::Hub;
@@ -35,7 +35,7 @@ pub enum Error {
     Schedule(String),
     /// Redis, or the way to it.
     #[error(transparent)]
-    Redis(#[from] redial::Error),
+    Redis(#[from] redial_core::Error),
 }
 
 /// A queue to put calls on.
@@ -60,7 +60,7 @@ impl Producer {
     /// # Errors
     /// The address or the name can't be used.
     pub fn open(url: &str, queue: &str) -> Result<Self, Error> {
-        Self::with_prefix(url, redial::keys::DEFAULT_PREFIX, queue)
+        Self::with_prefix(url, redial_core::keys::DEFAULT_PREFIX, queue)
     }
 
     /// The same under another prefix.
@@ -70,7 +70,7 @@ impl Producer {
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let store = Store::open(url)?;
         let queue = Queue::new(&store, prefix, QueueName::new(queue)?);
-        Ok(Self { hub: Arc::new(Hub::new(redial::Waiter::new(&store, queue.clone()))), queue })
+        Ok(Self { hub: Arc::new(Hub::new(redial_core::Waiter::new(&store, queue.clone()))), queue })
     }
 
     /// Checks one task, a [`Call`] or JSON, and pushes it. Returns its id.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redial::{TaskId, TaskResult, Waiter};
+use redial_core::{TaskId, TaskResult, Waiter};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -26,7 +26,7 @@ impl Answered {
     /// Something other than Redial wrote it.
     pub fn result(&self) -> Result<TaskResult, Error> {
         serde_json::from_str(&self.json)
-            .map_err(|error| redial::Error::Data(format!("the result of {}: {error}", self.id)).into())
+            .map_err(|error| redial_core::Error::Data(format!("the result of {}: {error}", self.id)).into())
     }
 }
 

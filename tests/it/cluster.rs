@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, ClaimId, letter};
-use redial::entry::Entry;
-use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{Answer, Back, ClaimId, letter};
+use redial_core::entry::Entry;
+use redial_core::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
 use redial_tests::Cluster;
 use redial_tests::link::Link;
 use redis::{FromRedisValue, ToRedisArgs};
@@ -143,7 +143,7 @@ impl Site {
         let answers: Vec<Answer> = rest.iter().map(|e| self.answer(e, None)).collect();
         assert_eq!(self.other.finish(&answers).await.unwrap(), [true; 3]);
         let counts = self.queue.counts().await.unwrap();
-        assert_eq!(counts, redial::queue::Counts::default());
+        assert_eq!(counts, redial_core::queue::Counts::default());
     }
 }
 

@@ -38,8 +38,8 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redial::script::Call;
-use redial::{Consumer, Queue, QueueName, Store, WorkerId};
+use redial_core::script::Call;
+use redial_core::{Consumer, Queue, QueueName, Store, WorkerId};
 use redial_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, ToRedisArgs};
@@ -189,7 +189,7 @@ async fn redis_forgetting_its_scripts_is_not_noticed() {
     for n in 1..4 {
         let () = desk.ask(("LPUSH", "redial:{q}", "task")).await;
         let () = desk.ask(("SCRIPT", "FLUSH")).await;
-        let id = redial::consumer::ClaimId::new(&WorkerId::from_redis("w".into()), n);
+        let id = redial_core::consumer::ClaimId::new(&WorkerId::from_redis("w".into()), n);
         let claimed = consumer.claim(&id, 1).await.unwrap();
         let [entry] = claimed.entries.as_slice() else {
             panic!("{claimed:?}");

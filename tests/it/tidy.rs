@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use redial::script;
+use redial_core::script;
 
 /// Longer files want to be two.
 const MAX_LINES: usize = 400;
@@ -133,7 +133,7 @@ fn no_key_is_spelled_outside_keys_rs() {
                         mark.ends_with('{') || !next.is_some_and(char::is_alphanumeric)
                     })
                 };
-                // A Rust path, such as `redial::result`, is no key.
+                // A Rust path, such as `redial_core::result`, is no key.
                 if !text.contains("::") && marks.iter().any(ends) {
                     faults.push(format!("{path}:{}: {text:?}", n + 1));
                 }
@@ -151,7 +151,8 @@ fn each_crate_depends_only_on_what_it_may_know() {
         ("deadpool-redis", &["shared"]),
         ("reqwest", &["worker", "benches"]),
         ("redial-worker", &[]),
-        ("redial-producer", &["examples", "benches", "tests"]),
+        ("redial-cli", &[]),
+        ("redial", &["producer/cli", "examples", "benches", "tests"]),
         ("redial-tests", &["examples", "benches"]),
     ];
     let mut faults = Vec::new();

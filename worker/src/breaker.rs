@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redial::breaker::{Ask, Leave, Standing, State, Tally};
-use redial::consumer::{MAX_BATCH, Which};
+use redial_core::breaker::{Ask, Leave, Standing, State, Tally};
+use redial_core::consumer::{MAX_BATCH, Which};
 use tokio::sync::oneshot;
 use url::Url;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::HeaderMap;
-use redial::Task;
+use redial_core::Task;
 use reqwest::Client;
 
 use crate::config::Config;
@@ -59,7 +59,7 @@ impl Caller {
             clients: Mutex::default(),
         };
         // Reading the system's certificates takes tens of milliseconds: not in the first task's time.
-        caller.client(redial::task::CONNECT_TIMEOUT)?;
+        caller.client(redial_core::task::CONNECT_TIMEOUT)?;
         Ok(caller)
     }
 

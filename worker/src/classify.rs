@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redial::task::{Effect, Retry};
-use redial::{Reason, UnixMs};
+use redial_core::task::{Effect, Retry};
+use redial_core::{Reason, UnixMs};
 
 use crate::backoff::backoff;
 use crate::call::{Called, Failure};

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redial::UnixMs;
+use redial_core::UnixMs;
 
 /// An estimate of Redis TIME, right to within a round trip. For what need not be decided in a script.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
-use redial::QueueName;
-use redial::breaker::Rules;
+use redial_core::QueueName;
+use redial_core::breaker::Rules;
 use serde::Deserialize;
 
 use crate::limits::{self, Limits};
@@ -290,8 +290,8 @@ mod tests {
         assert_eq!(config.redis_url, None);
         assert_eq!(config.metrics_addr, Some(DEFAULT_METRICS_ADDR));
         assert_eq!(config.queues, [(QueueName::new("default")?, 1)]);
-        assert_eq!(config.max_task_bytes, redial::task::MAX_BYTES);
-        assert_eq!(config.idempotency_hold, Duration::from_millis(redial::memo::HOLD_MS));
+        assert_eq!(config.max_task_bytes, redial_core::task::MAX_BYTES);
+        assert_eq!(config.idempotency_hold, Duration::from_millis(redial_core::memo::HOLD_MS));
         assert!(config.allow_private.is_empty());
         Ok(())
     }

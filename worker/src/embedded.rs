@@ -10,7 +10,7 @@ mod server;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use redial::Store;
+use redial_core::Store;
 
 use crate::config::Config;
 use folder::Folder;
@@ -42,7 +42,7 @@ impl Embedded {
         let port = config.embedded_port;
         let store = Store::open(&url)?;
         match store.ping().await {
-            Err(redial::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
+            Err(redial_core::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
                 bail!("the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}")
             }
             Err(error) if is_silence(&error) => {
@@ -87,10 +87,10 @@ impl Embedded {
 }
 
 /// Whether this is what a ping brings where no Redis is.
-fn is_silence(error: &redial::Error) -> bool {
+fn is_silence(error: &redial_core::Error) -> bool {
     match error {
-        redial::Error::Redis(error) => error.code().is_none(),
-        redial::Error::Unreachable { .. } => true,
+        redial_core::Error::Redis(error) => error.code().is_none(),
+        redial_core::Error::Unreachable { .. } => true,
         _ => false,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::entry::Entry;
+use redial_core::entry::Entry;
 
 use crate::breaker;
 use crate::call::Called;

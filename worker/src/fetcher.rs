@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redial::Reason;
-use redial::consumer::{ClaimId, Claimed, MAX_BATCH};
-use redial::id::Token;
-use redial::store::BLOCK;
-use redial::task::{Refusal, Sender};
+use redial_core::Reason;
+use redial_core::consumer::{ClaimId, Claimed, MAX_BATCH};
+use redial_core::id::Token;
+use redial_core::store::BLOCK;
+use redial_core::task::{Refusal, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -149,7 +149,7 @@ async fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, claimed: Claimed, permits
 }
 
 /// One entry that can't be read stops no other: it becomes a dead letter with all its bytes.
-async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: Token, error: redial::Error) {
+async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: Token, error: redial_core::Error) {
     tracing::error!(queue = %lane.name, %error, "an entry can't be read");
     let refusal = Refusal { reason: Reason::InvalidTask, error: error.to_string(), sender: Sender::default() };
     let unfit = Unfit { serial: token.as_str().to_owned(), token, refusal: Box::new(refusal) };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redial::consumer::{Answer, MAX_BATCH};
+use redial_core::consumer::{Answer, MAX_BATCH};
 use tokio::sync::mpsc;
 
 use crate::persist::persist_counting;

@@ -12,8 +12,8 @@ mod sending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::memo::{Kept, Key, Purpose};
-use redial::{Reason, UnixMs};
+use redial_core::memo::{Kept, Key, Purpose};
+use redial_core::{Reason, UnixMs};
 
 use crate::job::Job;
 use crate::worker::{Lane, Worker};

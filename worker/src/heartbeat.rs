@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use redial::consumer::Beat;
+use redial_core::consumer::Beat;
 
 use crate::persist::persist;
 use crate::sweeper::Sweeper;

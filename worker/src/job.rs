@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
-use redial::entry::{Entry, Header, State};
-use redial::id::Token;
-use redial::memo::{Asker, Kept, Key, Purpose};
-use redial::result::Body;
-use redial::task::Refusal;
-use redial::{Attempt, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
+use redial_core::entry::{Entry, Header, State};
+use redial_core::id::Token;
+use redial_core::memo::{Asker, Kept, Key, Purpose};
+use redial_core::result::Body;
+use redial_core::task::Refusal;
+use redial_core::{Attempt, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::breaker::Let;
@@ -144,14 +144,14 @@ impl Job {
     }
 
     /// A result on its way to Redis.
-    pub fn answer(&self, result: &TaskResult) -> redial::consumer::Answer {
-        redial::consumer::Answer {
+    pub fn answer(&self, result: &TaskResult) -> redial_core::consumer::Answer {
+        redial_core::consumer::Answer {
             token: self.token.clone(),
             id: self.id.clone(),
             result: result.to_line(),
             ttl: self.task.result_ttl,
             reply_to: self.task.reply_to.clone(),
-            next: redial::task::next::of(&self.task, result),
+            next: redial_core::task::next::of(&self.task, result),
         }
     }
 
@@ -159,7 +159,7 @@ impl Job {
     pub fn letter(&self, result: &TaskResult, added: &HeaderMap) -> String {
         let own = result.reason != Some(Reason::IdempotencyMismatch);
         let memo = Key::idempotency(&self.task, added).filter(|_| own);
-        redial::consumer::letter(&self.header.serial, memo.as_ref().map(|key| key.hash.as_str()), result)
+        redial_core::consumer::letter(&self.header.serial, memo.as_ref().map(|key| key.hash.as_str()), result)
     }
 
     /// The result of a task that is dead.

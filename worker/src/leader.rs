@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::consumer::Followers;
-use redial::memo::{Kept, Key, Line, Purpose, Settled, Standing};
-use redial::task::Effect;
-use redial::{QueueName, Reason, Status, TaskResult};
+use redial_core::consumer::Followers;
+use redial_core::memo::{Kept, Key, Line, Purpose, Settled, Standing};
+use redial_core::task::Effect;
+use redial_core::{QueueName, Reason, Status, TaskResult};
 
 use crate::job::Job;
 use crate::persist::persist;

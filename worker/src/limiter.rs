@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redial::UnixMs;
-use redial::consumer::MAX_BATCH;
-use redial::id::Token;
-use redial::limiter::{Ask, Grant, definition};
+use redial_core::UnixMs;
+use redial_core::consumer::MAX_BATCH;
+use redial_core::id::Token;
+use redial_core::limiter::{Ask, Grant, definition};
 use tokio::sync::oneshot;
 
 use crate::limits::Limited;

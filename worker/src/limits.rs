@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use redial::Task;
-use redial::limiter::Source;
-use redial::task::Limit;
+use redial_core::Task;
+use redial_core::limiter::Source;
+use redial_core::task::Limit;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redial::breaker::{Ask, State};
-use redial::consumer::{Followers, Line, Which};
+use redial_core::breaker::{Ask, State};
+use redial_core::consumer::{Followers, Line, Which};
 
 use crate::breaker;
 use crate::lock::locked;

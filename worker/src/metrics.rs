@@ -11,9 +11,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use redial::memo::Purpose;
-use redial::queue::Counts;
-use redial::{Reason, Task};
+use redial_core::memo::Purpose;
+use redial_core::queue::Counts;
+use redial_core::{Reason, Task};
 
 use crate::call::Called;
 use crate::lock::locked;

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use redial::store::BLOCK;
+use redial_core::store::BLOCK;
 use tokio::net::TcpListener;
 
 use crate::config;

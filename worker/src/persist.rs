@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redial::Error;
+use redial_core::Error;
 
 use crate::worker::{Lane, Worker};
 

@@ -8,7 +8,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
-use redial::UnixMs;
+use redial_core::UnixMs;
 
 /// What was heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, header::RETRY_AFTER};
-use redial::UnixMs;
+use redial_core::UnixMs;
 
 /// The stated wait, or `None` where none can be made out. In this order, as the official SDKs of OpenAI and Anthropic read
 /// it: `retry-after-ms`, `Retry-After` in seconds (fractions allowed), `Retry-After` as an HTTP date (RFC 9110 §10.2.3).

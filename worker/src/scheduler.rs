@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::schedule::Schedules;
+use redial_core::schedule::Schedules;
 
 use crate::persist::{answered, failed};
 use crate::worker::{Lane, Worker};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, Followers, Line, letter};
-use redial::id::Token;
-use redial::memo::{Kept, Key, Purpose, Standing};
-use redial::task::{Effect, next};
-use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
+use redial_core::consumer::{Answer, Back, Followers, Line, letter};
+use redial_core::id::Token;
+use redial_core::memo::{Kept, Key, Purpose, Standing};
+use redial_core::task::{Effect, next};
+use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use crate::call::Called;
 use crate::finisher::Finished;
@@ -197,7 +197,7 @@ impl<'a> Settler<'a> {
             token: token.clone(),
             id,
             result: result.to_line(),
-            ttl: redial::task::RESULT_TTL,
+            ttl: redial_core::task::RESULT_TTL,
             reply_to: refusal.sender.reply_to.clone(),
             next: next::of_refused(&refusal, &result),
         });

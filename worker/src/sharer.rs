@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial::consumer::{Answer, Followers, Line, MAX_BATCH, Page};
-use redial::entry::Entry;
-use redial::id::Token;
-use redial::memo::{Kept, Purpose, Standing};
-use redial::{QueueName, Reason, Status, TaskResult};
+use redial_core::consumer::{Answer, Followers, Line, MAX_BATCH, Page};
+use redial_core::entry::Entry;
+use redial_core::id::Token;
+use redial_core::memo::{Kept, Purpose, Standing};
+use redial_core::{QueueName, Reason, Status, TaskResult};
 
 use crate::job::Job;
 use crate::leader;
@@ -155,7 +155,7 @@ impl Sharer {
         self.worker.metrics.memo(queue, purpose(job), MemoEvent::Shared);
     }
 
-    async fn persist<T, F: Future<Output = Result<T, redial::Error>>>(
+    async fn persist<T, F: Future<Output = Result<T, redial_core::Error>>>(
         &self,
         what: &'static str,
         attempt: impl FnMut() -> F,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use redial::WorkerId;
-use redial::consumer::{Followers, Kind, MAX_BATCH, Watched};
-use redial::id::Token;
+use redial_core::WorkerId;
+use redial_core::consumer::{Followers, Kind, MAX_BATCH, Watched};
+use redial_core::id::Token;
 use tokio::task::JoinHandle;
 
 use crate::line;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use redial::Task;
+use redial_core::Task;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use url::Url;

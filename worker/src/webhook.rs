@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use redial::{TaskId, UnixMs};
+use redial_core::{TaskId, UnixMs};
 use sha2::{Digest as _, Sha256};
 
 /// What a secret begins with, by the specification.

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use redial::breaker::Breakers;
-use redial::entry::Entry;
-use redial::id::Token;
-use redial::limiter::Limits;
-use redial::memo::Memos;
-use redial::{Consumer, WorkerId};
+use redial_core::breaker::Breakers;
+use redial_core::entry::Entry;
+use redial_core::id::Token;
+use redial_core::limiter::Limits;
+use redial_core::memo::Memos;
+use redial_core::{Consumer, WorkerId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

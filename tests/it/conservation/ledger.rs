@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redial::TaskId;
+use redial_core::TaskId;
 
 use super::world::{Fate, World};
 

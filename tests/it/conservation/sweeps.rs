@@ -1,8 +1,8 @@
 //! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
 
-use redial::consumer::letter;
-use redial::script::{BURY, REAP};
-use redial::{Reason, Status, TaskId, TaskResult, UnixMs};
+use redial_core::consumer::letter;
+use redial_core::script::{BURY, REAP};
+use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::WORKERS;
 use super::world::{Fate, World};

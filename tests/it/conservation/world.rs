@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, ClaimId, letter};
-use redial::entry::Entry;
-use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{Answer, Back, ClaimId, letter};
+use redial_core::entry::Entry;
+use redial_core::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redial::consumer::{Answer, ClaimId, Followers, Line as Followed, letter};
-use redial::entry::Entry;
-use redial::memo::{Asker, Kept, Key, Line, Memos, Purpose, Settled, Standing};
-use redial::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{Answer, ClaimId, Followers, Line as Followed, letter};
+use redial_core::entry::Entry;
+use redial_core::memo::{Asker, Kept, Key, Line, Memos, Purpose, Settled, Standing};
+use redial_core::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redial::TaskId;
-use redial_producer::{Call, Producer};
+use redial::{Call, Producer};
+use redial_core::TaskId;
 use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
         let id = TaskId::new(&format!("t{n}")).unwrap();
         waiters.push(tokio::spawn(async move {
             let answered = producer.wait(&id, Duration::from_secs(120)).await.unwrap().unwrap();
-            (Instant::now(), redial::UnixMs::local(), answered.result().unwrap().finished_at_ms)
+            (Instant::now(), redial_core::UnixMs::local(), answered.result().unwrap().finished_at_ms)
         }));
     }
     let all_wait = || async {
@@ -65,7 +65,7 @@ async fn what_is_enqueued_with_the_library_is_waited_for() {
     let mut answers = producer.enqueue_all_and_wait(calls).await.unwrap();
     let mut came = 0;
     while let Some(answer) = tokio::time::timeout(SOON, answers.next()).await.unwrap() {
-        assert_eq!(answer.result().unwrap().status, redial::Status::Ok);
+        assert_eq!(answer.result().unwrap().status, redial_core::Status::Ok);
         came += 1;
     }
     assert_eq!((came, answers.left().len()), (300, 0));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use redial::script::{ACQUIRE, Call};
+use redial_core::script::{ACQUIRE, Call};
 use redis::Value;
 
 use super::Desk;

@@ -1,6 +1,6 @@
 //! adjust.lua: what was learnt after a call.
 
-use redial::script::ADJUST;
+use redial_core::script::ADJUST;
 
 use super::Desk;
 use super::acquire::{call, told};

@@ -1,6 +1,6 @@
 //! begin.lua: the mark before a call that must survive a kill.
 
-use redial::script::{BEGIN, Call};
+use redial_core::script::{BEGIN, Call};
 
 use super::{AWKWARD, Desk, entry, hash};
 

@@ -1,6 +1,6 @@
 //! breaker.lua: what became of calls, and leave for further ones. Time is made to pass by what is noted of it.
 
-use redial::script::{BREAKER, Call};
+use redial_core::script::{BREAKER, Call};
 
 use super::Desk;
 

@@ -1,6 +1,6 @@
 //! bury.lua: a dead letter and a result that says the same. What becomes of a reply is in `reply.rs`.
 
-use redial::script::{BURY, Call};
+use redial_core::script::{BURY, Call};
 
 use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial::consumer::{ClaimId, MAX_BATCH};
-use redial::script::{CLAIM, Call};
-use redial::{UnixMs, WorkerId};
+use redial_core::consumer::{ClaimId, MAX_BATCH};
+use redial_core::script::{CLAIM, Call};
+use redial_core::{UnixMs, WorkerId};
 
 use super::{AWKWARD, Desk, Held, entry, hash, list, sorted};
 

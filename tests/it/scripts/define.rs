@@ -1,6 +1,6 @@
 //! define.lua: say by hand what a limit is.
 
-use redial::script::DEFINE;
+use redial_core::script::DEFINE;
 
 use super::Desk;
 use super::acquire::{call, told};

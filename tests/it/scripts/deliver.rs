@@ -1,6 +1,6 @@
 //! deliver.lua: a reply whose list lies in another Cluster slot. Times to live are in `reply.rs`, the way there in `cluster.rs`.
 
-use redial::script::{Call, DELIVER};
+use redial_core::script::{Call, DELIVER};
 
 use super::{Desk, list};
 

@@ -1,6 +1,6 @@
 //! drop.lua: a dead letter deleted for good.
 
-use redial::script::{Call, DROP};
+use redial_core::script::{Call, DROP};
 
 use super::{Desk, hash, sorted};
 

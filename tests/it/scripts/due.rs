@@ -1,6 +1,6 @@
 //! due.lua: which schedules it is time to fire.
 
-use redial::script::{Call, DUE};
+use redial_core::script::{Call, DUE};
 use redis::Value;
 
 use super::Desk;

@@ -1,6 +1,6 @@
 //! enqueue_once.lua: the next tasks of a batch, once.
 
-use redial::script::{Call, ENQUEUE_ONCE};
+use redial_core::script::{Call, ENQUEUE_ONCE};
 
 use super::{Desk, Held, list};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Answer, ClaimId};
-use redial::script::{Call, FINISH};
-use redial::{TaskId, WorkerId};
+use redial_core::consumer::{Answer, ClaimId};
+use redial_core::script::{Call, FINISH};
+use redial_core::{TaskId, WorkerId};
 
 use super::{Desk, Held, entry, hash};
 
@@ -100,7 +100,7 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
     assert_eq!((won[0].header.crashes, &*won[0].raw), (1, &b"task"[..]));
     assert_eq!(won[0].header.serial, lost[0].header.serial);
 
-    let answer = |entry: &redial::entry::Entry, result: &str| Answer {
+    let answer = |entry: &redial_core::entry::Entry, result: &str| Answer {
         token: entry.token.clone(),
         id: TaskId::new("a").unwrap(),
         result: result.into(),

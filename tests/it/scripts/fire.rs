@@ -1,6 +1,6 @@
 //! fire.lua: the task of a schedule, pushed once for each of its times.
 
-use redial::script::{Call, FIRE};
+use redial_core::script::{Call, FIRE};
 
 use super::{Desk, hash, list, sorted};
 

@@ -1,6 +1,6 @@
 //! follow.lua: a task is parked in a line.
 
-use redial::script::{Call, FOLLOW};
+use redial_core::script::{Call, FOLLOW};
 
 use super::{AWKWARD, Desk, entry, hash, sorted};
 

@@ -1,6 +1,6 @@
 //! followers.lua: the next followers of a memo, and what is left of those that are gone.
 
-use redial::script::{Call, FOLLOWERS};
+use redial_core::script::{Call, FOLLOWERS};
 
 use super::{AWKWARD, Desk, escaped, follow};
 

@@ -1,6 +1,6 @@
 //! forget.lua: a kept answer is dropped.
 
-use redial::script::{Call, FORGET, SETTLE};
+use redial_core::script::{Call, FORGET, SETTLE};
 
 use super::Desk;
 use super::lead::{ASK, Ask};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Answer, Back, ClaimId, Followers, letter};
-use redial::memo::{Asker, Key, Line, Memos, Purpose, Settled, Standing};
-use redial::script::DELIVER;
-use redial::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{Answer, Back, ClaimId, Followers, letter};
+use redial_core::memo::{Asker, Key, Line, Memos, Purpose, Settled, Standing};
+use redial_core::script::DELIVER;
+use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
 use super::Desk;
 
@@ -34,7 +34,7 @@ async fn a_full_redis_can_still_be_drained() {
     let consumer = desk.consumer("w", Duration::from_millis(1));
     let other = desk.consumer("other", Duration::from_secs(60));
     let id = |worker: &str, n| ClaimId::new(&WorkerId::from_redis(worker.into()), n);
-    let answer = |entry: &redial::entry::Entry, id: &str| Answer {
+    let answer = |entry: &redial_core::entry::Entry, id: &str| Answer {
         token: entry.token.clone(),
         id: TaskId::new(id).unwrap(),
         result: format!("{{\"id\":\"{id}\"}}"),
@@ -125,7 +125,7 @@ async fn a_full_redis_settles_its_memos() {
                 .follow(
                     &follower.token,
                     &follower.header,
-                    &redial::consumer::Line::memo("ab"),
+                    &redial_core::consumer::Line::memo("ab"),
                     Duration::ZERO,
                     Some(UnixMs(1))
                 )
@@ -138,7 +138,7 @@ async fn a_full_redis_settles_its_memos() {
     let result = TaskResult::new(None, Status::Ok, UnixMs(1));
     let settled = memos.settle("ab", asker(0), Some((&Line::of(&result), lease))).await.unwrap();
     assert!(matches!(settled, Settled::Done(queues) if queues.len() == 1));
-    let followers = Followers::new(consumer.queue().clone(), &redial::consumer::Line::memo("ab"));
+    let followers = Followers::new(consumer.queue().clone(), &redial_core::consumer::Line::memo("ab"));
     assert!(followers.promote(None).await.unwrap());
     let page = followers.next(10).await.unwrap();
     assert_eq!((page.left, page.entries.len()), (1, 1));

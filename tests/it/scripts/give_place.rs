@@ -1,6 +1,6 @@
 //! give_place.lua: calls in flight end, or go on.
 
-use redial::script::GIVE_PLACE;
+use redial_core::script::GIVE_PLACE;
 
 use super::Desk;
 use super::acquire::{call, told};

@@ -1,6 +1,6 @@
 //! hasten.lua: those that wait for a limit ask again.
 
-use redial::script::HASTEN;
+use redial_core::script::HASTEN;
 
 use super::Desk;
 

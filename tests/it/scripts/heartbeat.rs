@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redial::WorkerId;
-use redial::script::{Call, HEARTBEAT};
+use redial_core::WorkerId;
+use redial_core::script::{Call, HEARTBEAT};
 
 use super::{Desk, sorted};
 

@@ -1,6 +1,6 @@
 //! lead.lua: a memo is asked what a task is to do.
 
-use redial::script::{Call, LEAD, SETTLE};
+use redial_core::script::{Call, LEAD, SETTLE};
 
 use super::{Desk, hash};
 

@@ -1,6 +1,6 @@
 //! level.lua: how a limit stands.
 
-use redial::script::LEVEL;
+use redial_core::script::LEVEL;
 
 use super::Desk;
 use super::acquire::{call, told};

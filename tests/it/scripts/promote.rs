@@ -1,6 +1,6 @@
 //! promote.lua: a follower runs after all.
 
-use redial::script::{Call, PROMOTE};
+use redial_core::script::{Call, PROMOTE};
 
 use super::followers::desk;
 use super::{AWKWARD, Desk, hash};

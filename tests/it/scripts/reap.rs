@@ -1,6 +1,6 @@
 //! reap.lua: tasks taken back from a worker, and which of them count a crash.
 
-use redial::script::{Call, REAP};
+use redial_core::script::{Call, REAP};
 
 use super::{AWKWARD, Desk, Held, entry, hash};
 

@@ -1,6 +1,6 @@
 //! replay.lua: a dead letter becomes a task again.
 
-use redial::script::{Call, REPLAY};
+use redial_core::script::{Call, REPLAY};
 
 use super::{AWKWARD, Desk, Held, hash, list, sorted};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Answer, ClaimId};
-use redial::script::{BURY, Call, DELIVER};
-use redial::{TaskId, WorkerId};
+use redial_core::consumer::{Answer, ClaimId};
+use redial_core::script::{BURY, Call, DELIVER};
+use redial_core::{TaskId, WorkerId};
 
 use super::finish::call;
 use super::{Desk, Held, hash, list};

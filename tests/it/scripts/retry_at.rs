@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Back, ClaimId};
-use redial::script::{Call, RETRY_AT};
-use redial::{UnixMs, WorkerId};
+use redial_core::consumer::{Back, ClaimId};
+use redial_core::script::{Call, RETRY_AT};
+use redial_core::{UnixMs, WorkerId};
 
 use super::{AWKWARD, Desk, entry, hash, sorted};
 

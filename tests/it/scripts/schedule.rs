@@ -1,6 +1,6 @@
 //! schedule.lua: schedules put down and taken away.
 
-use redial::script::{Call, SCHEDULE};
+use redial_core::script::{Call, SCHEDULE};
 
 use super::{Desk, hash, sorted};
 

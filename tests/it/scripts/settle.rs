@@ -1,6 +1,6 @@
 //! settle.lua: a leader comes to its end.
 
-use redial::script::{Call, SETTLE};
+use redial_core::script::{Call, SETTLE};
 
 use super::Desk;
 use super::lead::{ASK, Ask};

@@ -1,6 +1,6 @@
 //! wait.lua, and what finish.lua and bury.lua do for those who asked with it.
 
-use redial::script::{BURY, Call, WAIT};
+use redial_core::script::{BURY, Call, WAIT};
 
 use super::finish::{self, plain};
 use super::{Desk, Held, entry, list};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redial::consumer::{Line, Watched};
-use redial::script::{Call, WATCH};
+use redial_core::consumer::{Line, Watched};
+use redial_core::script::{Call, WATCH};
 
 use super::Desk;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use redial::Store;
+use redial_core::Store;
 
 /// The data folder, open.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use redial::UnixMs;
-use redial::breaker::Ask;
+use redial_core::UnixMs;
+use redial_core::breaker::Ask;
 
 use super::Verdict;
 use crate::breaker::{self, Told};

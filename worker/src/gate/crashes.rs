@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use redial::{Reason, UnixMs};
+use redial_core::{Reason, UnixMs};
 
 use super::Verdict;
 use crate::job::Job;

@@ -1,6 +1,6 @@
 //! The delivery of a result: the result is its body, as long as it is kept.
 
-use redial::Reason;
+use redial_core::Reason;
 
 use super::Verdict;
 use crate::job::Job;
@@ -17,7 +17,7 @@ pub(super) async fn check(worker: &Worker, lane: &Lane, job: &mut Job) -> Option
         let error = format!("there is no result of {of} to deliver any more: it is kept for `result_ttl_ms`");
         return Some(Verdict::Reject(Reason::Expired, error));
     };
-    let finished_at = serde_json::from_str(&result).map(|result: redial::TaskResult| result.finished_at_ms);
+    let finished_at = serde_json::from_str(&result).map(|result: redial_core::TaskResult| result.finished_at_ms);
     let signed =
         worker.config.webhooks.headers(of, result.as_bytes(), finished_at.unwrap_or_default(), lane.clock.now());
     job.task.headers.extend(signed);

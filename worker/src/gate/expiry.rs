@@ -1,6 +1,6 @@
 //! After its deadline no attempt of a task starts.
 
-use redial::{Reason, UnixMs};
+use redial_core::{Reason, UnixMs};
 
 use super::Verdict;
 use crate::job::Job;

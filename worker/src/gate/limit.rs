@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redial::limiter::{Ask, Grant, HOLD};
-use redial::{Reason, UnixMs};
+use redial_core::limiter::{Ask, Grant, HOLD};
+use redial_core::{Reason, UnixMs};
 
 use super::Verdict;
 use crate::job::Job;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redial::Reason;
-use redial::memo::{Key, Standing};
+use redial_core::Reason;
+use redial_core::memo::{Key, Standing};
 
 use super::Verdict;
 use crate::job::Job;

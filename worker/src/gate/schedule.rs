@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial::UnixMs;
+use redial_core::UnixMs;
 
 use super::Verdict;
 use crate::job::Job;

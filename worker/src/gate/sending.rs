@@ -1,7 +1,7 @@
 //! For some tasks "was it sent?" must survive a kill: it is put down in Redis before the call goes out.
 
-use redial::Reason;
-use redial::task::Effect;
+use redial_core::Reason;
+use redial_core::task::Effect;
 
 use super::{Verdict, crashes};
 use crate::job::Job;

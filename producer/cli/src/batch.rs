@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use redial::{Queue, Store, TaskId};
+use redial_core::{Queue, Store, TaskId};
 
 use input::Format;
 use journal::{Fingerprint, Journal, State, Totals, beside};
 use run::End;
 use template::Template;
 
-use crate::enqueue::headers;
+use crate::commands::enqueue::headers;
 use crate::output;
 
 /// Make the call of every line of a file; goes on where it was when it was stopped.
@@ -85,7 +85,7 @@ impl Batch {
                 output::complain(&format!("{} was finished before: nothing to do", self.output.display()));
                 return report(totals, json);
             }
-            let batch = redial::batch::Batch::new(&store, queue.clone(), &journal.state.batch);
+            let batch = redial_core::batch::Batch::new(&store, queue.clone(), &journal.state.batch);
             let end = run::Run::new(&batch, &mut journal, self.format()?, &self.input, self.window, self.ordered)?.go();
             match end.await.context("stopped; run the same command again to go on")? {
                 End::Done => {

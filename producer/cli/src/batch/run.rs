@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use redial::batch::{Batch, PUSH};
-use redial::{Error, Status};
+use redial_core::batch::{Batch, PUSH};
+use redial_core::{Error, Status};
 
 use super::answer;
 use super::input::{Format, Input};

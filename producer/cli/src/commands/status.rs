@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use redial::find::{Place, Search};
-use redial::{Queue, TaskId};
+use redial_core::find::{Place, Search};
+use redial_core::{Queue, TaskId};
 use serde_json::{Value, json};
 
 use crate::output::{self, Tint};

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redial::TaskId;
-use redial_producer::Producer;
+use redial::Producer;
+use redial_core::TaskId;
 use tokio::time::Instant;
 
 use crate::output;
@@ -13,7 +13,7 @@ use crate::output;
 ///
 /// JSON, one a line. Nothing is polled.
 #[derive(Debug, clap::Args)]
-pub struct Waits {
+pub struct Wait {
     /// The ids of the calls.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Waits {
     timeout: Option<u32>,
 }
 
-impl Waits {
+impl Wait {
     pub async fn run(self, producer: &Producer) -> anyhow::Result<ExitCode> {
         let ids: Vec<TaskId> =
             self.ids.iter().map(|id| TaskId::new(id)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use redial::schedule::Schedule;
-use redial_producer::Producer;
+use redial::Producer;
+use redial_core::schedule::Schedule;
 use serde_json::{Value, json};
 
 use crate::{output, redact};

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use redial::breaker::{Breakers, State};
-use redial::{Queue, UnixMs};
+use redial_core::breaker::{Breakers, State};
+use redial_core::{Queue, UnixMs};
 use serde_json::json;
 
 use crate::output;

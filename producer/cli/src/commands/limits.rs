@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
-use redial::Queue;
-use redial::limiter::{Level, Limits, Source};
-use redial::task::Limit;
+use redial_core::Queue;
+use redial_core::limiter::{Level, Limits, Source};
+use redial_core::task::Limit;
 use serde_json::json;
 
 use crate::output;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use redial::{Status, TaskResult};
+use redial_core::{Status, TaskResult};
 use serde_json::{Value, json};
 
 /// How a result begins as workers write it: what is taken from there need not be parsed.

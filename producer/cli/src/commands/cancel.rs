@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use redial::TaskId;
-use redial_producer::{Cancelled, Producer};
+use redial::{Cancelled, Producer};
+use redial_core::TaskId;
 use serde_json::json;
 
+use super::status;
 use crate::output::{self, Tint};
-use crate::status;
 
 /// End calls before their answer, wherever they are; exit code 3 when one has ended already or is not found.
 ///

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use redial::memo::{Key, Memos};
-use redial::task::{self, Task};
-use redial::{Queue, UnixMs};
+use redial_core::memo::{Key, Memos};
+use redial_core::task::{self, Task};
+use redial_core::{Queue, UnixMs};
 use serde_json::json;
 
 use crate::output;

@@ -5,7 +5,7 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
-use redial_producer::{Producer, Stamped, add_field, stamp};
+use redial::{Producer, Stamped, add_field, stamp};
 use serde_json::{Map, Value, json};
 
 use crate::output;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use redial::overview::Overview;
-use redial::{Queue, QueueName, UnixMs};
+use redial_core::overview::Overview;
+use redial_core::{Queue, QueueName, UnixMs};
 use serde_json::json;
 
 use crate::output::{self, Tint};

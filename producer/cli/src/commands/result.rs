@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use redial::TaskId;
-use redial_producer::Producer;
+use redial::Producer;
+use redial_core::TaskId;
 
 use crate::output;
 

@@ -1,24 +1,16 @@
 //! redial: put calls on a queue, read the answers, look after what died.
 
 mod batch;
-mod breakers;
-mod cache;
-mod cancel;
-mod dead;
-mod enqueue;
-mod limits;
+mod commands;
 mod output;
-mod queues;
 mod redact;
-mod result;
-mod schedule;
-mod status;
-mod waits;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use redial_producer::Producer;
+use redial::Producer;
+
+use commands::{breakers, cache, cancel, dead, enqueue, limits, queues, result, schedule, status, wait};
 
 /// Put HTTP calls on a Redial queue, read the answers, and look after what died.
 ///
@@ -41,7 +33,7 @@ struct Args {
     #[arg(short, long, global = true, help_heading = EVERYWHERE, default_value = "default")]
     queue: String,
     /// What every key in Redis begins with.
-    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial::keys::DEFAULT_PREFIX)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial_core::keys::DEFAULT_PREFIX)]
     prefix: String,
     /// Print JSON, one object a line.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
@@ -59,7 +51,7 @@ enum Command {
     Enqueue(enqueue::Enqueue),
     Batch(batch::Batch),
     Result(result::Results),
-    Wait(waits::Waits),
+    Wait(wait::Wait),
     Status(status::Status),
     Cancel(cancel::Cancel),
     /// List queues: how many tasks are where, how many workers there are.
@@ -117,7 +109,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
         Command::Batch(batch) => batch.run(&args.redis_url, &args.prefix, producer.queue(), args.json).await,
         Command::Result(results) => results.run(&producer).await,
-        Command::Wait(waits) => waits.run(&producer).await,
+        Command::Wait(wait) => wait.run(&producer).await,
         Command::Cancel(cancel) => cancel.run(&producer, args.json).await,
         Command::Status(status) => status.run(producer.queue(), args.json).await,
         Command::Queues(which) => which.list(producer.queue(), args.json).await,

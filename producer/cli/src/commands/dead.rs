@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redial::dead::DeadLetter;
-use redial::{Queue, UnixMs};
+use redial_core::dead::DeadLetter;
+use redial_core::{Queue, UnixMs};
 use serde_json::{Value, json};
 
 use crate::output::{self, Tint};
@@ -201,7 +201,7 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
 
 /// Whether the upstream may have forgotten the letter's idempotency key: Stripe holds one for a day, and so do others.
 fn is_past_its_key(letter: &DeadLetter) -> bool {
-    letter.memo.is_some() && UnixMs::local().since(letter.at) > redial::memo::HOLD_MS
+    letter.memo.is_some() && UnixMs::local().since(letter.at) > redial_core::memo::HOLD_MS
 }
 
 impl Which {
