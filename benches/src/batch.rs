@@ -89,7 +89,7 @@ pub async fn waits() -> anyhow::Result<[u64; 2]> {
         let (producer, id) = (producer.clone(), TaskId::new(&format!("t{n}")).map_err(anyhow::Error::msg)?);
         waiters.push(tokio::spawn(async move {
             let answered = producer.wait(&id, Duration::from_secs(120)).await?;
-            let told = UnixMs::local();
+            let told = UnixMs::local_now();
             let result = answered.as_ref().and_then(|answered| answered.result().ok());
             Ok::<_, anyhow::Error>(result.map(|result| told.since(result.finished_at_ms)))
         }));

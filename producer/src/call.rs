@@ -289,8 +289,8 @@ mod tests {
             .then(Call::post("http://h/{{$.body.id}}").json(&json!({"m": 2})).then(Call::get("http://h/")))
             .meta(&[1, 2]);
         let stamped = call.into_task()?;
-        let task =
-            Task::parse(stamped.json.as_bytes(), redial_core::task::MAX_BYTES).map_err(|refusal| refusal.error)?;
+        let task = Task::parse(stamped.json.as_bytes(), redial_core::protocol::task::MAX_BYTES)
+            .map_err(|refusal| refusal.error)?;
         assert_eq!((stamped.id.as_str(), task.unknown.len()), ("x", 0), "{:?}", task.unknown);
         assert!(task.callback_url.is_some() && task.then.is_some_and(|then| then.get().contains(r#""body":{"m":2}"#)));
         assert_eq!(task.body.as_deref(), Some(&br#"{"n":1}"#[..]));

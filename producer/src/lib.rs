@@ -15,10 +15,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use redial_core::cancel::Cancelled;
+use redial_core::protocol::task::{self, Task};
+pub use redial_core::queue::cancel::Cancelled;
 use redial_core::schedule::{Schedule, Schedules, When};
-use redial_core::task::{self, Task};
-use redial_core::{Queue, QueueName, Store, TaskId, UnixMs};
+use redial_core::{Db, Queue, QueueName, TaskId, UnixMs};
 
 pub use call::{Call, IntoTask};
 use wait::Hub;
@@ -60,7 +60,7 @@ impl Producer {
     /// # Errors
     /// The address or the name can't be used.
     pub fn open(url: &str, queue: &str) -> Result<Self, Error> {
-        Self::with_prefix(url, redial_core::keys::DEFAULT_PREFIX, queue)
+        Self::with_prefix(url, redial_core::db::keys::DEFAULT_PREFIX, queue)
     }
 
     /// The same under another prefix.
@@ -68,9 +68,8 @@ impl Producer {
     /// # Errors
     /// The address or the name can't be used.
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
-        let store = Store::open(url)?;
-        let queue = Queue::new(&store, prefix, QueueName::new(queue)?);
-        Ok(Self { hub: Arc::new(Hub::new(redial_core::Waiter::new(&store, queue.clone()))), queue })
+        let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
+        Ok(Self { hub: Arc::new(Hub::new(redial_core::Waiter::new(queue.clone()))), queue })
     }
 
     /// Checks one task, a [`Call`] or JSON, and pushes it. Returns its id.
@@ -211,12 +210,12 @@ pub fn stamp(json: &str) -> Result<Stamped, Error> {
     let task = Task::parse(json.as_bytes(), task::MAX_BYTES).map_err(|refusal| Error::Task(refusal.error))?;
     let mut added = String::new();
     let id = task.id.unwrap_or_else(|| {
-        let id = TaskId::fresh();
+        let id = TaskId::random();
         added = format!("\"id\":\"{id}\",");
         id
     });
     if task.enqueued_at.is_none() {
-        let _ = write!(added, "\"enqueued_at_ms\":{},", UnixMs::local());
+        let _ = write!(added, "\"enqueued_at_ms\":{},", UnixMs::local_now());
     }
     // What was parsed is an object with at least a URL in it.
     let body = json.trim_start().strip_prefix('{').unwrap_or_default();

@@ -121,7 +121,7 @@ impl Hub {
                 waiting.listener = Some(tokio::spawn(this.clone().listen()));
             }
         }
-        let there = this.waiter.ask(&ids).await?;
+        let there = this.waiter.subscribe(&ids).await?;
         this.tell(there);
         Ok(answers)
     }
@@ -141,11 +141,11 @@ impl Hub {
                 given_up
             };
             // What this fails to take back ends by itself. Someone may have asked for the same meanwhile: asked again below.
-            let _ = self.waiter.withdraw(&given_up).await;
+            let _ = self.waiter.unsubscribe(&given_up).await;
             failing |= given_up.iter().any(|id| self.waiting().by_id.contains_key(id));
-            if failing || asked.elapsed() >= Waiter::AGAIN {
+            if failing || asked.elapsed() >= Waiter::RENEW_AFTER {
                 let ids: Vec<TaskId> = self.waiting().by_id.keys().cloned().collect();
-                let Ok(there) = self.waiter.ask(&ids).await else {
+                let Ok(there) = self.waiter.subscribe(&ids).await else {
                     pause().await;
                     continue;
                 };
@@ -179,6 +179,6 @@ impl Hub {
 
 /// Between tries while Redis does not answer: spread, so that all who wait do not come back at one instant.
 async fn pause() {
-    let jitter = TaskId::fresh().as_str().bytes().last().unwrap_or_default();
+    let jitter = TaskId::random().as_str().bytes().last().unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(300 + u64::from(jitter) * 5)).await;
 }

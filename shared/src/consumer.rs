@@ -3,24 +3,24 @@
 //! `waiting -> active -> { complete | scheduled -> active ... | dead }`. Every step of a claimed task is fenced by the
 //! token of its delivery: a worker that lost its lease changes nothing.
 
-mod answer;
-mod follow;
-mod line;
-mod sweep;
+mod complete;
+mod lease;
+mod park;
+mod wait_list;
 
 use std::time::Duration;
 
-use crate::entry::{Entry, Header};
-use crate::id::Token;
+use crate::db::{BLOCK_TIMEOUT, Link};
+use crate::protocol::id::Token;
+use crate::queue::entry::{Entry, EntryHeader};
 use crate::script;
-use crate::store::{BLOCK, Link};
-use crate::{Error, Queue, Store, UnixMs, WorkerId};
+use crate::{Error, Queue, UnixMs, WorkerId};
 
-pub(crate) use answer::Spot;
-pub use answer::{Answer, letter};
-pub use follow::{Followers, Page, Watched};
-pub use line::{Kind, Line, Which};
-pub use sweep::Beat;
+pub(crate) use complete::TaskPosition;
+pub use complete::{Completion, dead_letter_header};
+pub use lease::HeartbeatReply;
+pub use park::{DueCheck, ParkedPage, ParkedTasks};
+pub use wait_list::{Selection, WaitList, WaitReason};
 
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`
 /// fails beyond about 8,000 values.
@@ -72,7 +72,7 @@ pub struct Claimed {
 
 /// Why a task goes back without a final answer; each is a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Back {
+pub enum RescheduleReason {
     /// An attempt failed.
     Retried,
     /// No attempt was made yet.
@@ -81,7 +81,7 @@ pub enum Back {
     Released,
 }
 
-impl Back {
+impl RescheduleReason {
     /// The counter's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,10 +94,10 @@ impl Back {
 
 impl Consumer {
     /// Worker `worker` at `queue`; its lease lasts `lease` from each heartbeat or claim.
-    pub fn new(store: &Store, queue: Queue, worker: WorkerId, lease: Duration) -> Self {
+    pub fn new(queue: Queue, worker: WorkerId, lease: Duration) -> Self {
         let active = queue.keys.active(&worker);
         let claimed = queue.keys.claimed(&worker);
-        Self { queue, worker, active, claimed, lease, waker: store.blocking_link() }
+        Self { worker, active, claimed, lease, waker: queue.db.blocking_link(), queue }
     }
 
     /// The queue.
@@ -113,13 +113,13 @@ impl Consumer {
     /// Takes up to `most` tasks (at most [`MAX_BATCH`]): due ones first, then waiting ones.
     ///
     /// # Errors
-    /// That of Redis. The claim may have been carried out: send it again under the same id.
+    /// Redis is unreachable or refuses the command. The claim may have been carried out: send it again under the same id.
     pub async fn claim(&self, id: &ClaimId, most: usize) -> Result<Claimed, Error> {
         let keys = &self.queue.keys;
         let call = script::CLAIM
             .call()
             .key(&keys.waiting)
-            .key(&keys.woken)
+            .key(&keys.handoff)
             .key(&keys.scheduled)
             .key(&self.active)
             .key(&keys.workers)
@@ -131,7 +131,7 @@ impl Consumer {
             .arg(self.lease.as_millis())
             .arg(MAX_BATCH_BYTES);
         let (now, next_due, raw): (u64, i64, Vec<Vec<u8>>) =
-            self.queue.run(&call).await.and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
+            self.queue.db.invoke(&call).await.and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
         let mut claimed = Claimed {
             now: UnixMs(now),
             next_due: u64::try_from(next_due).ok().map(UnixMs),
@@ -149,51 +149,51 @@ impl Consumer {
         Ok(claimed)
     }
 
-    /// Waits, for at most [`BLOCK`], until a task is pushed; then it lies in `woken`, for the next claim of any worker.
+    /// Waits, for at most [`BLOCK_TIMEOUT`], until a task is pushed; then it lies in `handoff`, for the next claim of any worker.
     /// Returns whether there was one. Never drop this future: the wait goes on at the server.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn wait_for_push(&self) -> Result<bool, Error> {
         let keys = &self.queue.keys;
         let mut wait = redis::cmd("BLMOVE");
-        wait.arg(&keys.waiting).arg(&keys.woken).arg("RIGHT").arg("LEFT").arg(BLOCK.as_secs_f64());
-        let woken: Option<Vec<u8>> = self.waker.run(async |wire| wait.query_async(wire).await).await?;
+        wait.arg(&keys.waiting).arg(&keys.handoff).arg("RIGHT").arg("LEFT").arg(BLOCK_TIMEOUT.as_secs_f64());
+        let woken: Option<Vec<u8>> = self.waker.run(async |connection| wait.query_async(connection).await).await?;
         Ok(woken.is_some())
     }
 
     /// Gives back what woke this worker when it has no free place for it: the push wakes another one.
     ///
     /// # Errors
-    /// That of Redis. Nothing is lost: the task stays in `woken`, for the next claim of any worker.
-    pub async fn pass_on_wake(&self) -> Result<(), Error> {
+    /// Redis is unreachable or refuses the command. Nothing is lost: the task stays in `handoff`, for the next claim of any worker.
+    pub async fn forward_wakeup(&self) -> Result<(), Error> {
         let keys = &self.queue.keys;
         let mut back = redis::cmd("LMOVE");
-        back.arg(&keys.woken).arg(&keys.waiting).arg("RIGHT").arg("RIGHT");
-        self.queue.link.run(async |wire| back.exec_async(wire).await).await
+        back.arg(&keys.handoff).arg(&keys.waiting).arg("RIGHT").arg("RIGHT");
+        self.queue.db.run(async |connection| back.exec_async(connection).await).await
     }
 
     /// Puts down that a call is about to go out. `false`: the lease was lost, do not call.
     ///
     /// # Errors
-    /// That of Redis.
-    pub async fn begin(&self, token: &Token, header: &Header) -> Result<bool, Error> {
+    /// Redis is unreachable or refuses the command.
+    pub async fn mark_started(&self, token: &Token, header: &EntryHeader) -> Result<bool, Error> {
         let call = script::BEGIN.call().key(&self.active).arg(token.as_str()).arg(header.to_line());
-        self.queue.run(&call).await
+        self.queue.db.invoke(&call).await
     }
 
     /// Gives a task back, to be claimed again after `wait` and not before `not_before`. Returns when it is due, or `None`
     /// when the lease was lost.
     ///
     /// # Errors
-    /// That of Redis.
-    pub async fn retry_at(
+    /// Redis is unreachable or refuses the command.
+    pub async fn reschedule(
         &self,
         token: &Token,
-        header: &Header,
+        header: &EntryHeader,
         wait: Duration,
         not_before: UnixMs,
-        why: Back,
+        why: RescheduleReason,
     ) -> Result<Option<UnixMs>, Error> {
         let keys = &self.queue.keys;
         let call = script::RETRY_AT
@@ -206,7 +206,7 @@ impl Consumer {
             .arg(not_before)
             .arg(header.to_line())
             .arg(why.as_str());
-        let due: u64 = self.queue.run(&call).await?;
+        let due: u64 = self.queue.db.invoke(&call).await?;
         Ok((due > 0).then_some(UnixMs(due)))
     }
 }

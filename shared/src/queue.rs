@@ -1,22 +1,29 @@
-//! The producer's side of a queue: put tasks on it, read results, count.
+//! A queue as producers, operators and waiting programs use it: enqueue, results, counts; find, cancel, dead letters, batches.
+
+pub mod admin;
+pub mod batch;
+pub mod cancel;
+pub mod dead;
+pub mod entry;
+pub mod find;
+pub mod waiter;
 
 use std::sync::Arc;
 
-use crate::keys::Keys;
-use crate::store::{Link, Target};
-use crate::{Error, QueueName, Store, TaskId, UnixMs, script};
+use crate::db::Db;
+use crate::db::keys::QueueKeys;
+use crate::{Error, QueueName, TaskId};
 
 /// The most tasks, and roughly the most bytes, of one `LPUSH`: a larger one would hold up everyone else on the node.
 const PUSH_TASKS: usize = 1_000;
 const PUSH_BYTES: usize = 1 << 20;
 
-/// A queue, over a connection that any number of tasks may share.
+/// A queue. Clones, and the other queues of its [`Db`], share one connection.
 #[derive(Debug, Clone)]
 pub struct Queue {
     pub(crate) name: QueueName,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) link: Arc<Link>,
-    pub(crate) is_cluster: bool,
+    pub(crate) keys: Arc<QueueKeys>,
+    pub(crate) db: Db,
 }
 
 /// How many tasks are in which place.
@@ -24,29 +31,23 @@ pub struct Queue {
 pub struct Counts {
     /// Pushed and not yet claimed.
     pub waiting: u64,
-    /// Waiting for a retry, a delay or a free place.
+    /// Waiting for a retry, a delay or a rate limit.
     pub scheduled: u64,
-    /// Waiting for the answer of another task that makes the same call.
-    pub following: u64,
+    /// Parked until the leader of their memo has its answer, or until their upstream is back.
+    pub parked: u64,
     /// Dead letters.
     pub dead: u64,
 }
 
 impl Queue {
-    /// The queue `name`, with its own connection.
-    pub fn new(store: &Store, prefix: &str, name: QueueName) -> Self {
-        Self {
-            keys: Arc::new(Keys::new(prefix, &name)),
-            link: Arc::new(store.link()),
-            is_cluster: matches!(store.target(), Target::Cluster(_)),
-            name,
-        }
+    /// The queue `name`; see [`Db::queue`].
+    pub(crate) fn new(db: Db, name: QueueName) -> Self {
+        Self { keys: Arc::new(db.keys().of_queue(&name)), db, name }
     }
 
-    /// Another queue beside this one, over the same connection.
-    #[must_use]
-    pub fn sibling(&self, name: QueueName) -> Self {
-        Self { keys: Arc::new(self.keys.of_queue(&name)), link: self.link.clone(), is_cluster: self.is_cluster, name }
+    /// The Redis that the queue lies in.
+    pub fn db(&self) -> &Db {
+        &self.db
     }
 
     /// The queue's name.
@@ -55,7 +56,7 @@ impl Queue {
     }
 
     /// The queue's keys.
-    pub fn keys(&self) -> &Keys {
+    pub fn keys(&self) -> &QueueKeys {
         &self.keys
     }
 
@@ -78,7 +79,7 @@ impl Queue {
             for task in now {
                 push.arg(task.as_ref());
             }
-            self.link.run(async |wire| push.exec_async(wire).await).await?;
+            self.db.run(async |connection| push.exec_async(connection).await).await?;
             rest = later;
         }
         Ok(())
@@ -87,35 +88,24 @@ impl Queue {
     /// The result of a task as JSON, or `None` when there is none: not yet, or no longer.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn result(&self, id: &TaskId) -> Result<Option<String>, Error> {
         let mut get = redis::cmd("GET");
         get.arg(self.keys.result(id));
-        self.link.run(async |wire| get.query_async(wire).await).await
-    }
-
-    pub(crate) async fn run<T: redis::FromRedisValue>(&self, call: &script::Call) -> Result<T, Error> {
-        self.link.run(async |wire| call.run(wire).await).await
-    }
-
-    /// Redis TIME.
-    pub(crate) async fn now(&self) -> Result<UnixMs, Error> {
-        let (seconds, micros): (u64, u64) =
-            self.link.run(async |wire| redis::cmd("TIME").query_async(wire).await).await?;
-        Ok(UnixMs(seconds * 1000 + micros / 1000))
+        self.db.run(async |connection| get.query_async(connection).await).await
     }
 
     /// How many tasks are where.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn counts(&self) -> Result<Counts, Error> {
         let mut count = redis::pipe();
-        count.cmd("LLEN").arg(&self.keys.waiting).cmd("LLEN").arg(&self.keys.woken);
-        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("HLEN").arg(&self.keys.following);
+        count.cmd("LLEN").arg(&self.keys.waiting).cmd("LLEN").arg(&self.keys.handoff);
+        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("HLEN").arg(&self.keys.parked);
         count.cmd("ZCARD").arg(&self.keys.dead);
-        let (waiting, woken, scheduled, following, dead): (u64, u64, u64, u64, u64) =
-            self.link.run(async |wire| count.query_async(wire).await).await?;
-        Ok(Counts { waiting: waiting + woken, scheduled, following, dead })
+        let (waiting, handoff, scheduled, parked, dead): (u64, u64, u64, u64, u64) =
+            self.db.run(async |connection| count.query_async(connection).await).await?;
+        Ok(Counts { waiting: waiting + handoff, scheduled, parked, dead })
     }
 }

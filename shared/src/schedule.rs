@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 
 pub use when::When;
 
-use crate::{Error, Queue, TaskId, UnixMs, script, task};
+use crate::protocol::task;
+use crate::{Error, Queue, TaskId, UnixMs, script};
 
 /// The most schedules that are fired in one round.
 const MOST: usize = 100;
@@ -54,7 +55,7 @@ pub struct Fired {
 
 /// What one look brought.
 #[derive(Debug)]
-pub struct Round {
+pub struct FiringRound {
     /// What this worker pushed.
     pub fired: Vec<Fired>,
     /// Schedules that can't be read, and why.
@@ -76,17 +77,17 @@ impl Schedules {
     pub async fn add(&self, name: &str, when: &When, task: &str) -> Result<UnixMs, Error> {
         let task = check(name, task).map_err(Error::Name)?;
         let next =
-            when.after(self.queue.now().await?).ok_or_else(|| Error::Name(format!("{when} never fires again")))?;
+            when.after(self.queue.db.now().await?).ok_or_else(|| Error::Name(format!("{when} never fires again")))?;
         let call = self.call(name).arg(when.to_line()).arg(task).arg(next);
-        Ok(UnixMs(self.queue.run(&call).await?))
+        Ok(UnixMs(self.queue.db.invoke(&call).await?))
     }
 
     /// Takes a schedule away. `false`: there is none of this name.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn remove(&self, name: &str) -> Result<bool, Error> {
-        self.queue.run(&self.call(name).arg("").arg("").arg("")).await
+        self.queue.db.invoke(&self.call(name).arg("").arg("").arg("")).await
     }
 
     /// All of them, by name.
@@ -98,7 +99,7 @@ impl Schedules {
         let mut ask = redis::pipe();
         ask.cmd("HGETALL").arg(&keys.schedules).cmd("ZRANGE").arg(&keys.firings).arg(0).arg(-1).arg("WITHSCORES");
         let (all, times): (std::collections::BTreeMap<String, String>, std::collections::HashMap<String, u64>) =
-            self.queue.link.run(async |wire| ask.query_async(wire).await).await?;
+            self.queue.db.run(async |connection| ask.query_async(connection).await).await?;
         let read = |(name, text): (String, String)| {
             let bad = || Error::Data(format!("the schedule {name}"));
             let (header, task) = text.split_once('\n').ok_or_else(bad)?;
@@ -113,16 +114,16 @@ impl Schedules {
     ///
     /// # Errors
     /// That of Redis; what was not fired stays due.
-    pub async fn fire_due(&self) -> Result<Round, Error> {
+    pub async fn fire_due(&self) -> Result<FiringRound, Error> {
         let keys = &self.queue.keys;
         let asked = Instant::now();
         let call = script::DUE.call().key(&keys.schedules).key(&keys.firings).arg(MOST);
-        let reply: Vec<redis::Value> = self.queue.run(&call).await?;
+        let reply: Vec<redis::Value> = self.queue.db.invoke(&call).await?;
         let data = |_| Error::Data("the schedules that are due".into());
         let mut values = reply.into_iter();
         let mut number = || redis::from_redis_value::<i64>(values.next().unwrap_or(redis::Value::Nil)).map_err(data);
         let (now, later) = (UnixMs(number()?.unsigned_abs()), u64::try_from(number()?).ok().map(UnixMs));
-        let mut round = Round { fired: Vec::new(), unreadable: Vec::new(), next_in: None };
+        let mut round = FiringRound { fired: Vec::new(), unreadable: Vec::new(), next_in: None };
         let mut next = later;
         while let (Some(name), Some(due), Some(header)) = (values.next(), values.next(), values.next()) {
             let name: String = redis::from_redis_value(name).map_err(data)?;
@@ -167,11 +168,11 @@ impl Schedules {
             .arg(due)
             .arg(then.map(|at| at.to_string()).unwrap_or_default())
             .arg(head(&id, now));
-        let fired: bool = self.queue.run(&call).await?;
+        let fired: bool = self.queue.db.invoke(&call).await?;
         Ok(fired.then_some(id))
     }
 
-    fn call(&self, name: &str) -> script::Call {
+    fn call(&self, name: &str) -> script::Invocation {
         script::SCHEDULE.call().key(&self.queue.keys.schedules).key(&self.queue.keys.firings).arg(name)
     }
 }

@@ -71,7 +71,7 @@ scripts! {
     /// Tells a limit what was learnt after a call.
     ADJUST = "adjust" + "bucket" + "limit";
     /// Frees, or keeps, places of calls in flight.
-    GIVE_PLACE = "give_place" + "bucket" + "limit";
+    RELEASE_SLOTS = "release_slots" + "bucket" + "limit";
     /// Says by hand what a limit is.
     DEFINE = "define" + "bucket" + "limit";
     /// Lets those that wait for a limit ask again.
@@ -88,20 +88,20 @@ scripts! {
 
 impl Script {
     /// A call of this script.
-    pub fn call(&'static self) -> Call {
-        Call { script: self, keys: Vec::new(), args: Vec::new() }
+    pub fn call(&'static self) -> Invocation {
+        Invocation { script: self, keys: Vec::new(), args: Vec::new() }
     }
 }
 
 /// A call of a script, with its keys and arguments.
 #[derive(Debug)]
-pub struct Call {
+pub struct Invocation {
     script: &'static Script,
     keys: Vec<String>,
     args: Vec<Vec<u8>>,
 }
 
-impl Call {
+impl Invocation {
     /// Adds a key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {

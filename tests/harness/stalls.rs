@@ -39,5 +39,5 @@ pub fn between(from_ms: u64, to_ms: u64) -> u64 {
 
 /// Unix time in ms, by the clock that upstream and workers have too.
 pub fn now_ms() -> u64 {
-    redial_core::UnixMs::local().0
+    redial_core::UnixMs::local_now().0
 }

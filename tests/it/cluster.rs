@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, Back, ClaimId, letter};
-use redial_core::entry::Entry;
-use redial_core::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{ClaimId, Completion, RescheduleReason, dead_letter_header};
+use redial_core::queue::entry::Entry;
+use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redial_tests::Cluster;
 use redial_tests::link::Link;
 use redis::{FromRedisValue, ToRedisArgs};
@@ -28,11 +28,11 @@ fn id(worker: &str, number: u64) -> ClaimId {
 }
 
 impl Site {
-    fn new(store: &Store, name: &'static str, wire: &Link) -> Self {
-        let queue = Queue::new(store, "redial", QueueName::new(name).unwrap());
+    fn new(db: &Db, name: &'static str, wire: &Link) -> Self {
+        let queue = db.queue(QueueName::new(name).unwrap());
         let at = |worker: &str, lease| {
             let worker = WorkerId::from_redis(worker.into());
-            Consumer::new(store, queue.clone(), worker, lease)
+            Consumer::new(queue.clone(), worker, lease)
         };
         Self { name, worker: at("w", Duration::from_millis(1)), other: at("v", TTL), wire: wire.clone(), queue }
     }
@@ -54,21 +54,28 @@ impl Site {
         format!("answers:{{{}}}", self.name)
     }
 
-    fn answer(&self, entry: &Entry, reply_to: Option<String>) -> Answer {
+    fn answer(&self, entry: &Entry, reply_to: Option<String>) -> Completion {
         let id = TaskId::new(&String::from_utf8_lossy(&entry.raw)).unwrap();
-        Answer { token: entry.token.clone(), result: self.result(&id), id, ttl: TTL, reply_to, next: Vec::new() }
+        Completion {
+            token: entry.token.clone(),
+            result: self.result(&id),
+            id,
+            ttl: TTL,
+            reply_to,
+            follow_ups: Vec::new(),
+        }
     }
 
     fn result(&self, id: &TaskId) -> String {
         format!("{{\"id\":\"{id}\",\"queue\":\"{}\"}}", self.name)
     }
 
-    async fn bury(&self, entry: &Entry, answer: Option<&Answer>) {
+    async fn bury(&self, entry: &Entry, answer: Option<&Completion>) {
         let id = answer.map(|answer| answer.id.clone());
         let mut result = TaskResult::new(id, Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
-        let letter = letter(&entry.header.serial, None, &result);
-        let buried = self.worker.bury(&entry.token, &letter, answer).await;
+        let dead_letter_header = dead_letter_header(&entry.header.serial, None, &result);
+        let buried = self.worker.bury(&entry.token, &dead_letter_header, answer).await;
         assert!(buried.unwrap());
     }
 
@@ -79,8 +86,11 @@ impl Site {
         let [again, far, near, dead, nameless, _lost] = entries.as_slice() else {
             panic!("{entries:?}");
         };
-        assert!(self.worker.begin(&again.token, &again.header).await.unwrap());
-        let due = self.worker.retry_at(&again.token, &again.header, Duration::ZERO, UnixMs(0), Back::Retried).await;
+        assert!(self.worker.mark_started(&again.token, &again.header).await.unwrap());
+        let due = self
+            .worker
+            .reschedule(&again.token, &again.header, Duration::ZERO, UnixMs(0), RescheduleReason::Retried)
+            .await;
         assert!(due.unwrap().is_some());
         let answers = [self.answer(far, Some(self.far())), self.answer(near, Some(self.near()))];
         assert_eq!(self.worker.finish(&answers).await.unwrap(), [true, true]);
@@ -119,7 +129,7 @@ impl Site {
 
     async fn letters_go(&self) {
         let letters = self.queue.dead_page(0).await.unwrap();
-        let named = |raw: &[u8]| letters.iter().find(|letter| letter.raw == raw).unwrap();
+        let named = |raw: &[u8]| letters.iter().find(|dead_letter_header| dead_letter_header.raw == raw).unwrap();
         assert!(self.queue.replay(named(b"dead")).await.unwrap());
         assert!(self.queue.drop_dead(named(b"nameless")).await.unwrap());
         let result = self.queue.result(&TaskId::new("dead").unwrap()).await;
@@ -140,7 +150,7 @@ impl Site {
         let mut raws: Vec<&[u8]> = rest.iter().map(|entry| &*entry.raw).collect();
         raws.sort_unstable();
         assert_eq!(raws, [&b"again"[..], b"dead", b"lost"]);
-        let answers: Vec<Answer> = rest.iter().map(|e| self.answer(e, None)).collect();
+        let answers: Vec<Completion> = rest.iter().map(|e| self.answer(e, None)).collect();
         assert_eq!(self.other.finish(&answers).await.unwrap(), [true; 3]);
         let counts = self.queue.counts().await.unwrap();
         assert_eq!(counts, redial_core::queue::Counts::default());
@@ -148,7 +158,7 @@ impl Site {
 }
 
 async fn sites(cluster: &Cluster) -> Vec<Site> {
-    let store = Store::open(cluster.url()).unwrap();
+    let db = Db::open(cluster.url(), "redial").unwrap();
     let wire = Link::open(cluster.url()).await.unwrap();
     let mut nodes = BTreeSet::new();
     for name in NAMES {
@@ -156,7 +166,7 @@ async fn sites(cluster: &Cluster) -> Vec<Site> {
         nodes.insert(cluster.node_of(&key).await.port());
     }
     assert_eq!(nodes.len(), 3, "the names do not reach every master");
-    let site = |name| Site::new(&store, name, &wire);
+    let site = |name| Site::new(&db, name, &wire);
     NAMES.into_iter().map(site).collect()
 }
 
@@ -175,9 +185,9 @@ async fn a_push_wakes_a_worker_on_every_master() {
         let (woken, pushed) = tokio::join!(site.worker.wait_for_push(), site.queue.enqueue(&["a"]));
         assert!(woken.unwrap());
         pushed.unwrap();
-        let in_woken: u64 = site.ask(("LLEN", &site.queue.keys().woken)).await;
+        let in_woken: u64 = site.ask(("LLEN", &site.queue.keys().handoff)).await;
         assert_eq!(in_woken, 1);
-        site.worker.pass_on_wake().await.unwrap();
+        site.worker.forward_wakeup().await.unwrap();
         let claimed = site.worker.claim(&id("w", 1), 1).await.unwrap();
         assert_eq!(claimed.entries[0].raw, b"a");
     }

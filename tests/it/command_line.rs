@@ -183,7 +183,7 @@ async fn a_replay_forgets_the_failure_held_under_its_key_unless_the_upstream_may
 
     // As if it had died two days ago.
     let letter = redis.cli(&["ZRANGE", "redial:{default}:dead", "0", "0"]).await;
-    let long_ago = redial_core::UnixMs::local().0 - 48 * 3_600_000;
+    let long_ago = redial_core::UnixMs::local_now().0 - 48 * 3_600_000;
     redis.cli(&["ZADD", "redial:{default}:dead", &long_ago.to_string(), letter.trim_end_matches('\n')]).await;
     let said = cli.run(&["dead", "replay", "a"]).await;
     assert_eq!((said.status, queue.dead().await.len()), (1, 1));

@@ -98,13 +98,13 @@ fn step() -> impl Strategy<Value = Step> {
 fn every_task_is_in_exactly_one_place_whatever_happens() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = runtime.block_on(RedisServer::start());
-    let store = redial_core::Store::open(redis.url()).unwrap();
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
     let wire = runtime.block_on(redis.connection());
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let steps = prop::collection::vec(step(), 1..MOST_STEPS);
     let result = TestRunner::new(config).run(&steps, |steps| {
         runtime.block_on(async {
-            let mut world = World::new(&store, wire.clone()).await;
+            let mut world = World::new(&db, wire.clone()).await;
             for step in steps {
                 world.take(step).await;
                 world.check().await;

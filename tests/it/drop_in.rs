@@ -285,9 +285,9 @@ async fn a_fastapi_service_gives_an_id_at_once_and_the_answer_to_those_who_wait(
     let _service = Process::spawn(command);
     eventually(SOON, || http(port, "GET", "/calls/none", "")).await;
 
-    let (status, begun) = http(port, "POST", "/calls", r#"{"from":"a form"}"#).await.unwrap();
+    let (status, started) = http(port, "POST", "/calls", r#"{"from":"a form"}"#).await.unwrap();
     assert_eq!(status, 202);
-    let path = format!("/calls/{}", begun["id"].as_str().unwrap());
+    let path = format!("/calls/{}", started["id"].as_str().unwrap());
     assert_eq!(http(port, "GET", &path, "").await.unwrap().0, 404, "the call takes a second");
     let result =
         eventually(SOON, || async { http(port, "GET", &path, "").await.filter(|(status, _)| *status == 200) }).await;

@@ -54,13 +54,13 @@ fn step() -> impl Strategy<Value = Step> {
 fn however_leaders_fail_every_follower_is_answered_and_no_key_is_acted_on_twice() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = runtime.block_on(RedisServer::start());
-    let store = redial_core::Store::open(redis.url()).unwrap();
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
     let wire = runtime.block_on(redis.connection());
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let steps = prop::collection::vec(step(), 1..MOST_STEPS);
     let result = TestRunner::new(config).run(&steps, |steps| {
         runtime.block_on(async {
-            let mut fleet = Fleet::new(&store, wire.clone()).await;
+            let mut fleet = Fleet::new(&db, wire.clone()).await;
             for step in steps {
                 fleet.take(step).await;
                 fleet.check_places().await;
@@ -76,9 +76,9 @@ fn however_leaders_fail_every_follower_is_answered_and_no_key_is_acted_on_twice(
 #[tokio::test]
 async fn a_delivery_that_lost_its_lease_cannot_keep_the_lead_from_the_one_that_holds_it() {
     let redis = RedisServer::start().await;
-    let store = redial_core::Store::open(redis.url()).unwrap();
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
     for memo in 0..fleet::MEMOS.len() {
-        let mut fleet = Fleet::new(&store, redis.connection().await).await;
+        let mut fleet = Fleet::new(&db, redis.connection().await).await;
         let act = |by| Step::Act { by, which: 0, good: true, reply_lost: false };
         // The frozen one asks for the lead when the second delivery has it already, and so leads in its stead.
         let leads =

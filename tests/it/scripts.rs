@@ -20,13 +20,13 @@ mod follow;
 mod followers;
 mod forget;
 mod full;
-mod give_place;
 mod hasten;
 mod heartbeat;
 mod lead;
 mod level;
 mod promote;
 mod reap;
+mod release_slots;
 mod replay;
 mod reply;
 mod retry_at;
@@ -38,8 +38,8 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redial_core::script::Call;
-use redial_core::{Consumer, Queue, QueueName, Store, WorkerId};
+use redial_core::script::Invocation;
+use redial_core::{Consumer, Db, QueueName, WorkerId};
 use redial_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, ToRedisArgs};
@@ -86,16 +86,16 @@ impl Desk {
         cmd.arg(command).query_async(&mut self.wire.clone()).await
     }
 
-    pub(crate) async fn run<T: FromRedisValue>(&self, call: &Call) -> T {
+    pub(crate) async fn run<T: FromRedisValue>(&self, call: &Invocation) -> T {
         self.try_run(call).await.unwrap()
     }
 
-    pub(crate) async fn try_run<T: FromRedisValue>(&self, call: &Call) -> Result<T, RedisError> {
+    pub(crate) async fn try_run<T: FromRedisValue>(&self, call: &Invocation) -> Result<T, RedisError> {
         call.run(&mut self.wire.clone()).await
     }
 
     /// Runs a script that must fail on a key of another type and leave every key as it was.
-    pub(crate) async fn refuses(&self, call: &Call) {
+    pub(crate) async fn refuses(&self, call: &Invocation) {
         let before = self.dump().await;
         let error = self.try_run::<redis::Value>(call).await.unwrap_err();
         assert!(error.to_string().contains("WRONGTYPE"), "{error}");
@@ -103,7 +103,7 @@ impl Desk {
     }
 
     /// Runs a script that must answer like this and leave every key as it was.
-    pub(crate) async fn changes_nothing<T>(&self, call: &Call, answer: T)
+    pub(crate) async fn changes_nothing<T>(&self, call: &Invocation, answer: T)
     where
         T: FromRedisValue + PartialEq + std::fmt::Debug,
     {
@@ -152,9 +152,9 @@ impl Desk {
 
     /// A worker at the queue `q` of this Redis, with its real keys.
     pub(crate) fn consumer(&self, worker: &str, lease: Duration) -> Consumer {
-        let store = Store::open(self.redis.url()).unwrap();
-        let queue = Queue::new(&store, "redial", QueueName::new("q").unwrap());
-        Consumer::new(&store, queue, WorkerId::from_redis(worker.into()), lease)
+        let db = Db::open(self.redis.url(), "redial").unwrap();
+        let queue = db.queue(QueueName::new("q").unwrap());
+        Consumer::new(queue, WorkerId::from_redis(worker.into()), lease)
     }
 }
 
@@ -177,8 +177,8 @@ pub(crate) fn sorted<T: AsRef<[u8]>>(members: &[(T, u64)]) -> Held {
 }
 
 /// An entry as it stands in `active` and `scheduled`.
-pub(crate) fn entry(serial: &str, crashes: u32, begun: bool, raw: &[u8]) -> Vec<u8> {
-    let header = format!("{serial} 1000 {crashes} {} -\n", u8::from(begun));
+pub(crate) fn entry(serial: &str, crashes: u32, started: bool, raw: &[u8]) -> Vec<u8> {
+    let header = format!("{serial} 1000 {crashes} {} -\n", u8::from(started));
     [header.as_bytes(), raw].concat()
 }
 
@@ -195,7 +195,7 @@ async fn redis_forgetting_its_scripts_is_not_noticed() {
             panic!("{claimed:?}");
         };
         let () = desk.ask(("SCRIPT", "FLUSH")).await;
-        assert!(consumer.begin(&entry.token, &entry.header).await.unwrap());
+        assert!(consumer.mark_started(&entry.token, &entry.header).await.unwrap());
         let () = desk.ask(("SCRIPT", "FLUSH")).await;
         let letter = format!("{{\"serial\":\"{}\"}}", entry.header.serial);
         assert!(consumer.bury(&entry.token, &letter, None).await.unwrap());

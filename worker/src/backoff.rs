@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use redial_core::task::{Jitter, Retry};
+use redial_core::protocol::task::{Jitter, Retry};
 
 /// The wait after the `failures`th failure (from 1), with `previous` the wait before it and `random` in 0..1.
 ///

@@ -1,12 +1,12 @@
-//! What this worker knows of the breakers that the fleet shares. While one is known to be closed, first calls go without
+//! What this worker knows of the breakers that the fleet shares. While one is known to be closed, first calls admit without
 //! asking; what became of them rides on the next question. Who asks at the same time asks as one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redial_core::breaker::{Ask, Leave, Standing, State, Tally};
-use redial_core::consumer::{MAX_BATCH, Which};
+use redial_core::breaker::{BreakerRequest, BreakerState, BreakerStatus, Decision, Tally};
+use redial_core::consumer::{MAX_BATCH, Selection};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -28,12 +28,12 @@ pub struct Breakers(Mutex<HashMap<String, Known>>);
 /// What is known of one.
 #[derive(Debug, Default)]
 struct Known {
-    standing: Option<Standing>,
+    standing: Option<BreakerStatus>,
     learnt: Option<Instant>,
     /// What became of calls since this was last told.
     tally: Tally,
     /// Those who wait to ask.
-    asking: Vec<(Ask, oneshot::Sender<(Standing, Leave)>)>,
+    asking: Vec<(BreakerRequest, oneshot::Sender<(BreakerStatus, Decision)>)>,
     /// Whether someone sends.
     sends: bool,
     /// Whether it is to be sent though no one asks.
@@ -48,7 +48,7 @@ pub struct Let {
     /// Whether the upstream is judged by it.
     counts: bool,
     /// Whether its failure should cost the task no attempt, as it goes to see whether the upstream is back.
-    pub is_free: bool,
+    pub is_probe: bool,
 }
 
 /// What the breaker of a task's upstream says.
@@ -68,31 +68,36 @@ pub fn upstream_of(url: &Url) -> String {
 }
 
 /// Asks for one call. `None` when the worker gives up.
-pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: Ask) -> Option<Told> {
-    let known = if ask == Ask::First { worker.breakers.known_closed(&upstream) } else { None };
+pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: String, ask: BreakerRequest) -> Option<Told> {
+    let known = if ask == BreakerRequest::First { worker.breakers.known_closed(&upstream) } else { None };
     let (standing, leave) = if let Some((standing, must_look)) = known {
         if must_look {
             send_soon(worker, lane, &upstream);
         }
-        (standing, Leave { go: Which::Next(1), wait: Duration::ZERO, is_free: false })
+        (standing, Decision { admit: Selection::Next(1), retry_in: Duration::ZERO, is_probe: false })
     } else {
         ask_redis(worker, lane, &upstream, ask).await?
     };
-    let is_closed = standing.state == State::Closed;
-    Some(match leave.go {
-        Which::NONE if is_closed => Told::Spent(leave.wait),
-        Which::NONE => Told::Down(leave.wait),
+    let is_closed = standing.state == BreakerState::Closed;
+    Some(match leave.admit {
+        Selection::NONE if is_closed => Told::Spent(leave.retry_in),
+        Selection::NONE => Told::Down(leave.retry_in),
         _ => Told::Go(Let {
             upstream,
             epoch: standing.epoch,
-            counts: ask == Ask::First || !is_closed,
-            is_free: leave.is_free,
+            counts: ask == BreakerRequest::First || !is_closed,
+            is_probe: leave.is_probe,
         }),
     })
 }
 
 /// Asks the breaker itself. `None` when the worker gives up.
-pub async fn ask_redis(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str, ask: Ask) -> Option<(Standing, Leave)> {
+pub async fn ask_redis(
+    worker: &Arc<Worker>,
+    lane: &Arc<Lane>,
+    upstream: &str,
+    ask: BreakerRequest,
+) -> Option<(BreakerStatus, Decision)> {
     let (answer, told) = oneshot::channel();
     worker.breakers.with(upstream, |known| known.asking.push((ask, answer)));
     send_soon(worker, lane, upstream);
@@ -105,7 +110,7 @@ pub fn record(worker: &Arc<Worker>, lane: &Arc<Lane>, leave: &Let, called: &Call
     let is_urgent = worker.breakers.with(&leave.upstream, |known| {
         let standing = known.standing.filter(|standing| standing.epoch == leave.epoch)?;
         known.tally.add(is_up, leave.counts);
-        Some(standing.state != State::Closed || (!is_up && leave.counts))
+        Some(standing.state != BreakerState::Closed || (!is_up && leave.counts))
     });
     if is_urgent == Some(true) {
         send_soon(worker, lane, &leave.upstream);
@@ -136,7 +141,7 @@ async fn send(worker: Arc<Worker>, lane: Arc<Lane>, upstream: String) {
             Some((known.standing.map_or(0, |standing| standing.epoch), std::mem::take(&mut known.tally), asking))
         });
         let Some((epoch, tally, asking)) = taken else { return };
-        let (asks, answers): (Vec<Ask>, Vec<_>) = asking.into_iter().unzip();
+        let (asks, answers): (Vec<BreakerRequest>, Vec<_>) = asking.into_iter().unzip();
         let rules = &worker.config.breaker;
         let told = persist(&worker, &lane, "breaker", || lane.breakers.ask(&upstream, rules, (epoch, tally), &asks));
         // No answer, no call: without one the senders are dropped, and those who wait are told.
@@ -148,7 +153,7 @@ async fn send(worker: Arc<Worker>, lane: Arc<Lane>, upstream: String) {
     }
 }
 
-async fn learn(worker: &Worker, lane: &Lane, upstream: &str, standing: Standing) {
+async fn learn(worker: &Worker, lane: &Lane, upstream: &str, standing: BreakerStatus) {
     let before = worker.breakers.with(upstream, |known| {
         if known.standing.is_some_and(|before| before.epoch != standing.epoch) {
             known.tally = Tally::default();
@@ -156,14 +161,14 @@ async fn learn(worker: &Worker, lane: &Lane, upstream: &str, standing: Standing)
         known.learnt = Some(Instant::now());
         known.standing.replace(standing)
     });
-    let was = before.map_or(State::Closed, |before| before.state);
+    let was = before.map_or(BreakerState::Closed, |before| before.state);
     if was == standing.state {
         return;
     }
     match standing.state {
-        State::Closed => tracing::info!(upstream, "the upstream is back: its breaker is closed"),
-        State::Ramp => tracing::info!(upstream, "the upstream answers again: more and more calls go"),
-        State::Open => {
+        BreakerState::Closed => tracing::info!(upstream, "the upstream is back: its breaker is closed"),
+        BreakerState::HalfOpen => tracing::info!(upstream, "the upstream answers again: more and more calls admit"),
+        BreakerState::Open => {
             worker.metrics.breaker_opened();
             let down_ms = lane.clock.now().since(standing.since);
             tracing::warn!(
@@ -171,7 +176,7 @@ async fn learn(worker: &Worker, lane: &Lane, upstream: &str, standing: Standing)
                 down_ms,
                 "the upstream is down: its breaker is open, tasks wait and use no attempt"
             );
-            if let Err(error) = lane.breakers.note(upstream).await {
+            if let Err(error) = lane.breakers.register(upstream).await {
                 tracing::debug!(%error, "a breaker's name was not put down");
             }
         }
@@ -180,9 +185,9 @@ async fn learn(worker: &Worker, lane: &Lane, upstream: &str, standing: Standing)
 
 impl Breakers {
     /// That a breaker is closed, if that is known, and whether it is time to look again.
-    fn known_closed(&self, upstream: &str) -> Option<(Standing, bool)> {
+    fn known_closed(&self, upstream: &str) -> Option<(BreakerStatus, bool)> {
         self.with(upstream, |known| {
-            let standing = known.standing.filter(|standing| standing.state == State::Closed)?;
+            let standing = known.standing.filter(|standing| standing.state == BreakerState::Closed)?;
             let age = known.learnt?.elapsed();
             (age < FRESH).then_some((standing, age > FRESH / 2 && !known.sends))
         })

@@ -59,7 +59,7 @@ impl Caller {
             clients: Mutex::default(),
         };
         // Reading the system's certificates takes tens of milliseconds: not in the first task's time.
-        caller.client(redial_core::task::CONNECT_TIMEOUT)?;
+        caller.client(redial_core::protocol::task::CONNECT_TIMEOUT)?;
         Ok(caller)
     }
 

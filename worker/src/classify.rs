@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_core::task::{Effect, Retry};
+use redial_core::protocol::task::{Effect, Retry};
 use redial_core::{Reason, UnixMs};
 
 use crate::backoff::backoff;

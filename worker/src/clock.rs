@@ -34,7 +34,7 @@ impl Clock {
     /// The time by Redis.
     pub fn now(&self) -> UnixMs {
         match self.base_ms.load(Ordering::Relaxed) {
-            0 => UnixMs::local(),
+            0 => UnixMs::local_now(),
             base => UnixMs(base + self.elapsed_ms()),
         }
     }

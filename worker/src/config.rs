@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
-use redial_core::breaker::Rules;
+use redial_core::breaker::BreakerConfig;
 use serde::Deserialize;
 
 use crate::limits::{self, Limits};
@@ -36,7 +36,7 @@ pub struct Config {
     pub max_free_waits: u32,
     pub cache_max_bytes: usize,
     pub idempotency_hold: Duration,
-    pub breaker: Rules,
+    pub breaker: BreakerConfig,
     pub upstreams: Upstreams,
     pub webhooks: Signer,
     pub limits: Limits,
@@ -216,7 +216,7 @@ impl Written {
 }
 
 impl Written {
-    fn breaker(&self) -> anyhow::Result<Rules> {
+    fn breaker(&self) -> anyhow::Result<BreakerConfig> {
         ensure!(
             self.breaker_failing_percent > 0.0 && self.breaker_failing_percent <= 100.0,
             "breaker_failing_percent is {}: use more than 0, up to 100; breaker_calls = 0 is what turns breakers off",
@@ -231,12 +231,12 @@ impl Written {
                 "{name} is {value}: use 0 to 1000000; 0 for both turns the budget off"
             );
         }
-        Ok(Rules {
-            calls: self.breaker_calls,
-            failing: self.breaker_failing_percent / 100.0,
-            probe_every: Duration::from_millis(self.breaker_probe_ms),
+        Ok(BreakerConfig {
+            min_calls: self.breaker_calls,
+            failure_ratio: self.breaker_failing_percent / 100.0,
+            probe_interval: Duration::from_millis(self.breaker_probe_ms),
             retry_ratio: self.retry_budget_percent / 100.0,
-            retries_per_s: self.retry_budget_per_s,
+            retries_per_second: self.retry_budget_per_s,
         })
     }
 }
@@ -290,8 +290,8 @@ mod tests {
         assert_eq!(config.redis_url, None);
         assert_eq!(config.metrics_addr, Some(DEFAULT_METRICS_ADDR));
         assert_eq!(config.queues, [(QueueName::new("default")?, 1)]);
-        assert_eq!(config.max_task_bytes, redial_core::task::MAX_BYTES);
-        assert_eq!(config.idempotency_hold, Duration::from_millis(redial_core::memo::HOLD_MS));
+        assert_eq!(config.max_task_bytes, redial_core::protocol::task::MAX_BYTES);
+        assert_eq!(config.idempotency_hold, Duration::from_millis(redial_core::memo::IDEMPOTENCY_TTL_MS));
         assert!(config.allow_private.is_empty());
         Ok(())
     }

@@ -10,7 +10,7 @@ mod server;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use redial_core::Store;
+use redial_core::Db;
 
 use crate::config::Config;
 use folder::Folder;
@@ -33,15 +33,15 @@ impl Embedded {
     /// There is none and none can be started: what to install, or why it did not start.
     pub async fn ensure(config: &Config) -> anyhow::Result<Self> {
         if let Some(url) = &config.redis_url {
-            let store = Store::open(url)?;
-            tracing::info!(redis = %store.target(), "using the Redis of REDIS_URL");
+            let db = Db::open(url, &config.prefix)?;
+            tracing::info!(redis = %db.target(), "using the Redis of REDIS_URL");
             return Ok(Self { url: url.clone(), server: None });
         }
         let url = format!("redis://127.0.0.1:{}", config.embedded_port);
         let folder = Folder::open(config.state_dir.join("redis"))?;
         let port = config.embedded_port;
-        let store = Store::open(&url)?;
-        match store.ping().await {
+        let db = Db::open(&url, &config.prefix)?;
+        match db.ping().await {
             Err(redial_core::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
                 bail!("the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}")
             }
@@ -54,7 +54,7 @@ impl Embedded {
             }
             // It answers, if only that it is still loading its data. Where nobody serves the folder its worker was killed,
             // and it is about to end.
-            _ if folder.is_served() || folder.is_data_of(&store).await => {}
+            _ if folder.is_served() || folder.is_data_of(&db).await => {}
             _ => {
                 // Somebody else's to start and stop: taking its port while it restarts would be in its way.
                 tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
@@ -63,7 +63,7 @@ impl Embedded {
         }
         let log = folder.log();
         let server = Server::watch_over(config.embedded_port, folder)?;
-        until_it_answers(&store, &server)
+        until_it_answers(&db, &server)
             .await
             .with_context(|| format!("the embedded Redis did not start; its log is {}", log.display()))?;
         if !server.is_own() {
@@ -95,9 +95,9 @@ fn is_silence(error: &redial_core::Error) -> bool {
     }
 }
 
-async fn until_it_answers(store: &Store, server: &Server) -> anyhow::Result<()> {
+async fn until_it_answers(db: &Db, server: &Server) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + START;
-    while let Err(error) = store.ping().await {
+    while let Err(error) = db.ping().await {
         if let Some(why) = server.failed() {
             bail!(why);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::entry::Entry;
+use redial_core::queue::entry::Entry;
 
 use crate::breaker;
 use crate::call::Called;
@@ -118,7 +118,7 @@ fn policy<'a>(worker: &Worker, lane: &Lane, job: &'a Job) -> Policy<'a> {
         counted: job.header.state.counted,
         free_waits: job.header.state.parked,
         max_free_waits: worker.config.max_free_waits,
-        is_probe: job.leave.as_ref().is_some_and(|leave| leave.is_free),
+        is_probe: job.leave.as_ref().is_some_and(|leave| leave.is_probe),
         previous: Duration::from_millis(job.header.state.backoff_ms),
         max_stated_wait: worker.config.max_stated_wait,
         now: lane.clock.now(),

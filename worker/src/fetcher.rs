@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use redial_core::Reason;
 use redial_core::consumer::{ClaimId, Claimed, MAX_BATCH};
-use redial_core::id::Token;
-use redial_core::store::BLOCK;
-use redial_core::task::{Refusal, Sender};
+use redial_core::db::BLOCK_TIMEOUT;
+use redial_core::protocol::id::Token;
+use redial_core::protocol::task::{ReturnAddress, TaskError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -151,7 +151,7 @@ async fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, claimed: Claimed, permits
 /// One entry that can't be read stops no other: it becomes a dead letter with all its bytes.
 async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: Token, error: redial_core::Error) {
     tracing::error!(queue = %lane.name, %error, "an entry can't be read");
-    let refusal = Refusal { reason: Reason::InvalidTask, error: error.to_string(), sender: Sender::default() };
+    let refusal = TaskError { reason: Reason::InvalidTask, error: error.to_string(), sender: ReturnAddress::default() };
     let unfit = Unfit { serial: token.as_str().to_owned(), token, refusal: Box::new(refusal) };
     Settler::new(&worker, &lane).refuse(unfit).await;
 }
@@ -161,7 +161,7 @@ async fn sleep(worker: &Worker, turn: &watch::Sender<Phase>, look_again: Option<
     worker.set_next_due(look_again);
     turn.send_modify(|phase| phase.0 += 1);
     // Redis decides what is due by its own clock in whole milliseconds; ours may be a fraction ahead.
-    let until = look_again.map_or(BLOCK, |at| at.saturating_duration_since(Instant::now()).min(BLOCK))
+    let until = look_again.map_or(BLOCK_TIMEOUT, |at| at.saturating_duration_since(Instant::now()).min(BLOCK_TIMEOUT))
         + Duration::from_millis(1);
     tokio::select! {
         () = tokio::time::sleep(until) => {}
@@ -213,7 +213,7 @@ async fn pass_on_unheard(worker: &Worker, lane: &Lane) {
 pub async fn end_waits(worker: &Worker, mut waits: JoinSet<()>) {
     waits.shutdown().await;
     for lane in &worker.lanes {
-        if let Err(error) = lane.consumer.pass_on_wake().await {
+        if let Err(error) = lane.consumer.forward_wakeup().await {
             tracing::debug!(%error, queue = %lane.name, "a push may be heard only at another worker's next look");
         }
     }
@@ -221,7 +221,7 @@ pub async fn end_waits(worker: &Worker, mut waits: JoinSet<()>) {
 
 /// Lets a push that woke this worker wake another one.
 async fn pass_on(worker: &Worker, lane: &Lane) {
-    persist(worker, lane, "pass on", || lane.consumer.pass_on_wake()).await;
+    persist(worker, lane, "pass on", || lane.consumer.forward_wakeup()).await;
 }
 
 /// The first phase that is as wanted; `None` when the worker stops claiming.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redial_core::consumer::{Answer, MAX_BATCH};
+use redial_core::consumer::{Completion, MAX_BATCH};
 use tokio::sync::mpsc;
 
 use crate::persist::persist_counting;
@@ -12,7 +12,7 @@ use crate::worker::{Lane, Slot, Worker};
 /// A task with its good answer, and the slot that it holds until Redis has the answer.
 #[derive(Debug)]
 pub struct Finished {
-    pub answer: Answer,
+    pub answer: Completion,
     pub slot: Slot,
 }
 
@@ -25,7 +25,7 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>, mut finished: mpsc::Unbou
     while finished.recv_many(&mut waiting, MAX_BATCH).await > 0 {
         while !waiting.is_empty() {
             let batch: Vec<Finished> = waiting.drain(..batch_size(&waiting)).collect();
-            let (answers, slots): (Vec<Answer>, Vec<Slot>) =
+            let (answers, slots): (Vec<Completion>, Vec<Slot>) =
                 batch.into_iter().map(|finished| (finished.answer, finished.slot)).unzip();
             let taken = persist_counting(&worker, &lane, "finish", || lane.consumer.finish(&answers)).await;
             if let Some((done, again)) = taken {
@@ -46,7 +46,7 @@ fn batch_size(waiting: &[Finished]) -> usize {
     fit.count().max(1)
 }
 
-fn report(worker: &Worker, lane: &Lane, answers: &[Answer], done: &[bool], sent_again: bool) {
+fn report(worker: &Worker, lane: &Lane, answers: &[Completion], done: &[bool], sent_again: bool) {
     for (answer, done) in answers.iter().zip(done) {
         if *done {
             worker.metrics.complete(&lane.name);

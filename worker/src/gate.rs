@@ -12,7 +12,7 @@ mod sending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::memo::{Kept, Key, Purpose};
+use redial_core::memo::{KeptAnswer, MemoKey, MemoPurpose};
 use redial_core::{Reason, UnixMs};
 
 use crate::job::Job;
@@ -31,9 +31,9 @@ pub enum Verdict {
         not_before: UnixMs,
     },
     /// Not at all: here is the answer, from a memo for this purpose.
-    Answered(Box<Kept>, Purpose),
+    Answered(Box<KeptAnswer>, MemoPurpose),
     /// Not this one: another task makes the call. It waits for that answer and holds no slot.
-    Follow(Key),
+    Follow(MemoKey),
     /// The upstream is down: in line until it is back, or for this long at least.
     Down(Duration),
     /// Never.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use redial_core::consumer::Beat;
+use redial_core::consumer::HeartbeatReply;
 
 use crate::persist::persist;
 use crate::sweeper::Sweeper;
@@ -28,18 +28,19 @@ pub async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         // A beat that took long had to wait for Redis: then every lease may have ended, and none for a worker's fault.
         let outage = before.elapsed() > worker.config.lease / BEATS;
         if Arc::ptr_eq(&lane, &worker.lanes[0]) {
-            worker.limiter.keep_places(&lane, worker.config.lease).await;
+            worker.limiter.extend_slots(&lane, worker.config.lease).await;
         }
         sweep(&mut sweeper, &beat, outage).await;
         // So that operators find the queue; again with each beat, as Redis may have lost it.
-        let _ = lane.consumer.queue().register().await;
+        let queue = lane.consumer.queue();
+        let _ = queue.db().register_queue(queue.name()).await;
         if let Ok(counts) = lane.consumer.queue().counts().await {
             worker.metrics.backlog(&lane.name, counts, beat.held);
         }
     }
 }
 
-async fn sweep(sweeper: &mut Sweeper, beat: &Beat, outage: bool) {
+async fn sweep(sweeper: &mut Sweeper, beat: &HeartbeatReply, outage: bool) {
     if outage {
         sweeper.hold_off();
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
-use redial_core::entry::{Entry, Header, State};
-use redial_core::id::Token;
-use redial_core::memo::{Asker, Kept, Key, Purpose};
-use redial_core::result::Body;
-use redial_core::task::Refusal;
-use redial_core::{Attempt, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
+use redial_core::memo::{Delivery, KeptAnswer, MemoKey, MemoPurpose};
+use redial_core::protocol::id::Token;
+use redial_core::protocol::result::Body;
+use redial_core::protocol::task::TaskError;
+use redial_core::queue::entry::{Entry, EntryHeader, Progress};
+use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::breaker::Let;
@@ -23,14 +23,14 @@ pub struct Job {
     /// The fence of this delivery.
     pub token: Token,
     /// What is known of it beyond its bytes.
-    pub header: Header,
+    pub header: EntryHeader,
     /// Its name: the producer's, or the one it was given.
     pub id: TaskId,
     pub task: Task,
     /// Held while it must run alone.
     pub alone: Option<OwnedSemaphorePermit>,
     /// The memos that it leads, to be settled with its result.
-    pub leads: Vec<Key>,
+    pub leads: Vec<MemoKey>,
     /// The leave of its upstream's breaker.
     pub leave: Option<Let>,
     /// The limits that have let its call go.
@@ -44,7 +44,7 @@ pub struct Job {
 pub struct Unfit {
     pub token: Token,
     pub serial: String,
-    pub refusal: Box<Refusal>,
+    pub refusal: Box<TaskError>,
 }
 
 impl Job {
@@ -56,7 +56,7 @@ impl Job {
         let Entry { token, header, raw } = entry;
         match Task::parse(&raw, max_bytes) {
             Ok(task) => {
-                let given = || TaskId::of_serial(&header.serial, header.first_seen);
+                let given = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(given);
                 Ok(Self {
                     token,
@@ -98,7 +98,7 @@ impl Job {
     }
 
     /// The result where the answer is another task's; or its own, found again after its worker died.
-    pub fn result_from(&self, kept: &Kept, purpose: Purpose, now: UnixMs) -> TaskResult {
+    pub fn result_from(&self, kept: &KeptAnswer, purpose: MemoPurpose, now: UnixMs) -> TaskResult {
         let is_own = kept.by == self.header.serial;
         TaskResult {
             id: Some(self.id.clone()),
@@ -107,10 +107,10 @@ impl Job {
             attempts: if is_own { kept.result.attempts.clone() } else { self.header.state.attempts.clone() },
             source: match purpose {
                 _ if is_own => Source::Call,
-                Purpose::Idempotency => Source::Idempotency,
+                MemoPurpose::Idempotency => Source::Idempotency,
                 // Whatever the call of another one at the same time brought; what was there before it came is the cache's.
-                Purpose::Cache if kept.result.finished_at_ms >= self.header.first_seen => Source::Shared,
-                Purpose::Cache => Source::Cache,
+                MemoPurpose::Cache if kept.result.finished_at_ms >= self.header.first_seen => Source::Shared,
+                MemoPurpose::Cache => Source::Cache,
             },
             finished_at_ms: now,
             ..kept.result.clone()
@@ -118,48 +118,52 @@ impl Job {
     }
 
     /// What is kept of it while no worker holds it.
-    pub fn header_at_rest(&self) -> Header {
+    pub fn header_at_rest(&self) -> EntryHeader {
         let mut header = self.header.clone();
-        header.begun = false;
+        header.started = false;
         header.state.leads = self.leads.iter().map(|key| key.hash.clone()).collect();
         header
     }
 
     /// How to ask a memo.
-    pub fn asker(&self) -> Asker<'_> {
-        Asker { serial: &self.header.serial, token: &self.token }
+    pub fn delivery<'a>(&'a self, queue: &'a QueueName) -> Delivery<'a> {
+        Delivery { serial: &self.header.serial, token: &self.token, queue }
     }
 
     /// The age that a kept answer must be below; `None` for any.
-    pub fn max_age(&self, purpose: Purpose) -> Option<Duration> {
+    pub fn max_age(&self, purpose: MemoPurpose) -> Option<Duration> {
         match purpose {
-            Purpose::Idempotency => None,
-            Purpose::Cache => self.task.cache_ttl,
+            MemoPurpose::Idempotency => None,
+            MemoPurpose::Cache => self.task.cache_ttl,
         }
     }
 
     /// Whether it was in a worker's hands before, as far as can be seen.
     pub fn was_here_before(&self) -> bool {
-        self.header.begun || self.header.crashes > 0 || self.header.state != State::default()
+        self.header.started || self.header.crashes > 0 || self.header.state != Progress::default()
     }
 
     /// A result on its way to Redis.
-    pub fn answer(&self, result: &TaskResult) -> redial_core::consumer::Answer {
-        redial_core::consumer::Answer {
+    pub fn answer(&self, result: &TaskResult) -> redial_core::consumer::Completion {
+        redial_core::consumer::Completion {
             token: self.token.clone(),
             id: self.id.clone(),
             result: result.to_line(),
             ttl: self.task.result_ttl,
             reply_to: self.task.reply_to.clone(),
-            next: redial_core::task::next::of(&self.task, result),
+            follow_ups: redial_core::protocol::follow_ups::follow_ups(&self.task, result),
         }
     }
 
     /// The header of its dead letter; `added` are the headers that the worker adds to it.
     pub fn letter(&self, result: &TaskResult, added: &HeaderMap) -> String {
         let own = result.reason != Some(Reason::IdempotencyMismatch);
-        let memo = Key::idempotency(&self.task, added).filter(|_| own);
-        redial_core::consumer::letter(&self.header.serial, memo.as_ref().map(|key| key.hash.as_str()), result)
+        let memo = MemoKey::idempotency(&self.task, added).filter(|_| own);
+        redial_core::consumer::dead_letter_header(
+            &self.header.serial,
+            memo.as_ref().map(|key| key.hash.as_str()),
+            result,
+        )
     }
 
     /// The result of a task that is dead.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::consumer::Followers;
-use redial_core::memo::{Kept, Key, Line, Purpose, Settled, Standing};
-use redial_core::task::Effect;
+use redial_core::consumer::ParkedTasks;
+use redial_core::memo::{KeptAnswer, LeadDecision, LeadOutcome, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::protocol::task::Effect;
 use redial_core::{QueueName, Reason, Status, TaskResult};
 
 use crate::job::Job;
@@ -34,11 +34,12 @@ enum Will {
 
 /// Asks for the lead, or to keep it for `wait` and an attempt after it. A worker that dies is noticed long before the lead
 /// ends: its task is redelivered, and leads on. The end of the lead is for tasks that never come back.
-pub async fn lead(worker: &Worker, lane: &Lane, job: &Job, key: &Key, wait: Duration) -> Option<Standing> {
-    let once = key.purpose == Purpose::Idempotency && job.task.effect == Effect::Once;
+pub async fn lead(worker: &Worker, lane: &Lane, job: &Job, key: &MemoKey, wait: Duration) -> Option<LeadDecision> {
+    let once = key.purpose == MemoPurpose::Idempotency && job.task.effect == Effect::Once;
     let silence = worker.config.lease * 2 + if once { ONCE } else { Duration::ZERO };
     let lease = wait + job.task.timeout + silence;
-    let ask = || lane.memos.lead(key, job.asker(), job.max_age(key.purpose), lease, once);
+    let ask =
+        || lane.memos.lead(key, job.delivery(lane.consumer.queue().name()), job.max_age(key.purpose), lease, once);
     persist(worker, lane, "lead", ask).await
 }
 
@@ -46,32 +47,32 @@ pub async fn lead(worker: &Worker, lane: &Lane, job: &Job, key: &Key, wait: Dura
 /// one's, if this task had lost the lead.
 pub async fn settle(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &Job, mut result: TaskResult) -> TaskResult {
     for key in &job.leads {
-        let answer = Line::of(&result);
+        let answer = StoredAnswer::of(&result);
         let will = will(worker, job, key.purpose, &result, answer.bytes());
         let keep = match &will {
             Will::Keep(span) => Some((&answer, *span)),
             Will::Share | Will::Pass => None,
         };
-        let end = || lane.memos.settle_held(&lane.consumer, key, job.asker(), keep);
+        let end = || lane.memos.settle_as_holder(&lane.consumer, key, job.delivery(lane.consumer.queue().name()), keep);
         let settled = persist(worker, lane, "settle", end).await;
         match settled {
-            Some(Settled::Done(queues)) if will == Will::Pass => pass_on(worker, lane, key, &queues).await,
-            Some(Settled::Done(mut queues)) => {
+            Some(LeadOutcome::Done(queues)) if will == Will::Pass => pass_on(worker, lane, key, &queues).await,
+            Some(LeadOutcome::Done(mut queues)) => {
                 let own = lane.consumer.queue().name();
                 // What is not kept, a follower that is parked in this very moment would not find.
                 if will == Will::Share && !queues.contains(own) {
                     queues.push(own.clone());
                 }
-                let kept = Kept { result: result.clone(), by: job.header.serial.clone() };
+                let kept = KeptAnswer { result: result.clone(), by: job.header.serial.clone() };
                 sharer::start(worker, lane, &key.hash, kept, queues);
             }
-            Some(Settled::Stands(kept, queues)) => {
-                if key.purpose == Purpose::Idempotency {
+            Some(LeadOutcome::Stands(kept, queues)) => {
+                if key.purpose == MemoPurpose::Idempotency {
                     result = job.result_from(&kept, key.purpose, lane.clock.now());
                 }
                 sharer::start(worker, lane, &key.hash, *kept, queues);
             }
-            Some(Settled::Lost) => {
+            Some(LeadOutcome::Lost) => {
                 tracing::info!(task = %job.id, queue = %lane.name, "the lead of its memo was lost meanwhile: its answer is its own alone");
             }
             None => {}
@@ -80,13 +81,13 @@ pub async fn settle(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &Job, mut resul
     result
 }
 
-fn will(worker: &Worker, job: &Job, purpose: Purpose, result: &TaskResult, bytes: usize) -> Will {
+fn will(worker: &Worker, job: &Job, purpose: MemoPurpose, result: &TaskResult, bytes: usize) -> Will {
     match purpose {
         // As with Stripe, a key that no call was made with is not used up; nor is one whose task was taken back: others still want it.
-        Purpose::Idempotency if made_no_call(job, result) || result.reason == Some(Reason::Cancelled) => Will::Pass,
-        Purpose::Idempotency => Will::Keep(worker.config.idempotency_hold),
-        Purpose::Cache if result.status == Status::Dead => Will::Pass,
-        Purpose::Cache => match job.task.cache_ttl {
+        MemoPurpose::Idempotency if made_no_call(job, result) || result.reason == Some(Reason::Cancelled) => Will::Pass,
+        MemoPurpose::Idempotency => Will::Keep(worker.config.idempotency_hold),
+        MemoPurpose::Cache if result.status == Status::Dead => Will::Pass,
+        MemoPurpose::Cache => match job.task.cache_ttl {
             Some(ttl) if !ttl.is_zero() && bytes <= worker.config.cache_max_bytes => Will::Keep(ttl),
             _ => Will::Share,
         },
@@ -98,9 +99,9 @@ fn made_no_call(job: &Job, result: &TaskResult) -> bool {
 }
 
 /// The next in line makes the call, in whichever queue there is one.
-async fn pass_on(worker: &Worker, lane: &Lane, key: &Key, queues: &[QueueName]) {
-    let behind = key.line();
-    let promote = || Followers::promote_in_any(lane.consumer.queue(), queues, &behind);
+async fn pass_on(worker: &Worker, lane: &Lane, key: &MemoKey, queues: &[QueueName]) {
+    let behind = key.wait_list();
+    let promote = || ParkedTasks::promote_first_in_any(lane.consumer.queue().db(), queues, &behind);
     if persist(worker, lane, "promote", promote).await != Some(false) {
         worker.scheduled_in(Duration::ZERO);
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redial_core::UnixMs;
 use redial_core::consumer::MAX_BATCH;
-use redial_core::id::Token;
-use redial_core::limiter::{Ask, Grant, definition};
+use redial_core::limit::{Acquired, Grant, LimitRequest, definition};
+use redial_core::protocol::id::Token;
 use tokio::sync::oneshot;
 
 use crate::limits::Limited;
@@ -15,7 +15,7 @@ use crate::lock::locked;
 use crate::persist::persist;
 use crate::worker::{Lane, Worker};
 
-type Waiting = (Ask, UnixMs, oneshot::Sender<Grant>);
+type Waiting = (LimitRequest, UnixMs, oneshot::Sender<Grant>);
 
 /// What asks limits.
 #[derive(Debug, Default)]
@@ -39,7 +39,13 @@ pub struct Place {
 }
 
 /// Asks a limit for one call, whose task came at a time. `None` when the worker gives up.
-pub async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, limited: &Limited, came: UnixMs, ask: Ask) -> Option<Grant> {
+pub async fn ask(
+    worker: &Arc<Worker>,
+    lane: &Arc<Lane>,
+    limited: &Limited,
+    came: UnixMs,
+    ask: LimitRequest,
+) -> Option<Grant> {
     let (answer, granted) = oneshot::channel();
     let key = format!("{} {} {}", limited.source.as_str(), definition(&limited.limit), limited.limit.name);
     let is_first = {
@@ -69,20 +75,19 @@ async fn send(worker: Arc<Worker>, lane: Arc<Lane>, limited: Limited, key: Strin
             batch
         };
         let newest = batch.iter().map(|(_, came, _)| *came).max().unwrap_or(UnixMs(0));
-        let (asks, answers): (Vec<Ask>, Vec<_>) = batch.into_iter().map(|(ask, _, answer)| (ask, answer)).unzip();
+        let (asks, answers): (Vec<LimitRequest>, Vec<_>) =
+            batch.into_iter().map(|(ask, _, answer)| (ask, answer)).unzip();
         let lease = worker.config.lease;
         let acquire = || lane.limits.acquire(&limited.limit, limited.source, newest, lease, &asks);
         // No answer, no call: without one the senders are dropped, and those who wait are told.
-        let (has_changed, grants) = persist(&worker, &lane, "acquire", acquire).await.unwrap_or_default();
+        let Acquired { definition_changed, grants } =
+            persist(&worker, &lane, "acquire", acquire).await.unwrap_or_default();
         for (answer, grant) in answers.into_iter().zip(grants) {
             let _ = answer.send(grant);
         }
-        if has_changed {
-            tracing::info!(
-                limit = limited.limit.name,
-                "the limit is another than before: what waits for it asks again"
-            );
-            persist(&worker, &lane, "hasten", || lane.limits.hasten(&limited.limit.name)).await;
+        if definition_changed {
+            tracing::info!(limit = limited.limit.name, "limit definition changed; waking the tasks that wait for it");
+            persist(&worker, &lane, "hasten", || lane.limits.wake_waiters(&limited.limit.name)).await;
             worker.wake.notify_one();
         }
     }
@@ -100,17 +105,17 @@ async fn note(worker: &Worker, lane: &Lane, name: &str) {
         }
         due
     };
-    if due && let Err(error) = lane.limits.note(name).await {
+    if due && let Err(error) = lane.limits.register(name).await {
         tracing::debug!(%error, "a limit's name was not put down");
     }
 }
 
 impl Limiter {
     /// Keeps the places of all calls in flight for another lease. What fails is left for the next beat.
-    pub async fn keep_places(&self, lane: &Lane, lease: Duration) {
+    pub async fn extend_slots(&self, lane: &Lane, lease: Duration) {
         let held = locked(&self.places).clone();
         for (name, tokens) in held {
-            if let Err(error) = lane.limits.keep_places(&name, lease, &tokens).await {
+            if let Err(error) = lane.limits.extend_slots(&name, lease, &tokens).await {
                 tracing::debug!(%error, limit = name, "places in flight were not kept");
             }
         }
@@ -147,7 +152,7 @@ impl Drop for Place {
         let (worker, lane, limit) = (self.worker.clone(), self.lane.clone(), std::mem::take(&mut self.limit));
         let ended = vec![(self.token.clone(), self.since.elapsed())];
         self.worker.sharing.spawn(async move {
-            persist(&worker, &lane, "give a place back", || lane.limits.give_places(&limit, &ended)).await;
+            persist(&worker, &lane, "give a place back", || lane.limits.release_slots(&limit, &ended)).await;
         });
     }
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use redial_core::Task;
-use redial_core::limiter::Source;
-use redial_core::task::Limit;
+use redial_core::limit::{Adjustment, DefinedBy};
+use redial_core::protocol::task::Limit;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ pub struct Written {
 #[derive(Debug, Clone)]
 pub struct Limited {
     pub limit: Limit,
-    pub source: Source,
+    pub source: DefinedBy,
     /// How much the call takes.
     pub cost: f64,
     /// Where the answer says how much it really took.
@@ -53,7 +53,7 @@ pub struct Limited {
     /// How long after that it let the call go.
     pub wait: Duration,
     /// When it let the call go, by its own clock in us.
-    pub let_go_at: f64,
+    pub admitted_at: f64,
 }
 
 impl Limited {
@@ -113,9 +113,9 @@ pub fn of(task: &Task, config: &Config) -> Vec<Limited> {
             let configured = config.limits.get(&own.name);
             let limit = configured.unwrap_or(own).clone();
             let source = match configured {
-                Some(_) => Source::Config,
-                None if own.rate.is_some() || own.concurrency.is_some() => Source::Inline,
-                None => Source::Name,
+                Some(_) => DefinedBy::Config,
+                None if own.rate.is_some() || own.concurrency.is_some() => DefinedBy::Inline,
+                None => DefinedBy::Name,
             };
             all.push(limited(limit, source, own.cost, own.usage.clone(), of_upstream.contains(&own.name)));
         }
@@ -124,13 +124,13 @@ pub fn of(task: &Task, config: &Config) -> Vec<Limited> {
         if let Some(limit) = config.limits.get(name)
             && all.iter().all(|other| other.limit.name != *name)
         {
-            all.push(limited(limit.clone(), Source::Config, None, None, true));
+            all.push(limited(limit.clone(), DefinedBy::Config, None, None, true));
         }
     }
     all
 }
 
-fn limited(limit: Limit, source: Source, cost: Option<f64>, usage: Option<String>, of_upstream: bool) -> Limited {
+fn limited(limit: Limit, source: DefinedBy, cost: Option<f64>, usage: Option<String>, of_upstream: bool) -> Limited {
     let stated = cost.or(limit.cost);
     let usage = usage.or_else(|| limit.usage.clone()).or_else(|| stated.map(|_| USAGE.to_owned()));
     let usage = usage.filter(|path| !path.is_empty());
@@ -142,7 +142,7 @@ fn limited(limit: Limit, source: Source, cost: Option<f64>, usage: Option<String
         limit,
         asked: Instant::now(),
         wait: Duration::ZERO,
-        let_go_at: 0.0,
+        admitted_at: 0.0,
     }
 }
 
@@ -177,7 +177,14 @@ pub async fn learn(worker: &Worker, lane: &Lane, job: &Job, called: &Called) {
             tracing::info!(limit = %limited.limit.name, queue = %lane.name, wait_ms = crate::clock::ms(closed), "the upstream asks for a pause: the limit is closed");
         }
         let flow = flow(&job.limits, limited, &lane.name);
-        let adjust = || lane.limits.adjust(&limited.limit.name, closed, (flow, more), left, limited.let_go_at);
+        let adjustment = Adjustment {
+            close_for: closed,
+            charge: more,
+            fairness_key: flow,
+            remaining: left,
+            admitted_at: limited.admitted_at,
+        };
+        let adjust = || lane.limits.adjust(&limited.limit.name, &adjustment);
         persist(worker, lane, "adjust", adjust).await;
     }
 }

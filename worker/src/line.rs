@@ -1,11 +1,11 @@
-//! Looks after the tasks that wait for an upstream to come back: lets run whom its breaker lets go.
+//! Looks after the tasks that wait for an upstream to come back: lets run whom its breaker lets admit.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redial_core::breaker::{Ask, State};
-use redial_core::consumer::{Followers, Line, Which};
+use redial_core::breaker::{BreakerRequest, BreakerState};
+use redial_core::consumer::{ParkedTasks, Selection, WaitList};
 
 use crate::breaker;
 use crate::lock::locked;
@@ -35,7 +35,7 @@ pub fn tend(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str) {
     if worker.tended.add(&what) {
         let (worker, lane) = (worker.clone(), lane.clone());
         tokio::spawn(async move {
-            let followers = Followers::new(lane.consumer.queue().clone(), &Line::breaker(&what.1));
+            let followers = ParkedTasks::new(lane.consumer.queue().clone(), &WaitList::breaker(&what.1));
             loop {
                 let ended = until_empty(&worker, &lane, &what.1, &followers).await;
                 worker.tended.remove(&what);
@@ -49,24 +49,25 @@ pub fn tend(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str) {
 }
 
 /// `None` when the worker stops before.
-async fn until_empty(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str, followers: &Followers) -> Option<()> {
+async fn until_empty(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str, followers: &ParkedTasks) -> Option<()> {
     loop {
         let waiting = followers.count().await.ok();
-        let (standing, leave) = breaker::ask_redis(worker, lane, upstream, Ask::Line(waiting.unwrap_or(1))).await?;
-        let mut left = leave.go;
-        while left != Which::NONE {
+        let (standing, leave) =
+            breaker::ask_redis(worker, lane, upstream, BreakerRequest::WaitList(waiting.unwrap_or(1))).await?;
+        let mut left = leave.admit;
+        while left != Selection::NONE {
             left = match (followers.promote_some(left).await, left) {
-                (Ok(gone @ 1..), Which::Next(most)) => Which::Next(most.saturating_sub(gone)),
-                _ => Which::NONE,
+                (Ok(gone @ 1..), Selection::Next(most)) => Selection::Next(most.saturating_sub(gone)),
+                _ => Selection::NONE,
             }
         }
-        if leave.go != Which::NONE || standing.state == State::Ramp {
+        if leave.admit != Selection::NONE || standing.state == BreakerState::HalfOpen {
             worker.scheduled_in(Duration::ZERO);
         }
-        if waiting == Some(0) && standing.state != State::Ramp {
+        if waiting == Some(0) && standing.state != BreakerState::HalfOpen {
             return Some(());
         }
-        let wait = leave.wait.clamp(Duration::from_millis(10), LOOK);
+        let wait = leave.retry_in.clamp(Duration::from_millis(10), LOOK);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = worker.stop.cancelled() => return None,

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use redial_core::memo::Purpose;
+use redial_core::memo::MemoPurpose;
 use redial_core::queue::Counts;
 use redial_core::{Reason, Task};
 
@@ -215,7 +215,7 @@ impl Metrics {
     }
 
     /// A memo was asked, or had an answer to share.
-    pub fn memo(&self, queue: &str, purpose: Purpose, event: MemoEvent) {
+    pub fn memo(&self, queue: &str, purpose: MemoPurpose, event: MemoEvent) {
         let label = Memo { queue: queue.to_owned(), purpose: purpose.as_str(), event: event.as_str() };
         self.memo.get_or_create(&label).inc();
         if matches!(event, MemoEvent::Hit | MemoEvent::Shared) {
@@ -274,7 +274,7 @@ impl Metrics {
         let states = [
             ("waiting", counts.waiting),
             ("scheduled", counts.scheduled),
-            ("following", counts.following),
+            ("parked", counts.parked),
             ("dead", counts.dead),
             ("active", active as u64),
         ];

@@ -11,15 +11,15 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use redial_core::store::BLOCK;
+use redial_core::db::BLOCK_TIMEOUT;
 use tokio::net::TcpListener;
 
 use crate::config;
 use crate::worker::Worker;
 
 /// A worker that has not claimed for longer than this is not ready: alive is not enough. An idle one claims at least once
-/// in each [`BLOCK`].
-const STALE: Duration = BLOCK.saturating_mul(2).saturating_add(Duration::from_secs(1));
+/// in each [`BLOCK_TIMEOUT`].
+const STALE: Duration = BLOCK_TIMEOUT.saturating_mul(2).saturating_add(Duration::from_secs(1));
 
 /// Binds the address and serves the pages until the process ends.
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redial_core::{Consumer, Queue, Store, WorkerId};
+use redial_core::{Consumer, Db, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -26,8 +26,8 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let embedded = Embedded::ensure(&config).await?;
-    let store = Store::open(embedded.url())?;
-    let parts = Parts::start(config, &store).await?;
+    let db = Db::open(embedded.url(), &config.prefix)?;
+    let parts = Parts::start(config, &db).await?;
 
     signals.next().await;
     tracing::info!(in_hand = parts.worker.in_hand(), "draining: no new task is claimed");
@@ -48,15 +48,14 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(config: Config, store: &Store) -> anyhow::Result<Self> {
-        let id = WorkerId::fresh();
+    async fn start(config: Config, db: &Db) -> anyhow::Result<Self> {
+        let id = WorkerId::random();
         let (lanes, finished): (Vec<_>, Vec<_>) = config
             .queues
             .iter()
             .enumerate()
             .map(|(n, (name, weight))| {
-                let queue = Queue::new(store, &config.prefix, name.clone());
-                let consumer = Consumer::new(store, queue, id.at_queue(n), config.lease);
+                let consumer = Consumer::new(db.queue(name.clone()), id.for_queue(n), config.lease);
                 let (to_finisher, finished) = mpsc::unbounded_channel();
                 (Arc::new(Lane::new(consumer, *weight, to_finisher)), finished)
             })

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, Back, Followers, Line, letter};
-use redial_core::id::Token;
-use redial_core::memo::{Kept, Key, Purpose, Standing};
-use redial_core::task::{Effect, next};
+use redial_core::consumer::{Completion, ParkedTasks, RescheduleReason, WaitList, dead_letter_header};
+use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
+use redial_core::protocol::follow_ups;
+use redial_core::protocol::id::Token;
+use redial_core::protocol::task::Effect;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use crate::call::Called;
@@ -56,34 +57,34 @@ impl<'a> Settler<'a> {
             Status::Ok => self.complete(job, &result, slot),
             Status::Dead => {
                 let answer = job.answer(&result);
-                let letter = job.letter(&result, &self.worker.config.upstreams.headers_for(&job.task));
-                self.write_dead(&job.token, &letter, &result, Some(&answer)).await;
+                let dead_letter_header = job.letter(&result, &self.worker.config.upstreams.headers_for(&job.task));
+                self.write_dead(&job.token, &dead_letter_header, &result, Some(&answer)).await;
             }
         }
     }
 
     /// An answer that a memo kept.
-    pub async fn answer_from(&self, job: &Job, kept: &Kept, purpose: Purpose, slot: Slot) {
+    pub async fn answer_from(&self, job: &Job, kept: &KeptAnswer, purpose: MemoPurpose, slot: Slot) {
         let result = job.result_from(kept, purpose, self.lane.clock.now());
         self.end(job, result, slot).await;
     }
 
     /// Another task makes the call. This one is parked behind it; and then the memo is looked at again, in case the other one
     /// has come to its end in that very moment.
-    pub async fn follow(&self, job: &Job, key: &Key) {
-        let line = key.line();
+    pub async fn follow(&self, job: &Job, key: &MemoKey) {
+        let line = key.wait_list();
         if !self.wait_in(job, &line).await {
             return;
         }
         let memos = &self.lane.memos;
-        let look = || memos.look(key, job.asker(), job.max_age(key.purpose));
+        let look = || memos.recheck(key, job.delivery(self.lane.consumer.queue().name()), job.max_age(key.purpose));
         match persist(self.worker, self.lane, "look", look).await {
-            Some(Standing::Follow) | None => {
+            Some(LeadDecision::Follow) | None => {
                 tracing::debug!(task = %job.id, queue = %self.lane.name, "waits for the answer of another task's call");
             }
             Some(_) => {
-                let followers = Followers::new(self.lane.consumer.queue().clone(), &line);
-                sharer::promote(self.worker, &followers, Some(&job.header.as_follower())).await;
+                let followers = ParkedTasks::new(self.lane.consumer.queue().clone(), &line);
+                sharer::promote(self.worker, &followers, Some(&job.header.parked_token())).await;
             }
         }
     }
@@ -91,7 +92,7 @@ impl<'a> Settler<'a> {
     /// The upstream is down: the task waits in its line, which this worker looks after from now on.
     pub async fn wait_for_upstream(&self, job: &Job, wait: Duration) {
         let upstream = crate::breaker::upstream_of(&job.task.url);
-        if self.wait_in(job, &Line::breaker(&upstream)).await {
+        if self.wait_in(job, &WaitList::breaker(&upstream)).await {
             tracing::debug!(task = %job.id, queue = %self.lane.name, upstream, wait_ms = crate::clock::ms(wait), "waits for its upstream");
             line::tend(self.worker, self.lane, &upstream);
         }
@@ -99,7 +100,7 @@ impl<'a> Settler<'a> {
 
     /// Parks a task in a line, where it waits in Redis and uses no attempt. Whoever parks it must look after the line from then
     /// on, since what it waits for may have come in this very moment. `false`: it is out of this worker's hands.
-    async fn wait_in(&self, job: &Job, line: &Line) -> bool {
+    async fn wait_in(&self, job: &Job, line: &WaitList) -> bool {
         for key in &job.leads {
             leader::lead(self.worker, self.lane, job, key, IN_LINE).await;
         }
@@ -107,7 +108,7 @@ impl<'a> Settler<'a> {
         let deadline = job.task.deadline(job.header.first_seen);
         let (consumer, look_in) = (&self.lane.consumer, self.worker.config.lease);
         let parked = persist_counting(self.worker, self.lane, "follow", || {
-            consumer.follow(&job.token, &header, line, look_in, deadline)
+            consumer.park(&job.token, &header, line, look_in, deadline)
         });
         match parked.await {
             Some((true, _) | (false, true)) => true,
@@ -135,12 +136,12 @@ impl<'a> Settler<'a> {
         self.worker.metrics.retry(&self.lane.name, reason);
         // The attempt came to an end without harm to its worker, whatever was suspected.
         job.header.crashes = 0;
-        self.back(job, wait, UnixMs(0), Back::Retried).await;
+        self.back(job, wait, UnixMs(0), RescheduleReason::Retried).await;
     }
 
     /// No attempt yet: later, uncounted.
     pub async fn defer(&self, job: &Job, wait: Duration, not_before: UnixMs) {
-        self.back(job, wait, not_before, Back::Deferred).await;
+        self.back(job, wait, not_before, RescheduleReason::Deferred).await;
     }
 
     /// A drain's deadline: back at once and uncounted, unless a second call is forbidden.
@@ -149,17 +150,17 @@ impl<'a> Settler<'a> {
             let error = "the worker had to stop during the call, and effect \"once\" forbids a second one".into();
             return self.bury(job, Reason::OutcomeUnknown, error, None, slot).await;
         }
-        self.back(job, Duration::ZERO, UnixMs(0), Back::Released).await;
+        self.back(job, Duration::ZERO, UnixMs(0), RescheduleReason::Released).await;
     }
 
-    async fn back(&self, job: &Job, wait: Duration, not_before: UnixMs, why: Back) {
+    async fn back(&self, job: &Job, wait: Duration, not_before: UnixMs, why: RescheduleReason) {
         for key in &job.leads {
             leader::lead(self.worker, self.lane, job, key, wait.max(self.lane.clock.until(not_before))).await;
         }
         let header = job.header_at_rest();
         let consumer = &self.lane.consumer;
         let done = persist_counting(self.worker, self.lane, "retry_at", || {
-            consumer.retry_at(&job.token, &header, wait, not_before, why)
+            consumer.reschedule(&job.token, &header, wait, not_before, why)
         })
         .await;
         match done {
@@ -193,20 +194,28 @@ impl<'a> Settler<'a> {
         let mut result = TaskResult::new(refusal.sender.id.clone(), Status::Dead, self.lane.clock.now());
         result.reason = Some(refusal.reason);
         result.error = Some(refusal.error.clone());
-        let answer = refusal.sender.id.clone().map(|id| Answer {
+        let answer = refusal.sender.id.clone().map(|id| Completion {
             token: token.clone(),
             id,
             result: result.to_line(),
-            ttl: redial_core::task::RESULT_TTL,
+            ttl: redial_core::protocol::task::RESULT_TTL,
             reply_to: refusal.sender.reply_to.clone(),
-            next: next::of_refused(&refusal, &result),
+            follow_ups: follow_ups::follow_ups_of_invalid(&refusal, &result),
         });
-        self.write_dead(&token, &letter(&serial, None, &result), &result, answer.as_ref()).await;
+        self.write_dead(&token, &dead_letter_header(&serial, None, &result), &result, answer.as_ref()).await;
     }
 
-    async fn write_dead(&self, token: &Token, letter: &str, result: &TaskResult, answer: Option<&Answer>) {
+    async fn write_dead(
+        &self,
+        token: &Token,
+        dead_letter_header: &str,
+        result: &TaskResult,
+        answer: Option<&Completion>,
+    ) {
         let consumer = &self.lane.consumer;
-        match persist_counting(self.worker, self.lane, "bury", || consumer.bury(token, letter, answer)).await {
+        match persist_counting(self.worker, self.lane, "bury", || consumer.bury(token, dead_letter_header, answer))
+            .await
+        {
             Some((true, _)) => self.log_dead(result),
             Some((false, again)) => lost(self.worker, self.lane, result.id.as_ref(), again),
             None => {}

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, Followers, Line, MAX_BATCH, Page};
-use redial_core::entry::Entry;
-use redial_core::id::Token;
-use redial_core::memo::{Kept, Purpose, Standing};
+use redial_core::consumer::{Completion, MAX_BATCH, ParkedPage, ParkedTasks, WaitList};
+use redial_core::memo::{KeptAnswer, LeadDecision, MemoPurpose};
+use redial_core::protocol::id::Token;
+use redial_core::queue::entry::Entry;
 use redial_core::{QueueName, Reason, Status, TaskResult};
 
 use crate::job::Job;
@@ -19,15 +19,15 @@ use crate::worker::{Lane, Worker};
 const MAX_BYTES: usize = 4 << 20;
 
 /// Begins to give `kept` to the followers of a memo in these queues.
-pub fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str, kept: Kept, queues: Vec<QueueName>) {
+pub fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str, kept: KeptAnswer, queues: Vec<QueueName>) {
     if queues.is_empty() {
         return;
     }
     let sharer = Sharer { worker: worker.clone(), lane: lane.clone(), kept };
-    let behind = Line::memo(hash);
+    let behind = WaitList::memo(hash);
     worker.sharing.spawn(async move {
         for queue in queues {
-            let followers = Followers::new(sharer.lane.consumer.queue().sibling(queue), &behind);
+            let followers = ParkedTasks::new(sharer.lane.consumer.queue().db().queue(queue), &behind);
             sharer.share(&followers).await;
         }
     });
@@ -35,26 +35,26 @@ pub fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str, kept: Kept, que
 
 /// Looks after a memo whose followers have waited for a while: its leader may be gone, or whoever was to share its answer.
 pub async fn look_after(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str) {
-    let followers = Followers::new(lane.consumer.queue().clone(), &Line::memo(hash));
+    let followers = ParkedTasks::new(lane.consumer.queue().clone(), &WaitList::memo(hash));
     // Also forgets those that are gone.
-    let Ok(Page { left: 1.., .. }) = followers.next(1).await else { return };
+    let Ok(ParkedPage { left: 1.., .. }) = followers.next(1).await else { return };
     let own = vec![lane.consumer.queue().name().clone()];
-    match lane.memos.watch(hash).await {
-        Ok(Standing::Answer(kept)) => start(worker, lane, hash, *kept, own),
-        Ok(Standing::Unknown) => {
+    match lane.memos.check_on_leader(hash, lane.consumer.queue().name()).await {
+        Ok(LeadDecision::Answer(kept)) => start(worker, lane, hash, *kept, own),
+        Ok(LeadDecision::Unknown) => {
             let mut result = TaskResult::new(None, Status::Dead, lane.clock.now());
             result.reason = Some(Reason::OutcomeUnknown);
             result.error = Some(leader::UNKNOWN.into());
-            start(worker, lane, hash, Kept { result, by: String::new() }, own);
+            start(worker, lane, hash, KeptAnswer { result, by: String::new() }, own);
         }
-        Ok(Standing::Free) => promote(worker, &followers, None).await,
-        Ok(Standing::Follow | Standing::Lead | Standing::Mismatch) => {}
+        Ok(LeadDecision::Free) => promote(worker, &followers, None).await,
+        Ok(LeadDecision::Follow | LeadDecision::Lead | LeadDecision::Mismatch) => {}
         Err(error) => tracing::debug!(%error, "a memo will be looked after later"),
     }
 }
 
 /// Lets a follower run. What fails is left for the next look.
-pub async fn promote(worker: &Worker, followers: &Followers, who: Option<&Token>) {
+pub async fn promote(worker: &Worker, followers: &ParkedTasks, who: Option<&Token>) {
     match followers.promote(who).await {
         Ok(true) => worker.scheduled_in(Duration::ZERO),
         Ok(false) => {}
@@ -66,16 +66,16 @@ pub async fn promote(worker: &Worker, followers: &Followers, who: Option<&Token>
 struct Sharer {
     worker: Arc<Worker>,
     lane: Arc<Lane>,
-    kept: Kept,
+    kept: KeptAnswer,
 }
 
 impl Sharer {
-    async fn share(&self, followers: &Followers) {
+    async fn share(&self, followers: &ParkedTasks) {
         let bytes = self.kept.result.to_line().len();
         let most = (MAX_BYTES / bytes.max(1)).clamp(1, MAX_BATCH);
         loop {
             match self.persist("followers", || followers.next(most)).await {
-                None | Some(Page { left: 0, .. }) => return,
+                None | Some(ParkedPage { left: 0, .. }) => return,
                 Some(page) => self.answer(followers, page).await,
             }
             if self.worker.abort.is_cancelled() {
@@ -84,7 +84,7 @@ impl Sharer {
         }
     }
 
-    async fn answer(&self, followers: &Followers, page: Page) {
+    async fn answer(&self, followers: &ParkedTasks, page: ParkedPage) {
         let mut not_so = page.unreadable;
         let mut results = Vec::with_capacity(page.entries.len());
         for entry in page.entries {
@@ -124,11 +124,11 @@ impl Sharer {
         Ok((job, result))
     }
 
-    async fn finish(&self, followers: &Followers, results: Vec<(Job, TaskResult)>) {
+    async fn finish(&self, followers: &ParkedTasks, results: Vec<(Job, TaskResult)>) {
         if results.is_empty() {
             return;
         }
-        let answers: Vec<Answer> = results.iter().map(|(job, result)| job.answer(result)).collect();
+        let answers: Vec<Completion> = results.iter().map(|(job, result)| job.answer(result)).collect();
         let done = self.persist("finish", || followers.finish(&answers)).await.unwrap_or_default();
         let queue = followers.queue().name().as_str();
         for ((job, _), _) in results.iter().zip(done).filter(|(_, done)| *done) {
@@ -138,7 +138,7 @@ impl Sharer {
         }
     }
 
-    async fn bury(&self, followers: &Followers, results: Vec<(Job, TaskResult)>) {
+    async fn bury(&self, followers: &ParkedTasks, results: Vec<(Job, TaskResult)>) {
         let queue = followers.queue().name().as_str();
         for (job, result) in results {
             let letter = job.letter(&result, &self.worker.config.upstreams.headers_for(&job.task));
@@ -165,6 +165,6 @@ impl Sharer {
 }
 
 /// What a follower of one memo follows it for.
-fn purpose(job: &Job) -> Purpose {
-    if job.task.idempotency_key.is_some() { Purpose::Idempotency } else { Purpose::Cache }
+fn purpose(job: &Job) -> MemoPurpose {
+    if job.task.idempotency_key.is_some() { MemoPurpose::Idempotency } else { MemoPurpose::Cache }
 }

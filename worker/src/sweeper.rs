@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redial_core::WorkerId;
-use redial_core::consumer::{Followers, Kind, MAX_BATCH, Watched};
-use redial_core::id::Token;
+use redial_core::consumer::{DueCheck, MAX_BATCH, ParkedTasks, WaitReason};
+use redial_core::protocol::id::Token;
 use tokio::task::JoinHandle;
 
 use crate::line;
@@ -78,7 +78,7 @@ impl Sweeper {
             self.suspects.clear();
             return;
         }
-        let Ok(tokens) = self.lane.consumer.held().await else {
+        let Ok(tokens) = self.lane.consumer.held_tokens().await else {
             return;
         };
         let tokens: HashSet<Token> = tokens.into_iter().collect();
@@ -103,16 +103,16 @@ impl Sweeper {
         let (worker, lane) = (self.worker.clone(), self.lane.clone());
         // On its own: a beat must not wait for it.
         self.looking = Some(tokio::spawn(async move {
-            let Ok(due) = lane.consumer.watched(worker.config.lease).await else { return };
-            for Watched { line, follower } in due {
-                if follower.is_some() {
-                    let followers = Followers::new(lane.consumer.queue().clone(), &line);
-                    sharer::promote(&worker, &followers, follower.as_ref()).await;
+            let Ok(due) = lane.consumer.due_checks(worker.config.lease).await else { return };
+            for DueCheck { list, task } in due {
+                if task.is_some() {
+                    let followers = ParkedTasks::new(lane.consumer.queue().clone(), &list);
+                    sharer::promote(&worker, &followers, task.as_ref()).await;
                     continue;
                 }
-                match line.kind {
-                    Kind::Memo => sharer::look_after(&worker, &lane, &line.name).await,
-                    Kind::Breaker => line::tend(&worker, &lane, &line.name),
+                match list.reason {
+                    WaitReason::Memo => sharer::look_after(&worker, &lane, &list.name).await,
+                    WaitReason::Breaker => line::tend(&worker, &lane, &list.name),
                 }
             }
         }));

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use redial_core::breaker::Breakers;
-use redial_core::entry::Entry;
-use redial_core::id::Token;
-use redial_core::limiter::Limits;
+use redial_core::limit::Limits;
 use redial_core::memo::Memos;
+use redial_core::protocol::id::Token;
+use redial_core::queue::entry::Entry;
 use redial_core::{Consumer, WorkerId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -146,9 +146,9 @@ impl Lane {
     pub fn new(consumer: Consumer, weight: u32, finisher: mpsc::UnboundedSender<Finished>) -> Self {
         Self {
             name: consumer.queue().name().to_string(),
-            memos: Memos::new(consumer.queue().clone()),
-            limits: Limits::new(consumer.queue().clone()),
-            breakers: Breakers::new(consumer.queue().clone()),
+            memos: consumer.queue().db().memos(),
+            limits: consumer.queue().db().limits(),
+            breakers: consumer.queue().db().breakers(),
             consumer,
             weight,
             clock: Clock::new(),

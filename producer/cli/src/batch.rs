@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use redial_core::{Queue, Store, TaskId};
+use redial_core::{Queue, TaskId};
 
 use input::Format;
 use journal::{Fingerprint, Journal, State, Totals, beside};
@@ -68,10 +68,9 @@ enum Name {
 const SOME_FAILED: u8 = 4;
 
 impl Batch {
-    pub async fn run(self, redis_url: &str, prefix: &str, queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
-        let store = Store::open(redis_url)?;
+    pub async fn run(self, prefix: &str, queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
         let state = State {
-            batch: TaskId::fresh().as_str().replace('-', ""),
+            batch: TaskId::random().as_str().replace('-', ""),
             input: Fingerprint::of(&self.input)?,
             queue: queue.name().to_string(),
             prefix: prefix.to_owned(),
@@ -85,7 +84,7 @@ impl Batch {
                 output::complain(&format!("{} was finished before: nothing to do", self.output.display()));
                 return report(totals, json);
             }
-            let batch = redial_core::batch::Batch::new(&store, queue.clone(), &journal.state.batch);
+            let batch = redial_core::queue::batch::Batch::new(queue.clone(), &journal.state.batch);
             let end = run::Run::new(&batch, &mut journal, self.format()?, &self.input, self.window, self.ordered)?.go();
             match end.await.context("stopped; run the same command again to go on")? {
                 End::Done => {

@@ -33,7 +33,7 @@ struct Args {
     #[arg(short, long, global = true, help_heading = EVERYWHERE, default_value = "default")]
     queue: String,
     /// What every key in Redis begins with.
-    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial_core::keys::DEFAULT_PREFIX)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial_core::db::keys::DEFAULT_PREFIX)]
     prefix: String,
     /// Print JSON, one object a line.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
@@ -65,7 +65,7 @@ enum Command {
     /// Dead letters: calls that ended without a good answer.
     #[command(subcommand)]
     Dead(dead::Dead),
-    /// Kept answers: look at one, or drop it.
+    /// KeptAnswer answers: look at one, or drop it.
     #[command(subcommand)]
     Cache(cache::Cache),
     /// Limits that the fleet shares: how each stands, set one, or take that back.
@@ -107,7 +107,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let producer = Producer::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
     match args.command {
         Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
-        Command::Batch(batch) => batch.run(&args.redis_url, &args.prefix, producer.queue(), args.json).await,
+        Command::Batch(batch) => batch.run(&args.prefix, producer.queue(), args.json).await,
         Command::Result(results) => results.run(&producer).await,
         Command::Wait(wait) => wait.run(&producer).await,
         Command::Cancel(cancel) => cancel.run(&producer, args.json).await,

@@ -1,6 +1,6 @@
 //! Keeps credentials off the screen.
 
-use redial_core::credentials;
+use redial_core::protocol::credentials;
 use serde_json::Value;
 
 /// A task for showing: as JSON, with the values of headers that carry credentials and the password of its URL taken out.

@@ -4,14 +4,15 @@ use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::canonical::canonical;
-use crate::consumer::Line;
-use crate::task::CacheScope;
-use crate::{Task, credentials, json};
+use crate::Task;
+use crate::consumer::WaitList;
+use crate::protocol::canonical::canonical;
+use crate::protocol::task::CacheScope;
+use crate::protocol::{credentials, json};
 
 /// What a memo is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum MemoPurpose {
     /// One call and one answer under an idempotency key, good or bad.
     Idempotency,
     /// A good answer, shared and kept.
@@ -20,9 +21,9 @@ pub enum Purpose {
 
 /// The name of a memo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub struct MemoKey {
     /// What it is for.
-    pub purpose: Purpose,
+    pub purpose: MemoPurpose,
     /// SHA-256, in 64 hex digits.
     pub hash: String,
     /// SHA-256 of the call itself where the name says nothing of it, under an idempotency key; else empty.
@@ -52,7 +53,7 @@ const NEUTRAL: [&str; 18] = [
     "x-stainless-",
 ];
 
-impl Purpose {
+impl MemoPurpose {
     /// The purpose as it stands in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,7 +63,7 @@ impl Purpose {
     }
 }
 
-impl Key {
+impl MemoKey {
     /// The memos of a task: that of its idempotency key before that of the cache. `added` are the headers that a worker adds:
     /// its credentials.
     pub fn of(task: &Task, added: &HeaderMap) -> Vec<Self> {
@@ -70,9 +71,9 @@ impl Key {
         Self::idempotency(task, added).into_iter().chain(cache).collect()
     }
 
-    /// The line behind the task that leads it.
-    pub fn line(&self) -> Line {
-        Line::memo(&self.hash)
+    /// The wait_list behind the task that leads it.
+    pub fn wait_list(&self) -> WaitList {
+        WaitList::memo(&self.hash)
     }
 
     /// The memo of a task's idempotency key, if it has one: the key at that origin, for these credentials.
@@ -88,7 +89,7 @@ impl Key {
         let content_type = content_type(task).and_then(|value| value.split(';').next());
         call.add(content_type.unwrap_or_default().trim().to_ascii_lowercase());
         call.add_body(task);
-        Some(Self { purpose: Purpose::Idempotency, hash: name.hex(), call: call.hex() })
+        Some(Self { purpose: MemoPurpose::Idempotency, hash: name.hex(), call: call.hex() })
     }
 
     /// The memo of a task's call, or of its `cache_key`, whether it asks for a cache or not.
@@ -106,7 +107,7 @@ impl Key {
             name.add_headers(&task.headers, |name| !credentials::is_identity(name) && !is_neutral(name));
             name.add_body(task);
         }
-        Self { purpose: Purpose::Cache, hash: name.hex(), call: String::new() }
+        Self { purpose: MemoPurpose::Cache, hash: name.hex(), call: String::new() }
     }
 }
 

@@ -18,7 +18,7 @@ impl World {
             let task = self.task_of(raw);
             places.entry(task).or_default().push(place.to_owned());
         };
-        for list in [&keys.waiting, &keys.woken] {
+        for list in [&keys.waiting, &keys.handoff] {
             let raws: Vec<Vec<u8>> = self.ask(("LRANGE", list, 0, -1)).await;
             for raw in &raws {
                 put(raw, list);

@@ -1,6 +1,6 @@
 //! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
 
-use redial_core::consumer::letter;
+use redial_core::consumer::dead_letter_header;
 use redial_core::script::{BURY, REAP};
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
@@ -28,7 +28,7 @@ impl World {
 
     pub(super) async fn release_strays(&mut self, by: usize) {
         let hand = &self.hands[by];
-        let mut strays = hand.consumer.held().await.unwrap();
+        let mut strays = hand.consumer.held_tokens().await.unwrap();
         let next = hand.next_claim;
         strays.retain(|token| token.claim_number().is_some_and(|n| n < next));
         strays.retain(|token| !hand.held.iter().any(|entry| entry.token == *token));
@@ -87,7 +87,7 @@ impl World {
         let call = call.into_iter().fold(BURY.call(), |call, key| call.key(key));
         let mut told = TaskResult::new(Some(id), Status::Dead, UnixMs(1));
         told.reason = Some(Reason::Cancelled);
-        let call = call.arg(kind).bytes(&what).arg(letter("c", None, &told));
+        let call = call.arg(kind).bytes(&what).arg(dead_letter_header("c", None, &told));
         let call = call.arg("c").arg(3_600_000).arg("cancelled").arg("none").arg("");
         for done in [1, 0] {
             assert_eq!(call.run::<u8>(&mut self.wire.clone()).await.unwrap(), done);
@@ -98,7 +98,7 @@ impl World {
     async fn lies_at(&self, raw: &[u8]) -> (String, &'static str, Vec<u8>) {
         let keys = self.queue.keys();
         let ends = [b"\n", raw].concat();
-        for list in [&keys.waiting, &keys.woken] {
+        for list in [&keys.waiting, &keys.handoff] {
             let raws: Vec<Vec<u8>> = self.ask(("LRANGE", list, 0, -1)).await;
             if raws.iter().any(|lies| lies == raw) {
                 return (list.clone(), "list", raw.to_vec());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, Back, ClaimId, letter};
-use redial_core::entry::Entry;
-use redial_core::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{ClaimId, Completion, RescheduleReason, dead_letter_header};
+use redial_core::queue::entry::Entry;
+use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};
 
@@ -41,7 +41,6 @@ pub(super) struct Hand {
 }
 
 pub(crate) struct World {
-    store: Store,
     pub(crate) queue: Queue,
     pub(super) wire: MultiplexedConnection,
     pub(super) hands: Vec<Hand>,
@@ -52,10 +51,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn new(store: &Store, wire: MultiplexedConnection) -> Self {
+    pub(crate) async fn new(db: &Db, wire: MultiplexedConnection) -> Self {
         let mut world = Self {
-            queue: Queue::new(store, "redial", QueueName::new("q").unwrap()),
-            store: store.clone(),
+            queue: db.queue(QueueName::new("q").unwrap()),
             wire,
             hands: Vec::new(),
             workers: Vec::new(),
@@ -73,12 +71,7 @@ impl World {
     pub(super) fn hire(&mut self) -> Hand {
         let id = WorkerId::from_redis(format!("w{}", self.workers.len()));
         self.workers.push(id.clone());
-        Hand {
-            consumer: Consumer::new(&self.store, self.queue.clone(), id.clone(), HOUR),
-            id,
-            next_claim: 0,
-            held: Vec::new(),
-        }
+        Hand { consumer: Consumer::new(self.queue.clone(), id.clone(), HOUR), id, next_claim: 0, held: Vec::new() }
     }
 
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: impl ToRedisArgs) -> T {
@@ -91,7 +84,7 @@ impl World {
         match step {
             Step::Push { kind } => self.push(kind).await,
             Step::Wake => self.wake().await,
-            Step::PassOn => self.hands[0].consumer.pass_on_wake().await.unwrap(),
+            Step::PassOn => self.hands[0].consumer.forward_wakeup().await.unwrap(),
             Step::Claim { by, most, answer_lost } => self.claim(by, most, answer_lost).await,
             Step::LateCopy { by, back } => self.late_copy(by, back).await,
             Step::Begin { by, which } => self.begin(by, which).await,
@@ -122,7 +115,7 @@ impl World {
     /// What `wait_for_push` does on an empty list when a push comes, without the wait.
     async fn wake(&mut self) {
         let keys = self.queue.keys();
-        let (waiting, woken) = (keys.waiting.clone(), keys.woken.clone());
+        let (waiting, woken) = (keys.waiting.clone(), keys.handoff.clone());
         let _: Option<Vec<u8>> = self.ask(("LMOVE", waiting, woken, "RIGHT", "LEFT")).await;
     }
 
@@ -174,9 +167,9 @@ impl World {
         let Some((mut entry, holds)) = self.let_go(by, which).await else {
             return;
         };
-        entry.header.begun = true;
+        entry.header.started = true;
         let hand = &mut self.hands[by];
-        let may = hand.consumer.begin(&entry.token, &entry.header).await.unwrap();
+        let may = hand.consumer.mark_started(&entry.token, &entry.header).await.unwrap();
         assert_eq!(may, holds);
         hand.held.push(entry);
     }
@@ -213,10 +206,11 @@ impl World {
             return;
         };
         entry.header.state.counted += 1;
-        entry.header.begun = false;
+        entry.header.started = false;
         let wait = if later { HOUR } else { Duration::ZERO };
         let consumer = &self.hands[by].consumer;
-        let due = consumer.retry_at(&entry.token, &entry.header, wait, UnixMs(0), Back::Retried).await.unwrap();
+        let due =
+            consumer.reschedule(&entry.token, &entry.header, wait, UnixMs(0), RescheduleReason::Retried).await.unwrap();
         assert_eq!(due.is_some(), holds);
     }
 
@@ -227,7 +221,7 @@ impl World {
         let answer = answer(&entry, "dead");
         let mut result = TaskResult::new(Some(answer.id.clone()), Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
-        let letter = letter(&entry.header.serial, None, &result);
+        let letter = dead_letter_header(&entry.header.serial, None, &result);
         let consumer = &self.hands[by].consumer;
         let buried = consumer.bury(&entry.token, &letter, Some(&answer)).await;
         assert_eq!(buried.unwrap(), holds);
@@ -243,14 +237,14 @@ impl World {
     }
 }
 
-fn answer(entry: &Entry, what: &str) -> Answer {
+fn answer(entry: &Entry, what: &str) -> Completion {
     let number = entry.raw.split(|byte| *byte == b'|').next().unwrap();
-    Answer {
+    Completion {
         token: entry.token.clone(),
         id: TaskId::new(std::str::from_utf8(number).unwrap()).unwrap(),
         result: format!("{what} {}", entry.token.as_str()),
         ttl: HOUR,
         reply_to: None,
-        next: Vec::new(),
+        follow_ups: Vec::new(),
     }
 }

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redial_core::consumer::{Answer, ClaimId, Followers, Line as Followed, letter};
-use redial_core::entry::Entry;
-use redial_core::memo::{Asker, Kept, Key, Line, Memos, Purpose, Settled, Standing};
-use redial_core::{Consumer, Queue, QueueName, Reason, Status, Store, TaskId, TaskResult, UnixMs, WorkerId};
+use redial_core::consumer::{ClaimId, Completion, ParkedTasks, WaitList, dead_letter_header};
+use redial_core::memo::{Delivery, KeptAnswer, LeadDecision, LeadOutcome, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::queue::entry::Entry;
+use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use super::{Step, WORKERS};
 
 /// The memos: what for, and whether the call may be made only once.
-pub(crate) const MEMOS: [(Purpose, bool); 3] =
-    [(Purpose::Cache, false), (Purpose::Idempotency, false), (Purpose::Idempotency, true)];
+pub(crate) const MEMOS: [(MemoPurpose, bool); 3] =
+    [(MemoPurpose::Cache, false), (MemoPurpose::Idempotency, false), (MemoPurpose::Idempotency, true)];
 /// Longer than any case.
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -47,15 +47,15 @@ enum State {
     /// Its start is put down, where the call may be made only once.
     Begun,
     Called(TaskResult),
-    Settled(TaskResult),
+    LeadOutcome(TaskResult),
     Parked,
 }
 
 impl Fleet {
-    pub(crate) async fn new(store: &Store, mut wire: MultiplexedConnection) -> Self {
+    pub(crate) async fn new(db: &Db, mut wire: MultiplexedConnection) -> Self {
         let () = redis::cmd("FLUSHALL").query_async(&mut wire).await.unwrap();
-        let queue = Queue::new(store, "redial", QueueName::new("q").unwrap());
-        let workers = (0..WORKERS).map(|_| Hand::new(store, &queue)).collect();
+        let queue = db.queue(QueueName::new("q").unwrap());
+        let workers = (0..WORKERS).map(|_| Hand::new(&queue)).collect();
         Self { wire, queue, workers, pushed: Vec::new(), calls: [0; MEMOS.len()], lapsed: [false; MEMOS.len()] }
     }
 
@@ -92,7 +92,7 @@ impl Fleet {
     }
 
     async fn lapse(&mut self, memo: usize) {
-        let key = self.queue.keys().memo(&hash(memo));
+        let key = format!("redial:memo:{{{}}}", hash(memo));
         let led: bool = redis::cmd("HEXISTS").arg(&key).arg("lead").query_async(&mut self.wire).await.unwrap();
         if led && !MEMOS[memo].1 {
             self.lapsed[memo] = true;
@@ -102,18 +102,18 @@ impl Fleet {
 
     /// What the sweeper does. It is always time to look.
     async fn watch(&mut self) {
-        let memos = Memos::new(self.queue.clone());
-        let watched = self.workers[0].consumer.watched(Duration::ZERO).await.unwrap();
-        for memo in watched.iter().filter_map(|watched| (0..MEMOS.len()).find(|memo| hash(*memo) == watched.line.name))
+        let memos = self.queue.db().memos();
+        let watched = self.workers[0].consumer.due_checks(Duration::ZERO).await.unwrap();
+        for memo in watched.iter().filter_map(|watched| (0..MEMOS.len()).find(|memo| hash(*memo) == watched.list.name))
         {
-            let followers = Followers::new(self.queue.clone(), &Followed::memo(&hash(memo)));
+            let followers = ParkedTasks::new(self.queue.clone(), &WaitList::memo(&hash(memo)));
             if followers.next(1).await.unwrap().left == 0 {
                 continue;
             }
-            match memos.watch(&hash(memo)).await.unwrap() {
-                Standing::Answer(kept) => self.share(memo, &kept).await,
-                Standing::Free => assert!(followers.promote(None).await.unwrap()),
-                Standing::Follow => {}
+            match memos.check_on_leader(&hash(memo), self.queue.name()).await.unwrap() {
+                LeadDecision::Answer(kept) => self.share(memo, &kept).await,
+                LeadDecision::Free => assert!(followers.promote(None).await.unwrap()),
+                LeadDecision::Follow => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -135,33 +135,33 @@ impl Fleet {
     async fn step(&mut self, by: usize, entry: &Entry, state: State, good: bool, again: bool) -> Option<State> {
         let (_, memo) = named(&entry.raw);
         let (purpose, once) = MEMOS[memo];
-        let key = Key { purpose, hash: hash(memo), call: String::new() };
-        let asker = Asker { serial: &entry.header.serial, token: &entry.token };
-        let memos = Memos::new(self.queue.clone());
+        let key = MemoKey { purpose, hash: hash(memo), call: String::new() };
+        let delivery = Delivery { serial: &entry.header.serial, token: &entry.token, queue: self.queue.name() };
+        let memos = self.queue.db().memos();
         let times = 1 + usize::from(again);
         match state {
             State::Claimed => {
                 // Twice in hand and its start put down: as the gate does, what came of it there goes first.
                 if entry.header.crashes > 0
-                    && let Standing::Answer(kept) = memos.look(&key, asker, None).await.unwrap()
+                    && let LeadDecision::Answer(kept) = memos.recheck(&key, delivery, None).await.unwrap()
                 {
-                    return Some(State::Settled(kept.result));
+                    return Some(State::LeadOutcome(kept.result));
                 }
-                if entry.header.begun {
+                if entry.header.started {
                     return Some(State::Called(result(Status::Dead, u64::MAX)));
                 }
-                let mut standing = memos.lead(&key, asker, None, LONG, once).await.unwrap();
+                let mut standing = memos.lead(&key, delivery, None, LONG, once).await.unwrap();
                 if again {
-                    standing = memos.lead(&key, asker, None, LONG, once).await.unwrap();
+                    standing = memos.lead(&key, delivery, None, LONG, once).await.unwrap();
                 }
                 match standing {
-                    Standing::Lead => Some(State::Leading),
-                    Standing::Answer(kept) => Some(State::Settled(kept.result)),
-                    Standing::Follow => {
+                    LeadDecision::Lead => Some(State::Leading),
+                    LeadDecision::Answer(kept) => Some(State::LeadOutcome(kept.result)),
+                    LeadDecision::Follow => {
                         let mut parked = false;
                         for _ in 0..times {
-                            let line = key.line();
-                            let follow = self.workers[by].consumer.follow(
+                            let line = key.wait_list();
+                            let follow = self.workers[by].consumer.park(
                                 &entry.token,
                                 &entry.header,
                                 &line,
@@ -176,16 +176,16 @@ impl Fleet {
                 }
             }
             State::Parked => {
-                if !matches!(memos.look(&key, asker, None).await.unwrap(), Standing::Follow) {
-                    let followers = Followers::new(self.queue.clone(), &key.line());
-                    followers.promote(Some(&entry.header.as_follower())).await.unwrap();
+                if !matches!(memos.recheck(&key, delivery, None).await.unwrap(), LeadDecision::Follow) {
+                    let followers = ParkedTasks::new(self.queue.clone(), &key.wait_list());
+                    followers.promote(Some(&entry.header.parked_token())).await.unwrap();
                 }
                 None
             }
             State::Leading if once => {
                 let mut header = entry.header.clone();
-                header.begun = true;
-                self.workers[by].consumer.begin(&entry.token, &header).await.unwrap().then_some(State::Begun)
+                header.started = true;
+                self.workers[by].consumer.mark_started(&entry.token, &header).await.unwrap().then_some(State::Begun)
             }
             State::Leading | State::Begun => {
                 let call = self.calls[memo];
@@ -193,39 +193,39 @@ impl Fleet {
                 Some(State::Called(result(if good { Status::Ok } else { Status::Dead }, call)))
             }
             State::Called(mut result) => {
-                let answer = Line::of(&result);
-                let keeps = purpose == Purpose::Idempotency || result.status == Status::Ok;
-                if entry.header.begun {
+                let answer = StoredAnswer::of(&result);
+                let keeps = purpose == MemoPurpose::Idempotency || result.status == Status::Ok;
+                if entry.header.started {
                     // Its new delivery goes on leading before it settles; unless an earlier one, that was frozen, has done so.
-                    assert!(match memos.look(&key, asker, None).await.unwrap() {
-                        Standing::Answer(kept) => again || kept.by == entry.header.serial,
-                        Standing::Free => again,
+                    assert!(match memos.recheck(&key, delivery, None).await.unwrap() {
+                        LeadDecision::Answer(kept) => again || kept.by == entry.header.serial,
+                        LeadDecision::Free => again,
                         _ => true,
                     });
                 }
                 let kept = keeps.then_some((&answer, LONG));
                 let consumer = &self.workers[by].consumer;
-                let mut settled = memos.settle_held(consumer, &key, asker, kept).await.unwrap();
+                let mut settled = memos.settle_as_holder(consumer, &key, delivery, kept).await.unwrap();
                 if again {
-                    settled = match memos.settle_held(consumer, &key, asker, kept).await.unwrap() {
-                        Settled::Lost => settled,
+                    settled = match memos.settle_as_holder(consumer, &key, delivery, kept).await.unwrap() {
+                        LeadOutcome::Lost => settled,
                         other => other,
                     };
                 }
                 match settled {
-                    Settled::Done(queues) if keeps && !queues.is_empty() => {
-                        let kept = Kept { result: result.clone(), by: entry.header.serial.clone() };
+                    LeadOutcome::Done(queues) if keeps && !queues.is_empty() => {
+                        let kept = KeptAnswer { result: result.clone(), by: entry.header.serial.clone() };
                         self.share(memo, &kept).await;
                     }
-                    Settled::Done(queues) if !queues.is_empty() => {
-                        Followers::new(self.queue.clone(), &key.line()).promote(None).await.unwrap();
+                    LeadOutcome::Done(queues) if !queues.is_empty() => {
+                        ParkedTasks::new(self.queue.clone(), &key.wait_list()).promote(None).await.unwrap();
                     }
-                    Settled::Stands(kept, _) if purpose == Purpose::Idempotency => result = kept.result,
+                    LeadOutcome::Stands(kept, _) if purpose == MemoPurpose::Idempotency => result = kept.result,
                     _ => {}
                 }
-                Some(State::Settled(result))
+                Some(State::LeadOutcome(result))
             }
-            State::Settled(result) => {
+            State::LeadOutcome(result) => {
                 for _ in 0..times {
                     self.workers[by].end(entry, &result).await;
                 }
@@ -235,16 +235,16 @@ impl Fleet {
     }
 
     /// What the sharer does: some of it, for it may die on the way.
-    async fn share(&mut self, memo: usize, kept: &Kept) {
-        let followers = Followers::new(self.queue.clone(), &Followed::memo(&hash(memo)));
+    async fn share(&mut self, memo: usize, kept: &KeptAnswer) {
+        let followers = ParkedTasks::new(self.queue.clone(), &WaitList::memo(&hash(memo)));
         let page = followers.next(2).await.unwrap();
         for entry in page.entries {
             let answer = answer(&entry, &kept.result);
             match kept.result.status {
                 Status::Ok => drop(followers.finish(&[answer]).await.unwrap()),
                 Status::Dead => {
-                    let letter = letter(&entry.header.serial, None, &kept.result);
-                    followers.bury(&entry.token, &letter, &answer).await.unwrap();
+                    let dead_letter_header = dead_letter_header(&entry.header.serial, None, &kept.result);
+                    followers.bury(&entry.token, &dead_letter_header, &answer).await.unwrap();
                 }
             }
         }
@@ -264,7 +264,7 @@ impl Fleet {
                 self.act(0, 0, true, false).await;
             }
             let counts = self.queue.counts().await.unwrap();
-            if counts.waiting + counts.scheduled + counts.following == 0 {
+            if counts.waiting + counts.scheduled + counts.parked == 0 {
                 break;
             }
         }
@@ -276,12 +276,12 @@ impl Fleet {
         let counts = self.queue.counts().await.unwrap();
         let mut active = 0_u64;
         for worker in &self.workers {
-            active += worker.consumer.held().await.unwrap().len() as u64;
+            active += worker.consumer.held_tokens().await.unwrap().len() as u64;
         }
         let complete: Option<u64> =
             redis::cmd("HGET").arg(&self.queue.keys().stats).arg("complete").query_async(&mut self.wire).await.unwrap();
         let ended = complete.unwrap_or_default() + counts.dead;
-        let all = counts.waiting + counts.scheduled + counts.following + active + ended;
+        let all = counts.waiting + counts.scheduled + counts.parked + active + ended;
         assert_eq!(all, self.pushed.len() as u64, "{counts:?}, {active} active, {complete:?} complete");
     }
 
@@ -297,7 +297,7 @@ impl Fleet {
             let mut answers = by_memo.remove(&memo).unwrap_or_default();
             answers.dedup();
             assert!(!once || self.calls[memo] <= 1, "{} calls that may be made once", self.calls[memo]);
-            if *purpose == Purpose::Idempotency && !self.lapsed[memo] {
+            if *purpose == MemoPurpose::Idempotency && !self.lapsed[memo] {
                 assert!(answers.len() <= 1, "{answers:?}");
             }
             let key: Vec<String> = redis::cmd("KEYS").arg("*watch*").query_async(&mut self.wire).await.unwrap();
@@ -307,8 +307,8 @@ impl Fleet {
 }
 
 impl Hand {
-    fn new(store: &Store, queue: &Queue) -> Self {
-        let consumer = Consumer::new(store, queue.clone(), WorkerId::fresh(), LONG);
+    fn new(queue: &Queue) -> Self {
+        let consumer = Consumer::new(queue.clone(), WorkerId::random(), LONG);
         Self { consumer, claims: 0, held: Vec::new() }
     }
 
@@ -324,8 +324,8 @@ impl Hand {
         match result.status {
             Status::Ok => drop(self.consumer.finish(&[answer]).await.unwrap()),
             Status::Dead => {
-                let letter = letter(&entry.header.serial, None, result);
-                self.consumer.bury(&entry.token, &letter, Some(&answer)).await.unwrap();
+                let dead_letter_header = dead_letter_header(&entry.header.serial, None, result);
+                self.consumer.bury(&entry.token, &dead_letter_header, Some(&answer)).await.unwrap();
             }
         }
     }
@@ -349,8 +349,15 @@ fn result(status: Status, n: u64) -> TaskResult {
     result
 }
 
-fn answer(entry: &Entry, result: &TaskResult) -> Answer {
+fn answer(entry: &Entry, result: &TaskResult) -> Completion {
     let id = TaskId::new(&named(&entry.raw).0).unwrap();
     let result = TaskResult { id: Some(id.clone()), ..result.clone() };
-    Answer { token: entry.token.clone(), id, result: result.to_line(), ttl: LONG, reply_to: None, next: Vec::new() }
+    Completion {
+        token: entry.token.clone(),
+        id,
+        result: result.to_line(),
+        ttl: LONG,
+        reply_to: None,
+        follow_ups: Vec::new(),
+    }
 }

@@ -121,8 +121,8 @@ async fn a_follower_is_cancelled_alone_and_a_leader_makes_room_for_the_next() {
     assert_in(&stage, "scheduled", 1).await;
     let followers = ids("follower", 5);
     stage.push_many(&followers, "/", &more).await;
-    assert_in(&stage, "following", 5).await;
-    assert_cancelled(&stage, "follower2", "following").await;
+    assert_in(&stage, "parked", 5).await;
+    assert_cancelled(&stage, "follower2", "parked").await;
     assert_eq!(stage.upstream.count(), 1);
     assert_cancelled(&stage, "leader", "scheduled").await;
     // The leader would have waited ten minutes; the next in line does not wait for that.
@@ -146,7 +146,7 @@ async fn a_leader_in_flight_makes_room_for_the_next() {
     stage.push_many(&["leader".into()], "/", &more).await;
     stage.wait_in_flight(1).await;
     stage.push_many(&["follower".into()], "/", &more).await;
-    assert_in(&stage, "following", 1).await;
+    assert_in(&stage, "parked", 1).await;
     assert_cancelled(&stage, "leader", "active").await;
     let result = stage.queue.wait_result("follower", SOON).await;
     assert_eq!(result["status"], "ok", "{result}");
@@ -167,7 +167,7 @@ async fn a_key_whose_task_was_taken_back_is_not_used_up() {
     stage.push_many(&["leader".into()], "/", &more).await;
     eventually(SOON, || async { (stage.upstream.count() == 2).then_some(()) }).await;
     stage.push_many(&["follower".into()], "/", &more).await;
-    assert_in(&stage, "following", 1).await;
+    assert_in(&stage, "parked", 1).await;
     let cancelled = assert_cancelled(&stage, "leader", "active").await;
     assert_eq!(cancelled["attempts"][0]["http_status"], 503);
     let result = stage.queue.wait_result("follower", SOON).await;
@@ -182,10 +182,10 @@ async fn what_waits_for_an_upstream_that_is_down_is_cancelled_in_line() {
     let ids = ids("t", 40);
     let retry = json!({"max_attempts": 2, "base_ms": 0});
     stage.push_many(&ids, "/status/503", &json!({"retry": retry})).await;
-    eventually(SOON, || async { (Places::of(&stage.redis).await.count("following") > 5).then_some(()) }).await;
+    eventually(SOON, || async { (Places::of(&stage.redis).await.count("parked") > 5).then_some(()) }).await;
     let in_line = Places::of(&stage.redis).await;
-    let id = in_line.first("following").expect("some lie there");
-    let cancelled = assert_cancelled(&stage, id, "following").await;
+    let id = in_line.first("parked").expect("some lie there");
+    let cancelled = assert_cancelled(&stage, id, "parked").await;
     assert!(cancelled["attempts"].as_array().unwrap().len() <= 1);
 }
 

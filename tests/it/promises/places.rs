@@ -13,14 +13,14 @@ const LOOK: &str = r"
       found[#found + 1] = text
     end
     local queue = KEYS[1]
-    for _, list in ipairs({queue, queue .. ':woken'}) do
+    for _, list in ipairs({queue, queue .. ':handoff'}) do
       for _, raw in ipairs(redis.call('LRANGE', list, 0, -1)) do put('waiting', raw) end
     end
     local function behind_header(entry) return string.sub(entry, string.find(entry, '\n', 1, true) + 1) end
     for _, entry in ipairs(redis.call('ZRANGE', queue .. ':scheduled', 0, -1)) do
       put('scheduled', behind_header(entry))
     end
-    for _, entry in ipairs(redis.call('HVALS', queue .. ':following')) do put('following', behind_header(entry)) end
+    for _, entry in ipairs(redis.call('HVALS', queue .. ':parked')) do put('parked', behind_header(entry)) end
     for _, active in ipairs(redis.call('KEYS', queue .. ':active:*')) do
       for _, entry in ipairs(redis.call('HVALS', active)) do put('active', behind_header(entry)) end
     end

@@ -104,13 +104,13 @@ async fn a_result_has_exactly_the_fields_of_the_protocol() {
     assert_eq!(bad["meta"], json!([1]));
     assert_eq!(bad["enqueued_at_ms"], 1_763_900_000_000_u64);
     for result in [&good, &bad] {
-        assert_valid(&redial_core::schema::result(), result);
+        assert_valid(&redial_core::protocol::schema::result(), result);
     }
 }
 
 #[test]
 fn the_published_schema_takes_every_field_of_a_task_and_no_wrong_type() {
-    let schema = redial_core::schema::task();
+    let schema = redial_core::protocol::schema::task();
     let whole = json!({
         "id": "a", "url": "https://h/", "method": "POST", "headers": {"Accept": "*/*"}, "body": {"n": [1, null]},
         "timeout_ms": 1, "connect_timeout_ms": 1,
@@ -122,7 +122,7 @@ fn the_published_schema_takes_every_field_of_a_task_and_no_wrong_type() {
         "enqueued_at_ms": 1, "of_a_later_version": true,
     });
     assert_valid(&schema, &whole);
-    assert!(redial_core::Task::parse(whole.to_string().as_bytes(), redial_core::task::MAX_BYTES).is_ok());
+    assert!(redial_core::Task::parse(whole.to_string().as_bytes(), redial_core::protocol::task::MAX_BYTES).is_ok());
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
     for wrong in [json!({}), json!({"url": 5}), json!({"url": "https://h/", "timeout_ms": "5"}), json!([])] {
         assert!(!validator.is_valid(&wrong), "{wrong}");

@@ -88,7 +88,7 @@ async fn what_was_missed_while_no_worker_ran_is_made_up_for_once() {
     producer.schedule("minutely", "* * * * *", None, &task("minutely")).await.unwrap();
     producer.schedule("later", "0 0 1 1 *", None, &task("later")).await.unwrap();
     // As if its time had come three hours ago.
-    let missed = redial_core::UnixMs::local().0 / 60_000 * 60_000 - 3 * 3_600_000;
+    let missed = redial_core::UnixMs::local_now().0 / 60_000 * 60_000 - 3 * 3_600_000;
     stage.redis.cli(&["ZADD", "redial:{default}:firings", &missed.to_string(), "minutely"]).await;
     let _worker = stage.ready_worker().await;
     let made_up = || async { (!ended(&stage).await.is_empty()).then_some(()) };

@@ -18,7 +18,7 @@ async fn push_identical(stage: &Stage, ids: &[String]) {
 
 /// How many tasks wait for the answer of another.
 async fn following(stage: &Stage) -> usize {
-    let answer = stage.redis.cli(&["HLEN", "redial:{default}:following"]).await;
+    let answer = stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await;
     answer.trim().parse().expect("a number")
 }
 
@@ -183,7 +183,7 @@ async fn a_follower_whose_deadline_comes_first_expires_and_the_others_are_answer
     // Nothing of it is left behind.
     let gone = || async {
         let keys = stage.redis.cli(&["KEYS", "redial:{default}:[flw]*"]).await;
-        (!keys.contains("following") && !keys.contains(":line:") && !keys.contains("watch")).then_some(())
+        (!keys.contains("parked") && !keys.contains(":wait:") && !keys.contains("watch")).then_some(())
     };
     eventually(SOON, gone).await;
 }

@@ -19,7 +19,7 @@ async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
         let id = TaskId::new(&format!("t{n}")).unwrap();
         waiters.push(tokio::spawn(async move {
             let answered = producer.wait(&id, Duration::from_secs(120)).await.unwrap().unwrap();
-            (Instant::now(), redial_core::UnixMs::local(), answered.result().unwrap().finished_at_ms)
+            (Instant::now(), redial_core::UnixMs::local_now(), answered.result().unwrap().finished_at_ms)
         }));
     }
     let all_wait = || async {

@@ -3,27 +3,27 @@
 
 use std::time::Duration;
 
-use redial_core::script::{ACQUIRE, Call};
+use redial_core::script::{ACQUIRE, Invocation};
 use redis::Value;
 
 use super::Desk;
 
 /// A call of the script for `asks` calls: flow, cost, the time given before, token.
-pub(super) fn call(who: &str, definition: &str, asks: &[(&str, &str, i64, &str)]) -> Call {
+pub(super) fn call(who: &str, definition: &str, asks: &[(&str, &str, i64, &str)]) -> Invocation {
     let call = ACQUIRE.call().key("l").key("l:flows").key("l:places").key("l:lines");
     let call = call.arg(who).arg(definition).arg(50_000).arg(8_000).arg(60_000).arg(0);
     asks.iter().fold(call, |call, (flow, cost, given, token)| call.arg(flow).arg(cost).arg(given).arg(token))
 }
 
 /// Whether it has changed, and what each call is told.
-async fn run(desk: &Desk, call: &Call) -> (bool, Vec<Vec<Value>>) {
+async fn run(desk: &Desk, call: &Invocation) -> (bool, Vec<Vec<Value>>) {
     let mut reply: Vec<Value> = desk.run(call).await;
     let told = reply.split_off(1).into_iter().map(|one| redis::from_redis_value(one).unwrap()).collect();
     (redis::from_redis_value(reply.remove(0)).unwrap(), told)
 }
 
 /// What each call is told: the word, and the numbers behind it.
-pub(super) async fn told(desk: &Desk, call: &Call) -> Vec<(String, Vec<f64>)> {
+pub(super) async fn told(desk: &Desk, call: &Invocation) -> Vec<(String, Vec<f64>)> {
     let (_changed, replies) = run(desk, call).await;
     let word = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap();
     replies

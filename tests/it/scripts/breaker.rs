@@ -1,6 +1,6 @@
 //! breaker.lua: what became of calls, and leave for further ones. Time is made to pass by what is noted of it.
 
-use redial_core::script::{BREAKER, Call};
+use redial_core::script::{BREAKER, Invocation};
 
 use super::Desk;
 
@@ -11,14 +11,14 @@ const NOTHING: Tally = (0, 0, 0, 0);
 const DOWN: Tally = (0, 20, 20, 0);
 
 /// 20 calls, of which 80 % failed; 5 s between probes; 20 % and 10/s retries.
-fn call(epoch: u32, tally: Tally, asks: &[&str]) -> Call {
+fn call(epoch: u32, tally: Tally, asks: &[&str]) -> Invocation {
     let call = BREAKER.call().key("b").arg(20).arg(0.8).arg(5_000).arg(0.2).arg(10).arg(epoch);
     let call = call.arg(tally.0).arg(tally.1).arg(tally.2).arg(tally.3);
     asks.iter().fold(call, |call, ask| call.arg(ask))
 }
 
 /// Epoch, state, and for each who asks how many go and how long to wait.
-async fn told(desk: &Desk, call: &Call) -> (i64, String, Vec<(i64, i64)>) {
+async fn told(desk: &Desk, call: &Invocation) -> (i64, String, Vec<(i64, i64)>) {
     let reply: Vec<redis::Value> = desk.run(call).await;
     let number = |value: &redis::Value| redis::from_redis_value_ref::<i64>(value).unwrap();
     let asks = reply[3..].chunks(2).map(|pair| (number(&pair[0]), number(&pair[1]))).collect();
@@ -26,7 +26,7 @@ async fn told(desk: &Desk, call: &Call) -> (i64, String, Vec<(i64, i64)>) {
 }
 
 /// How many go, of all who ask.
-async fn gone(desk: &Desk, call: &Call) -> i64 {
+async fn gone(desk: &Desk, call: &Invocation) -> i64 {
     told(desk, call).await.2.iter().map(|(go, _)| go).sum()
 }
 

@@ -1,17 +1,17 @@
 //! bury.lua: a dead letter and a result that says the same. What becomes of a reply is in `reply.rs`.
 
-use redial_core::script::{BURY, Call};
+use redial_core::script::{BURY, Invocation};
 
 use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 
 const LETTER: &str = "{\"serial\":\"s:1:1\"}";
 
-fn without_id(token: &str) -> Call {
+fn without_id(token: &str) -> Invocation {
     let keys = ["active", "dead", "stats", "replies", "waiters", "waiting"];
-    keys.into_iter().fold(BURY.call(), Call::key).arg("hash").arg(token).arg(LETTER).arg(token)
+    keys.into_iter().fold(BURY.call(), Invocation::key).arg("hash").arg(token).arg(LETTER).arg(token)
 }
 
-fn call(token: &str) -> Call {
+fn call(token: &str) -> Invocation {
     let answer = without_id(token).key("result").arg(50_000).arg("result");
     answer.arg("none").arg("")
 }
@@ -87,7 +87,7 @@ async fn a_task_that_no_worker_holds_is_ended_where_it_lies() {
             }
             let keys = ["place", "dead", "stats", "replies", "waiters", "waiting"];
             let end = || {
-                let call = keys.into_iter().fold(BURY.call(), Call::key).key("result").arg(kind).bytes(&member);
+                let call = keys.into_iter().fold(BURY.call(), Invocation::key).key("result").arg(kind).bytes(&member);
                 call.arg(LETTER).arg("s:1:1").arg(50_000).arg("result").arg("none").arg("")
             };
             assert_eq!(desk.run::<u8>(&end()).await, 1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, MAX_BATCH};
-use redial_core::script::{CLAIM, Call};
+use redial_core::script::{CLAIM, Invocation};
 use redial_core::{UnixMs, WorkerId};
 
 use super::{AWKWARD, Desk, Held, entry, hash, list, sorted};
@@ -11,11 +11,11 @@ use super::{AWKWARD, Desk, Held, entry, hash, list, sorted};
 const LEASE: u64 = 60_000;
 const MANY: usize = 1 << 20;
 
-pub(crate) fn call(number: u64, most: usize, bytes: usize) -> Call {
+pub(crate) fn call(number: u64, most: usize, bytes: usize) -> Invocation {
     CLAIM
         .call()
         .key("waiting")
-        .key("woken")
+        .key("handoff")
         .key("scheduled")
         .key("active")
         .key("workers")
@@ -61,13 +61,13 @@ async fn due_goes_before_woken_and_woken_before_waiting() {
     let tomorrow = desk.now().await + 86_400_000;
     let () = desk.ask(("ZADD", "scheduled", 5, &due)).await;
     let () = desk.ask(("ZADD", "scheduled", tomorrow, &later)).await;
-    let () = desk.ask(("LPUSH", "woken", "woken")).await;
+    let () = desk.ask(("LPUSH", "handoff", "handoff")).await;
     let () = desk.ask(("LPUSH", "waiting", "first", "second", "third")).await;
 
     let reply = desk.claim(7, 4, MANY).await;
 
     let fresh = |i: u32, raw: &str| format!("w:7:{i} {} 0 0 -\n{raw}", reply.now).into_bytes();
-    let taken = [due, fresh(2, "woken"), fresh(3, "first"), fresh(4, "second")];
+    let taken = [due, fresh(2, "handoff"), fresh(3, "first"), fresh(4, "second")];
     assert_eq!(reply.entries, taken);
     assert_eq!(reply.next_due, i64::try_from(tomorrow).unwrap());
     assert!(reply.now.abs_diff(desk.now().await) < 5_000);
@@ -147,7 +147,7 @@ async fn what_is_due_is_taken_in_the_order_of_its_time_over_many_claims() {
 async fn the_byte_bound_ends_a_claim_and_the_rest_stays_in_order() {
     let tasks: Vec<String> =
         (0..60).map(|n| format!("{n:->width$}", width = if n % 20 < 12 { 30 } else { 5_000 })).collect();
-    for from in ["waiting", "woken", "scheduled"] {
+    for from in ["waiting", "handoff", "scheduled"] {
         let desk = Desk::new().await;
         for (n, task) in tasks.iter().enumerate() {
             if from == "scheduled" {
@@ -193,10 +193,10 @@ async fn large_tasks_are_not_taken_out_in_vain() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
-    for key in ["waiting", "woken", "scheduled", "active"] {
+    for key in ["waiting", "handoff", "scheduled", "active"] {
         let desk = Desk::new().await;
         let () = desk.ask(("LPUSH", "waiting", "a")).await;
-        let () = desk.ask(("LPUSH", "woken", "b")).await;
+        let () = desk.ask(("LPUSH", "handoff", "b")).await;
         let () = desk.ask(("ZADD", "scheduled", 1, entry("s:1:1", 0, false, b"c"))).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call(1, 100, MANY)).await;

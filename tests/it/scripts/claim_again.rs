@@ -109,7 +109,7 @@ async fn two_workers_number_their_claims_apart() {
     let desk = Desk::new().await;
     desk.push(&["a", "b"]).await;
     desk.claim(5, 1, MANY).await;
-    let keys = ["waiting", "woken", "scheduled", "active:v", "workers", "claimed:v", "paused"];
+    let keys = ["waiting", "handoff", "scheduled", "active:v", "workers", "claimed:v", "paused"];
     let other = keys.into_iter().fold(redial_core::script::CLAIM.call(), |call, key| call.key(key));
     let other = other.arg("v").arg("v:1").arg(9).arg(1000).arg(MANY);
     assert_eq!(desk.run::<Vec<redis::Value>>(&other).await.len(), 3);

@@ -1,10 +1,10 @@
 //! deliver.lua: a reply whose list lies in another Cluster slot. Times to live are in `reply.rs`, the way there in `cluster.rs`.
 
-use redial_core::script::{Call, DELIVER};
+use redial_core::script::{DELIVER, Invocation};
 
 use super::{Desk, list};
 
-fn call(result: &str) -> Call {
+fn call(result: &str) -> Invocation {
     DELIVER.call().key("reply").arg(1_000).arg(result)
 }
 

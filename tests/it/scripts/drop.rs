@@ -1,14 +1,14 @@
 //! drop.lua: a dead letter deleted for good.
 
-use redial_core::script::{Call, DROP};
+use redial_core::script::{DROP, Invocation};
 
 use super::{Desk, hash, sorted};
 
-fn call(at: u64, serial: &str) -> Call {
+fn call(at: u64, serial: &str) -> Invocation {
     DROP.call().key("dead").key("stats").arg(at).arg(format!("{{\"serial\":\"{serial}\""))
 }
 
-fn letter(serial: &str) -> String {
+fn dead_letter_header(serial: &str) -> String {
     format!("{{\"serial\":\"{serial}\"}}\nraw")
 }
 
@@ -16,7 +16,7 @@ impl Desk {
     async fn with_letters() -> Self {
         let desk = Self::new().await;
         for serial in ["s:1:1", "s:1:10", "s:1:2"] {
-            let () = desk.ask(("ZADD", "dead", 5, letter(serial))).await;
+            let () = desk.ask(("ZADD", "dead", 5, dead_letter_header(serial))).await;
         }
         desk
     }
@@ -28,7 +28,7 @@ async fn only_the_letter_named_goes_and_it_is_counted() {
     let () = desk.ask(("SET", "result", "of it")).await;
     assert_eq!(desk.run::<u8>(&call(5, "s:1:1")).await, 1);
     let dump = desk.dump().await;
-    let left = [(letter("s:1:10"), 5), (letter("s:1:2"), 5)];
+    let left = [(dead_letter_header("s:1:10"), 5), (dead_letter_header("s:1:2"), 5)];
     assert_eq!(dump["dead"].0, sorted(&left));
     assert_eq!(dump["stats"].0, hash(&[("dropped", "1")]));
     assert!(dump.contains_key("result"));

@@ -1,11 +1,11 @@
 //! due.lua: which schedules it is time to fire.
 
-use redial_core::script::{Call, DUE};
+use redial_core::script::{DUE, Invocation};
 use redis::Value;
 
 use super::Desk;
 
-fn call(most: u32) -> Call {
+fn call(most: u32) -> Invocation {
     DUE.call().key("schedules").key("firings").arg(most)
 }
 

@@ -1,10 +1,10 @@
 //! enqueue_once.lua: the next tasks of a batch, once.
 
-use redial_core::script::{Call, ENQUEUE_ONCE};
+use redial_core::script::{ENQUEUE_ONCE, Invocation};
 
 use super::{Desk, Held, list};
 
-fn call(before: u64, after: u64, tasks: &[&str]) -> Call {
+fn call(before: u64, after: u64, tasks: &[&str]) -> Invocation {
     let call = ENQUEUE_ONCE.call().key("waiting").key("mark").arg(before).arg(after).arg(60_000);
     tasks.iter().fold(call, |call, task| call.arg(task))
 }

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, ClaimId};
-use redial_core::script::{Call, FINISH};
+use redial_core::consumer::{ClaimId, Completion};
+use redial_core::script::{FINISH, Invocation};
 use redial_core::{TaskId, WorkerId};
 
 use super::{Desk, Held, entry, hash};
 
 const TTL: u64 = 50_000;
 
-pub(crate) fn call() -> Call {
+pub(crate) fn call() -> Invocation {
     FINISH.call().key("active").key("stats").key("replies").key("waiters").key("waiting")
 }
 
 /// Adds a task without a reply.
-pub(crate) fn plain(call: Call, token: &str, result_key: &str) -> Call {
+pub(crate) fn plain(call: Invocation, token: &str, result_key: &str) -> Invocation {
     let result = format!("{{\"id\":\"{token}\"}}");
     let call = call.key(result_key).arg(token).arg(TTL).arg(result);
     call.arg("none").arg("").arg(0)
@@ -100,19 +100,19 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
     assert_eq!((won[0].header.crashes, &*won[0].raw), (1, &b"task"[..]));
     assert_eq!(won[0].header.serial, lost[0].header.serial);
 
-    let answer = |entry: &redial_core::entry::Entry, result: &str| Answer {
+    let answer = |entry: &redial_core::queue::entry::Entry, result: &str| Completion {
         token: entry.token.clone(),
         id: TaskId::new("a").unwrap(),
         result: result.into(),
         ttl: Duration::ZERO, // Redis refuses a time to live of 0: it must not come to that.
         reply_to: None,
-        next: Vec::new(),
+        follow_ups: Vec::new(),
     };
     let before = desk.dump().await;
     let late = [answer(&lost[0], "late")];
     assert_eq!(paused.finish(&late).await.unwrap(), [false]);
     assert!(!paused.bury(&lost[0].token, "{}", Some(&late[0])).await.unwrap());
-    assert!(!paused.begin(&lost[0].token, &lost[0].header).await.unwrap());
+    assert!(!paused.mark_started(&lost[0].token, &lost[0].header).await.unwrap());
     assert_eq!(desk.dump().await, before);
     let mine = [answer(&won[0], "mine")];
     assert_eq!(other.finish(&mine).await.unwrap(), [true]);
@@ -124,7 +124,7 @@ async fn what_follows_is_pushed_with_the_result_of_each_task_and_once() {
     for token in ["t1", "t2", "t3"] {
         desk.hold(token, &entry(token, 0, true, b"raw")).await;
     }
-    let add = |call: Call, token: &str, next: &[&str]| {
+    let add = |call: Invocation, token: &str, next: &[&str]| {
         let call = call.key(token).arg(token).arg(TTL).arg("result").arg("none").arg("").arg(next.len());
         next.iter().fold(call, |call, task| call.arg(*task))
     };

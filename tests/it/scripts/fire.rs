@@ -1,12 +1,12 @@
 //! fire.lua: the task of a schedule, pushed once for each of its times.
 
-use redial_core::script::{Call, FIRE};
+use redial_core::script::{FIRE, Invocation};
 
 use super::{Desk, hash, list, sorted};
 
 const TASK: &str = "{\"url\":\n \"http://h/\",\"n\":9007199254740993}";
 
-fn call(header: &str, due: u64, next: &str) -> Call {
+fn call(header: &str, due: u64, next: &str) -> Invocation {
     let call = FIRE.call().key("schedules").key("firings").key("waiting").key("stats");
     call.arg("a").arg(header).arg(due).arg(next).arg("{\"id\":\"a@1\",")
 }

@@ -1,11 +1,11 @@
 //! followers.lua: the next followers of a memo, and what is left of those that are gone.
 
-use redial_core::script::{Call, FOLLOWERS};
+use redial_core::script::{FOLLOWERS, Invocation};
 
 use super::{AWKWARD, Desk, escaped, follow};
 
-fn call(most: u32, bytes: u64) -> Call {
-    FOLLOWERS.call().key("followers").key("following").key("watch").arg("memo ab").arg(most).arg(bytes)
+fn call(most: u32, bytes: u64) -> Invocation {
+    FOLLOWERS.call().key("followers").key("parked").key("watch").arg("memo ab").arg(most).arg(bytes)
 }
 
 async fn read(desk: &Desk, most: u32, bytes: u64) -> (u64, Vec<(String, String)>) {
@@ -52,12 +52,12 @@ async fn the_one_that_reaches_the_bound_of_bytes_is_the_last() {
 async fn those_that_are_gone_are_forgotten_and_with_the_last_the_memo_is_watched_no_more() {
     let desk = desk(&[b"a", b"b", b"c"]).await;
     let () = desk.ask(("ZADD", "watch", 5, "memo cd")).await;
-    let () = desk.ask(("HDEL", "following", "s0", "s2")).await;
+    let () = desk.ask(("HDEL", "parked", "s0", "s2")).await;
     let (left, found) = read(&desk, 100, 1 << 20).await;
     assert_eq!((left, found.len(), found[0].0.as_str()), (1, 1, "s1"));
     let watched: Vec<String> = desk.ask(("ZRANGE", "watch", 0, -1)).await;
     assert_eq!(watched.iter().filter(|name| name.contains(" ab")).count(), 2, "{watched:?}");
-    let () = desk.ask(("DEL", "following")).await;
+    let () = desk.ask(("DEL", "parked")).await;
     assert_eq!(read(&desk, 100, 1 << 20).await, (0, Vec::new()));
     assert_eq!(desk.ask::<Vec<String>>(("ZRANGE", "watch", 0, -1)).await, ["memo cd"]);
     assert_eq!(read(&desk, 100, 1 << 20).await, (0, Vec::new()));
@@ -65,7 +65,7 @@ async fn those_that_are_gone_are_forgotten_and_with_the_last_the_memo_is_watched
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_is_forgotten() {
-    for key in ["followers", "following", "watch"] {
+    for key in ["followers", "parked", "watch"] {
         let desk = desk(&[b"a", b"b"]).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call(100, 1 << 20)).await;

@@ -1,11 +1,11 @@
 //! forget.lua: a kept answer is dropped.
 
-use redial_core::script::{Call, FORGET, SETTLE};
+use redial_core::script::{FORGET, Invocation, SETTLE};
 
 use super::Desk;
 use super::lead::{ASK, Ask};
 
-fn call(what: &str) -> Call {
+fn call(what: &str) -> Invocation {
     FORGET.call().key("memo").arg(what)
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, Back, ClaimId, Followers, letter};
-use redial_core::memo::{Asker, Key, Line, Memos, Purpose, Settled, Standing};
+use redial_core::consumer::{ClaimId, Completion, ParkedTasks, RescheduleReason, dead_letter_header};
+use redial_core::memo::{Delivery, LeadDecision, LeadOutcome, MemoKey, MemoPurpose, StoredAnswer};
 use redial_core::script::DELIVER;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
@@ -34,29 +34,31 @@ async fn a_full_redis_can_still_be_drained() {
     let consumer = desk.consumer("w", Duration::from_millis(1));
     let other = desk.consumer("other", Duration::from_secs(60));
     let id = |worker: &str, n| ClaimId::new(&WorkerId::from_redis(worker.into()), n);
-    let answer = |entry: &redial_core::entry::Entry, id: &str| Answer {
+    let answer = |entry: &redial_core::queue::entry::Entry, id: &str| Completion {
         token: entry.token.clone(),
         id: TaskId::new(id).unwrap(),
         result: format!("{{\"id\":\"{id}\"}}"),
         ttl: Duration::from_secs(60),
         reply_to: Some("answers".into()),
-        next: Vec::new(),
+        follow_ups: Vec::new(),
     };
 
     let claimed = consumer.claim(&id("w", 1), 5).await.unwrap().entries;
     let [finished, retried, buried, replayed, reaped] = claimed.as_slice() else {
         panic!("{claimed:?}");
     };
-    assert!(consumer.begin(&finished.token, &finished.header).await.unwrap());
+    assert!(consumer.mark_started(&finished.token, &finished.header).await.unwrap());
     let done = consumer.finish(&[answer(finished, "a")]).await.unwrap();
     assert_eq!(done, [true]);
-    let due =
-        consumer.retry_at(&retried.token, &retried.header, Duration::ZERO, UnixMs(0), Back::Retried).await.unwrap();
+    let due = consumer
+        .reschedule(&retried.token, &retried.header, Duration::ZERO, UnixMs(0), RescheduleReason::Retried)
+        .await
+        .unwrap();
     assert!(due.is_some());
     for (entry, id) in [(buried, "b"), (replayed, "c")] {
         let mut result = TaskResult::new(TaskId::new(id).ok(), Status::Dead, UnixMs(1));
         result.reason = Some(Reason::Rejected);
-        let letter = letter(&entry.header.serial, None, &result);
+        let letter = dead_letter_header(&entry.header.serial, None, &result);
         let answer = answer(entry, id);
         assert!(consumer.bury(&entry.token, &letter, Some(&answer)).await.unwrap());
     }
@@ -112,45 +114,49 @@ async fn a_full_redis_settles_its_memos() {
     let desk = full_desk(3).await;
     desk.fill().await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
-    let memos = Memos::new(consumer.queue().clone());
+    let memos = consumer.queue().db().memos();
     let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);
     let claimed = consumer.claim(&id, 3).await.unwrap().entries;
-    let key = Key { purpose: Purpose::Cache, hash: "ab".into(), call: String::new() };
-    let asker = |n: usize| Asker { serial: &claimed[n].header.serial, token: &claimed[n].token };
+    let key = MemoKey { purpose: MemoPurpose::Cache, hash: "ab".into(), call: String::new() };
+    let delivery = |n: usize| Delivery {
+        serial: &claimed[n].header.serial,
+        token: &claimed[n].token,
+        queue: consumer.queue().name(),
+    };
     let lease = Duration::from_secs(60);
-    assert!(matches!(memos.lead(&key, asker(0), None, lease, false).await, Ok(Standing::Lead)));
+    assert!(matches!(memos.lead(&key, delivery(0), None, lease, false).await, Ok(LeadDecision::Lead)));
     for (n, follower) in claimed.iter().enumerate().skip(1) {
         assert!(
             consumer
-                .follow(
+                .park(
                     &follower.token,
                     &follower.header,
-                    &redial_core::consumer::Line::memo("ab"),
+                    &redial_core::consumer::WaitList::memo("ab"),
                     Duration::ZERO,
                     Some(UnixMs(1))
                 )
                 .await
                 .unwrap()
         );
-        assert!(matches!(memos.look(&key, asker(n), None).await, Ok(Standing::Follow)));
+        assert!(matches!(memos.recheck(&key, delivery(n), None).await, Ok(LeadDecision::Follow)));
     }
-    assert_eq!(consumer.watched(lease).await.unwrap().len(), 3);
+    assert_eq!(consumer.due_checks(lease).await.unwrap().len(), 3);
     let result = TaskResult::new(None, Status::Ok, UnixMs(1));
-    let settled = memos.settle("ab", asker(0), Some((&Line::of(&result), lease))).await.unwrap();
-    assert!(matches!(settled, Settled::Done(queues) if queues.len() == 1));
-    let followers = Followers::new(consumer.queue().clone(), &redial_core::consumer::Line::memo("ab"));
+    let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&result), lease))).await.unwrap();
+    assert!(matches!(settled, LeadOutcome::Done(queues) if queues.len() == 1));
+    let followers = ParkedTasks::new(consumer.queue().clone(), &redial_core::consumer::WaitList::memo("ab"));
     assert!(followers.promote(None).await.unwrap());
     let page = followers.next(10).await.unwrap();
     assert_eq!((page.left, page.entries.len()), (1, 1));
-    let answer = Answer {
+    let answer = Completion {
         token: page.entries[0].token.clone(),
         id: TaskId::new("a").unwrap(),
         result: result.to_line(),
         ttl: lease,
         reply_to: None,
-        next: Vec::new(),
+        follow_ups: Vec::new(),
     };
     assert_eq!(followers.finish(&[answer]).await.unwrap(), [true]);
     assert_eq!(followers.next(10).await.unwrap().left, 0);
-    assert!(memos.forget("ab", false).await.unwrap());
+    assert!(memos.forget("ab").await.unwrap());
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use redial_core::WorkerId;
-use redial_core::script::{Call, HEARTBEAT};
+use redial_core::script::{HEARTBEAT, Invocation};
 
 use super::{Desk, sorted};
 
-fn call(worker: &str, lease: u64) -> Call {
+fn call(worker: &str, lease: u64) -> Invocation {
     HEARTBEAT.call().key("workers").key("active").key("replies").key("watch").arg(worker).arg(lease)
 }
 
@@ -62,12 +62,12 @@ async fn a_lease_ends_by_the_clock_of_redis_and_not_before() {
     let desk = Desk::new().await;
     let brief = desk.consumer("brief", Duration::from_millis(40));
     let other = desk.consumer("other", Duration::from_secs(60));
-    let begun = brief.heartbeat().await.unwrap().now;
+    let started = brief.heartbeat().await.unwrap().now;
     redial_tests::eventually(Duration::from_secs(10), || async {
         let beat = other.heartbeat().await.unwrap();
-        let over = beat.now.since(begun) >= 40;
+        let over = beat.now.since(started) >= 40;
         let ended = !beat.ended.is_empty();
-        assert_eq!(ended, over, "{beat:?}, {begun}");
+        assert_eq!(ended, over, "{beat:?}, {started}");
         assert!(beat.ended.iter().all(|w| *w == WorkerId::from_redis("brief".into())));
         ended.then_some(())
     })

@@ -1,6 +1,6 @@
 //! lead.lua: a memo is asked what a task is to do.
 
-use redial_core::script::{Call, LEAD, SETTLE};
+use redial_core::script::{Invocation, LEAD, SETTLE};
 
 use super::{Desk, hash};
 
@@ -23,7 +23,7 @@ pub(crate) const ASK: Ask =
     Ask { mode: "lead", serial: "s1", token: "t1", queue: "q", call: "", max_age: 1 << 53, lease: 60_000, once: 0 };
 
 impl Ask<'_> {
-    fn script(self) -> Call {
+    fn script(self) -> Invocation {
         let call = LEAD.call().key("memo").arg(self.mode).arg(self.serial).arg(self.token).arg(self.queue);
         call.arg(self.call).arg(self.max_age).arg(self.lease).arg(self.once)
     }

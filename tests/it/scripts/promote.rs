@@ -1,16 +1,16 @@
 //! promote.lua: a follower runs after all.
 
-use redial_core::script::{Call, PROMOTE};
+use redial_core::script::{Invocation, PROMOTE};
 
 use super::followers::desk;
 use super::{AWKWARD, Desk, hash};
 
-fn call(serial: &str) -> Call {
+fn call(serial: &str) -> Invocation {
     up_to(serial, 1)
 }
 
-fn up_to(serial: &str, most: impl ToString) -> Call {
-    let call = PROMOTE.call().key("followers").key("following").key("scheduled").key("watch").key("stats");
+fn up_to(serial: &str, most: impl ToString) -> Invocation {
+    let call = PROMOTE.call().key("followers").key("parked").key("scheduled").key("watch").key("stats");
     call.arg("memo ab").arg(serial).arg(most)
 }
 
@@ -19,7 +19,7 @@ async fn the_next_in_line_moves_as_it_is_and_is_due_at_once() {
     let desk = desk(&AWKWARD).await;
     for (n, raw) in AWKWARD.iter().enumerate() {
         let (serial, before) = (format!("s{n}"), desk.now().await);
-        let entry: Vec<u8> = desk.ask(("HGET", "following", &serial)).await;
+        let entry: Vec<u8> = desk.ask(("HGET", "parked", &serial)).await;
         assert_eq!(desk.run::<[String; 1]>(&call("")).await, [serial]);
         let due: u64 = desk.ask(("ZSCORE", "scheduled", &entry)).await;
         assert!((before..before + 5_000).contains(&due));
@@ -28,7 +28,7 @@ async fn the_next_in_line_moves_as_it_is_and_is_due_at_once() {
     assert_eq!(desk.run::<[String; 0]>(&call("")).await, [""; 0]);
     let dump = desk.dump().await;
     assert_eq!(dump["stats"].0, hash(&[("followed", "6"), ("promoted", "6")]));
-    assert!(!dump.contains_key("following") && !dump.contains_key("followers"));
+    assert!(!dump.contains_key("parked") && !dump.contains_key("followers"));
     assert_eq!(desk.ask::<Vec<String>>(("ZRANGE", "watch", 0, -1)).await, ["memo ab"]);
 }
 
@@ -44,7 +44,7 @@ async fn a_certain_one_goes_before_its_turn_and_only_once() {
 #[tokio::test]
 async fn several_move_in_their_order_and_no_more_than_there_are() {
     let desk = desk(&[b"a", b"b", b"c", b"d"]).await;
-    let () = desk.ask(("HDEL", "following", "s1")).await;
+    let () = desk.ask(("HDEL", "parked", "s1")).await;
     assert_eq!(desk.run::<Vec<String>>(&up_to("", "last")).await, ["s3"], "the last");
     assert_eq!(desk.run::<Vec<String>>(&up_to("", 2)).await, ["s0", "s2"]);
     assert_eq!(desk.run::<Vec<String>>(&up_to("", 100)).await, [""; 0]);
@@ -54,14 +54,14 @@ async fn several_move_in_their_order_and_no_more_than_there_are() {
 #[tokio::test]
 async fn those_that_are_gone_are_passed_over() {
     let desk = desk(&[b"a", b"b", b"c"]).await;
-    let () = desk.ask(("HDEL", "following", "s0", "s1")).await;
+    let () = desk.ask(("HDEL", "parked", "s0", "s1")).await;
     assert_eq!(desk.run::<[String; 1]>(&call("")).await, ["s2"]);
     assert_eq!(desk.ask::<u64>(("ZCARD", "followers")).await, 0);
 }
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["followers", "following", "scheduled", "watch", "stats"] {
+    for key in ["followers", "parked", "scheduled", "watch", "stats"] {
         let desk: Desk = desk(&[b"a"]).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("")).await;

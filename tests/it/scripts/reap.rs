@@ -1,12 +1,12 @@
 //! reap.lua: tasks taken back from a worker, and which of them count a crash.
 
-use redial_core::script::{Call, REAP};
+use redial_core::script::{Invocation, REAP};
 
 use super::{AWKWARD, Desk, Held, entry, hash};
 
 const MANY: usize = 1 << 20;
 
-fn call(why: &str, most: usize, bytes: usize) -> Call {
+fn call(why: &str, most: usize, bytes: usize) -> Invocation {
     REAP.call().key("workers").key("active").key("scheduled").key("stats").arg("w").arg(why).arg(most).arg(bytes)
 }
 
@@ -60,14 +60,14 @@ async fn each_task_of_a_dead_worker_is_at_once_there_for_others_with_a_crash_cou
 #[tokio::test]
 async fn the_third_crash_counts_only_for_a_task_that_had_begun() {
     let desk = Desk::new().await;
-    for (crashes, begun, after) in
+    for (crashes, started, after) in
         [(0, false, 1), (1, false, 2), (1, true, 2), (2, false, 2), (2, true, 3), (3, false, 3), (3, true, 4)]
     {
         desk.lease_ended().await;
-        desk.hold("t", &entry("s:1:1", crashes, begun, b"raw")).await;
+        desk.hold("t", &entry("s:1:1", crashes, started, b"raw")).await;
         assert_eq!(desk.take_back("reaped", 100, MANY).await, (1, 0));
-        let expected = entry("s:1:1", after, begun, b"raw");
-        assert_eq!(desk.scheduled().await, [expected], "{crashes} {begun}");
+        let expected = entry("s:1:1", after, started, b"raw");
+        assert_eq!(desk.scheduled().await, [expected], "{crashes} {started}");
         let () = desk.ask(("DEL", "scheduled")).await;
     }
 }

@@ -1,14 +1,14 @@
 //! replay.lua: a dead letter becomes a task again.
 
-use redial_core::script::{Call, REPLAY};
+use redial_core::script::{Invocation, REPLAY};
 
 use super::{AWKWARD, Desk, Held, hash, list, sorted};
 
-fn without_id(at: u64, serial: &str) -> Call {
+fn without_id(at: u64, serial: &str) -> Invocation {
     REPLAY.call().key("dead").key("waiting").key("stats").arg(at).arg(format!("{{\"serial\":\"{serial}\""))
 }
 
-fn letter(serial: &str, raw: &[u8]) -> Vec<u8> {
+fn dead_letter_header(serial: &str, raw: &[u8]) -> Vec<u8> {
     let header = format!("{{\"serial\":\"{serial}\",\"id\":null}}\n");
     [header.as_bytes(), raw].concat()
 }
@@ -17,7 +17,7 @@ fn letter(serial: &str, raw: &[u8]) -> Vec<u8> {
 async fn the_producers_bytes_go_back_exactly_and_the_old_result_goes() {
     for raw in AWKWARD {
         let desk = Desk::new().await;
-        let () = desk.ask(("ZADD", "dead", 5, letter("s:1:1", raw))).await;
+        let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", raw))).await;
         let () = desk.ask(("SET", "result", "old")).await;
         let () = desk.ask(("LPUSH", "waiting", "before")).await;
         let replay = without_id(5, "s:1:1").key("result");
@@ -33,7 +33,7 @@ async fn the_producers_bytes_go_back_exactly_and_the_old_result_goes() {
 #[tokio::test]
 async fn a_letter_without_an_id_has_no_result_to_delete() {
     let desk = Desk::new().await;
-    let () = desk.ask(("ZADD", "dead", 5, letter("s:1:1", b"raw"))).await;
+    let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
     let () = desk.ask(("SET", "result", "another's")).await;
     assert_eq!(desk.run::<u8>(&without_id(5, "s:1:1")).await, 1);
     assert!(desk.dump().await.contains_key("result"));
@@ -43,10 +43,10 @@ async fn a_letter_without_an_id_has_no_result_to_delete() {
 async fn of_several_letters_of_one_moment_only_the_one_named_moves() {
     let desk = Desk::new().await;
     for serial in ["s:1:10", "s:1:1", "s:1:2"] {
-        let () = desk.ask(("ZADD", "dead", 5, letter(serial, serial.as_bytes()))).await;
+        let () = desk.ask(("ZADD", "dead", 5, dead_letter_header(serial, serial.as_bytes()))).await;
     }
     assert_eq!(desk.run::<u8>(&without_id(5, "s:1:1")).await, 1);
-    let left = [(letter("s:1:10", b"s:1:10"), 5), (letter("s:1:2", b"s:1:2"), 5)];
+    let left = [(dead_letter_header("s:1:10", b"s:1:10"), 5), (dead_letter_header("s:1:2", b"s:1:2"), 5)];
     let dump = desk.dump().await;
     assert_eq!(dump["dead"].0, sorted(&left));
     assert_eq!(dump["waiting"].0, list(&["s:1:1"]));
@@ -55,7 +55,7 @@ async fn of_several_letters_of_one_moment_only_the_one_named_moves() {
 #[tokio::test]
 async fn a_letter_that_is_gone_changes_nothing_not_even_a_result() {
     let desk = Desk::new().await;
-    let () = desk.ask(("ZADD", "dead", 5, letter("s:1:1", b"raw"))).await;
+    let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
     let () = desk.ask(("SET", "result", "of a later task")).await;
     for gone in [without_id(6, "s:1:1"), without_id(5, "s:1:3")] {
         desk.changes_nothing(&gone.key("result"), 0).await;
@@ -66,7 +66,7 @@ async fn a_letter_that_is_gone_changes_nothing_not_even_a_result() {
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
     for key in ["dead", "waiting", "stats"] {
         let desk = Desk::new().await;
-        let () = desk.ask(("ZADD", "dead", 5, letter("s:1:1", b"raw"))).await;
+        let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&without_id(5, "s:1:1")).await;
         assert_eq!(desk.dump().await[key].0, Held::Text("something else".into()));

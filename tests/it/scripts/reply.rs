@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{Answer, ClaimId};
-use redial_core::script::{BURY, Call, DELIVER};
+use redial_core::consumer::{ClaimId, Completion};
+use redial_core::script::{BURY, DELIVER, Invocation};
 use redial_core::{TaskId, WorkerId};
 
 use super::finish::call;
 use super::{Desk, Held, hash, list};
 
 /// Each way in which a result comes to the list `reply`, with this time to live.
-fn ways(token: &str, ttl: u64) -> [Call; 3] {
+fn ways(token: &str, ttl: u64) -> [Invocation; 3] {
     let finish = call().key("result").key("reply").arg(token).arg(ttl);
     let bury = ["active", "dead", "stats", "replies", "waiters", "waiting", "result", "reply"];
     let bury = bury.into_iter().fold(BURY.call(), |call, key| call.key(key));
@@ -135,17 +135,17 @@ async fn a_reply_for_another_slot_is_kept_until_delivered() {
 async fn a_task_can_not_have_its_reply_put_where_redial_keeps_its_own() {
     let desk = Desk::new().await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
-    for (n, own) in ["redial:{q}", "redial:{q}:woken", "redial:{q}:dead", "redial:{other}"].into_iter().enumerate() {
+    for (n, own) in ["redial:{q}", "redial:{q}:handoff", "redial:{q}:dead", "redial:{other}"].into_iter().enumerate() {
         let () = desk.ask(("LPUSH", "redial:{q}", "task")).await;
         let id = ClaimId::new(&WorkerId::from_redis("w".into()), n as u64);
         let claimed = consumer.claim(&id, 1).await.unwrap();
-        let answer = Answer {
+        let answer = Completion {
             token: claimed.entries[0].token.clone(),
             id: TaskId::new(&n.to_string()).unwrap(),
             result: "answer".into(),
             ttl: Duration::from_secs(60),
             reply_to: Some(own.into()),
-            next: Vec::new(),
+            follow_ups: Vec::new(),
         };
         assert_eq!(consumer.finish(&[answer]).await.unwrap(), [true]);
         let dump = desk.dump().await;

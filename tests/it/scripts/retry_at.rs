@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{Back, ClaimId};
-use redial_core::script::{Call, RETRY_AT};
+use redial_core::consumer::{ClaimId, RescheduleReason};
+use redial_core::script::{Invocation, RETRY_AT};
 use redial_core::{UnixMs, WorkerId};
 
 use super::{AWKWARD, Desk, entry, hash, sorted};
 
 const HEADER: &str = "s:1:1 1000 1 0 {\"n\":1}";
 
-fn call(token: &str, wait: u64, not_before: u64, why: Back) -> Call {
+fn call(token: &str, wait: u64, not_before: u64, why: RescheduleReason) -> Invocation {
     RETRY_AT
         .call()
         .key("active")
@@ -29,7 +29,7 @@ async fn a_task_waits_with_its_new_header_and_its_old_bytes() {
         let desk = Desk::new().await;
         desk.hold("t", &entry("s:1:1", 1, true, raw)).await;
         let before = desk.now().await;
-        let retry = call("t", 5_000, 0, Back::Retried);
+        let retry = call("t", 5_000, 0, RescheduleReason::Retried);
         let due: u64 = desk.run(&retry).await;
         assert!((before + 5_000..before + 15_000).contains(&due));
         let dump = desk.dump().await;
@@ -51,7 +51,7 @@ async fn the_later_of_wait_and_moment_counts() {
     {
         let token = format!("t{n}");
         desk.hold(&token, b"h\nraw").await;
-        let due: u64 = desk.run(&call(&token, wait, not_before, Back::Deferred)).await;
+        let due: u64 = desk.run(&call(&token, wait, not_before, RescheduleReason::Deferred)).await;
         assert!((least..least + 5_000).contains(&due), "{due} {least}");
     }
 }
@@ -60,7 +60,7 @@ async fn the_later_of_wait_and_moment_counts() {
 async fn a_moment_beyond_all_times_is_no_error() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
-    let due: u64 = desk.run(&call("t", 0, u64::MAX, Back::Deferred)).await;
+    let due: u64 = desk.run(&call("t", 0, u64::MAX, RescheduleReason::Deferred)).await;
     assert_eq!(due, 1 << 53);
     let reply = desk.claim(1, 10, 1_000).await;
     assert_eq!((reply.next_due, reply.entries.len()), (1 << 53, 0));
@@ -69,7 +69,7 @@ async fn a_moment_beyond_all_times_is_no_error() {
 #[tokio::test]
 async fn each_reason_has_its_counter() {
     let desk = Desk::new().await;
-    for why in [Back::Retried, Back::Deferred, Back::Released] {
+    for why in [RescheduleReason::Retried, RescheduleReason::Deferred, RescheduleReason::Released] {
         desk.hold("t", b"h\nraw").await;
         let due: u64 = desk.run(&call("t", 0, 0, why)).await;
         assert!(due > 0);
@@ -82,7 +82,7 @@ async fn each_reason_has_its_counter() {
 async fn a_worker_that_lost_the_task_changes_nothing() {
     let desk = Desk::new().await;
     desk.hold("other", b"h\nraw").await;
-    desk.changes_nothing(&call("t", 5, 0, Back::Retried), 0).await;
+    desk.changes_nothing(&call("t", 5, 0, RescheduleReason::Retried), 0).await;
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&call("t", 5, 0, Back::Retried)).await;
+        desk.refuses(&call("t", 5, 0, RescheduleReason::Retried)).await;
     }
 }
 
@@ -103,12 +103,14 @@ async fn a_retried_task_comes_back_with_what_is_known_of_it() {
     let claim = |n| ClaimId::new(&WorkerId::from_redis("w".into()), n);
     let mut first = consumer.claim(&claim(1), 1).await.unwrap().entries;
     let mut entry = first.pop().unwrap();
-    entry.header.begun = true;
+    entry.header.started = true;
     entry.header.state.counted = 3;
     let back = (Duration::from_millis(1), UnixMs(0));
-    let due = consumer.retry_at(&entry.token, &entry.header, back.0, back.1, Back::Retried).await.unwrap();
+    let due =
+        consumer.reschedule(&entry.token, &entry.header, back.0, back.1, RescheduleReason::Retried).await.unwrap();
     assert!(due.is_some());
-    let lost = consumer.retry_at(&entry.token, &entry.header, back.0, back.1, Back::Retried).await.unwrap();
+    let lost =
+        consumer.reschedule(&entry.token, &entry.header, back.0, back.1, RescheduleReason::Retried).await.unwrap();
     assert_eq!(lost, None);
     tokio::time::sleep(Duration::from_millis(5)).await;
     let again = consumer.claim(&claim(2), 1).await.unwrap().entries;

@@ -1,10 +1,10 @@
 //! schedule.lua: schedules put down and taken away.
 
-use redial_core::script::{Call, SCHEDULE};
+use redial_core::script::{Invocation, SCHEDULE};
 
 use super::{Desk, hash, sorted};
 
-pub(crate) fn call(name: &str, header: &str, task: &str, next: &str) -> Call {
+pub(crate) fn call(name: &str, header: &str, task: &str, next: &str) -> Invocation {
     SCHEDULE.call().key("schedules").key("firings").arg(name).arg(header).arg(task).arg(next)
 }
 

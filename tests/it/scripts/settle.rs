@@ -1,17 +1,17 @@
 //! settle.lua: a leader comes to its end.
 
-use redial_core::script::{Call, SETTLE};
+use redial_core::script::{Invocation, SETTLE};
 
 use super::Desk;
 use super::lead::{ASK, Ask};
 
 const ANSWER: &str = "{\"status\":\"ok\"}";
 
-fn call(serial: &str, token: &str, answer: &str, keep: u64) -> Call {
+fn call(serial: &str, token: &str, answer: &str, keep: u64) -> Invocation {
     SETTLE.call().key("memo").arg(serial).arg(token).arg(answer).arg(keep).arg(1)
 }
 
-async fn settle(desk: &Desk, call: &Call) -> String {
+async fn settle(desk: &Desk, call: &Invocation) -> String {
     desk.run::<Vec<String>>(call).await.join(" ")
 }
 

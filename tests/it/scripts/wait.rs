@@ -1,13 +1,13 @@
 //! wait.lua, and what finish.lua and bury.lua do for those who asked with it.
 
-use redial_core::script::{BURY, Call, WAIT};
+use redial_core::script::{BURY, Invocation, WAIT};
 
 use super::finish::{self, plain};
 use super::{Desk, Held, entry, list};
 
 const SPAN: u64 = 50_000;
 
-fn call(by: &str, span: u64, keys: &[&str]) -> Call {
+fn call(by: &str, span: u64, keys: &[&str]) -> Invocation {
     let call = keys.iter().fold(WAIT.call().key("waiters"), |call, key| call.key(*key));
     call.arg(by).arg(span).arg(1_000)
 }
@@ -33,7 +33,7 @@ async fn what_is_there_is_answered_and_what_is_not_is_told_the_moment_it_is() {
     let dump = desk.dump().await;
     assert_eq!((&dump["mine"], &dump["theirs"]), (&(told.clone(), true), &(told, true)));
     let keys = ["active", "dead", "stats", "replies", "waiters", "waiting", "r3"];
-    let bury = keys.into_iter().fold(BURY.call(), Call::key);
+    let bury = keys.into_iter().fold(BURY.call(), Invocation::key);
     assert_eq!(
         desk.run::<u8>(&bury.arg("hash").arg("u").arg("{}").arg("u").arg(1_000).arg("dead").arg("none").arg("")).await,
         1

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{Line, Watched};
-use redial_core::script::{Call, WATCH};
+use redial_core::consumer::{DueCheck, WaitList};
+use redial_core::script::{Invocation, WATCH};
 
 use super::Desk;
 
-fn call(again_in: u64, most: u32) -> Call {
+fn call(again_in: u64, most: u32) -> Invocation {
     WATCH.call().key("watch").arg(again_in).arg(most)
 }
 
@@ -39,10 +39,10 @@ async fn a_worker_tells_lines_from_the_tasks_in_them() {
     let () = desk.ask(("ZADD", "redial:{q}:watch", 1, "memo ab", 2, "memo cd w:1:1")).await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     assert_eq!(consumer.heartbeat().await.unwrap().watched, 2);
-    let found = consumer.watched(Duration::from_secs(8)).await.unwrap();
-    let serial = found[1].follower.as_ref().map(|token| token.as_str());
-    assert_eq!((found[1].line.clone(), serial), (Line::memo("cd"), Some("w:1:1")));
-    assert_eq!(found[0], Watched { line: Line::memo("ab"), follower: None });
+    let found = consumer.due_checks(Duration::from_secs(8)).await.unwrap();
+    let serial = found[1].task.as_ref().map(|token| token.as_str());
+    assert_eq!((found[1].list.clone(), serial), (WaitList::memo("cd"), Some("w:1:1")));
+    assert_eq!(found[0], DueCheck { list: WaitList::memo("ab"), task: None });
     assert_eq!(consumer.heartbeat().await.unwrap().watched, 0);
 }
 

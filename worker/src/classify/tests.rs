@@ -2,7 +2,7 @@ use super::*;
 use crate::call::Answer;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
-use redial_core::task::Jitter;
+use redial_core::protocol::task::Jitter;
 
 fn retry(max_attempts: u32) -> Retry {
     Retry {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use redial_core::Store;
+use redial_core::Db;
 
 /// The data folder, open.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Folder {
     }
 
     /// Whether that Redis has its data here.
-    pub(super) async fn is_data_of(&self, redis: &Store) -> bool {
+    pub(super) async fn is_data_of(&self, redis: &Db) -> bool {
         match (redis.data_folder().await, self.path.canonicalize()) {
             (Ok(theirs), Ok(ours)) => theirs == ours,
             _ => false,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use redial_core::UnixMs;
-use redial_core::breaker::Ask;
+use redial_core::breaker::BreakerRequest;
 
 use super::Verdict;
 use crate::breaker::{self, Told};
@@ -17,15 +17,15 @@ pub(super) async fn check(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job)
         return None;
     }
     let state = &mut job.header.state;
-    let ask = match state.retry_leave {
-        _ if state.counted == 0 => Ask::First,
+    let ask = match state.retry_reservation {
+        _ if state.counted == 0 => BreakerRequest::First,
         // Paid for out of the budget already, and then held up by a limit.
-        Some((attempt, true)) if attempt == state.counted => Ask::First,
-        Some((attempt, false)) if attempt == state.counted => Ask::Again,
-        _ => Ask::Retry,
+        Some((attempt, true)) if attempt == state.counted => BreakerRequest::First,
+        Some((attempt, false)) if attempt == state.counted => BreakerRequest::ReservedRetry,
+        _ => BreakerRequest::Retry,
     };
     let told = breaker::ask(worker, lane, breaker::upstream_of(&job.task.url), ask).await;
-    state.retry_leave = Some((state.counted, matches!(told, Some(Told::Go(_))))).filter(|_| state.counted > 0);
+    state.retry_reservation = Some((state.counted, matches!(told, Some(Told::Go(_))))).filter(|_| state.counted > 0);
     match told {
         Some(Told::Go(leave)) => {
             job.leave = Some(leave);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redial_core::limiter::{Ask, Grant, HOLD};
+use redial_core::limit::{Adjustment, Grant, LimitRequest, MAX_HOLD};
 use redial_core::{Reason, UnixMs};
 
 use super::Verdict;
@@ -57,10 +57,10 @@ pub(super) fn own_up(worker: &Worker, lane: &Arc<Lane>, job: &Job) {
     for limited in &job.limits {
         let overdue = limited.asked.elapsed().saturating_sub(limited.wait);
         let Some(share) = limited.share_of_turn(overdue).filter(|_| overdue >= A_LITTLE) else { continue };
-        let (lane, name, at) = (lane.clone(), limited.limit.name.clone(), limited.let_go_at);
+        let (lane, name, at) = (lane.clone(), limited.limit.name.clone(), limited.admitted_at);
         let (flow, more) = (limits::flow(&job.limits, limited, &lane.name).to_owned(), share * limited.cost);
         worker.sharing.spawn(async move {
-            if let Err(error) = lane.limits.adjust(&name, Duration::ZERO, (&flow, more), None, at).await {
+            if let Err(error) = lane.limits.adjust(&name, &Adjustment::charge(&flow, more, at)).await {
                 tracing::debug!(%error, limit = %name, "a limit was not told that a call went late");
             }
         });
@@ -74,26 +74,26 @@ async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Op
         job.limits[at].asked = Instant::now();
         let limited = &job.limits[at];
         let name = &limited.limit.name;
-        let ask = Ask {
-            flow: limits::flow(&job.limits, limited, &lane.name).to_owned(),
+        let ask = LimitRequest {
+            fairness_key: limits::flow(&job.limits, limited, &lane.name).to_owned(),
             cost: limited.cost,
-            given: job.header.state.given_by(name),
+            reservation: job.header.state.reservation_for(name),
             token: job.token.clone(),
         };
-        let given = ask.given;
+        let reservation = ask.reservation;
         let grant = limiter::ask(worker, lane, limited, job.header.first_seen, ask).await;
-        tracing::trace!(task = %job.id, limit = %name, ?given, ?grant, "asked a limit");
+        tracing::trace!(task = %job.id, limit = %name, ?reservation, ?grant, "asked a limit");
         match grant {
-            Some(Grant::Go { wait, holds_place, at: let_go_at }) => {
-                if holds_place && !job.places.iter().any(|place| place.is_of(name)) {
+            Some(Grant::Admitted { wait, holds_slot, admitted_at }) => {
+                if holds_slot && !job.places.iter().any(|place| place.is_of(name)) {
                     job.places.push(Place::new(worker, lane, name, &job.token));
                 }
-                job.limits[at].let_go_at = let_go_at;
+                job.limits[at].admitted_at = admitted_at;
                 job.limits[at].wait = wait;
                 tokio::time::sleep(wait).await;
             }
             no => {
-                if let Some(Grant::Park(wait, _)) = no {
+                if let Some(Grant::Reserved(wait, _)) = no {
                     give_back(lane, job, at, wait).await;
                 }
                 job.places.clear();
@@ -109,9 +109,9 @@ fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&G
     let limited = &job.limits[at];
     let name = &limited.limit.name;
     Err(match no {
-        Some(Grant::Park(wait, given)) => {
+        Some(Grant::Reserved(wait, given)) => {
             job.header.state.reserve(name, *given);
-            if *wait <= HOLD {
+            if *wait <= MAX_HOLD {
                 return Ok(wait.saturating_sub(EARLY));
             }
             worker.metrics.limit_wait(&lane.name);
@@ -120,7 +120,7 @@ fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&G
             let wait = wait.saturating_sub(EARLY) + (*wait).min(Duration::from_secs(5)).mul_f64(spread);
             Verdict::Defer { wait, not_before: UnixMs(0) }
         }
-        Some(Grant::Over(burst)) => {
+        Some(Grant::OverBurst(burst)) => {
             let cost = limited.cost;
             let error = format!(
                 "it takes {cost} of the limit {name:?}, which never has more than its burst of {burst}: raise the burst, or split the call"
@@ -133,7 +133,7 @@ fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&G
             );
             Verdict::Reject(Reason::InvalidTask, error)
         }
-        Some(Grant::Go { .. }) | None => Verdict::Lost,
+        Some(Grant::Admitted { .. }) | None => Verdict::Lost,
     })
 }
 
@@ -141,8 +141,8 @@ fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&G
 /// has had its turn. Once: what is lost here is some of the rate, and sent twice it could be too many calls.
 async fn give_back(lane: &Lane, job: &mut Job, granted: usize, wait: Duration) {
     for limited in &job.limits[..granted] {
-        let (name, at) = (&limited.limit.name, limited.let_go_at);
-        if let Err(error) = lane.limits.adjust(name, Duration::ZERO, ("", -limited.cost), None, at).await {
+        let (name, at) = (&limited.limit.name, limited.admitted_at);
+        if let Err(error) = lane.limits.adjust(name, &Adjustment::refund(limited.cost, at)).await {
             tracing::debug!(%error, limit = %name, "a limit was not told that a call did not go");
         }
         job.header.state.reserve(name, in_line(limited, wait));
@@ -152,6 +152,6 @@ async fn give_back(lane: &Lane, job: &mut Job, granted: usize, wait: Duration) {
 /// A place in a limit's line, `wait` from now.
 fn in_line(limited: &Limited, wait: Duration) -> i64 {
     #[expect(clippy::cast_possible_truncation)] // microseconds of this century
-    let then = (limited.let_go_at + (limited.asked.elapsed() + wait).as_secs_f64() * 1e6) as i64;
+    let then = (limited.admitted_at + (limited.asked.elapsed() + wait).as_secs_f64() * 1e6) as i64;
     -then
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use redial::add_field;
-use redial_core::task::{self, Task};
+use redial_core::protocol::task::{self, Task};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -45,10 +45,10 @@ impl Call {
         });
         // The result's time to live, whatever the line says: what was taken off the list and not written before a kill is found
         // under its key.
-        let kept = redial_core::batch::RESULT_KEPT_MS;
+        let kept = redial_core::queue::batch::RESULT_KEPT_MS;
         let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{kept}", json!(id), json!(reply_to));
         if !given.contains_key("enqueued_at_ms") {
-            let _ = write!(task, ",\"enqueued_at_ms\":{}", redial_core::UnixMs::local());
+            let _ = write!(task, ",\"enqueued_at_ms\":{}", redial_core::UnixMs::local_now());
         }
         for (name, value) in &given {
             let _ = write!(task, ",{}:{}", json!(name), value.get());

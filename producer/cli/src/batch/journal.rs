@@ -256,10 +256,10 @@ fn place(line: u64) -> (usize, u64) {
 /// Locks a file. One whose process was killed just now is not free at once.
 fn lock(file: &File) -> Result<(), TryLockError> {
     const PATIENCE: Duration = Duration::from_secs(2);
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+            Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             done => return done,
@@ -267,7 +267,7 @@ fn lock(file: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// The state of a batch that was begun before, if it is the same one.
+/// The state of a batch that was started before, if it is the same one.
 fn known(path: &Path, fresh: &State) -> anyhow::Result<State> {
     let state: State = serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
     let same = State { batch: state.batch.clone(), finished: state.finished, ..fresh.clone() };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use redial_core::batch::{Batch, PUSH};
+use redial_core::queue::batch::{Batch, PUSH};
 use redial_core::{Error, Status};
 
 use super::answer;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use redial_core::breaker::{Breakers, State};
+use redial_core::breaker::BreakerState;
 use redial_core::{Queue, UnixMs};
 use serde_json::json;
 
@@ -14,18 +14,18 @@ pub struct Args {}
 
 impl Args {
     pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let listed = Breakers::new(queue.clone()).list().await?;
+        let listed = queue.db().breakers().list().await?;
         if listed.is_empty() && !as_json {
             output::complain("no breaker is open: every upstream that is called is up");
         }
         for (upstream, state, since) in listed {
-            let for_ms = UnixMs::local().since(since);
+            let for_ms = UnixMs::local_now().since(since);
             output::line(&if as_json {
                 json!({"upstream": upstream, "state": state.as_str(), "since_ms": since.0, "for_ms": for_ms})
                     .to_string()
             } else {
                 let says = match state {
-                    State::Ramp => "coming back: more and more calls go",
+                    BreakerState::HalfOpen => "coming back: more and more calls go",
                     _ => "down: its tasks wait, one probe at a time tries it",
                 };
                 format!("{upstream}  {}  for {} s  {says}", state.as_str(), for_ms / 1000)

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use redial_core::memo::{Key, Memos};
-use redial_core::task::{self, Task};
+use redial_core::memo::{MemoKey, Memos};
+use redial_core::protocol::task::{self, Task};
 use redial_core::{Queue, UnixMs};
 use serde_json::json;
 
@@ -36,11 +36,11 @@ pub struct Call {
 
 impl Cache {
     pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let memos = Memos::new(queue.clone());
+        let memos = queue.db().memos();
         match self {
             Self::Get(call) => get(&memos, &call.hash()?, as_json).await,
             Self::Drop(call) => {
-                if memos.forget(&call.hash()?, false).await? {
+                if memos.forget(&call.hash()?).await? {
                     output::line(if as_json { "{\"dropped\":true}" } else { "dropped: the next such call is made" })?;
                     return Ok(ExitCode::SUCCESS);
                 }
@@ -53,7 +53,7 @@ impl Cache {
 
 async fn get(memos: &Memos, hash: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     let is_led = memos.is_led(hash).await?;
-    let Some((kept, until)) = memos.get(hash).await?.filter(|(_, until)| *until > UnixMs::local()) else {
+    let Some((kept, until)) = memos.get(hash).await?.filter(|(_, until)| *until > UnixMs::local_now()) else {
         let why =
             if is_led { "it is being made now, or waits to be tried again" } else { "never made, or its time is over" };
         output::complain(&format!("nothing is kept for this call: {why}"));
@@ -83,9 +83,9 @@ impl Call {
         let task = Task::parse(raw.as_bytes(), task::MAX_BYTES).map_err(|refusal| anyhow!(refusal.error))?;
         let none_added = http::HeaderMap::new();
         if self.idempotency {
-            let key = Key::idempotency(&task, &none_added).context("the task has no `idempotency_key`")?;
+            let key = MemoKey::idempotency(&task, &none_added).context("the task has no `idempotency_key`")?;
             return Ok(key.hash);
         }
-        Ok(Key::cache(&task, &none_added).hash)
+        Ok(MemoKey::cache(&task, &none_added).hash)
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redial_core::dead::DeadLetter;
+use redial_core::queue::dead::DeadLetter;
 use redial_core::{Queue, UnixMs};
 use serde_json::{Value, json};
 
@@ -125,7 +125,7 @@ async fn show(queue: &Queue, names: &[String], raw: bool, json: bool) -> anyhow:
 }
 
 async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let before = UnixMs::local().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let before = UnixMs::local_now().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let (mut done, mut skip) = (0, 0);
     'all: loop {
         let page = queue.dead_page(skip).await?;
@@ -201,7 +201,7 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
 
 /// Whether the upstream may have forgotten the letter's idempotency key: Stripe holds one for a day, and so do others.
 fn is_past_its_key(letter: &DeadLetter) -> bool {
-    letter.memo.is_some() && UnixMs::local().since(letter.at) > redial_core::memo::HOLD_MS
+    letter.memo.is_some() && UnixMs::local_now().since(letter.at) > redial_core::memo::IDEMPOTENCY_TTL_MS
 }
 
 impl Which {

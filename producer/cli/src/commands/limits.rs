@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use redial_core::Queue;
-use redial_core::limiter::{Level, Limits, Source};
-use redial_core::task::Limit;
+use redial_core::limit::{DefinedBy, LimitStatus, Limits};
+use redial_core::protocol::task::Limit;
 use serde_json::json;
 
 use crate::output;
@@ -50,23 +50,23 @@ struct Set {
 
 impl Args {
     pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let limits = Limits::new(queue.clone());
+        let limits = queue.db().limits();
         match self.command {
             None => list(&limits.list().await?, as_json),
             Some(Command::Set(Set { name, rate, per_ms, burst, concurrency })) => {
                 let limit = Limit { name, cost: None, rate, per_ms, burst, concurrency, usage: None };
                 limit.check().map_err(|error| anyhow!(error))?;
-                limits.define(&limit.name, Some(&limit)).await?;
-                hasten(&limits, &limit.name).await?;
-                list(&[limits.level(&limit.name).await?], as_json)
+                limits.set(&limit).await?;
+                wake_waiters(&limits, &limit.name).await?;
+                list(&[limits.inspect(&limit.name).await?], as_json)
             }
             Some(Command::Unset { name }) => {
                 ensure!(!name.is_empty(), "the name is empty: `redial limits` lists those there are");
-                if !limits.define(&name, None).await? {
+                if !limits.unset(&name).await? {
                     output::complain(&format!("the limit {name:?} was not set: nothing to take back"));
                     return Ok(ExitCode::from(crate::NOT_THERE));
                 }
-                hasten(&limits, &name).await?;
+                wake_waiters(&limits, &name).await?;
                 output::line(if as_json { "{\"unset\":true}" } else { "unset: configuration and tasks count again" })?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -75,52 +75,52 @@ impl Args {
 }
 
 /// Twice, for those that had asked before the change and were not parked yet.
-async fn hasten(limits: &Limits, name: &str) -> anyhow::Result<()> {
-    limits.hasten(name).await?;
+async fn wake_waiters(limits: &Limits, name: &str) -> anyhow::Result<()> {
+    limits.wake_waiters(name).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    Ok(limits.hasten(name).await?)
+    Ok(limits.wake_waiters(name).await?)
 }
 
-fn list(levels: &[Level], as_json: bool) -> anyhow::Result<ExitCode> {
-    if levels.is_empty() && !as_json {
+fn list(statuses: &[LimitStatus], as_json: bool) -> anyhow::Result<ExitCode> {
+    if statuses.is_empty() && !as_json {
         output::complain(
             "no limit is in use: a task names one in `limit`, workers in [[limit]], or use `redial limits set`",
         );
     }
-    for level in levels {
-        output::line(&if as_json { object(level).to_string() } else { text(level) })?;
+    for status in statuses {
+        output::line(&if as_json { object(status).to_string() } else { text(status) })?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn source(level: &Level) -> &'static str {
-    level.source.map_or("none", Source::as_str)
+fn source(status: &LimitStatus) -> &'static str {
+    status.source.map_or("none", DefinedBy::as_str)
 }
 
-fn object(level: &Level) -> serde_json::Value {
-    let Level { name, limit, left, flows, in_flight, .. } = level;
+fn object(status: &LimitStatus) -> serde_json::Value {
+    let LimitStatus { name, limit, left, flows, in_flight, .. } = status;
     json!({
-        "name": name, "defined_by": source(level), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
+        "name": name, "defined_by": source(status), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
         "concurrency": limit.concurrency, "left": left, "in_flight": in_flight, "flows_waiting": flows,
-        "closed_ms": ms(level.closed), "clears_in_ms": ms(level.clears_in),
+        "closed_ms": ms(status.closed), "clears_in_ms": ms(status.clears_in),
     })
 }
 
-fn text(level: &Level) -> String {
-    let Level { name, limit, .. } = level;
-    let mut words = vec![format!("{name} ({})", source(level))];
+fn text(status: &LimitStatus) -> String {
+    let LimitStatus { name, limit, .. } = status;
+    let mut words = vec![format!("{name} ({})", source(status))];
     if let Some(rate) = limit.rate {
         words.push(format!("{rate} in {} ms", limit.per_ms.unwrap_or(1000)));
         words.extend(limit.burst.map(|burst| format!("burst {burst}")));
-        words.extend(level.left.map(|left| format!("left {left:.1}")));
+        words.extend(status.left.map(|left| format!("left {left:.1}")));
     }
-    words.extend(limit.concurrency.map(|most| format!("in flight {} of {most}", level.in_flight)));
-    if !level.closed.is_zero() {
-        words.push(format!("closed for {} ms, as the upstream asked", ms(level.closed)));
+    words.extend(limit.concurrency.map(|most| format!("in flight {} of {most}", status.in_flight)));
+    if !status.closed.is_zero() {
+        words.push(format!("closed for {} ms, as the upstream asked", ms(status.closed)));
     }
-    if level.flows > 0 {
-        let (flows, s) = (level.flows, if level.flows == 1 { "" } else { "s" });
-        words.push(format!("{flows} flow{s} waiting, the last call in {} ms", ms(level.clears_in)));
+    if status.flows > 0 {
+        let (flows, s) = (status.flows, if status.flows == 1 { "" } else { "s" });
+        words.push(format!("{flows} flow{s} waiting, the last call in {} ms", ms(status.clears_in)));
     }
     words.join("  ")
 }

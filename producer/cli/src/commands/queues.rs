@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use redial_core::overview::Overview;
+use redial_core::queue::admin::Overview;
 use redial_core::{Queue, QueueName, UnixMs};
 use serde_json::json;
 
@@ -31,14 +31,14 @@ impl Which {
         let mut names: BTreeSet<QueueName> =
             self.names.iter().map(|name| QueueName::new(name)).collect::<Result<_, _>>()?;
         if names.is_empty() {
-            names = queue.known().await?;
+            names = queue.db().known_queues().await?;
         }
         if names.is_empty() {
             output::complain("no queue has had a worker yet: start one, or name a queue");
         }
         let mut found = Vec::with_capacity(names.len());
         for name in names {
-            let overview = queue.sibling(name.clone()).overview().await?;
+            let overview = queue.db().queue(name.clone()).overview().await?;
             found.push((name, overview));
         }
         Ok(found)
@@ -49,15 +49,15 @@ impl Which {
         let found = self.overviews(queue).await?;
         if !as_json && !found.is_empty() {
             output::line(
-                "QUEUE                   WAITING   ACTIVE  SCHEDULED  FOLLOWING     DEAD   COMPLETED        DIED  WORKERS",
+                "QUEUE                   WAITING   ACTIVE  SCHEDULED     PARKED     DEAD   COMPLETED        DIED  WORKERS",
             )?;
         }
         for (name, at) in found {
-            let workers = at.workers.iter().filter(|hand| hand.lease_until > UnixMs::local()).count();
+            let workers = at.workers.iter().filter(|worker| worker.lease_until > UnixMs::local_now()).count();
             if as_json {
                 let line = json!({
                     "queue": name.as_str(), "paused": at.paused, "waiting": at.waiting, "active": at.active,
-                    "scheduled": at.scheduled, "following": at.following, "dead": at.dead, "completed": at.completed,
+                    "scheduled": at.scheduled, "parked": at.parked, "dead": at.dead, "completed": at.completed,
                     "died": at.died, "workers": workers,
                 });
                 output::line(&line.to_string())?;
@@ -72,7 +72,7 @@ impl Which {
                 at.waiting,
                 at.active,
                 at.scheduled,
-                at.following,
+                at.parked,
                 at.completed,
                 at.died
             ))?;
@@ -83,16 +83,16 @@ impl Which {
     /// `redial workers`
     pub async fn workers(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
         let found = self.overviews(queue).await?;
-        let now = UnixMs::local();
+        let now = UnixMs::local_now();
         let mut shown = 0;
         for (name, at) in &found {
-            for hand in &at.workers {
+            for worker in &at.workers {
                 shown += 1;
-                let is_gone = hand.lease_until <= now;
+                let is_gone = worker.lease_until <= now;
                 if as_json {
                     let line = json!({
-                        "queue": name.as_str(), "worker": hand.worker.as_str(), "holds": hand.holds,
-                        "lease_until_ms": hand.lease_until, "gone": is_gone,
+                        "queue": name.as_str(), "worker": worker.worker.as_str(), "tasks": worker.tasks,
+                        "lease_until_ms": worker.lease_until, "gone": is_gone,
                     });
                     output::line(&line.to_string())?;
                     continue;
@@ -100,14 +100,18 @@ impl Which {
                 let lease = if is_gone {
                     output::paint("gone; another worker takes back what it held", Tint::Bad)
                 } else {
-                    format!("lease ends in {} s", hand.lease_until.since(now) / 1_000)
+                    format!("lease ends in {} s", worker.lease_until.since(now) / 1_000)
                 };
                 let queue = name.as_str();
-                output::line(&format!("{queue:<20} {:<20} holds {:>5}  {lease}", hand.worker.as_str(), hand.holds))?;
+                output::line(&format!(
+                    "{queue:<20} {:<20} {:>5} tasks  {lease}",
+                    worker.worker.as_str(),
+                    worker.tasks
+                ))?;
             }
         }
         if shown == 0 && !as_json && !found.is_empty() {
-            output::complain("no worker is there");
+            output::complain("no workers are running");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -116,7 +120,7 @@ impl Which {
 impl One {
     /// `redial pause`
     pub async fn pause(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let queue = queue.sibling(QueueName::new(&self.name)?);
+        let queue = queue.db().queue(QueueName::new(&self.name)?);
         let changed = queue.pause().await?;
         let said = if changed { "paused: nothing more is claimed, what is in hand ends" } else { "was paused already" };
         say(&queue, true, changed, said, as_json)
@@ -124,7 +128,7 @@ impl One {
 
     /// `redial resume`
     pub async fn resume(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let queue = queue.sibling(QueueName::new(&self.name)?);
+        let queue = queue.db().queue(QueueName::new(&self.name)?);
         let changed = queue.resume().await?;
         let said = if changed { "resumed: workers claim from it within 2 s" } else { "was not paused" };
         say(&queue, false, changed, said, as_json)

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use redial_core::find::{Place, Search};
+use redial_core::queue::find::{Search, TaskLocation};
 use redial_core::{Queue, TaskId};
 use serde_json::{Value, json};
 
@@ -52,24 +52,24 @@ pub fn why(search: &Search) -> String {
 }
 
 /// The word for where a task is.
-pub fn state(place: &Place) -> &'static str {
+pub fn state(place: &TaskLocation) -> &'static str {
     match place {
-        Place::Waiting { .. } => "waiting",
-        Place::Scheduled { .. } => "scheduled",
-        Place::Following => "following",
-        Place::Active { .. } => "active",
-        Place::Complete(_) => "complete",
-        Place::Dead(_) => "dead",
+        TaskLocation::Waiting { .. } => "waiting",
+        TaskLocation::Scheduled { .. } => "scheduled",
+        TaskLocation::Parked => "parked",
+        TaskLocation::Active { .. } => "active",
+        TaskLocation::Complete(_) => "complete",
+        TaskLocation::Dead(_) => "dead",
     }
 }
 
-pub fn to_text(place: &Place) -> String {
+pub fn to_text(place: &TaskLocation) -> String {
     let more = match place {
-        Place::Waiting { before } => format!("{before} before it"),
-        Place::Scheduled { due } => format!("due {}", output::utc(due.0)),
-        Place::Following => "waits in line: for the answer of another task that makes the same call, or for an upstream that is down (`redial breakers`)".into(),
-        Place::Active { worker } => format!("in the hands of worker {worker}"),
-        Place::Complete(result) => {
+        TaskLocation::Waiting { before } => format!("{before} before it"),
+        TaskLocation::Scheduled { due } => format!("due {}", output::utc(due.0)),
+        TaskLocation::Parked => "waits in line: for the answer of another task that makes the same call, or for an upstream that is down (`redial breakers`)".into(),
+        TaskLocation::Active { worker } => format!("in the hands of worker {worker}"),
+        TaskLocation::Complete(result) => {
             let at = output::utc(result.finished_at_ms.0);
             return format!(
                 "{}  finished {at}, {} attempts",
@@ -77,7 +77,7 @@ pub fn to_text(place: &Place) -> String {
                 result.attempts.len()
             );
         }
-        Place::Dead(result) => {
+        TaskLocation::Dead(result) => {
             let reason = result.reason.map_or("unknown", |reason| reason.as_str());
             let error = result.error.as_deref().unwrap_or_default();
             return format!("{}  {reason}: {error}", output::paint("dead", Tint::Bad));
@@ -89,15 +89,15 @@ pub fn to_text(place: &Place) -> String {
 fn to_json(id: &TaskId, search: &Search) -> Value {
     let mut said = match &search.place {
         None => json!({"state": null, "cut_short": search.cut_short}),
-        Some(Place::Waiting { before }) => json!({"state": "waiting", "before": before}),
-        Some(Place::Scheduled { due }) => json!({"state": "scheduled", "due_ms": due}),
-        Some(Place::Following) => json!({"state": "following"}),
-        Some(Place::Active { worker }) => json!({"state": "active", "worker": worker.as_str()}),
-        Some(Place::Complete(result)) => json!({
+        Some(TaskLocation::Waiting { before }) => json!({"state": "waiting", "before": before}),
+        Some(TaskLocation::Scheduled { due }) => json!({"state": "scheduled", "due_ms": due}),
+        Some(TaskLocation::Parked) => json!({"state": "parked"}),
+        Some(TaskLocation::Active { worker }) => json!({"state": "active", "worker": worker.as_str()}),
+        Some(TaskLocation::Complete(result)) => json!({
             "state": "complete", "http_status": result.http_status, "attempts": result.attempts.len(),
             "finished_at_ms": result.finished_at_ms,
         }),
-        Some(Place::Dead(result)) => json!({
+        Some(TaskLocation::Dead(result)) => json!({
             "state": "dead", "http_status": result.http_status, "attempts": result.attempts.len(),
             "finished_at_ms": result.finished_at_ms, "reason": result.reason, "error": result.error,
         }),

@@ -8,7 +8,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::Key;
+use super::MemoKey;
 use crate::Task;
 
 fn task(fields: Value) -> Task {
@@ -21,11 +21,11 @@ fn task(fields: Value) -> Task {
 }
 
 fn cache(fields: Value) -> String {
-    Key::cache(&task(fields), &HeaderMap::new()).hash
+    MemoKey::cache(&task(fields), &HeaderMap::new()).hash
 }
 
 fn idempotency(fields: Value) -> (String, String) {
-    let key = Key::idempotency(&task(fields), &HeaderMap::new()).unwrap();
+    let key = MemoKey::idempotency(&task(fields), &HeaderMap::new()).unwrap();
     (key.hash, key.call)
 }
 
@@ -87,7 +87,7 @@ fn two_tenants_never_share() {
             json!({}),
             json!({"headers": {"Authorization": "Bearer a"}}),
             json!({"headers": {"Authorization": "Bearer b"}}),
-            json!({"headers": {"X-Api-Key": "a"}}),
+            json!({"headers": {"X-Api-MemoKey": "a"}}),
             json!({"headers": {"Authorization": "Bearer a", "OpenAI-Organization": "o"}}),
             json!({"url": "https://a:b@api.example.com/v1/extract"}),
             json!({"url": "https://api.example.com/v1/extract?key=a"}),
@@ -106,7 +106,7 @@ fn two_tenants_never_share() {
             assert_eq!(call == idempotency(json!({})).1, !tenant.to_string().contains('?'), "{tenant}");
         }
         let added =
-            ["a", "b"].map(|value| Key::of(&task(of(json!({"cache_ttl_ms": 1}))), &adding("authorization", value)));
+            ["a", "b"].map(|value| MemoKey::of(&task(of(json!({"cache_ttl_ms": 1}))), &adding("authorization", value)));
         let [a, b] = added.map(|keys| keys.into_iter().map(|key| key.hash).collect::<Vec<_>>());
         assert_eq!(a.len(), 2);
         assert!(a.iter().zip(&b).all(|(a, b)| a != b), "what the worker adds counts as well");
@@ -137,8 +137,9 @@ fn a_key_used_for_another_call_has_the_name_but_not_the_call() {
 
 #[test]
 fn a_task_asks_for_its_key_first_and_for_the_cache_only_if_it_wants_one() {
-    let purposes =
-        |fields| Key::of(&task(fields), &HeaderMap::new()).iter().map(|key| key.purpose.as_str()).collect::<Vec<_>>();
+    let purposes = |fields| {
+        MemoKey::of(&task(fields), &HeaderMap::new()).iter().map(|key| key.purpose.as_str()).collect::<Vec<_>>()
+    };
     assert_eq!(purposes(json!({"cache_ttl_ms": 0})), ["idempotency", "cache"]);
     assert_eq!(purposes(json!({"idempotency_key": null, "cache_ttl_ms": 1})), ["cache"]);
     assert!(purposes(json!({"idempotency_key": null, "cache_key": "k"})).is_empty());

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-use crate::memo::Memos;
 use crate::script;
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult, UnixMs};
 
@@ -69,12 +68,12 @@ impl Queue {
     /// A page of dead letters, oldest first: those after the first `skip`. An empty page is the end.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn dead_page(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
         let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE);
         let mut range = redis::cmd("ZRANGE");
         range.arg(&self.keys.dead).arg(skip).arg(skip + PAGE - 1).arg("WITHSCORES");
-        let page: Vec<(Vec<u8>, f64)> = self.link.run(async |wire| range.query_async(wire).await).await?;
+        let page: Vec<(Vec<u8>, f64)> = self.db.run(async |connection| range.query_async(connection).await).await?;
         Ok(page.into_iter().map(|(member, at)| DeadLetter::parse(&member, at)).collect())
     }
 
@@ -82,10 +81,10 @@ impl Queue {
     /// first, or it would only get that again; a good answer stands. `false`: it was gone already.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<bool, Error> {
         if let Some(memo) = &letter.memo {
-            Memos::new(self.clone()).forget(memo, true).await?;
+            self.db.memos().forget_failure(memo).await?;
         }
         let mut call = script::REPLAY
             .call()
@@ -97,16 +96,16 @@ impl Queue {
         if let Some(id) = letter.id() {
             call = call.key(self.keys.result(id));
         }
-        self.run(&call).await
+        self.db.invoke(&call).await
     }
 
     /// Deletes a dead letter for good. `false`: it was gone already.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
         let call =
             script::DROP.call().key(&self.keys.dead).key(&self.keys.stats).arg(letter.at).arg(letter.header_start());
-        self.run(&call).await
+        self.db.invoke(&call).await
     }
 }

@@ -33,7 +33,7 @@ impl UnixMs {
     }
 
     /// This machine's clock: for what a producer stamps on a task. Workers go by Redis.
-    pub fn local() -> Self {
+    pub fn local_now() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
@@ -75,7 +75,7 @@ impl TaskId {
 
     /// The id of a task that came without one: a UUIDv7 (RFC 9562) made of its first claim, so that every worker that
     /// ever holds the task names it alike.
-    pub fn of_serial(serial: &str, first_seen: UnixMs) -> Self {
+    pub fn derive(serial: &str, first_seen: UnixMs) -> Self {
         let digest = sha2::Sha256::digest(serial);
         let mut random = [0; 10];
         random.copy_from_slice(&digest[..10]);
@@ -83,8 +83,8 @@ impl TaskId {
     }
 
     /// A new UUIDv7 by this machine's clock, for a producer that wants a name before it pushes.
-    pub fn fresh() -> Self {
-        Self(uuid_v7(UnixMs::local(), &rand::rng().random()))
+    pub fn random() -> Self {
+        Self(uuid_v7(UnixMs::local_now(), &rand::rng().random()))
     }
 
     /// The id as text.
@@ -140,13 +140,13 @@ pub struct WorkerId(String);
 
 impl WorkerId {
     /// A new id, never used before.
-    pub fn fresh() -> Self {
+    pub fn random() -> Self {
         Self(format!("{:016x}", rand::rng().random::<u64>()))
     }
 
     /// This worker's name at its `n`th queue: what it names there, after itself and a number, is unique in all of them.
     #[must_use]
-    pub fn at_queue(&self, n: usize) -> Self {
+    pub fn for_queue(&self, n: usize) -> Self {
         Self(format!("{self}-{n}"))
     }
 
@@ -200,9 +200,9 @@ mod tests {
     #[test]
     fn a_task_without_an_id_is_named_alike_by_every_worker() {
         let at = UnixMs(1_763_900_000_000);
-        let id = TaskId::of_serial("w-1:1", at);
-        assert_eq!(id, TaskId::of_serial("w-1:1", at));
-        assert_ne!(id, TaskId::of_serial("w-1:2", at));
+        let id = TaskId::derive("w-1:1", at);
+        assert_eq!(id, TaskId::derive("w-1:1", at));
+        assert_ne!(id, TaskId::derive("w-1:2", at));
         let uuid = uuid::Uuid::parse_str(id.as_str());
         assert_eq!(uuid.map(|u| u.get_version_num()), Ok(7));
     }

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{TaskId, UnixMs, json};
+use crate::protocol::json;
+use crate::{TaskId, UnixMs};
 
 /// The final answer to a task, as it stands under its result key and on its reply list.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use serde_json_path::JsonPath;
 
-use super::{MAX_BYTES, Task, next};
+use super::follow_ups;
+use super::task::{MAX_BYTES, Task};
 use crate::{TaskId, TaskResult};
 
 /// The most tasks of a chain.
@@ -53,14 +54,14 @@ pub(super) fn fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> String 
         serde_json::to_value(result).map_err(|error| format!("the result can't be read: {error}")).and_then(|result| {
             let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(|error| error.to_string())?;
             let mut filled = fill_fields(&fields, &mut |path| look_up(path, &result))?.0;
-            filled.entry("id".into()).or_insert_with(|| json!(next::name(id, "then")).to_string());
+            filled.entry("id".into()).or_insert_with(|| json!(follow_ups::follow_up_id(id, "then")).to_string());
             filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
             Ok(object(&filled))
         });
     filled.unwrap_or_else(|error| {
         let given: Option<Fields<'_>> = serde_json::from_str(then.get()).ok();
         let own = given.as_ref().and_then(|given| serde_json::from_str::<String>(given.get("id")?.get()).ok());
-        let own = own.and_then(|own| TaskId::new(&own).ok()).unwrap_or_else(|| next::name(id, "then"));
+        let own = own.and_then(|own| TaskId::new(&own).ok()).unwrap_or_else(|| follow_ups::follow_up_id(id, "then"));
         json!({"id": own, "url": "http://then.invalid/", "then_error": error}).to_string()
     })
 }
@@ -174,7 +175,7 @@ fn look_up(path: &str, result: &Value) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::Body;
+    use crate::protocol::result::Body;
     use crate::{Status, UnixMs};
 
     fn filled(then: &str, body: &str) -> Result<Value, String> {

@@ -1,4 +1,4 @@
--- give_place.lua: calls in flight have ended, or go on: their places are free, or kept for longer.
+-- release_slots.lua: calls in flight have ended, or go on: their places are free, or kept for longer.
 -- KEYS  1 the limit   2 its places in flight
 -- ARGV  1 for how long in ms from now they are kept (0: not)   2... the tokens that hold one, each with how long in us its
 --       call took (0: not to be counted)

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::entry::Entry;
-use crate::id::Token;
+use crate::protocol::id::Token;
+use crate::queue::entry::Entry;
 use crate::{Error, Queue, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
 /// How many tasks are read at a time: each may have a megabyte.
@@ -11,7 +11,7 @@ const PAGE: usize = 50;
 
 /// Where a task is.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum TaskLocation {
     /// On the queue; so many are taken before it.
     Waiting {
         /// How many.
@@ -23,7 +23,7 @@ pub enum Place {
         due: UnixMs,
     },
     /// Waiting for the answer of another task that makes the same call.
-    Following,
+    Parked,
     /// In the hands of this worker.
     Active {
         /// Which.
@@ -39,7 +39,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Search {
     /// Where the task is; `None` where it was not found.
-    pub place: Option<Place>,
+    pub place: Option<TaskLocation>,
     /// How many tasks were looked at.
     pub looked_at: usize,
     /// The places that hold more than was looked at.
@@ -48,28 +48,28 @@ pub struct Search {
 
 /// A task as it lies somewhere.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum FoundTask {
     /// In one of the lists of what waits.
     Waiting { list: String, raw: Vec<u8>, before: usize },
     /// To be claimed again.
     Scheduled { entry: Vec<u8>, due: UnixMs },
     /// In a line, under its serial.
-    Following { serial: Token, entry: Vec<u8> },
+    Parked { serial: Token, entry: Vec<u8> },
     /// In a worker's hands.
     Active { worker: WorkerId, token: Token, entry: Vec<u8> },
     /// It has its result.
     Ended(Box<TaskResult>),
 }
 
-impl From<Found> for Place {
-    fn from(found: Found) -> Self {
+impl From<FoundTask> for TaskLocation {
+    fn from(found: FoundTask) -> Self {
         match found {
-            Found::Waiting { before, .. } => Self::Waiting { before },
-            Found::Scheduled { due, .. } => Self::Scheduled { due },
-            Found::Following { .. } => Self::Following,
-            Found::Active { worker, .. } => Self::Active { worker },
-            Found::Ended(result) if result.status == Status::Ok => Self::Complete(result),
-            Found::Ended(result) => Self::Dead(result),
+            FoundTask::Waiting { before, .. } => Self::Waiting { before },
+            FoundTask::Scheduled { due, .. } => Self::Scheduled { due },
+            FoundTask::Parked { .. } => Self::Parked,
+            FoundTask::Active { worker, .. } => Self::Active { worker },
+            FoundTask::Ended(result) if result.status == Status::Ok => Self::Complete(result),
+            FoundTask::Ended(result) => Self::Dead(result),
         }
     }
 }
@@ -82,23 +82,23 @@ impl Queue {
     /// That of Redis; [`Error::Data`] when the result is not Redial's.
     pub async fn find(&self, id: &TaskId, most: usize) -> Result<Search, Error> {
         let (found, mut search) = self.locate(id, most).await?;
-        search.place = found.map(Place::from);
+        search.place = found.map(TaskLocation::from);
         Ok(search)
     }
 
     /// The same, and the task itself.
-    pub(crate) async fn locate(&self, id: &TaskId, most: usize) -> Result<(Option<Found>, Search), Error> {
+    pub(crate) async fn locate(&self, id: &TaskId, most: usize) -> Result<(Option<FoundTask>, Search), Error> {
         let mut search = Search { place: None, looked_at: 0, cut_short: Vec::new() };
         let found = self.look_for(id, most, &mut search).await?;
         Ok((found, search))
     }
 
-    async fn look_for(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<Found>, Error> {
+    async fn look_for(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         if let Some(result) = self.ended(id).await? {
-            return Ok(Some(Found::Ended(result)));
+            return Ok(Some(FoundTask::Ended(result)));
         }
         let keys = &self.keys;
-        for (list, name) in [(&keys.waiting, "waiting"), (&keys.woken, "woken")] {
+        for (list, name) in [(&keys.waiting, "waiting"), (&keys.handoff, "handoff")] {
             if let Some(found) = self.in_list(id, list, name, most, search).await? {
                 return Ok(Some(found));
             }
@@ -106,16 +106,16 @@ impl Queue {
         if let Some(found) = self.in_scheduled(id, most, search).await? {
             return Ok(Some(found));
         }
-        if let Some((serial, entry)) = self.in_hash(id, &keys.following, "following", most, search).await? {
-            return Ok(Some(Found::Following { serial, entry }));
+        if let Some((serial, entry)) = self.in_hash(id, &keys.parked, "parked", most, search).await? {
+            return Ok(Some(FoundTask::Parked { serial, entry }));
         }
-        for hand in self.overview().await?.workers {
-            if let Some((token, entry)) = self.in_hash(id, &keys.active(&hand.worker), "active", most, search).await? {
-                return Ok(Some(Found::Active { worker: hand.worker, token, entry }));
+        for info in self.overview().await?.workers {
+            if let Some((token, entry)) = self.in_hash(id, &keys.active(&info.worker), "active", most, search).await? {
+                return Ok(Some(FoundTask::Active { worker: info.worker, token, entry }));
             }
         }
         if let Some(result) = self.ended(id).await? {
-            return Ok(Some(Found::Ended(result)));
+            return Ok(Some(FoundTask::Ended(result)));
         }
         self.in_dead(id, most, search).await
     }
@@ -133,18 +133,18 @@ impl Queue {
         name: &'static str,
         most: usize,
         search: &mut Search,
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
         while seen < most {
             // From the right, where tasks are taken.
             let (from, to) = (-index(seen + PAGE), -index(seen) - 1);
             let mut range = redis::cmd("LRANGE");
             range.arg(list).arg(from).arg(to);
-            let page: Vec<Vec<u8>> = self.link.run(async |wire| range.query_async(wire).await).await?;
+            let page: Vec<Vec<u8>> = self.db.run(async |connection| range.query_async(connection).await).await?;
             search.looked_at += page.len();
             let is_last = page.len() < PAGE;
             if let Some((n, raw)) = page.into_iter().rev().enumerate().find(|(_, raw)| is(raw, id)) {
-                return Ok(Some(Found::Waiting { list: list.to_owned(), raw, before: seen + n }));
+                return Ok(Some(FoundTask::Waiting { list: list.to_owned(), raw, before: seen + n }));
             }
             if is_last {
                 return Ok(None);
@@ -155,16 +155,16 @@ impl Queue {
         Ok(None)
     }
 
-    async fn in_scheduled(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<Found>, Error> {
+    async fn in_scheduled(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
         while seen < most {
             let mut range = redis::cmd("ZRANGE");
             range.arg(&self.keys.scheduled).arg(seen).arg(index(seen + PAGE) - 1).arg("WITHSCORES");
-            let page: Vec<(Vec<u8>, f64)> = self.link.run(async |wire| range.query_async(wire).await).await?;
+            let page: Vec<(Vec<u8>, f64)> = self.db.run(async |connection| range.query_async(connection).await).await?;
             search.looked_at += page.len();
             let is_last = page.len() < PAGE;
             if let Some((entry, due)) = page.into_iter().find(|(entry, _)| is_entry(entry, id)) {
-                return Ok(Some(Found::Scheduled { entry, due: UnixMs::from_double(due) }));
+                return Ok(Some(FoundTask::Scheduled { entry, due: UnixMs::from_double(due) }));
             }
             if is_last {
                 return Ok(None);
@@ -188,7 +188,8 @@ impl Queue {
             let mut scan = redis::cmd("HSCAN");
             scan.arg(hash).arg(cursor).arg("COUNT").arg(PAGE);
             // Fields and values by turns.
-            let (next, page): (u64, Vec<Vec<u8>>) = self.link.run(async |wire| scan.query_async(wire).await).await?;
+            let (next, page): (u64, Vec<Vec<u8>>) =
+                self.db.run(async |connection| scan.query_async(connection).await).await?;
             let entries = page.len() / 2;
             search.looked_at += entries;
             let mut words = page.into_iter();
@@ -206,7 +207,7 @@ impl Queue {
         Ok(None)
     }
 
-    async fn in_dead(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<Found>, Error> {
+    async fn in_dead(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
         while seen < most {
             let page = self.dead_page(seen).await?;
@@ -216,7 +217,7 @@ impl Queue {
             }
             seen += page.len();
             if let Some(letter) = page.into_iter().find(|letter| letter.id() == Some(id)) {
-                return Ok(Some(Found::Ended(Box::new(letter.result))));
+                return Ok(Some(FoundTask::Ended(Box::new(letter.result))));
             }
         }
         search.cut_short.push("dead");
@@ -229,7 +230,7 @@ fn index(n: usize) -> isize {
 }
 
 fn is_entry(entry: &[u8], id: &TaskId) -> bool {
-    let given = |entry: &Entry| TaskId::of_serial(&entry.header.serial, entry.header.first_seen) == *id;
+    let given = |entry: &Entry| TaskId::derive(&entry.header.serial, entry.header.first_seen) == *id;
     Entry::parse(Token(String::new()), entry.to_vec()).is_ok_and(|entry| is(&entry.raw, id) || given(&entry))
 }
 

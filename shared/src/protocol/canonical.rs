@@ -5,7 +5,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::json;
+use crate::protocol::json;
 
 /// The canonical form; `None` for what is not JSON, or nests too deep.
 pub(crate) fn canonical(text: &str) -> Option<String> {

@@ -1,13 +1,13 @@
 //! A worker's lease, and what becomes of its tasks when that ends.
 
-use super::{Back, Consumer, MAX_BATCH, MAX_BATCH_BYTES};
-use crate::id::Token;
+use super::{Consumer, MAX_BATCH, MAX_BATCH_BYTES, RescheduleReason};
+use crate::protocol::id::Token;
 use crate::script;
 use crate::{Error, UnixMs, WorkerId};
 
 /// What a heartbeat tells.
 #[derive(Debug)]
-pub struct Beat {
+pub struct HeartbeatReply {
     /// Redis TIME.
     pub now: UnixMs,
     /// How many tasks this worker holds, by Redis.
@@ -24,8 +24,8 @@ impl Consumer {
     /// Renews this worker's lease on all its tasks of the queue.
     ///
     /// # Errors
-    /// That of Redis.
-    pub async fn heartbeat(&self) -> Result<Beat, Error> {
+    /// Redis is unreachable or refuses the command.
+    pub async fn heartbeat(&self) -> Result<HeartbeatReply, Error> {
         let keys = &self.queue.keys;
         let call = script::HEARTBEAT
             .call()
@@ -35,13 +35,13 @@ impl Consumer {
             .key(&keys.watch)
             .arg(&self.worker)
             .arg(self.lease.as_millis());
-        let reply: Vec<redis::Value> = self.queue.run(&call).await?;
+        let reply: Vec<redis::Value> = self.queue.db.invoke(&call).await?;
         let data = || Error::Data("the answer to a heartbeat".into());
         let [now, held, undelivered, watched, ended @ ..] = reply.as_slice() else {
             return Err(data());
         };
         let ended = ended.iter().map(redis::from_redis_value_ref).collect::<Result<Vec<String>, _>>();
-        Ok(Beat {
+        Ok(HeartbeatReply {
             now: UnixMs(redis::from_redis_value_ref(now).map_err(|_| data())?),
             held: redis::from_redis_value_ref(held).map_err(|_| data())?,
             undelivered: redis::from_redis_value_ref(undelivered).map_err(|_| data())?,
@@ -54,7 +54,7 @@ impl Consumer {
     /// how many are left.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn reap(&self, ended: &WorkerId) -> Result<(usize, usize), Error> {
         self.take_back(ended, "reaped", &[]).await
     }
@@ -62,15 +62,15 @@ impl Consumer {
     /// Gives back, uncounted, whatever this worker still holds, a batch at a time, and forgets the worker.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn release(&self) -> Result<(usize, usize), Error> {
-        self.take_back(&self.worker, Back::Released.as_str(), &[]).await
+        self.take_back(&self.worker, RescheduleReason::Released.as_str(), &[]).await
     }
 
     /// Gives back tasks that Redis has in this worker's name and that the worker knows nothing of.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn release_strays(&self, tokens: &[Token]) -> Result<(usize, usize), Error> {
         self.take_back(&self.worker, "stray", tokens).await
     }
@@ -78,15 +78,15 @@ impl Consumer {
     /// The tokens of the tasks that Redis has in this worker's name.
     ///
     /// # Errors
-    /// That of Redis.
-    pub async fn held(&self) -> Result<Vec<Token>, Error> {
+    /// Redis is unreachable or refuses the command.
+    pub async fn held_tokens(&self) -> Result<Vec<Token>, Error> {
         self.hkeys(&self.active).await
     }
 
     pub(super) async fn hkeys(&self, hash: &str) -> Result<Vec<Token>, Error> {
         let mut keys = redis::cmd("HKEYS");
         keys.arg(hash);
-        let tokens: Vec<String> = self.queue.link.run(async |wire| keys.query_async(wire).await).await?;
+        let tokens: Vec<String> = self.queue.db.run(async |connection| keys.query_async(connection).await).await?;
         Ok(tokens.into_iter().map(Token).collect())
     }
 
@@ -105,6 +105,6 @@ impl Consumer {
         for token in tokens {
             call = call.arg(token.as_str());
         }
-        self.queue.run(&call).await
+        self.queue.db.invoke(&call).await
     }
 }

@@ -1,13 +1,13 @@
-//! Waiting for results without polling: ask once, then block on a list of one's own.
+//! Waiting for results without polling: subscribe once, then block on a list of one's own.
 
 use std::time::Duration;
 
-use crate::store::{BLOCK, Link};
-use crate::{Error, Queue, Store, TaskId, script};
+use crate::db::{BLOCK_TIMEOUT, Link};
+use crate::{Error, Queue, TaskId, script};
 
 /// The most ids of one request: a larger one would hold up everyone else on the node.
 const MOST: usize = 100;
-/// For how long a request stands. A waiter that still waits asks again before, see [`Waiter::AGAIN`].
+/// For how long a request stands. A waiter that still waits asks again before, see [`Waiter::RENEW_AFTER`].
 const SPAN: Duration = Duration::from_secs(90);
 /// How much longer requests are kept than they stand.
 const KEPT: Duration = Duration::from_secs(60);
@@ -17,32 +17,32 @@ const KEPT: Duration = Duration::from_secs(60);
 pub struct Waiter {
     queue: Queue,
     list: String,
-    wire: Link,
+    link: Link,
 }
 
 impl Waiter {
     /// After so long at the latest, and after each error of [`Waiter::next`], what is still waited for must be asked for again.
-    pub const AGAIN: Duration = Duration::from_secs(30);
+    pub const RENEW_AFTER: Duration = Duration::from_secs(30);
 
     /// One who waits at `queue`.
-    pub fn new(store: &Store, queue: Queue) -> Self {
-        let list = queue.keys.answers(TaskId::fresh().as_str());
-        Self { list, wire: store.blocking_link(), queue }
+    pub fn new(queue: Queue) -> Self {
+        let list = queue.keys.answers(TaskId::random().as_str());
+        Self { list, link: queue.db.blocking_link(), queue }
     }
 
     /// Asks to be told of the results of these tasks. Those that are there already are returned, and not told again.
     ///
     /// # Errors
-    /// That of Redis. Some may have been asked for: ask again, or [`Waiter::withdraw`].
-    pub async fn ask(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, String)>, Error> {
+    /// Redis is unreachable or refuses the command. Some may have been asked for: subscribe again, or [`Waiter::unsubscribe`].
+    pub async fn subscribe(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, String)>, Error> {
         self.request(ids, SPAN).await
     }
 
     /// Asks no more for these.
     ///
     /// # Errors
-    /// That of Redis. The requests end by themselves.
-    pub async fn withdraw(&self, ids: &[TaskId]) -> Result<(), Error> {
+    /// Redis is unreachable or refuses the command. The requests end by themselves.
+    pub async fn unsubscribe(&self, ids: &[TaskId]) -> Result<(), Error> {
         self.request(ids, Duration::ZERO).await.map(|_| ())
     }
 
@@ -54,27 +54,27 @@ impl Waiter {
                 call = call.key(self.queue.keys.result(id));
             }
             let call = call.arg(&self.list).arg(span.as_millis()).arg(KEPT.as_millis());
-            let results: Vec<Option<String>> = self.queue.run(&call).await?;
+            let results: Vec<Option<String>> = self.queue.db.invoke(&call).await?;
             there.extend(ids.iter().cloned().zip(results).filter_map(|(id, result)| Some((id, result?))));
         }
         Ok(there)
     }
 
-    /// Waits, for at most [`BLOCK`], until one of them has come, and returns all that have. Call it from one task at a time,
+    /// Waits, for at most [`BLOCK_TIMEOUT`], until one of them has come, and returns all that have. Call it from one task at a time,
     /// and do not drop it half-way: the wait would go on at the server and take an answer along.
     ///
     /// # Errors
-    /// That of Redis. Answers may have been lost on the way: ask again for all that is waited for.
+    /// Redis is unreachable or refuses the command. Answers may have been lost on the way: subscribe again for all that is waited for.
     pub async fn next(&self) -> Result<Vec<(TaskId, String)>, Error> {
         let mut wait = redis::cmd("BRPOP");
-        wait.arg(&self.list).arg(BLOCK.as_secs_f64());
+        wait.arg(&self.list).arg(BLOCK_TIMEOUT.as_secs_f64());
         let mut rest = redis::cmd("RPOP");
         rest.arg(&self.list).arg(MOST);
-        let told = self.wire.run(async |wire| {
-            let first: Option<(String, String)> = wait.query_async(wire).await?;
+        let told = self.link.run(async |connection| {
+            let first: Option<(String, String)> = wait.query_async(connection).await?;
             let Some((_, first)) = first else { return Ok(Vec::new()) };
             let mut told = vec![first];
-            told.extend(rest.query_async::<Option<Vec<String>>>(wire).await?.unwrap_or_default());
+            told.extend(rest.query_async::<Option<Vec<String>>>(connection).await?.unwrap_or_default());
             Ok(told)
         });
         let parse = |told: String| {

@@ -1,10 +1,11 @@
 //! The protocol as JSON Schema (draft 2020-12), generated from the types that parse and write it; published in `docs/`.
 
-use crate::{TaskResult, task::Wire};
+use crate::TaskResult;
+use crate::protocol::task::RawTask;
 
 /// The schema of a task.
 pub fn task() -> String {
-    pretty(&schemars::schema_for!(Wire))
+    pretty(&schemars::schema_for!(RawTask))
 }
 
 /// The schema of a result.

@@ -1,7 +1,7 @@
 //! A batch at its queue: tasks pushed once however often they are sent, and answers taken off one list.
 
-use crate::store::{BLOCK, Link};
-use crate::{Error, Queue, Store, TaskId, script};
+use crate::db::{BLOCK_TIMEOUT, Link};
+use crate::{Error, Queue, TaskId, script};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// How long Redis keeps the mark of a batch that stands still: a week.
@@ -25,10 +25,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch `id` at `queue` of the Redis of `store`.
-    pub fn new(store: &Store, queue: Queue, id: &str) -> Self {
-        let (replies, mark) = (queue.keys().batch_replies(id), queue.keys().batch_mark(id));
-        Self { waiter: store.blocking_link(), queue, id: id.to_owned(), replies, mark }
+    /// The batch `id` at `queue`.
+    pub fn new(queue: Queue, id: &str) -> Self {
+        let (replies, mark) = (queue.keys().batch_replies(id), queue.keys().batch_checkpoint(id));
+        Self { waiter: queue.db.blocking_link(), queue, id: id.to_owned(), replies, mark }
     }
 
     /// The name of the task of a line.
@@ -52,11 +52,11 @@ impl Batch {
     /// The last line that was pushed, and 0 for none; keeps that knowledge for another week.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn mark(&self) -> Result<u64, Error> {
         let mut get = redis::cmd("GETEX");
         get.arg(&self.mark).arg("PX").arg(KEPT_MS);
-        let mark: Option<u64> = self.queue.link.run(async |wire| get.query_async(wire).await).await?;
+        let mark: Option<u64> = self.queue.db.run(async |connection| get.query_async(connection).await).await?;
         Ok(mark.unwrap_or(0))
     }
 
@@ -76,7 +76,7 @@ impl Batch {
         for task in tasks {
             call = call.arg(task);
         }
-        self.queue.run(&call).await
+        self.queue.db.invoke(&call).await
     }
 
     /// Takes up to `most` answers off the list, oldest first.
@@ -86,31 +86,34 @@ impl Batch {
     pub async fn take(&self, most: usize) -> Result<Vec<String>, Error> {
         let mut pop = redis::cmd("RPOP");
         pop.arg(&self.replies).arg(most);
-        let taken: Option<Vec<String>> = self.queue.link.run(async |wire| pop.query_async(wire).await).await?;
+        let taken: Option<Vec<String>> =
+            self.queue.db.run(async |connection| pop.query_async(connection).await).await?;
         Ok(taken.unwrap_or_default())
     }
 
-    /// Waits for an answer, for at most [`BLOCK`], and takes it off the list.
+    /// Waits for an answer, for at most [`BLOCK_TIMEOUT`], and takes it off the list.
     ///
     /// # Errors
     /// As for [`take`](Self::take).
     pub async fn wait(&self) -> Result<Option<String>, Error> {
         let mut pop = redis::cmd("BRPOP");
-        pop.arg(&self.replies).arg(BLOCK.as_secs_f64());
-        let taken: Option<(String, String)> = self.waiter.run(async |wire| pop.query_async(wire).await).await?;
+        pop.arg(&self.replies).arg(BLOCK_TIMEOUT.as_secs_f64());
+        let taken: Option<(String, String)> =
+            self.waiter.run(async |connection| pop.query_async(connection).await).await?;
         Ok(taken.map(|(_, answer)| answer))
     }
 
     /// The results that are there of the tasks of these lines.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn results(&self, lines: &[u64]) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         for keys in self.keys(lines)?.chunks(KEYS) {
             let mut get = redis::cmd("MGET");
             get.arg(keys);
-            let results: Vec<Option<String>> = self.queue.link.run(async |wire| get.query_async(wire).await).await?;
+            let results: Vec<Option<String>> =
+                self.queue.db.run(async |connection| get.query_async(connection).await).await?;
             found.extend(results.into_iter().flatten());
         }
         Ok(found)
@@ -119,7 +122,7 @@ impl Batch {
     /// Deletes results that are kept elsewhere by now.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn forget(&self, lines: &[u64]) -> Result<(), Error> {
         for keys in self.keys(lines)?.chunks(KEYS) {
             self.unlink(keys).await?;
@@ -130,7 +133,7 @@ impl Batch {
     /// Deletes what the batch kept for itself.
     ///
     /// # Errors
-    /// That of Redis.
+    /// Redis is unreachable or refuses the command.
     pub async fn end(&self) -> Result<(), Error> {
         self.unlink(&[self.replies.clone(), self.mark.clone()]).await
     }
@@ -138,7 +141,7 @@ impl Batch {
     async fn unlink(&self, keys: &[String]) -> Result<(), Error> {
         let mut unlink = redis::cmd("UNLINK");
         unlink.arg(keys);
-        self.queue.link.run(async |wire| unlink.exec_async(wire).await).await
+        self.queue.db.run(async |connection| unlink.exec_async(connection).await).await
     }
 
     fn keys(&self, lines: &[u64]) -> Result<Vec<String>, Error> {

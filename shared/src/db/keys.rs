@@ -4,7 +4,7 @@
 
 use redis::cluster_routing::Slot;
 
-use crate::consumer::Line;
+use crate::consumer::WaitList;
 use crate::{QueueName, TaskId, WorkerId};
 
 /// The prefix of every key unless configured otherwise.
@@ -12,20 +12,20 @@ pub const DEFAULT_PREFIX: &str = "redial";
 
 /// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
 const OF_A_QUEUE: [&str; 12] = [
-    "woken",
+    "handoff",
     "scheduled",
     "workers",
     "dead",
     "stats",
     "replies",
-    "following",
+    "parked",
     "watch",
     "waiters",
     "paused",
     "schedules",
     "firings",
 ];
-const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "line:", "answers:", "batch-mark:"];
+const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "wait:", "answers:", "batch-checkpoint:"];
 const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// The name of the fleet-wide set of queues.
@@ -53,66 +53,57 @@ fn is_own(prefix: &str, key: &str) -> bool {
 
 /// The keys of one queue.
 #[derive(Debug, Clone)]
-pub struct Keys {
+pub struct QueueKeys {
     /// LIST of waiting tasks as their producers pushed them: push left, taken from the right.
     pub waiting: String,
-    /// LIST of tasks that woke an idle worker and are about to be claimed, by that worker or any other.
-    pub woken: String,
-    /// ZSET by due time in ms: tasks that wait for a retry, a delay or a free place.
+    /// LIST of tasks that a blocked worker was handed as they were pushed, until that worker or any other claims them.
+    pub handoff: String,
+    /// ZSET by due time in ms: tasks that wait for a retry, a delay or a rate limit.
     pub scheduled: String,
-    /// ZSET by ms of the end of their lease: the workers of this queue.
+    /// ZSET by the end of their lease in ms: the workers of this queue.
     pub workers: String,
     /// ZSET by ms: dead letters.
     pub dead: String,
     /// HASH of counters.
     pub stats: String,
-    /// HASH by token: replies for lists in another Cluster slot, until they are delivered.
+    /// HASH by token: replies to lists in another Cluster slot, until they are delivered.
     pub replies: String,
-    /// HASH by serial: tasks that wait in a line, such as that behind the one that leads their memo.
-    pub following: String,
-    /// ZSET by ms: the lines of this queue and the tasks in them that have a deadline, by when to look after them.
+    /// HASH by serial: tasks parked in a wait list, such as the one behind the leader of their memo.
+    pub parked: String,
+    /// ZSET by ms: wait lists, and parked tasks that have a deadline, by when to check on them.
     pub watch: String,
-    /// HASH by result key: who asked to be told when there is a result.
+    /// HASH by result key: who subscribed to that result.
     pub waiters: String,
-    /// HASH by name: schedules: a header line of JSON, when it fires, and its task.
+    /// HASH by name: schedules, each a header line of JSON and its task.
     pub schedules: String,
     /// ZSET by ms: the names of schedules, by when each fires next.
     pub firings: String,
-    /// STRING: there while the queue is paused: since when, in ms.
+    /// STRING that exists while the queue is paused: since when, in ms.
     pub paused: String,
-    /// SET: the names of all queues that ever had a worker. In a slot of its own.
-    pub queues: String,
     prefix: String,
 }
 
-impl Keys {
+impl QueueKeys {
     /// The keys of `queue` under `prefix`.
     pub fn new(prefix: &str, queue: &QueueName) -> Self {
         let waiting = format!("{prefix}:{{{queue}}}");
-        let of = |what: &str| format!("{waiting}:{what}");
+        let key = |what: &str| format!("{waiting}:{what}");
         Self {
-            woken: of("woken"),
-            scheduled: of("scheduled"),
-            workers: of("workers"),
-            dead: of("dead"),
-            stats: of("stats"),
-            replies: of("replies"),
-            following: of("following"),
-            watch: of("watch"),
-            waiters: of("waiters"),
-            schedules: of("schedules"),
-            firings: of("firings"),
-            paused: of("paused"),
-            queues: format!("{prefix}:{QUEUES}"),
+            handoff: key("handoff"),
+            scheduled: key("scheduled"),
+            workers: key("workers"),
+            dead: key("dead"),
+            stats: key("stats"),
+            replies: key("replies"),
+            parked: key("parked"),
+            watch: key("watch"),
+            waiters: key("waiters"),
+            paused: key("paused"),
+            schedules: key("schedules"),
+            firings: key("firings"),
             prefix: prefix.to_owned(),
             waiting,
         }
-    }
-
-    /// Those of another queue under the same prefix.
-    #[must_use]
-    pub fn of_queue(&self, queue: &QueueName) -> Self {
-        Self::new(&self.prefix, queue)
     }
 
     /// HASH by token: the tasks that a worker holds.
@@ -120,52 +111,12 @@ impl Keys {
         format!("{}:active:{worker}", self.waiting)
     }
 
-    /// ZSET by ms: the serials of a line's tasks in this queue, in the order in which they came.
-    pub fn line(&self, line: &Line) -> String {
-        format!("{}:line:{}:{}", self.waiting, line.kind.as_str(), line.name)
+    /// ZSET: the serials of the tasks parked in a wait list of this queue, in their order.
+    pub fn wait_list(&self, list: &WaitList) -> String {
+        format!("{}:wait:{}:{}", self.waiting, list.reason.as_str(), list.name)
     }
 
-    /// HASH, TTL: what the fleet remembers of a call, by its hash. In a slot of its own.
-    pub fn memo(&self, hash: &str) -> String {
-        format!("{}:memo:{{{hash}}}", self.prefix)
-    }
-
-    /// HASH: a limit, shared by the fleet. In a slot of its own, with those below.
-    pub fn limit(&self, name: &str) -> String {
-        format!("{}:limit:{{{name}}}", self.prefix)
-    }
-
-    /// ZSET by us, TTL: those that wait for a limit, by when their last call may go.
-    pub fn limit_flows(&self, name: &str) -> String {
-        format!("{}:limit:{{{name}}}:flows", self.prefix)
-    }
-
-    /// ZSET by us, TTL: those of which some came on time and found the rate used, by when the last of these may go.
-    pub fn limit_lines(&self, name: &str) -> String {
-        format!("{}:limit:{{{name}}}:lines", self.prefix)
-    }
-
-    /// ZSET by us, TTL: the tokens of the calls that are in flight under a limit, by the end of their lease.
-    pub fn limit_places(&self, name: &str) -> String {
-        format!("{}:limit:{{{name}}}:places", self.prefix)
-    }
-
-    /// HASH, TTL: the breaker of an upstream, by its `host:port`, with its retry budget. In a slot of its own.
-    pub fn breaker(&self, upstream: &str) -> String {
-        format!("{}:breaker:{{{upstream}}}", self.prefix)
-    }
-
-    /// ZSET by ms: the upstreams whose breaker opened, by when that was last noted.
-    pub fn breakers(&self) -> String {
-        format!("{}:breakers", self.prefix)
-    }
-
-    /// ZSET by ms: the names of the limits, by when they were last used.
-    pub fn limits(&self) -> String {
-        format!("{}:limits", self.prefix)
-    }
-
-    /// STRING, TTL: the number of a worker's last claim, by which one that comes twice is known.
+    /// STRING, TTL: the number of a worker's last claim, by which a repeated claim is recognized.
     pub fn claimed(&self, worker: &WorkerId) -> String {
         format!("{}:claimed:{worker}", self.waiting)
     }
@@ -176,8 +127,8 @@ impl Keys {
     }
 
     /// STRING, TTL: the last line of a batch that was pushed.
-    pub fn batch_mark(&self, batch: &str) -> String {
-        format!("{}:batch-mark:{batch}", self.waiting)
+    pub fn batch_checkpoint(&self, batch: &str) -> String {
+        format!("{}:batch-checkpoint:{batch}", self.waiting)
     }
 
     /// STRING: the result of a task.
@@ -191,12 +142,12 @@ impl Keys {
         TaskId::new(id).ok()
     }
 
-    /// LIST, TTL: the results that one waiter asked to be told of.
+    /// LIST, TTL: the results that one waiter subscribed to.
     pub fn answers(&self, waiter: &str) -> String {
         format!("{}:answers:{waiter}", self.waiting)
     }
 
-    /// Whether a key is one of Redial's own, of this queue or any other: no place for a reply. A result in the waiting list
+    /// Whether a key belongs to Redial, in this queue or any other, and so must not receive a reply: a result in the waiting list
     /// would be a task, and its time to live would end all tasks beside it.
     pub fn is_own(&self, key: &str) -> bool {
         is_own(&self.prefix, key)
@@ -208,6 +159,69 @@ impl Keys {
     }
 }
 
+/// The keys of what the whole fleet shares. Each limit, memo and breaker has a Cluster slot of its own.
+#[derive(Debug, Clone)]
+pub struct FleetKeys {
+    prefix: String,
+}
+
+impl FleetKeys {
+    /// The fleet-wide keys under `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// The keys of a queue under the same prefix.
+    pub fn of_queue(&self, queue: &QueueName) -> QueueKeys {
+        QueueKeys::new(&self.prefix, queue)
+    }
+
+    /// SET: the names of all queues that ever had a worker.
+    pub fn queues(&self) -> String {
+        format!("{}:{QUEUES}", self.prefix)
+    }
+
+    /// HASH, TTL: a memo, by its hash.
+    pub fn memo(&self, hash: &str) -> String {
+        format!("{}:memo:{{{hash}}}", self.prefix)
+    }
+
+    /// HASH: a limit. The three keys below share its slot.
+    pub fn limit(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}", self.prefix)
+    }
+
+    /// ZSET by us, TTL: the fairness keys that wait for a limit, by when the last call of each may go.
+    pub fn limit_reserved(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:reserved", self.prefix)
+    }
+
+    /// ZSET by us, TTL: the fairness keys with calls that came on time and found the rate used, by when the last of these may go.
+    pub fn limit_queued(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:queued", self.prefix)
+    }
+
+    /// ZSET by us, TTL: the tokens of the calls in flight under a limit, by the end of their lease.
+    pub fn limit_slots(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:slots", self.prefix)
+    }
+
+    /// ZSET by ms: the names of the limits, by when each was last used.
+    pub fn limits(&self) -> String {
+        format!("{}:limits", self.prefix)
+    }
+
+    /// HASH, TTL: the breaker of an upstream, by its `host:port`, with its retry budget.
+    pub fn breaker(&self, upstream: &str) -> String {
+        format!("{}:breaker:{{{upstream}}}", self.prefix)
+    }
+
+    /// ZSET by ms: the upstreams whose breaker opened, by when it last did.
+    pub fn breakers(&self) -> String {
+        format!("{}:breakers", self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,41 +230,42 @@ mod tests {
     /// Producers in every language spell these keys by hand: a change here breaks them.
     #[test]
     fn the_keys_of_the_protocol_stand() -> Result<(), Box<dyn std::error::Error>> {
-        let keys = Keys::new(DEFAULT_PREFIX, &QueueName::new("default")?);
+        let keys = QueueKeys::new(DEFAULT_PREFIX, &QueueName::new("default")?);
         assert_eq!(keys.waiting, "redial:{default}");
-        assert_eq!(keys.woken, "redial:{default}:woken");
+        assert_eq!(keys.handoff, "redial:{default}:handoff");
         assert_eq!(keys.scheduled, "redial:{default}:scheduled");
         assert_eq!(keys.workers, "redial:{default}:workers");
         assert_eq!(keys.dead, "redial:{default}:dead");
         assert_eq!(keys.stats, "redial:{default}:stats");
         assert_eq!(keys.replies, "redial:{default}:replies");
-        assert_eq!(keys.following, "redial:{default}:following");
+        assert_eq!(keys.parked, "redial:{default}:parked");
         assert_eq!(keys.watch, "redial:{default}:watch");
         assert_eq!(keys.waiters, "redial:{default}:waiters");
         assert_eq!(keys.paused, "redial:{default}:paused");
-        assert_eq!(keys.queues, "redial:queues");
+        let fleet = FleetKeys::new(DEFAULT_PREFIX);
+        assert_eq!(fleet.queues(), "redial:queues");
         assert_eq!(keys.schedules, "redial:{default}:schedules");
         assert_eq!(keys.firings, "redial:{default}:firings");
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
-        assert_eq!(keys.line(&Line::memo("ab")), "redial:{default}:line:memo:ab");
-        assert_eq!(keys.memo("ab"), "redial:memo:{ab}");
-        assert_eq!(keys.limit("ab"), "redial:limit:{ab}");
-        assert_eq!(keys.limit_flows("ab"), "redial:limit:{ab}:flows");
-        assert_eq!(keys.limit_lines("ab"), "redial:limit:{ab}:lines");
-        assert_eq!(keys.limit_places("ab"), "redial:limit:{ab}:places");
-        assert_eq!(keys.limits(), "redial:limits");
+        assert_eq!(keys.wait_list(&WaitList::memo("ab")), "redial:{default}:wait:memo:ab");
+        assert_eq!(fleet.memo("ab"), "redial:memo:{ab}");
+        assert_eq!(fleet.limit("ab"), "redial:limit:{ab}");
+        assert_eq!(fleet.limit_reserved("ab"), "redial:limit:{ab}:reserved");
+        assert_eq!(fleet.limit_queued("ab"), "redial:limit:{ab}:queued");
+        assert_eq!(fleet.limit_slots("ab"), "redial:limit:{ab}:slots");
+        assert_eq!(fleet.limits(), "redial:limits");
         assert_eq!(
-            keys.line(&Line::breaker("api.example.com:443")),
-            "redial:{default}:line:breaker:api.example.com:443"
+            keys.wait_list(&WaitList::breaker("api.example.com:443")),
+            "redial:{default}:wait:breaker:api.example.com:443"
         );
-        assert_eq!(keys.breaker("api.example.com:443"), "redial:breaker:{api.example.com:443}");
-        assert_eq!(keys.breakers(), "redial:breakers");
+        assert_eq!(fleet.breaker("api.example.com:443"), "redial:breaker:{api.example.com:443}");
+        assert_eq!(fleet.breakers(), "redial:breakers");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
         assert_eq!(keys.result(&TaskId::new("a1")?), "redial:{default}:result:a1");
         assert_eq!(keys.batch_replies("b1"), "redial:{default}:batch:b1");
-        assert_eq!(keys.batch_mark("b1"), "redial:{default}:batch-mark:b1");
+        assert_eq!(keys.batch_checkpoint("b1"), "redial:{default}:batch-checkpoint:b1");
         assert!(!keys.is_own(&keys.batch_replies("b1")));
         assert!(keys.same_slot("answers:{default}"));
         assert!(!keys.same_slot("answers"));
@@ -259,9 +274,9 @@ mod tests {
 
     #[test]
     fn a_reply_may_go_anywhere_but_to_a_key_of_redials_own() -> Result<(), Error> {
-        let keys = Keys::new("mine", &QueueName::new("default")?);
+        let keys = QueueKeys::new("mine", &QueueName::new("default")?);
         for own in
-            ["{other}", "{q/0}:woken", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}", "queues"]
+            ["{other}", "{q/0}:handoff", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}", "queues"]
         {
             assert!(keys.is_own(&format!("mine:{own}")), "{own}");
             assert!(is_reserved(&format!("redial:{own}")), "{own}");

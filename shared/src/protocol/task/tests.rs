@@ -2,7 +2,7 @@ use super::*;
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
-fn parse(json: &str) -> Result<Task, Box<Refusal>> {
+fn parse(json: &str) -> Result<Task, Box<TaskError>> {
     Task::parse(json.as_bytes(), MAX_BYTES)
 }
 
@@ -13,13 +13,13 @@ fn refused(json: &str) -> String {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for TaskError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.error)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for TaskError {}
 
 #[test]
 fn a_url_is_enough() -> Tested {

@@ -1,8 +1,6 @@
 //! A call to make. Parsed and checked here, once; trusted everywhere else.
 
-pub mod next;
-mod then;
-mod wire;
+mod raw;
 
 use std::time::Duration;
 
@@ -11,9 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::{Reason, TaskId, UnixMs, keys};
+use crate::db::keys;
+use crate::protocol::then;
+use crate::{Reason, TaskId, UnixMs};
 
-pub use wire::{CacheScope, Effect, Jitter, Limit, Sender, Wire};
+pub use raw::{CacheScope, Effect, Jitter, Limit, RawTask, ReturnAddress};
 
 /// The most bytes of a task as pushed: a body of 1 MiB and 64 KiB for all the rest.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
@@ -105,22 +105,22 @@ pub struct Retry {
 
 /// Why a task can't be taken.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct TaskError {
     /// The reason of the dead letter.
     pub reason: Reason,
     /// What was wrong, where, and what to do.
     pub error: String,
     /// Whom to tell.
-    pub sender: Sender,
+    pub sender: ReturnAddress,
 }
 
 impl Task {
     /// Parses and checks a task of at most `max_bytes`.
     ///
     /// # Errors
-    /// A [`Refusal`] that says what is wrong and where.
-    pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<Refusal>> {
-        let refuse = |reason, error| Box::new(Refusal { reason, error, sender: wire::sender(raw) });
+    /// A [`TaskError`] that says what is wrong and where.
+    pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<TaskError>> {
+        let refuse = |reason, error| Box::new(TaskError { reason, error, sender: raw::sender(raw) });
         if raw.len() > max_bytes {
             let error = format!(
                 "the task has {} bytes; at most {max_bytes} are allowed: keep large inputs elsewhere and send where they are",
@@ -128,40 +128,40 @@ impl Task {
             );
             return Err(refuse(Reason::TooLarge, error));
         }
-        let (wire, unknown) = Wire::parse(raw).map_err(|error| refuse(Reason::InvalidTask, error))?;
-        Self::check(wire, unknown).map_err(|error| refuse(Reason::InvalidTask, error))
+        let (raw, unknown) = RawTask::parse(raw).map_err(|error| refuse(Reason::InvalidTask, error))?;
+        Self::check(raw, unknown).map_err(|error| refuse(Reason::InvalidTask, error))
     }
 
-    fn check(wire: Wire, unknown: Vec<String>) -> Result<Self, String> {
-        let id = wire.id.as_deref().map(TaskId::new).transpose()?;
-        let url = url(&wire.url)?;
-        let mut headers = headers(wire.headers.as_ref())?;
-        let body = body(wire.body.as_deref(), wire.body_text, wire.body_base64.as_deref(), &mut headers)?;
-        let method = method(wire.method.as_deref(), body.is_some() || wire.callback_of.is_some())?;
-        let idempotency_key = wire.idempotency_key.map(|key| idempotency_key(key, &mut headers)).transpose()?;
-        if let Some(trace) = &wire.traceparent {
+    fn check(raw: RawTask, unknown: Vec<String>) -> Result<Self, String> {
+        let id = raw.id.as_deref().map(TaskId::new).transpose()?;
+        let url = url(&raw.url)?;
+        let mut headers = headers(raw.headers.as_ref())?;
+        let body = body(raw.body.as_deref(), raw.body_text, raw.body_base64.as_deref(), &mut headers)?;
+        let method = method(raw.method.as_deref(), body.is_some() || raw.callback_of.is_some())?;
+        let idempotency_key = raw.idempotency_key.map(|key| idempotency_key(key, &mut headers)).transpose()?;
+        if let Some(trace) = &raw.traceparent {
             let value = HeaderValue::from_str(trace).map_err(|_| "`traceparent` is no header value".to_owned())?;
             headers.entry(HeaderName::from_static("traceparent")).or_insert(value);
         }
-        let callback_url = wire.callback_url.as_deref().map(self::url).transpose();
+        let callback_url = raw.callback_url.as_deref().map(self::url).transpose();
         let callback_url = callback_url.map_err(|error| format!("`callback_url`: {error}"))?;
-        let callback_of = wire.callback_of.as_deref().map(TaskId::new).transpose();
+        let callback_of = raw.callback_of.as_deref().map(TaskId::new).transpose();
         let callback_of = callback_of.map_err(|error| format!("`callback_of`: {error}"))?;
         if callback_of.is_some() && body.is_some() {
             return Err("`callback_of` and a body are given: the body of a delivery is the result".into());
         }
-        if let Some(error) = wire.then_error {
+        if let Some(error) = raw.then_error {
             return Err(format!("the task before it is complete, but `then` could not be made of its result: {error}"));
         }
-        wire.then.as_deref().map_or(Ok(()), then::check)?;
-        if let Some(key) = wire.cache_key.as_ref().filter(|key| !(1..=1024).contains(&key.len())) {
+        raw.then.as_deref().map_or(Ok(()), then::check)?;
+        if let Some(key) = raw.cache_key.as_ref().filter(|key| !(1..=1024).contains(&key.len())) {
             return Err(format!("`cache_key` has {} bytes: use 1 to 1024", key.len()));
         }
-        wire.limit.iter().flatten().try_for_each(Limit::check)?;
-        if wire.reply_to.as_deref() == Some("") {
+        raw.limit.iter().flatten().try_for_each(Limit::check)?;
+        if raw.reply_to.as_deref() == Some("") {
             return Err("`reply_to` is empty: name a list, or leave it out".into());
         }
-        if wire.reply_to.as_deref().is_some_and(keys::is_reserved) {
+        if raw.reply_to.as_deref().is_some_and(keys::is_reserved) {
             return Err("`reply_to` names a key of Redial's own: name a list of yours, as in answers:{default}".into());
         }
         Ok(Self {
@@ -170,28 +170,28 @@ impl Task {
             method,
             headers,
             body,
-            timeout: ms("timeout_ms", wire.timeout_ms, 30_000, 1)?,
-            connect_timeout: ms("connect_timeout_ms", wire.connect_timeout_ms, CONNECT_TIMEOUT_MS, 1)?,
-            retry: retry(wire.retry)?,
-            expires_at: wire.expires_at_ms,
-            ttl: opt_ms("ttl_ms", wire.ttl_ms)?,
-            run_at: wire.run_at_ms,
-            delay: opt_ms("delay_ms", wire.delay_ms)?,
+            timeout: ms("timeout_ms", raw.timeout_ms, 30_000, 1)?,
+            connect_timeout: ms("connect_timeout_ms", raw.connect_timeout_ms, CONNECT_TIMEOUT_MS, 1)?,
+            retry: retry(raw.retry)?,
+            expires_at: raw.expires_at_ms,
+            ttl: opt_ms("ttl_ms", raw.ttl_ms)?,
+            run_at: raw.run_at_ms,
+            delay: opt_ms("delay_ms", raw.delay_ms)?,
             idempotency_key,
             // A POST without a word about its effect is idempotent, as AI calls are: docs/protocol.md says so loudly.
-            effect: wire.effect.unwrap_or(Effect::Idempotent),
-            cache_ttl: opt_ms("cache_ttl_ms", wire.cache_ttl_ms)?,
-            cache_key: wire.cache_key,
-            cache_scope: wire.cache_scope.unwrap_or_default(),
-            limits: wire.limit.unwrap_or_default(),
-            reply_to: wire.reply_to,
-            result_ttl: ms("result_ttl_ms", wire.result_ttl_ms, RESULT_TTL_MS, 1)?,
+            effect: raw.effect.unwrap_or(Effect::Idempotent),
+            cache_ttl: opt_ms("cache_ttl_ms", raw.cache_ttl_ms)?,
+            cache_key: raw.cache_key,
+            cache_scope: raw.cache_scope.unwrap_or_default(),
+            limits: raw.limit.unwrap_or_default(),
+            reply_to: raw.reply_to,
+            result_ttl: ms("result_ttl_ms", raw.result_ttl_ms, RESULT_TTL_MS, 1)?,
             callback_url,
             callback_of,
-            then: wire.then,
-            traceparent: wire.traceparent,
-            meta: wire.meta,
-            enqueued_at: wire.enqueued_at_ms,
+            then: raw.then,
+            traceparent: raw.traceparent,
+            meta: raw.meta,
+            enqueued_at: raw.enqueued_at_ms,
             unknown,
         })
     }
@@ -308,21 +308,21 @@ fn idempotency_key(key: String, headers: &mut HeaderMap) -> Result<String, Strin
     Ok(key)
 }
 
-fn retry(wire: Option<wire::Retry>) -> Result<Retry, String> {
-    let wire = wire.unwrap_or_default();
-    let max_attempts = wire.max_attempts.unwrap_or(5);
+fn retry(raw: Option<raw::RawRetry>) -> Result<Retry, String> {
+    let raw = raw.unwrap_or_default();
+    let max_attempts = raw.max_attempts.unwrap_or(5);
     if !(1..=1000).contains(&max_attempts) {
         return Err(format!("`retry.max_attempts` is {max_attempts}: use 1 to 1000"));
     }
-    let on = wire.on.unwrap_or_default();
+    let on = raw.on.unwrap_or_default();
     if let Some(status) = on.iter().find(|status| !(300..600).contains(*status)) {
         return Err(format!("`retry.on` holds {status}: use statuses from 300 to 599"));
     }
     Ok(Retry {
         max_attempts,
-        base: ms("retry.base_ms", wire.base_ms, 500, 0)?,
-        cap: ms("retry.cap_ms", wire.cap_ms, 60_000, 0)?,
-        jitter: wire.jitter.unwrap_or(Jitter::Full),
+        base: ms("retry.base_ms", raw.base_ms, 500, 0)?,
+        cap: ms("retry.cap_ms", raw.cap_ms, 60_000, 0)?,
+        jitter: raw.jitter.unwrap_or(Jitter::Full),
         on,
     })
 }

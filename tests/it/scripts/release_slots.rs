@@ -1,12 +1,12 @@
-//! give_place.lua: calls in flight end, or go on.
+//! release_slots.lua: calls in flight end, or go on.
 
-use redial_core::script::GIVE_PLACE;
+use redial_core::script::RELEASE_SLOTS;
 
 use super::Desk;
 use super::acquire::{call, told};
 
 async fn give(desk: &Desk, keep_ms: u64, tokens: &[(&str, u64)]) -> u64 {
-    let call = GIVE_PLACE.call().key("l").key("l:places").arg(keep_ms);
+    let call = RELEASE_SLOTS.call().key("l").key("l:places").arg(keep_ms);
     desk.run(&tokens.iter().fold(call, |call, (token, took)| call.arg(token).arg(took))).await
 }
 

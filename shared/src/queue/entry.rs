@@ -1,11 +1,12 @@
 //! What Redial keeps of a task beyond the producer's bytes: one header line before them.
 //!
-//! `<serial> <first_seen_ms> <crashes> <begun> <state>`, a newline, the bytes. Scripts read the fields before the state;
+//! `<serial> <first_seen_ms> <crashes> <started> <state>`, a newline, the bytes. Scripts read the fields before the state;
 //! the state is JSON for workers alone, `-` when there is none yet.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, Error, UnixMs, id::Token};
+use crate::protocol::id::Token;
+use crate::{Attempt, Error, UnixMs};
 
 /// A task in a worker's hands: its token, what is known of it, and its bytes.
 #[derive(Debug, Clone)]
@@ -13,14 +14,14 @@ pub struct Entry {
     /// The fence of this delivery.
     pub token: Token,
     /// What is known of the task.
-    pub header: Header,
+    pub header: EntryHeader,
     /// The producer's bytes, exactly.
     pub raw: Vec<u8>,
 }
 
 /// What is known of a task beyond its bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Header {
+pub struct EntryHeader {
     /// The task's own name inside Redial, never used twice: the token of its first delivery.
     pub serial: String,
     /// When a worker first claimed it.
@@ -28,14 +29,14 @@ pub struct Header {
     /// How many workers died with it in their hands.
     pub crashes: u32,
     /// Whether it is known that a call was about to go out, and not what became of it.
-    pub begun: bool,
+    pub started: bool,
     /// Its attempts so far.
-    pub state: State,
+    pub state: Progress,
 }
 
 /// What a task's attempts have been so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct Progress {
     /// Attempts that count against `max_attempts`.
     #[serde(rename = "n", default)]
     pub counted: u32,
@@ -50,16 +51,16 @@ pub struct State {
     pub reserved: Vec<(String, i64)>,
     /// The retry, by how many attempts had counted before it, that has been to the retry budget, and whether it has leave.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
-    pub retry_leave: Option<(u32, bool)>,
+    pub retry_reservation: Option<(u32, bool)>,
     /// The memos that it leads while no worker holds it, by hash: who cancels it then ends their lead.
     #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
     pub leads: Vec<String>,
-    /// Every call on the wire, oldest first; of more than [`State::MAX_ATTEMPTS`] the last ones.
+    /// Every call on the wire, oldest first; of more than [`Progress::MAX_ATTEMPTS`] the last ones.
     #[serde(rename = "a", default)]
     pub attempts: Vec<Attempt>,
 }
 
-impl State {
+impl Progress {
     /// How many attempts are remembered.
     pub const MAX_ATTEMPTS: usize = 32;
 
@@ -72,7 +73,7 @@ impl State {
     }
 
     /// What a limit gave it before, to be told again.
-    pub fn given_by(&self, limit: &str) -> Option<i64> {
+    pub fn reservation_for(&self, limit: &str) -> Option<i64> {
         self.reserved.iter().find(|(name, _)| name == limit).map(|(_, given)| *given)
     }
 
@@ -83,22 +84,22 @@ impl State {
     }
 }
 
-impl Header {
+impl EntryHeader {
     /// What fences the task while it is a follower of another: its serial.
-    pub fn as_follower(&self) -> Token {
+    pub fn parked_token(&self) -> Token {
         Token(self.serial.clone())
     }
 
     /// The header as scripts store it.
     pub fn to_line(&self) -> String {
-        let state = if self.state == State::default() {
+        let state = if self.state == Progress::default() {
             "-".to_owned()
         } else {
             // It can't fail: plain data with string keys.
             serde_json::to_string(&self.state).unwrap_or_else(|_| "-".into())
         };
-        let Self { serial, first_seen, crashes, begun, .. } = self;
-        format!("{serial} {first_seen} {crashes} {} {state}", u8::from(*begun))
+        let Self { serial, first_seen, crashes, started, .. } = self;
+        format!("{serial} {first_seen} {crashes} {} {state}", u8::from(*started))
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -107,9 +108,9 @@ impl Header {
             serial: fields.next()?.to_owned(),
             first_seen: UnixMs(fields.next()?.parse().ok()?),
             crashes: fields.next()?.parse().ok()?,
-            begun: fields.next()? == "1",
+            started: fields.next()? == "1",
             state: match fields.next()? {
-                "-" => State::default(),
+                "-" => Progress::default(),
                 json => serde_json::from_str(json).ok()?,
             },
         })
@@ -125,7 +126,7 @@ impl Entry {
         let bad = || Error::Data(format!("the entry under token {}", token.as_str()));
         let newline = bytes.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
         let line = std::str::from_utf8(&bytes[..newline]).map_err(|_| bad())?;
-        let header = Header::parse(line).ok_or_else(bad)?;
+        let header = EntryHeader::parse(line).ok_or_else(bad)?;
         bytes.drain(..=newline);
         Ok(Self { token, header, raw: bytes })
     }
@@ -137,12 +138,12 @@ mod tests {
 
     #[test]
     fn an_entry_comes_back_as_it_went() -> Result<(), Error> {
-        let mut header = Header {
+        let mut header = EntryHeader {
             serial: "w:1:1".into(),
             first_seen: UnixMs(1_763_900_000_000),
             crashes: 2,
-            begun: true,
-            state: State::default(),
+            started: true,
+            state: Progress::default(),
         };
         let attempt = Attempt {
             at_ms: UnixMs(5),
@@ -159,7 +160,7 @@ mod tests {
             header.state.counted = n;
             header.state.remember(attempt.clone());
         }
-        assert_eq!(header.state.attempts.len(), State::MAX_ATTEMPTS);
+        assert_eq!(header.state.attempts.len(), Progress::MAX_ATTEMPTS);
         Ok(())
     }
 

@@ -20,9 +20,9 @@ const PIPELINE_BUFFER: usize = 1024;
 /// How often the Cluster client sends a command again by itself; beyond that the caller decides.
 const CLUSTER_RETRIES: u32 = 3;
 
-/// How long to wait for what.
+/// How long making a connection, and one command over it, may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct ConnectionTimeouts {
     pub(super) connect: Duration,
     pub(super) response: Duration,
 }
@@ -36,27 +36,27 @@ pub(super) enum Manager {
 
 /// A connection of any kind. Clones share it.
 #[derive(Clone)]
-pub enum Wire {
+pub enum Connection {
     /// To one node.
     Node(MultiplexedConnection),
     /// To all nodes of a Cluster.
     Cluster(ClusterConnection),
 }
 
-impl std::fmt::Debug for Wire {
+impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Node(_) => "Wire::Node",
-            Self::Cluster(_) => "Wire::Cluster",
+            Self::Node(_) => "Connection::Node",
+            Self::Cluster(_) => "Connection::Cluster",
         })
     }
 }
 
 impl Manager {
-    pub(super) fn new(target: &Target, patience: Patience) -> Result<Self, Error> {
+    pub(super) fn new(target: &Target, timeouts: ConnectionTimeouts) -> Result<Self, Error> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(patience.connect))
-            .set_response_timeout(Some(patience.response))
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.response))
             .set_pipeline_buffer_size(PIPELINE_BUFFER);
         Ok(match target {
             Target::Node(info) => {
@@ -65,8 +65,8 @@ impl Manager {
             Target::Cluster(nodes) => Self::Cluster(Box::new(
                 ClusterClientBuilder::new(nodes.clone())
                     .retries(CLUSTER_RETRIES)
-                    .connection_timeout(patience.connect)
-                    .response_timeout(patience.response)
+                    .connection_timeout(timeouts.connect)
+                    .response_timeout(timeouts.response)
                     .tcp_settings(tcp())
                     .build()?,
             )),
@@ -92,25 +92,25 @@ impl std::fmt::Debug for Manager {
 }
 
 impl managed::Manager for Manager {
-    type Type = Wire;
+    type Type = Connection;
     type Error = RedisError;
 
-    async fn create(&self) -> Result<Wire, RedisError> {
+    async fn create(&self) -> Result<Connection, RedisError> {
         match self {
-            Self::Node(manager) => manager.create().await.map(Wire::Node),
-            Self::Cluster(client) => client.get_async_connection().await.map(Wire::Cluster),
+            Self::Node(manager) => manager.create().await.map(Connection::Node),
+            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
             Self::Sentinel(client, config) => {
-                client.lock().await.get_async_connection_with_config(config).await.map(Wire::Node)
+                client.lock().await.get_async_connection_with_config(config).await.map(Connection::Node)
             }
         }
     }
 
-    async fn recycle(&self, wire: &mut Wire, _: &Metrics) -> RecycleResult<RedisError> {
-        Ok(redis::cmd("PING").exec_async(wire).await?)
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<RedisError> {
+        Ok(redis::cmd("PING").exec_async(connection).await?)
     }
 }
 
-impl ConnectionLike for Wire {
+impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Node(node) => node.req_packed_command(command),

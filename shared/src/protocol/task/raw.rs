@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::{TaskId, UnixMs, json};
+use crate::protocol::json;
+use crate::{TaskId, UnixMs};
 
 /// One HTTP call to make. Only `url` is required. A field that is `null` counts as absent; unknown fields are kept and
 /// ignored, and counted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(title = "Redial task", rename = "Task")]
-pub struct Wire {
+pub struct RawTask {
     /// Your name for it, 1 to 200 printable ASCII characters; without one the worker gives a UUIDv7.
     #[schemars(length(min = 1, max = 200), regex(pattern = "^[ -~]+$"))]
     pub id: Option<String>,
@@ -35,7 +36,7 @@ pub struct Wire {
     /// The most time for connecting. Default 5000.
     pub connect_timeout_ms: Option<u64>,
     /// When and how often to try again.
-    pub retry: Option<Retry>,
+    pub retry: Option<RawRetry>,
     /// After this moment (Unix ms) no attempt starts; the task dies with `expired`.
     pub expires_at_ms: Option<UnixMs>,
     /// The same, counted from `enqueued_at_ms`, or else from when a worker first saw the task.
@@ -84,7 +85,7 @@ pub struct Wire {
 
 /// When and how often to try again.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-pub struct Retry {
+pub struct RawRetry {
     /// The most attempts, the first one included. Default 5.
     #[schemars(range(min = 1, max = 1000))]
     pub max_attempts: Option<u32>,
@@ -207,7 +208,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<L
     }))
 }
 
-impl Wire {
+impl RawTask {
     /// Parses a task and names the fields that it does not know.
     pub(super) fn parse(raw: &[u8]) -> Result<(Self, Vec<String>), String> {
         let text = std::str::from_utf8(raw)
@@ -234,7 +235,7 @@ fn explain(text: &str) -> String {
         return "the task is JSON but no object: push {\"url\": \"https://...\"}".into();
     }
     let mut from = serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, Wire>(&mut from) {
+    match serde_path_to_error::deserialize::<_, RawTask>(&mut from) {
         Err(error) if error.inner().is_data() && error.path().iter().len() > 0 => {
             format!("`{}`: {}", error.path(), error.inner())
         }
@@ -249,7 +250,7 @@ fn explain(text: &str) -> String {
 
 /// Whom to tell of a task that is otherwise wrong.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Sender {
+pub struct ReturnAddress {
     /// The task's id, where it can be read.
     pub id: Option<TaskId>,
     /// The list for its reply, where it can be read.
@@ -259,7 +260,7 @@ pub struct Sender {
 }
 
 /// What can be read of them.
-pub(super) fn sender(raw: &[u8]) -> Sender {
+pub(super) fn sender(raw: &[u8]) -> ReturnAddress {
     #[derive(Default, Deserialize)]
     struct Read {
         id: Option<serde_json::Value>,
@@ -271,7 +272,7 @@ pub(super) fn sender(raw: &[u8]) -> Sender {
         Some(serde_json::Value::String(text)) => Some(text),
         _ => None,
     };
-    Sender {
+    ReturnAddress {
         id: text(read.id).and_then(|id| TaskId::new(&id).ok()),
         reply_to: text(read.reply_to).filter(|list| !list.is_empty()),
         callback_url: text(read.callback_url).and_then(|url| super::url(&url).ok()),

@@ -1,0 +1,160 @@
+//! The handle on Redis: where it is, under which prefix, and the connections to it.
+//!
+//! Everything that Redial keeps hangs off a [`Db`]: the queues, each in a Cluster slot of its own, and what the whole fleet shares:
+//! limits, breakers and memos. All of it goes over one multiplexed [`Link`]; only a command that blocks needs a connection to itself.
+
+pub mod keys;
+mod link;
+mod manager;
+mod registry;
+mod target;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{Pool, Timeouts};
+use redis::RedisResult;
+
+use crate::breaker::Breakers;
+use crate::limit::Limits;
+use crate::memo::Memos;
+use crate::{Error, Queue, QueueName, UnixMs, script};
+use keys::FleetKeys;
+use manager::{ConnectionTimeouts, Manager};
+
+pub use link::Link;
+pub use manager::Connection;
+pub use target::Target;
+
+/// How long a command may take. redis's own default of 500 ms is less than a node under load may need.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest that a command may block at the server; an idle worker claims at least this often.
+pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most connections of each kind, for commands that answer at once and for those that block, that one process opens.
+const MAX_CONNECTIONS: usize = 128;
+
+/// A Redis (one node, Sentinel or a Cluster) and the prefix of the keys in it. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Db {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: Arc<Target>,
+    keys: FleetKeys,
+    link: Link,
+    blocking: Pool<Manager>,
+}
+
+impl Db {
+    /// Prepares connections to `url` for the keys under `prefix`. Connects at the first command.
+    ///
+    /// # Errors
+    /// [`Error::Url`] when the address cannot be parsed.
+    pub fn open(url: &str, prefix: &str) -> Result<Self, Error> {
+        let target = Arc::new(Target::parse(url)?);
+        let pool = |response| {
+            let timeouts = ConnectionTimeouts { connect: CONNECT_TIMEOUT, response };
+            Pool::builder(Manager::new(&target, timeouts)?)
+                .max_size(MAX_CONNECTIONS)
+                .timeouts(Timeouts {
+                    wait: Some(CONNECT_TIMEOUT),
+                    create: Some(CONNECT_TIMEOUT + RESPONSE_TIMEOUT),
+                    recycle: Some(RESPONSE_TIMEOUT),
+                })
+                .runtime(Runtime::Tokio1)
+                .build()
+                .map_err(|error| Error::Url(error.to_string()))
+        };
+        let link = Link::new(pool(RESPONSE_TIMEOUT)?, target.clone());
+        let blocking = pool(BLOCK_TIMEOUT + RESPONSE_TIMEOUT)?;
+        Ok(Self { shared: Arc::new(Shared { keys: FleetKeys::new(prefix), link, blocking, target }) })
+    }
+
+    /// The queue `name`.
+    pub fn queue(&self, name: QueueName) -> Queue {
+        Queue::new(self.clone(), name)
+    }
+
+    /// The rate and concurrency limits that the fleet shares.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.clone())
+    }
+
+    /// The circuit breakers that the fleet shares.
+    pub fn breakers(&self) -> Breakers {
+        Breakers::new(self.clone())
+    }
+
+    /// The memos that the fleet shares: the cache, and the answers kept under idempotency keys.
+    pub fn memos(&self) -> Memos {
+        Memos::new(self.clone())
+    }
+
+    /// Where Redis is. Its `Display` leaves out the password.
+    pub fn target(&self) -> &Target {
+        &self.shared.target
+    }
+
+    /// Whether keys are spread over the nodes of a Redis Cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(*self.shared.target, Target::Cluster(_))
+    }
+
+    /// Checks that Redis answers.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.run(async |connection| redis::cmd("PING").exec_async(connection).await).await
+    }
+
+    /// The folder where Redis keeps its data.
+    ///
+    /// # Errors
+    /// Redis is unreachable or does not allow `CONFIG GET`.
+    pub async fn data_folder(&self) -> Result<PathBuf, Error> {
+        let mut get = redis::cmd("CONFIG");
+        get.arg("GET").arg("dir");
+        let (_, folder): (String, String) = self.run(async |connection| get.query_async(connection).await).await?;
+        Ok(folder.into())
+    }
+
+    /// Redis TIME, the fleet's clock.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn now(&self) -> Result<UnixMs, Error> {
+        let (seconds, micros): (u64, u64) =
+            self.run(async |connection| redis::cmd("TIME").query_async(connection).await).await?;
+        Ok(UnixMs(seconds * 1000 + micros / 1000))
+    }
+
+    /// A connection for one blocking command at a time.
+    pub fn blocking_link(&self) -> Link {
+        Link::new(self.shared.blocking.clone(), self.shared.target.clone())
+    }
+
+    /// The keys of what the fleet shares.
+    pub(crate) fn keys(&self) -> &FleetKeys {
+        &self.shared.keys
+    }
+
+    /// Runs commands over the shared connection: see [`Link::run`].
+    pub(crate) async fn run<T>(
+        &self,
+        commands: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, Error> {
+        self.shared.link.run(commands).await
+    }
+
+    /// Runs one script over the shared connection.
+    pub(crate) async fn invoke<T: redis::FromRedisValue>(&self, call: &script::Invocation) -> Result<T, Error> {
+        self.run(async |connection| call.run(connection).await).await
+    }
+}

@@ -1,0 +1,75 @@
+//! One connection to Redis, held for as long as it works and replaced when it does not. Taking one from the pool for each
+//! command would cost a round trip each time.
+
+use std::sync::Arc;
+
+use deadpool::managed::{Object, Pool, PoolError};
+use redis::RedisResult;
+use tokio::sync::Mutex;
+
+use super::manager::{Connection, Manager};
+use super::target::Target;
+use crate::Error;
+
+/// One connection, held for as long as it works.
+#[derive(Debug)]
+pub struct Link {
+    pool: Pool<Manager>,
+    target: Arc<Target>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Raised with each connection, so that a failure of an old one does not throw away the new one.
+    number: u64,
+    connection: Option<Object<Manager>>,
+}
+
+impl Link {
+    pub(super) fn new(pool: Pool<Manager>, target: Arc<Target>) -> Self {
+        Self { pool, target, held: Mutex::default() }
+    }
+
+    /// Runs commands over this connection, making it first if there is none. One try: whether and when to repeat is the
+    /// caller's to decide.
+    ///
+    /// # Errors
+    /// What Redis answered, or that it did not. A connection that failed is thrown away.
+    pub async fn run<T>(&self, commands: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, Error> {
+        let (number, mut connection) = self.connection().await?;
+        let answer = commands(&mut connection).await.map_err(Error::from);
+        if answer.as_ref().is_err_and(Error::spoils_connection) {
+            self.throw_away(number).await;
+        }
+        answer
+    }
+
+    async fn connection(&self) -> Result<(u64, Connection), Error> {
+        let mut held = self.held.lock().await;
+        if let Some(connection) = &held.connection {
+            return Ok((held.number, Connection::clone(connection)));
+        }
+        let connection = self.pool.get().await.map_err(|error| self.unreachable(&error))?;
+        let handle = Connection::clone(&connection);
+        *held = Held { number: held.number + 1, connection: Some(connection) };
+        Ok((held.number, handle))
+    }
+
+    async fn throw_away(&self, number: u64) {
+        let mut held = self.held.lock().await;
+        if held.number == number
+            && let Some(connection) = held.connection.take()
+        {
+            drop(Object::take(connection));
+        }
+    }
+
+    fn unreachable(&self, error: &PoolError<redis::RedisError>) -> Error {
+        let why = match error {
+            PoolError::Backend(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        Error::Unreachable { target: self.target.to_string(), why }
+    }
+}

@@ -1,0 +1,11 @@
+//! The protocol, version 1: what producers push and read, parsed and checked at the edge. `docs/protocol.md` describes it.
+
+pub(crate) mod canonical;
+pub mod credentials;
+pub mod follow_ups;
+pub mod id;
+pub(crate) mod json;
+pub mod result;
+pub mod schema;
+pub mod task;
+mod then;
