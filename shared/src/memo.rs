@@ -127,7 +127,7 @@ impl Memos {
         delivery: Delivery<'_>,
         max_age: Option<Duration>,
     ) -> Result<LeadDecision, Error> {
-        let call = self.ask("recheck", &key.hash).arg(delivery.serial).arg(delivery.token.as_str()).arg(delivery.queue);
+        let call = self.ask("look", &key.hash).arg(delivery.serial).arg(delivery.token.as_str()).arg(delivery.queue);
         self.standing(&call.arg(&key.call).arg(age(max_age)).arg(0).arg(0)).await
     }
 
@@ -136,7 +136,7 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn check_on_leader(&self, hash: &str, queue: &QueueName) -> Result<LeadDecision, Error> {
-        let call = self.ask("check_on_leader", hash).arg("").arg("").arg(queue);
+        let call = self.ask("watch", hash).arg("").arg("").arg(queue);
         self.standing(&call.arg("").arg(age(None)).arg(0).arg(0)).await
     }
 

@@ -89,8 +89,8 @@ async fn queues_and_workers_are_listed_with_what_they_hold() {
     .await;
     assert!(listed.starts_with("QUEUE") && listed.contains("default") && !listed.contains('\x1b'), "{listed}");
     let workers = json(&cli, &["workers"]).await;
-    assert_eq!((workers.len(), &workers[0]["holds"], &workers[0]["gone"]), (1, &json!(2), &json!(false)));
-    assert!(cli.run(&["workers", "default"]).await.stdout.contains("holds     2  lease ends in"));
+    assert_eq!((workers.len(), &workers[0]["tasks"], &workers[0]["gone"]), (1, &json!(2), &json!(false)));
+    assert!(cli.run(&["workers", "default"]).await.stdout.contains("    2 tasks  lease ends in"));
     assert_eq!(cli.run(&["queues", "a}b"]).await.status, 1);
 }
 

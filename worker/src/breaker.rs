@@ -167,7 +167,7 @@ async fn learn(worker: &Worker, lane: &Lane, upstream: &str, standing: BreakerSt
     }
     match standing.state {
         BreakerState::Closed => tracing::info!(upstream, "the upstream is back: its breaker is closed"),
-        BreakerState::HalfOpen => tracing::info!(upstream, "the upstream answers again: more and more calls admit"),
+        BreakerState::HalfOpen => tracing::info!(upstream, "the upstream answers again: admitting more and more calls"),
         BreakerState::Open => {
             worker.metrics.breaker_opened();
             let down_ms = lane.clock.now().since(standing.since);

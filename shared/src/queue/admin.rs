@@ -10,7 +10,7 @@ use crate::{Error, Queue, UnixMs, WorkerId};
 pub struct Overview {
     /// Pushed and not yet claimed.
     pub waiting: u64,
-    /// In a worker's infos.
+    /// In a worker's hands.
     pub active: u64,
     /// Waiting for a retry, a delay or a free place.
     pub scheduled: u64,
@@ -35,7 +35,7 @@ pub struct WorkerInfo {
     pub worker: WorkerId,
     /// The end of its lease; when that is past, the worker is gone, and another one will take back what it held.
     pub lease_until: UnixMs,
-    /// How many tasks it has in info.
+    /// How many tasks it holds.
     pub tasks: u64,
 }
 
