@@ -45,6 +45,24 @@ pub struct Tally {
     pub any_good: bool,
 }
 
+/// What became of calls, for the breaker that admitted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The epoch in which they were admitted: see [`BreakerStatus::epoch`].
+    pub epoch: u64,
+    /// What became of them.
+    pub tally: Tally,
+}
+
+/// A breaker's answer to a report and some requests.
+#[derive(Debug)]
+pub struct BreakerReply {
+    /// The state of the breaker.
+    pub status: BreakerStatus,
+    /// A decision for each request, in order.
+    pub decisions: Vec<Decision>,
+}
+
 /// Who requests for decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerRequest {
@@ -146,9 +164,9 @@ impl Breakers {
         &self,
         upstream: &str,
         config: &BreakerConfig,
-        (epoch, tally): (u64, Tally),
+        report: Report,
         requests: &[BreakerRequest],
-    ) -> Result<(BreakerStatus, Vec<Decision>), Error> {
+    ) -> Result<BreakerReply, Error> {
         let mut call = script::BREAKER
             .call()
             .key(self.db.keys().breaker(upstream))
@@ -157,11 +175,11 @@ impl Breakers {
             .arg(config.probe_interval.as_millis())
             .arg(config.retry_ratio)
             .arg(if config.has_budget() { config.retries_per_second } else { 1e9 })
-            .arg(epoch)
-            .arg(tally.good)
-            .arg(tally.bad)
-            .arg(tally.trailing)
-            .arg(u8::from(tally.any_good));
+            .arg(report.epoch)
+            .arg(report.tally.good)
+            .arg(report.tally.bad)
+            .arg(report.tally.trailing)
+            .arg(u8::from(report.tally.any_good));
         for ask in requests {
             call = match ask {
                 BreakerRequest::First => call.arg("first"),
@@ -184,7 +202,7 @@ impl Breakers {
             let is_probe = go == Selection::Next(1) && more == 1 && !matches!(ask, BreakerRequest::WaitList(_));
             Ok(Decision { admit: go, retry_in: Duration::from_millis(more), is_probe })
         };
-        Ok((status, requests.iter().map(decision).collect::<Result<_, Error>>()?))
+        Ok(BreakerReply { status, decisions: requests.iter().map(decision).collect::<Result<_, Error>>()? })
     }
 
     /// Notes that the breaker of an upstream is not closed, so that it can be listed.

@@ -18,7 +18,7 @@ use crate::{Error, Queue, UnixMs, WorkerId};
 
 pub(crate) use complete::TaskPosition;
 pub use complete::{Completion, dead_letter_header};
-pub use lease::HeartbeatReply;
+pub use lease::{HeartbeatReply, TakenBack};
 pub use park::{DueCheck, ParkedPage, ParkedTasks};
 pub use wait_list::{Selection, WaitList, WaitReason};
 

@@ -4,12 +4,16 @@
 //! queue, holding no slot; when it comes, it requests again, and only that lets it go. So a time that was given and not used, or
 //! used late, never becomes a burst. The arithmetic is in `lua/lib/bucket.lua`.
 
+mod types;
+
 use std::time::Duration;
 
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
 use crate::{Error, Queue, UnixMs, script};
+
+pub use types::{Acquired, Adjustment, DefinedBy, Grant, LimitRequest, LimitStatus, Reservation};
 
 /// The longest that a call sits a wait out in its worker, holding a slot; beyond it, it waits in Redis.
 pub const MAX_HOLD: Duration = Duration::from_millis(50);
@@ -20,121 +24,6 @@ const LIMIT_IDLE_TTL: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 pub struct Limits {
     db: Db,
-}
-
-/// Who says what a limit is, the first before the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DefinedBy {
-    /// By hand: `redial limits set`.
-    Set,
-    /// The configuration of the workers.
-    Config,
-    /// A task.
-    Inline,
-    /// No one here: only its name is given.
-    Name,
-}
-
-impl DefinedBy {
-    /// As it stands in Redis.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Set => "set",
-            Self::Config => "config",
-            Self::Inline => "inline",
-            Self::Name => "name",
-        }
-    }
-}
-
-/// One call that requests a limit.
-#[derive(Debug, Clone)]
-pub struct LimitRequest {
-    /// On whose behalf: flows that want more than there is get equal shares.
-    pub fairness_key: String,
-    /// How much it takes.
-    pub cost: f64,
-    /// What it was given before.
-    pub reservation: Option<i64>,
-    /// What names its place in flight.
-    pub token: Token,
-}
-
-/// What a limit says to a call.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Grant {
-    /// Make the call after a wait of at most 10 ms.
-    Admitted {
-        /// From now.
-        wait: Duration,
-        /// Whether it occupies a concurrency slot, to be released.
-        holds_slot: bool,
-        /// When, by this limit's clock in us.
-        admitted_at: f64,
-    },
-    /// Ask again after a wait, with this reservation.
-    Reserved(Duration, i64),
-    /// The cost exceeds the burst, this much, and so could never be admitted.
-    OverBurst(f64),
-    /// The limit is not defined anywhere.
-    Undefined,
-}
-
-/// How a limit stands.
-#[derive(Debug, Clone)]
-pub struct LimitStatus {
-    /// Its name.
-    pub name: String,
-    /// Who defines it; `None` when no one does any more.
-    pub source: Option<DefinedBy>,
-    /// What it is.
-    pub limit: Limit,
-    /// What may go at once; less than nothing when there is a debt. `None` without a rate.
-    pub left: Option<f64>,
-    /// For how long nothing goes, as the upstream said.
-    pub closed: Duration,
-    /// How many flows wait.
-    pub flows: u64,
-    /// How many calls are in flight, where they are counted.
-    pub in_flight: u64,
-    /// When the last that waits may go.
-    pub clears_in: Duration,
-}
-
-/// What was learned of a limit after it admitted a call. The default changes nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Adjustment<'a> {
-    /// Admit nothing for this long from now, as the upstream asked.
-    pub close_for: Duration,
-    /// How much to take in addition to what was taken; a negative number gives that much back.
-    pub charge: f64,
-    /// The fairness key that pays a charge.
-    pub fairness_key: &'a str,
-    /// What the upstream says is left: admit no more than this at once from now on.
-    pub remaining: Option<f64>,
-    /// When the limit admitted the call, by its own clock in us.
-    pub admitted_at: f64,
-}
-
-impl<'a> Adjustment<'a> {
-    /// Takes `cost` in addition to what the call took.
-    pub fn charge(fairness_key: &'a str, cost: f64, admitted_at: f64) -> Self {
-        Self { charge: cost, fairness_key, admitted_at, ..Self::default() }
-    }
-
-    /// Gives back the `cost` of a call that did not go.
-    pub fn refund(cost: f64, admitted_at: f64) -> Self {
-        Self { charge: -cost, admitted_at, ..Self::default() }
-    }
-}
-
-/// What a limit answered to some requests.
-#[derive(Debug, Default)]
-pub struct Acquired {
-    /// The limit is defined otherwise than before: see [`Limits::wake_waiters`].
-    pub definition_changed: bool,
-    /// A grant for each request, in order.
-    pub grants: Vec<Grant>,
 }
 
 /// The definition of a limit as scripts read it.
@@ -187,7 +76,7 @@ impl Limits {
             call = call
                 .arg(&request.fairness_key)
                 .arg(request.cost)
-                .arg(request.reservation.unwrap_or(0))
+                .arg(request.reservation.map_or(0, i64::from))
                 .arg(request.token.as_str());
         }
         let mut replies = self.db.invoke::<Vec<redis::Value>>(&call).await?.into_iter();
@@ -380,7 +269,11 @@ fn grant(words: Vec<redis::Value>) -> Result<Grant, Error> {
             holds_slot: redis::from_redis_value(next()).map_err(|_| bad())?,
             admitted_at: redis::from_redis_value(next()).map_err(|_| bad())?,
         },
-        "park" => Grant::Reserved(us(next())?, redis::from_redis_value(next()).map_err(|_| bad())?),
+        "park" => {
+            let wait = us(next())?;
+            let number: i64 = redis::from_redis_value(next()).map_err(|_| bad())?;
+            Grant::Reserved(wait, number.into())
+        }
         "over" => Grant::OverBurst(redis::from_redis_value(next()).map_err(|_| bad())?),
         "undefined" => Grant::Undefined,
         _ => return Err(bad()),

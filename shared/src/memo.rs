@@ -36,6 +36,17 @@ pub struct Delivery<'a> {
     pub queue: &'a QueueName,
 }
 
+/// On which terms a task asks to lead a memo.
+#[derive(Debug, Clone, Copy)]
+pub struct LeadTerms {
+    /// An answer of this age or older does not count; `None`: any does.
+    pub max_age: Option<Duration>,
+    /// How long the task leads unless it asks again or settles.
+    pub lease: Duration,
+    /// No other task may make the call once this lead has ended in silence.
+    pub once: bool,
+}
+
 /// What a memo says.
 #[derive(Debug)]
 pub enum LeadDecision {
@@ -99,21 +110,13 @@ impl Memos {
         Self { db }
     }
 
-    /// Asks what a task is to do, and has it lead, for `lease`, if no one does. An answer of `max_age` or more is none;
-    /// `once`: the call may not be made again by another task when this one's lead has ended in silence.
+    /// Asks what a task is to do, and lets it lead, on these terms, if no other task does.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to ask again: a task that leads is told so again.
-    pub async fn lead(
-        &self,
-        key: &MemoKey,
-        delivery: Delivery<'_>,
-        max_age: Option<Duration>,
-        lease: Duration,
-        once: bool,
-    ) -> Result<LeadDecision, Error> {
+    pub async fn lead(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> Result<LeadDecision, Error> {
         let call = self.ask("lead", &key.hash).arg(delivery.serial).arg(delivery.token.as_str()).arg(delivery.queue);
-        let call = call.arg(&key.call).arg(age(max_age)).arg(lease.as_millis()).arg(u8::from(once));
+        let call = call.arg(&key.call).arg(age(terms.max_age)).arg(terms.lease.as_millis()).arg(u8::from(terms.once));
         self.standing(&call).await
     }
 

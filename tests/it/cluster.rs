@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redial_core::consumer::{ClaimId, Completion, RescheduleReason, dead_letter_header};
+use redial_core::consumer::{ClaimId, Completion, RescheduleReason, TakenBack, dead_letter_header};
 use redial_core::queue::entry::Entry;
 use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redial_tests::Cluster;
@@ -102,7 +102,7 @@ impl Site {
         let beat = self.other.heartbeat().await.unwrap();
         assert_eq!((beat.held, beat.undelivered), (0, 0));
         assert_eq!(beat.ended, [WorkerId::from_redis("w".into())]);
-        assert_eq!(self.other.reap(&beat.ended[0]).await.unwrap(), (1, 0));
+        assert_eq!(self.other.reap(&beat.ended[0]).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
         self.letters_go().await;
         self.the_rest_goes_back_and_is_finished().await;
     }
@@ -144,8 +144,8 @@ impl Site {
             assert_eq!((&first.token, &first.raw), (&again.token, &again.raw));
         }
         let stray = [first[0].token.clone()];
-        assert_eq!(self.other.release_strays(&stray).await.unwrap(), (1, 2));
-        assert_eq!(self.other.release().await.unwrap(), (2, 0));
+        assert_eq!(self.other.release_strays(&stray).await.unwrap(), TakenBack { moved: 1, remaining: 2 });
+        assert_eq!(self.other.release().await.unwrap(), TakenBack { moved: 2, remaining: 0 });
         let rest = self.other.claim(&id("v", 2), 10).await.unwrap().entries;
         let mut raws: Vec<&[u8]> = rest.iter().map(|entry| &*entry.raw).collect();
         raws.sort_unstable();

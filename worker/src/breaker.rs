@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redial_core::breaker::{BreakerRequest, BreakerState, BreakerStatus, Decision, Tally};
+use redial_core::breaker::{BreakerReply, BreakerRequest, BreakerState, BreakerStatus, Decision, Report, Tally};
 use redial_core::consumer::{MAX_BATCH, Selection};
 use tokio::sync::oneshot;
 use url::Url;
@@ -138,14 +138,15 @@ async fn send(worker: Arc<Worker>, lane: Arc<Lane>, upstream: String) {
             }
             let most = known.asking.len().min(MAX_BATCH);
             let asking: Vec<_> = known.asking.drain(..most).collect();
-            Some((known.standing.map_or(0, |standing| standing.epoch), std::mem::take(&mut known.tally), asking))
+            let epoch = known.standing.map_or(0, |standing| standing.epoch);
+            Some((Report { epoch, tally: std::mem::take(&mut known.tally) }, asking))
         });
-        let Some((epoch, tally, asking)) = taken else { return };
+        let Some((report, asking)) = taken else { return };
         let (asks, answers): (Vec<BreakerRequest>, Vec<_>) = asking.into_iter().unzip();
         let rules = &worker.config.breaker;
-        let told = persist(&worker, &lane, "breaker", || lane.breakers.ask(&upstream, rules, (epoch, tally), &asks));
+        let told = persist(&worker, &lane, "breaker", || lane.breakers.ask(&upstream, rules, report, &asks));
         // No answer, no call: without one the senders are dropped, and those who wait are told.
-        let Some((standing, leaves)) = told.await else { continue };
+        let Some(BreakerReply { status: standing, decisions: leaves }) = told.await else { continue };
         learn(&worker, &lane, &upstream, standing).await;
         for (answer, leave) in answers.into_iter().zip(leaves) {
             let _ = answer.send((standing, leave));

@@ -72,7 +72,7 @@ pub async fn execute(worker: Arc<Worker>, lane: Arc<Lane>, entry: Entry, slot: S
             job.remember(started, took_ms, &called, Some(&error), Some(ms(wait)));
             job.header.state.backoff_ms = ms(backoff);
             job.header.state.counted += u32::from(counts);
-            job.header.state.parked += u32::from(!counts);
+            job.header.state.uncounted += u32::from(!counts);
             Box::pin(settler.retry(&mut job, &called, wait, &error)).await;
         }
         Outcome::Dead { reason, error } => {
@@ -116,7 +116,7 @@ fn policy<'a>(worker: &Worker, lane: &Lane, job: &'a Job) -> Policy<'a> {
         effect: job.task.effect,
         retry_conflict: job.task.idempotency_key.is_some() || classify::retries_conflict(job.task.url.host_str()),
         counted: job.header.state.counted,
-        free_waits: job.header.state.parked,
+        free_waits: job.header.state.uncounted,
         max_free_waits: worker.config.max_free_waits,
         is_probe: job.leave.as_ref().is_some_and(|leave| leave.is_probe),
         previous: Duration::from_millis(job.header.state.backoff_ms),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redial_core::consumer::ParkedTasks;
-use redial_core::memo::{KeptAnswer, LeadDecision, LeadOutcome, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer};
 use redial_core::protocol::task::Effect;
 use redial_core::{QueueName, Reason, Status, TaskResult};
 
@@ -37,9 +37,8 @@ enum Will {
 pub async fn lead(worker: &Worker, lane: &Lane, job: &Job, key: &MemoKey, wait: Duration) -> Option<LeadDecision> {
     let once = key.purpose == MemoPurpose::Idempotency && job.task.effect == Effect::Once;
     let silence = worker.config.lease * 2 + if once { ONCE } else { Duration::ZERO };
-    let lease = wait + job.task.timeout + silence;
-    let ask =
-        || lane.memos.lead(key, job.delivery(lane.consumer.queue().name()), job.max_age(key.purpose), lease, once);
+    let terms = LeadTerms { max_age: job.max_age(key.purpose), lease: wait + job.task.timeout + silence, once };
+    let ask = || lane.memos.lead(key, job.delivery(lane.consumer.queue().name()), terms);
     persist(worker, lane, "lead", ask).await
 }
 

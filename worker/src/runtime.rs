@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use redial_core::consumer::TakenBack;
 use redial_core::{Consumer, Db, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -129,8 +130,10 @@ async fn all_slots_free(worker: &Worker) {
 async fn sign_off(lane: &Lane) {
     loop {
         match lane.consumer.release().await {
-            Ok((_, 0)) => return,
-            Ok((taken, left)) => tracing::info!(queue = %lane.name, taken, left, "given back"),
+            Ok(TakenBack { remaining: 0, .. }) => return,
+            Ok(TakenBack { moved, remaining }) => {
+                tracing::info!(queue = %lane.name, moved, remaining, "released tasks");
+            }
             Err(error) => {
                 tracing::warn!(queue = %lane.name, %error, "could not sign off: the lease ends by itself");
                 return;

@@ -126,7 +126,7 @@ impl<'a> Settler<'a> {
         tracing::warn!(
             task = %job.id,
             queue = %self.lane.name,
-            attempt = job.header.state.counted + job.header.state.parked,
+            attempt = job.header.state.counted + job.header.state.uncounted,
             host = job.task.url.host_str().unwrap_or_default(),
             reason,
             error,

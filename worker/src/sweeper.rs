@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redial_core::WorkerId;
-use redial_core::consumer::{DueCheck, MAX_BATCH, ParkedTasks, WaitReason};
+use redial_core::consumer::{DueCheck, MAX_BATCH, ParkedTasks, TakenBack, WaitReason};
 use redial_core::protocol::id::Token;
 use tokio::task::JoinHandle;
 
@@ -54,9 +54,9 @@ impl Sweeper {
             return;
         }
         let mut total = 0;
-        while let Ok((taken, left)) = self.lane.consumer.reap(ended).await {
-            total += taken;
-            if left == 0 || taken == 0 {
+        while let Ok(TakenBack { moved, remaining }) = self.lane.consumer.reap(ended).await {
+            total += moved;
+            if remaining == 0 || moved == 0 {
                 break;
             }
         }

@@ -20,6 +20,15 @@ pub struct HeartbeatReply {
     pub ended: Vec<WorkerId>,
 }
 
+/// What one batch of a reap or release did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenBack {
+    /// Tasks that were made available to other workers.
+    pub moved: usize,
+    /// Tasks that the worker still holds.
+    pub remaining: usize,
+}
+
 impl Consumer {
     /// Renews this worker's lease on all its tasks of the queue.
     ///
@@ -55,7 +64,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn reap(&self, ended: &WorkerId) -> Result<(usize, usize), Error> {
+    pub async fn reap(&self, ended: &WorkerId) -> Result<TakenBack, Error> {
         self.take_back(ended, "reaped", &[]).await
     }
 
@@ -63,7 +72,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn release(&self) -> Result<(usize, usize), Error> {
+    pub async fn release(&self) -> Result<TakenBack, Error> {
         self.take_back(&self.worker, RescheduleReason::Released.as_str(), &[]).await
     }
 
@@ -71,7 +80,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn release_strays(&self, tokens: &[Token]) -> Result<(usize, usize), Error> {
+    pub async fn release_strays(&self, tokens: &[Token]) -> Result<TakenBack, Error> {
         self.take_back(&self.worker, "stray", tokens).await
     }
 
@@ -90,7 +99,7 @@ impl Consumer {
         Ok(tokens.into_iter().map(Token).collect())
     }
 
-    async fn take_back(&self, from: &WorkerId, why: &str, tokens: &[Token]) -> Result<(usize, usize), Error> {
+    async fn take_back(&self, from: &WorkerId, why: &str, tokens: &[Token]) -> Result<TakenBack, Error> {
         let keys = &self.queue.keys;
         let mut call = script::REAP
             .call()
@@ -105,6 +114,7 @@ impl Consumer {
         for token in tokens {
             call = call.arg(token.as_str());
         }
-        self.queue.db.invoke(&call).await
+        let (moved, remaining) = self.queue.db.invoke(&call).await?;
+        Ok(TakenBack { moved, remaining })
     }
 }

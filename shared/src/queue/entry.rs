@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limit::Reservation;
 use crate::protocol::id::Token;
 use crate::{Attempt, Error, UnixMs};
 
@@ -42,13 +43,13 @@ pub struct Progress {
     pub counted: u32,
     /// Attempts that did not count, since the upstream said when to come back.
     #[serde(rename = "p", default)]
-    pub parked: u32,
+    pub uncounted: u32,
     /// The last backoff, for decorrelated jitter.
     #[serde(rename = "b", default)]
     pub backoff_ms: u64,
     /// What limits gave it to say when it comes back: their names, and times by their own clocks in us.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    pub reserved: Vec<(String, i64)>,
+    pub reservations: Vec<(String, Reservation)>,
     /// The retry, by how many attempts had counted before it, that has been to the retry budget, and whether it has leave.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub retry_reservation: Option<(u32, bool)>,
@@ -73,14 +74,14 @@ impl Progress {
     }
 
     /// What a limit gave it before, to be told again.
-    pub fn reservation_for(&self, limit: &str) -> Option<i64> {
-        self.reserved.iter().find(|(name, _)| name == limit).map(|(_, given)| *given)
+    pub fn reservation_for(&self, limit: &str) -> Option<Reservation> {
+        self.reservations.iter().find(|(name, _)| name == limit).map(|(_, reservation)| *reservation)
     }
 
     /// Keeps what a limit gave it, instead of what it gave before.
-    pub fn reserve(&mut self, limit: &str, given: i64) {
-        self.reserved.retain(|(name, _)| name != limit);
-        self.reserved.push((limit.to_owned(), given));
+    pub fn set_reservation(&mut self, limit: &str, reservation: Reservation) {
+        self.reservations.retain(|(name, _)| name != limit);
+        self.reservations.push((limit.to_owned(), reservation));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
 
-use redial_core::consumer::dead_letter_header;
+use redial_core::consumer::{TakenBack, dead_letter_header};
 use redial_core::script::{BURY, REAP};
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
@@ -33,7 +33,7 @@ impl World {
         strays.retain(|token| token.claim_number().is_some_and(|n| n < next));
         strays.retain(|token| !hand.held.iter().any(|entry| entry.token == *token));
         let count = strays.len();
-        let (taken, _) = hand.consumer.release_strays(&strays).await.unwrap();
+        let TakenBack { moved: taken, .. } = hand.consumer.release_strays(&strays).await.unwrap();
         assert_eq!(taken, count);
     }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redial_core::consumer::{ClaimId, Completion, ParkedTasks, WaitList, dead_letter_header};
-use redial_core::memo::{Delivery, KeptAnswer, LeadDecision, LeadOutcome, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::memo::{
+    Delivery, KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer,
+};
 use redial_core::queue::entry::Entry;
 use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
@@ -139,6 +141,7 @@ impl Fleet {
         let delivery = Delivery { serial: &entry.header.serial, token: &entry.token, queue: self.queue.name() };
         let memos = self.queue.db().memos();
         let times = 1 + usize::from(again);
+        let terms = LeadTerms { max_age: None, lease: LONG, once };
         match state {
             State::Claimed => {
                 // Twice in hand and its start put down: as the gate does, what came of it there goes first.
@@ -150,9 +153,9 @@ impl Fleet {
                 if entry.header.started {
                     return Some(State::Called(result(Status::Dead, u64::MAX)));
                 }
-                let mut standing = memos.lead(&key, delivery, None, LONG, once).await.unwrap();
+                let mut standing = memos.lead(&key, delivery, terms).await.unwrap();
                 if again {
-                    standing = memos.lead(&key, delivery, None, LONG, once).await.unwrap();
+                    standing = memos.lead(&key, delivery, terms).await.unwrap();
                 }
                 match standing {
                     LeadDecision::Lead => Some(State::Leading),

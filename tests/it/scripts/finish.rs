@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{ClaimId, Completion};
+use redial_core::consumer::{ClaimId, Completion, TakenBack};
 use redial_core::script::{FINISH, Invocation};
 use redial_core::{TaskId, WorkerId};
 
@@ -95,7 +95,7 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     let ended = other.heartbeat().await.unwrap().ended;
     assert_eq!(ended, [WorkerId::from_redis("paused".into())]);
-    assert_eq!(other.reap(&ended[0]).await.unwrap(), (1, 0));
+    assert_eq!(other.reap(&ended[0]).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
     let won = other.claim(&claim("other"), 1).await.unwrap().entries;
     assert_eq!((won[0].header.crashes, &*won[0].raw), (1, &b"task"[..]));
     assert_eq!(won[0].header.serial, lost[0].header.serial);

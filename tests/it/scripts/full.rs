@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redial_core::consumer::{ClaimId, Completion, ParkedTasks, RescheduleReason, dead_letter_header};
-use redial_core::memo::{Delivery, LeadDecision, LeadOutcome, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::consumer::{ClaimId, Completion, ParkedTasks, RescheduleReason, TakenBack, dead_letter_header};
+use redial_core::memo::{Delivery, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer};
 use redial_core::script::DELIVER;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
@@ -66,7 +66,7 @@ async fn a_full_redis_can_still_be_drained() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     let beat = other.heartbeat().await.unwrap();
     assert_eq!(beat.ended, [WorkerId::from_redis("w".into())]);
-    assert_eq!(other.reap(&beat.ended[0]).await.unwrap(), (1, 0));
+    assert_eq!(other.reap(&beat.ended[0]).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
     let letters = other.queue().dead_page(0).await.unwrap();
     assert!(other.queue().drop_dead(&letters[0]).await.unwrap());
     assert!(other.queue().replay(&letters[1]).await.unwrap());
@@ -92,8 +92,8 @@ async fn a_full_redis_takes_back_what_a_worker_gives_up() {
     let entries = consumer.claim(&id, 3).await.unwrap().entries;
     desk.fill().await;
     let stray = [entries[0].token.clone()];
-    assert_eq!(consumer.release_strays(&stray).await.unwrap(), (1, 2));
-    assert_eq!(consumer.release().await.unwrap(), (2, 0));
+    assert_eq!(consumer.release_strays(&stray).await.unwrap(), TakenBack { moved: 1, remaining: 2 });
+    assert_eq!(consumer.release().await.unwrap(), TakenBack { moved: 2, remaining: 0 });
     assert_eq!(consumer.queue().counts().await.unwrap().scheduled, 3);
 }
 
@@ -124,7 +124,10 @@ async fn a_full_redis_settles_its_memos() {
         queue: consumer.queue().name(),
     };
     let lease = Duration::from_secs(60);
-    assert!(matches!(memos.lead(&key, delivery(0), None, lease, false).await, Ok(LeadDecision::Lead)));
+    assert!(matches!(
+        memos.lead(&key, delivery(0), LeadTerms { max_age: None, lease, once: false }).await,
+        Ok(LeadDecision::Lead)
+    ));
     for (n, follower) in claimed.iter().enumerate().skip(1) {
         assert!(
             consumer

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redial_core::limit::{Adjustment, Grant, LimitRequest, MAX_HOLD};
+use redial_core::limit::{Adjustment, Grant, LimitRequest, MAX_HOLD, Reservation};
 use redial_core::{Reason, UnixMs};
 
 use super::Verdict;
@@ -101,7 +101,7 @@ async fn ask(worker: &Arc<Worker>, lane: &Arc<Lane>, job: &mut Job) -> Result<Op
             }
         }
     }
-    job.header.state.reserved.clear();
+    job.header.state.reservations.clear();
     Ok(None)
 }
 
@@ -110,7 +110,7 @@ fn refused(worker: &Worker, lane: &Lane, job: &mut Job, at: usize, no: Option<&G
     let name = &limited.limit.name;
     Err(match no {
         Some(Grant::Reserved(wait, given)) => {
-            job.header.state.reserve(name, *given);
+            job.header.state.set_reservation(name, *given);
             if *wait <= MAX_HOLD {
                 return Ok(wait.saturating_sub(EARLY));
             }
@@ -145,13 +145,13 @@ async fn give_back(lane: &Lane, job: &mut Job, granted: usize, wait: Duration) {
         if let Err(error) = lane.limits.adjust(name, &Adjustment::refund(limited.cost, at)).await {
             tracing::debug!(%error, limit = %name, "a limit was not told that a call did not go");
         }
-        job.header.state.reserve(name, in_line(limited, wait));
+        job.header.state.set_reservation(name, in_line(limited, wait));
     }
 }
 
 /// A place in a limit's line, `wait` from now.
-fn in_line(limited: &Limited, wait: Duration) -> i64 {
+fn in_line(limited: &Limited, wait: Duration) -> Reservation {
     #[expect(clippy::cast_possible_truncation)] // microseconds of this century
     let then = (limited.admitted_at + (limited.asked.elapsed() + wait).as_secs_f64() * 1e6) as i64;
-    -then
+    Reservation::Queued(then)
 }

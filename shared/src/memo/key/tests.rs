@@ -87,7 +87,7 @@ fn two_tenants_never_share() {
             json!({}),
             json!({"headers": {"Authorization": "Bearer a"}}),
             json!({"headers": {"Authorization": "Bearer b"}}),
-            json!({"headers": {"X-Api-MemoKey": "a"}}),
+            json!({"headers": {"X-Api-Key": "a"}}),
             json!({"headers": {"Authorization": "Bearer a", "OpenAI-Organization": "o"}}),
             json!({"url": "https://a:b@api.example.com/v1/extract"}),
             json!({"url": "https://api.example.com/v1/extract?key=a"}),

@@ -85,6 +85,7 @@ pub struct RawTask {
 
 /// When and how often to try again.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "Retry")]
 pub struct RawRetry {
     /// The most attempts, the first one included. Default 5.
     #[schemars(range(min = 1, max = 1000))]
