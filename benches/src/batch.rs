@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use redial::Producer;
 use redial_core::{TaskId, UnixMs};
-use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker};
+use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker};
 
 use crate::{CONCURRENCY, ROUNDS, bare, median, path};
 
 /// What was measured of `redial batch`.
-pub struct Batch {
+pub struct BatchFigures {
     /// Tasks a second that a pipelining producer and the workers get done, from the first push to the last result.
     pub raw: f64,
     /// Lines a second, from start to exit.
@@ -21,7 +21,7 @@ pub struct Batch {
 
 /// Alternates between the two; each has a Redis and a worker of its own.
 #[expect(clippy::cast_precision_loss)] // thousands
-pub async fn measure(lines: usize) -> anyhow::Result<Batch> {
+pub async fn measure(lines: usize) -> anyhow::Result<BatchFigures> {
     let upstream = Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body("{}")).await;
     let task = |n| format!(r#"{{"id":"t{n}","url":"{}","body":{}}}"#, upstream.url("/"), bare::BODY);
     let (mut raw, mut batch) = (Vec::new(), Vec::new());
@@ -31,14 +31,14 @@ pub async fn measure(lines: usize) -> anyhow::Result<Batch> {
         let (redis, _worker) = fleet().await;
         let mut wire = redis.connection().await;
         let start = Instant::now();
-        Queue::new(redis.url(), "default").push_all((0..lines).map(task)).await;
+        TestQueue::new(redis.url(), "default").push_all((0..lines).map(task)).await;
         path::until_completed(&mut wire, lines as u64).await?;
         raw.push(lines as f64 / start.elapsed().as_secs_f64());
         let (took, peak) = command(lines, &task).await?;
         batch.push(lines as f64 / took.as_secs_f64());
         all = f64::max(all, peak);
     }
-    Ok(Batch { raw: median(raw), lines: median(batch), peak_mib: [tenth, all] })
+    Ok(BatchFigures { raw: median(raw), lines: median(batch), peak_mib: [tenth, all] })
 }
 
 async fn fleet() -> (RedisServer, Worker) {
@@ -97,7 +97,7 @@ pub async fn waits() -> anyhow::Result<[u64; 2]> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let worker = Worker::spawn(redis.url());
     worker.wait_ready().await;
-    let queue = Queue::new(redis.url(), "default");
+    let queue = TestQueue::new(redis.url(), "default");
     for from in (0..MANY).step_by(25) {
         let task = |n| format!(r#"{{"id":"t{n}","url":"{}"}}"#, upstream.url("/"));
         queue.push_all((from..from + 25).map(task)).await;

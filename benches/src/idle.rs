@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use redial_tests::{RedisServer, Reply, Upstream, Worker};
 
 /// In milliseconds.
-pub struct Idle {
+pub struct IdleLatency {
     pub p50: f64,
     pub p99: f64,
 }
 
 /// Pushes single tasks, with pauses, to one idle worker.
-pub async fn measure(tasks: usize) -> Idle {
+pub async fn measure(tasks: usize) -> IdleLatency {
     let upstream = Upstream::start(|_| Reply::ok().body("{}")).await;
     let redis = RedisServer::start().await;
     let worker = Worker::spawn(redis.url());
@@ -37,5 +37,5 @@ pub async fn measure(tasks: usize) -> Idle {
         waits.push(call.at.duration_since(pushed[n]).as_secs_f64() * 1000.0);
     }
     waits.sort_by(f64::total_cmp);
-    Idle { p50: waits[tasks / 2], p99: waits[tasks * 99 / 100] }
+    IdleLatency { p50: waits[tasks / 2], p99: waits[tasks * 99 / 100] }
 }

@@ -60,7 +60,7 @@ async fn beside(waiting: usize, tasks: usize) -> anyhow::Result<f64> {
     let upstream = Upstream::quiet(|_| Reply::ok().body("{}")).await;
     let url = upstream.url("/");
     let redis = RedisServer::start().await;
-    let queue = redial_tests::Queue::new(redis.url(), "default");
+    let queue = redial_tests::TestQueue::new(redis.url(), "default");
     let mut wire = redis.connection().await;
     let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string()).spawn();
     let slow = |n| format!(r#"{{"id":"s{n}","url":"{url}","limit":{{"name":"slow","rate":1}}}}"#);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial_tests::{Queue, RedisServer, Reply, Upstream, Worker};
+use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
 
 use crate::{ROUNDS, bare, median, path};
 
@@ -54,7 +54,7 @@ pub async fn share() -> anyhow::Result<f64> {
             )
         };
         let mut connection = redis.connection().await;
-        Queue::new(redis.url(), "default").push_all((0..IDENTICAL).map(task)).await;
+        TestQueue::new(redis.url(), "default").push_all((0..IDENTICAL).map(task)).await;
         let mut first = None;
         let mut answers = 0;
         while answers < IDENTICAL {

@@ -1,13 +1,13 @@
 //! What a waiting task takes in Redis.
 
-use redial_tests::{Queue, RedisServer};
+use redial_tests::{RedisServer, TestQueue};
 
 /// Bytes per waiting task of 300 bytes, by Redis's own account of all its memory.
 #[expect(clippy::cast_precision_loss)]
 pub async fn measure() -> anyhow::Result<f64> {
     const TASKS: usize = 100_000;
     let redis = RedisServer::start().await;
-    let queue = Queue::new(redis.url(), "default");
+    let queue = TestQueue::new(redis.url(), "default");
     let task = |n: usize| {
         let head = format!(r#"{{"id":"task-{n:08}","url":"https://api.example.com/v1/extract","body":{{"text":""#);
         let filler = "x".repeat(300 - head.len() - 3);

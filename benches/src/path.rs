@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use crate::{CONCURRENCY, ROUNDS, bare, median};
 
 /// What was measured.
-pub struct Whole {
+pub struct PathFigures {
     /// Calls a second of the bare loop.
     pub bare: f64,
     /// Tasks a second of the worker.
@@ -20,7 +20,7 @@ pub struct Whole {
 }
 
 /// Alternates between the bare loop and the worker.
-pub async fn measure(tasks: usize) -> anyhow::Result<Whole> {
+pub async fn measure(tasks: usize) -> anyhow::Result<PathFigures> {
     let upstream =
         Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
     let url = upstream.url("/v1/extract");
@@ -32,7 +32,7 @@ pub async fn measure(tasks: usize) -> anyhow::Result<Whole> {
         redial.push(rate);
         commands.push(per_task);
     }
-    Ok(Whole { bare: median(bare), redial: median(redial), commands: median(commands) })
+    Ok(PathFigures { bare: median(bare), redial: median(redial), commands: median(commands) })
 }
 
 async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
@@ -50,7 +50,7 @@ async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
 #[expect(clippy::cast_precision_loss)]
 pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = String>) -> anyhow::Result<(f64, f64)> {
     let redis = RedisServer::start().await;
-    let queue = redial_tests::Queue::new(redis.url(), "default");
+    let queue = redial_tests::TestQueue::new(redis.url(), "default");
     let mut connection = redis.connection().await;
     if !before.is_empty() {
         queue.push_all(before).await;

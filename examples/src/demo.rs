@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use redial_tests::{Queue, Upstream};
+use redial_tests::{TestQueue, Upstream};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,7 +67,7 @@ async fn run(fleet: &Fleet, api: &Upstream) -> anyhow::Result<()> {
     let tasks = tasks::all(&api.url(chat::PATH))?;
     introduce(fleet, api, tasks.len());
 
-    let queue = Queue::new(fleet.redis_url(), QUEUE);
+    let queue = TestQueue::new(fleet.redis_url(), QUEUE);
     let start = Instant::now();
     let pushed = push(&queue, fleet.redis_port(), &tasks).await?;
     let ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
@@ -92,7 +92,7 @@ fn introduce(fleet: &Fleet, api: &Upstream, tasks: usize) {
 }
 
 /// Most over one connection, a few by hand, to show that any program will do.
-async fn push(queue: &Queue, port: u16, tasks: &[Task]) -> anyhow::Result<PushTimes> {
+async fn push(queue: &TestQueue, port: u16, tasks: &[Task]) -> anyhow::Result<PushTimes> {
     let (most, few) = tasks.split_at(tasks.len() - BY_HAND);
     let start = Instant::now();
     let mut pushed = tasks::push_pipelined(queue, most).await;
@@ -129,7 +129,7 @@ fn check(ids: &[String], results: &HashMap<String, Value>) -> anyhow::Result<()>
 }
 
 /// The one with the most attempts, as its history is the most worth seeing.
-async fn show_an_answer(queue: &Queue, port: u16, results: &HashMap<String, Value>) -> anyhow::Result<()> {
+async fn show_an_answer(queue: &TestQueue, port: u16, results: &HashMap<String, Value>) -> anyhow::Result<()> {
     let by_attempts = results.iter().max_by_key(|(id, result)| (attempts(result), *id));
     let (id, result) = by_attempts.context("no results")?;
     let get = ["GET", &queue.result_key(id)];

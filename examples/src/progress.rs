@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use redial_tests::{Queue, Upstream};
+use redial_tests::{TestQueue, Upstream};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -15,7 +15,7 @@ const STYLE: &str = "{bar:40.green} {pos} of {len} answered, {msg}, {elapsed}";
 
 /// Collects the results of all ids, or as many as there are at the timeout.
 pub(crate) async fn collect(
-    queue: &Queue,
+    queue: &TestQueue,
     upstream: &Upstream,
     ids: &[String],
     timeout: Duration,

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use redial_tests::Queue;
+use redial_tests::TestQueue;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -40,14 +40,14 @@ fn task(line: &str, url: &str) -> anyhow::Result<Task> {
 pub(crate) type PushTimes = HashMap<String, u64>;
 
 /// Over one connection, as a program would.
-pub(crate) async fn push_pipelined(queue: &Queue, tasks: &[Task]) -> PushTimes {
+pub(crate) async fn push_pipelined(queue: &TestQueue, tasks: &[Task]) -> PushTimes {
     let now = now_ms();
     queue.push_all(tasks.iter().map(|task| &task.json)).await;
     tasks.iter().map(|task| (task.id.clone(), now)).collect()
 }
 
 /// By really running `redis-cli`; `None` where there is none.
-pub(crate) async fn push_by_hand(port: u16, queue: &Queue, tasks: &[Task]) -> anyhow::Result<Option<PushTimes>> {
+pub(crate) async fn push_by_hand(port: u16, queue: &TestQueue, tasks: &[Task]) -> anyhow::Result<Option<PushTimes>> {
     let mut times = PushTimes::new();
     for task in tasks {
         times.insert(task.id.clone(), now_ms());

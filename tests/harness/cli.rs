@@ -21,7 +21,7 @@ pub struct Cli {
 
 /// What a command left behind.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct CommandOutput {
     /// Its exit status; -1 when a signal ended it.
     pub status: i32,
     /// What it printed.
@@ -57,12 +57,12 @@ impl Cli {
     }
 
     /// Runs `redial <args>` with an empty stdin.
-    pub async fn run(&self, args: &[&str]) -> Output {
+    pub async fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with_input(args, b"").await
     }
 
     /// Runs `redial <args>` with this stdin.
-    pub async fn run_with_input(&self, args: &[&str], input: impl AsRef<[u8]>) -> Output {
+    pub async fn run_with_input(&self, args: &[&str], input: impl AsRef<[u8]>) -> CommandOutput {
         let mut child = self.start(args);
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let feed = async move {
@@ -74,7 +74,7 @@ impl Cli {
             .await
             .unwrap_or_else(|_| panic!("redial {args:?} still runs after {TIMEOUT:?}"))
             .expect("a child can be waited for");
-        Output {
+        CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -21,7 +21,7 @@
 
 pub mod cli;
 pub mod cluster;
-pub mod link;
+pub mod connection;
 pub mod port;
 pub mod process;
 pub mod proxy;
@@ -35,11 +35,12 @@ pub mod worker;
 
 pub use cli::Cli;
 pub use cluster::Cluster;
+pub use connection::RedisConnection;
 pub use port::Port;
 pub use proxy::Proxy;
-pub use queue::Queue;
+pub use queue::TestQueue;
 pub use redis_server::RedisServer;
 pub use sentinel::Sentinel;
 pub use upstream::{Reply, Request, Upstream};
 pub use wait::eventually;
-pub use worker::Worker;
+pub use worker::{Worker, WorkerBuilder};

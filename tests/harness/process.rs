@@ -150,10 +150,10 @@ impl Drop for Process {
     }
 }
 
-type Job = (Command, mpsc::Sender<io::Result<Child>>);
+type SpawnRequest = (Command, mpsc::Sender<io::Result<Child>>);
 
-static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
-    let (jobs, inbox) = mpsc::channel::<Job>();
+static SPAWNER: LazyLock<mpsc::Sender<SpawnRequest>> = LazyLock::new(|| {
+    let (jobs, inbox) = mpsc::channel::<SpawnRequest>();
     thread::Builder::new()
         .name("spawner".to_owned())
         .spawn(move || {

@@ -16,19 +16,19 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    fate: Arc<Fate>,
+    state: Arc<LinkState>,
     accepting: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Fate {
+struct LinkState {
     lost_bytes: AtomicUsize,
-    line: watch::Sender<Line>,
+    mode: watch::Sender<ReplyMode>,
 }
 
 /// One value, so that no connection is made between the end of a loss and its break: it would go on behind a gap.
 #[derive(Debug, Clone, Copy, Default)]
-struct Line {
+struct ReplyMode {
     is_losing: bool,
     /// Each new number ends the connections there are.
     breaks: u64,
@@ -39,16 +39,17 @@ impl Proxy {
     pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let fate = Arc::new(Fate { lost_bytes: AtomicUsize::new(0), line: watch::channel(Line::default()).0 });
+        let state =
+            Arc::new(LinkState { lost_bytes: AtomicUsize::new(0), mode: watch::channel(ReplyMode::default()).0 });
         let accepting = tokio::spawn({
-            let fate = fate.clone();
+            let state = state.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(pass(client, port, fate.clone()));
+                    tokio::spawn(pass(client, port, state.clone()));
                 }
             }
         });
-        Self { address, fate, accepting }
+        Self { address, state, accepting }
     }
 
     /// Where clients connect to.
@@ -58,18 +59,18 @@ impl Proxy {
 
     /// For a while nothing that the server answers arrives; then all connections break, and new ones are whole again.
     pub async fn lose_replies(&self, span: Duration) {
-        self.fate.line.send_modify(|line| line.is_losing = true);
+        self.state.mode.send_modify(|mode| mode.is_losing = true);
         tokio::time::sleep(span).await;
         self.break_all();
     }
 
     fn break_all(&self) {
-        self.fate.line.send_modify(|line| *line = Line { is_losing: false, breaks: line.breaks + 1 });
+        self.state.mode.send_modify(|mode| *mode = ReplyMode { is_losing: false, breaks: mode.breaks + 1 });
     }
 
     /// How many bytes of the server's answers were lost so far.
     pub fn lost_bytes(&self) -> usize {
-        self.fate.lost_bytes.load(SeqCst)
+        self.state.lost_bytes.load(SeqCst)
     }
 }
 
@@ -80,9 +81,9 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client: TcpStream, port: u16, fate: Arc<Fate>) {
-    let mut line = fate.line.subscribe();
-    let breaks = line.borrow().breaks;
+async fn pass(client: TcpStream, port: u16, state: Arc<LinkState>) {
+    let mut mode = state.mode.subscribe();
+    let breaks = mode.borrow().breaks;
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     for socket in [&client, &server] {
         socket.set_nodelay(true).expect("a fresh socket takes options");
@@ -91,16 +92,16 @@ async fn pass(client: TcpStream, port: u16, fate: Arc<Fate>) {
     let (from_server, to_server) = server.into_split();
     tokio::select! {
         () = pump(from_client, to_server, None) => {}
-        () = pump(from_server, to_client, Some(&fate)) => {}
-        _ = line.wait_for(|line| line.breaks != breaks) => {}
+        () = pump(from_server, to_client, Some(&state)) => {}
+        _ = mode.wait_for(|mode| mode.breaks != breaks) => {}
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: Option<&Fate>) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: Option<&LinkState>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if let Some(fate) = fate.filter(|fate| fate.line.borrow().is_losing) {
-            fate.lost_bytes.fetch_add(read, SeqCst);
+        if let Some(state) = state.filter(|state| state.mode.borrow().is_losing) {
+            state.lost_bytes.fetch_add(read, SeqCst);
         } else if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

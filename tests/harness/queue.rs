@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::link::Link;
+use crate::connection::RedisConnection;
 use crate::wait::within;
 
 /// How many commands or keys go in one round trip: large for speed, bounded for Redis's sake.
@@ -20,22 +20,22 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One queue. It connects when first used, and again after its connection broke.
 #[allow(missing_debug_implementations, reason = "the client's connections have none")]
-pub struct Queue {
+pub struct TestQueue {
     url: String,
     name: String,
-    link: Mutex<Option<Link>>,
+    link: Mutex<Option<RedisConnection>>,
 }
 
 /// A member of the dead letters.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DeadLetter {
+pub struct RawDeadLetter {
     /// What Redial says of it: the line of JSON before the first line end.
     pub header: Value,
     /// What the producer pushed, byte by byte.
     pub raw: Vec<u8>,
 }
 
-impl Queue {
+impl TestQueue {
     /// The queue of this name on this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>, name: &str) -> Self {
         Self { url: redis.as_ref().to_owned(), name: name.to_owned(), link: Mutex::new(None) }
@@ -140,10 +140,10 @@ impl Queue {
     }
 
     /// All dead letters, the oldest first.
-    pub async fn dead(&self) -> Vec<DeadLetter> {
+    pub async fn dead(&self) -> Vec<RawDeadLetter> {
         let key = format!("{}:dead", self.key());
         let (members,): (Vec<Vec<u8>>,) = self.look(redis::pipe().zrange(key, 0, -1)).await;
-        members.iter().map(|member| DeadLetter::read(member)).collect()
+        members.iter().map(|member| RawDeadLetter::read(member)).collect()
     }
 
     /// A look changes nothing, so it is repeated while Redis is away.
@@ -164,16 +164,16 @@ impl Queue {
         answer
     }
 
-    async fn link(&self) -> RedisResult<Link> {
+    async fn link(&self) -> RedisResult<RedisConnection> {
         let mut link = self.link.lock().await;
         if let Some(link) = &*link {
             return Ok(link.clone());
         }
-        Ok(link.insert(Link::open(&self.url).await?).clone())
+        Ok(link.insert(RedisConnection::open(&self.url).await?).clone())
     }
 }
 
-impl DeadLetter {
+impl RawDeadLetter {
     fn read(member: &[u8]) -> Self {
         let end = member.iter().position(|byte| *byte == b'\n');
         let end = end.expect("a dead letter has a line of JSON before the producer's bytes");

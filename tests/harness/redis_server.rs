@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::link;
+use crate::connection::connect_single;
 use crate::port::Port;
 use crate::process::Process;
 use crate::wait::within;
@@ -114,7 +114,7 @@ impl RedisServer {
 
     /// A connection that waits for an answer longer than the client's default of 500 ms.
     pub async fn connection(&self) -> MultiplexedConnection {
-        link::connect_single(&self.url).await.expect("this Redis takes connections")
+        connect_single(&self.url).await.expect("this Redis takes connections")
     }
 
     /// What the real `redis-cli` prints for a command, without the last line end.

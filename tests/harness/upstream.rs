@@ -17,11 +17,11 @@
 //! distorts the arrival times that it notes. It is fast, too (keep-alive, one write an answer),
 //! as the benchmarks measure against it.
 
+mod connection;
 mod reply;
 mod request;
 mod serve;
 mod unruly;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ use tokio::sync::oneshot;
 pub use reply::Reply;
 pub use request::{Headers, Request};
 
-use serve::{Handler, Ledger};
+use serve::{CallLog, Handler};
 
 /// A running upstream. Dropping it closes its port and every connection.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    ledger: Arc<Ledger>,
+    log: Arc<CallLog>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -49,7 +49,7 @@ impl Upstream {
     where
         H: Fn(&Request) -> Reply + Send + Sync + 'static,
     {
-        Self::launch(Box::new(handler), Ledger::that_keeps_calls()).await
+        Self::launch(Box::new(handler), CallLog::that_keeps_calls()).await
     }
 
     /// Starts one that only counts its calls: for benchmarks, where keeping them would cost.
@@ -57,7 +57,7 @@ impl Upstream {
     where
         H: Fn(&Request) -> Reply + Send + Sync + 'static,
     {
-        Self::launch(Box::new(handler), Ledger::that_only_counts()).await
+        Self::launch(Box::new(handler), CallLog::that_only_counts()).await
     }
 
     /// Starts one whose behaviour is chosen by the path of each call:
@@ -81,27 +81,22 @@ impl Upstream {
     ///
     /// A query parameter `delay_ms=…` delays any of them.
     pub async fn unruly() -> Self {
-        let habits = unruly::Habits::default();
-        Self::start(move |request| habits.answer(request)).await
+        let paths = unruly::UnrulyPaths::default();
+        Self::start(move |request| paths.answer(request)).await
     }
 
-    async fn launch(handler: Handler, ledger: Ledger) -> Self {
-        let ledger = Arc::new(ledger);
+    async fn launch(handler: Handler, log: CallLog) -> Self {
+        let log = Arc::new(log);
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("upstream".to_owned())
             .spawn({
-                let ledger = Arc::clone(&ledger);
-                move || serve::run(handler, ledger, bound, stopped)
+                let log = Arc::clone(&log);
+                move || serve::run(handler, log, bound, stopped)
             })
             .expect("a thread can be started");
-        Self {
-            address: address.await.expect("loopback has a free port"),
-            ledger,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { address: address.await.expect("loopback has a free port"), log, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The URL of a path (with its query) here.
@@ -116,7 +111,7 @@ impl Upstream {
 
     /// Every call so far, in the order of their arrival.
     pub fn calls(&self) -> Vec<Request> {
-        self.ledger.calls()
+        self.log.calls()
     }
 
     /// The calls to one path; a query, if any, counts as part of neither.
@@ -128,17 +123,17 @@ impl Upstream {
 
     /// How many calls arrived.
     pub fn count(&self) -> u64 {
-        self.ledger.count()
+        self.log.count()
     }
 
     /// How many calls are being answered now. A call whose client went away is not.
     pub fn in_flight(&self) -> usize {
-        self.ledger.in_flight()
+        self.log.in_flight()
     }
 
     /// The most calls that were ever being answered at once.
     pub fn max_in_flight(&self) -> usize {
-        self.ledger.max_in_flight()
+        self.log.max_in_flight()
     }
 }
 

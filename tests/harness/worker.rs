@@ -33,12 +33,12 @@ impl Worker {
     }
 
     /// One on this Redis, to be given more of an environment first.
-    pub fn builder(redis: impl AsRef<str>) -> Builder {
+    pub fn builder(redis: impl AsRef<str>) -> WorkerBuilder {
         Self::without_redis_url().env("REDIS_URL", redis.as_ref())
     }
 
     /// One that must find or start a Redis by itself.
-    pub fn without_redis_url() -> Builder {
+    pub fn without_redis_url() -> WorkerBuilder {
         let metrics_port = Port::claim();
         let mut command = Command::new(program("redial-worker"));
         command.env_clear();
@@ -51,7 +51,7 @@ impl Worker {
             .env("REDIAL_ALLOW_PRIVATE", "127.0.0.0/8,::1/128")
             .env("REDIAL_METRICS_ADDR", format!("127.0.0.1:{}", metrics_port.number()))
             .env("RUST_LOG", "info");
-        Builder { command, metrics_port }
+        WorkerBuilder { command, metrics_port }
     }
 
     /// The process id.
@@ -65,12 +65,12 @@ impl Worker {
     }
 
     /// Freezes it with SIGSTOP: to others it looks dead or cut off.
-    pub fn stop(&self) {
+    pub fn pause(&self) {
         self.process.pause();
     }
 
     /// Lets a frozen one go on, unaware of the time that passed.
-    pub fn cont(&self) {
+    pub fn resume(&self) {
         self.process.resume();
     }
 
@@ -169,12 +169,12 @@ impl Drop for Worker {
 
 /// A worker about to be started.
 #[derive(Debug)]
-pub struct Builder {
+pub struct WorkerBuilder {
     command: Command,
     metrics_port: Port,
 }
 
-impl Builder {
+impl WorkerBuilder {
     /// Sets an environment variable, over the harness's own.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {

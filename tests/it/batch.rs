@@ -13,14 +13,14 @@ use crate::promises::at_length;
 
 const SOON: Duration = Duration::from_secs(20);
 
-struct Desk {
+struct BatchFixture {
     redis: RedisServer,
     upstream: Upstream,
     _worker: Worker,
     folder: TempDir,
 }
 
-impl Desk {
+impl BatchFixture {
     async fn new(upstream: Upstream) -> Self {
         let redis = RedisServer::start().await;
         let worker = Worker::spawn(&redis);
@@ -30,10 +30,10 @@ impl Desk {
     /// With a file of so many good lines.
     async fn of_lines(count: usize) -> (Self, String) {
         let reply = |_: &redial_tests::Request| Reply::ok().json(&json!({"ok": true})).after(Duration::from_millis(20));
-        let desk = Self::new(Upstream::start(reply).await).await;
-        let line = |n| format!("{{\"id\":\"n{n}\",\"url\":\"{}\"}}\n", desk.upstream.url(&format!("/{n}")));
-        let input = desk.write("in", (0..count).map(line).collect::<String>());
-        (desk, input)
+        let fixture = Self::new(Upstream::start(reply).await).await;
+        let line = |n| format!("{{\"id\":\"n{n}\",\"url\":\"{}\"}}\n", fixture.upstream.url(&format!("/{n}")));
+        let input = fixture.write("in", (0..count).map(line).collect::<String>());
+        (fixture, input)
     }
 
     fn has_each_once(&self, count: usize) {
@@ -55,7 +55,7 @@ impl Desk {
         [&["--json", "batch", input, "-o", out.to_str().unwrap()], more].concat()
     }
 
-    async fn batch(&self, input: &str, more: &[&str]) -> redial_tests::cli::Output {
+    async fn batch(&self, input: &str, more: &[&str]) -> redial_tests::cli::CommandOutput {
         let out = self.path("out");
         Cli::new(&self.redis).run(&Self::args(&out, input, more)).await
     }
@@ -67,46 +67,46 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_batch_killed_on_the_way_finishes_each_line_once_and_calls_no_finished_one_again() {
+async fn a_batch_killed_midway_finishes_each_line_once_and_repeats_no_finished_call() {
     let count = at_length(3_000, 100_000);
     let window = ["--window", at_length("500", "5000")];
-    let (desk, input) = Desk::of_lines(count).await;
+    let (fixture, input) = BatchFixture::of_lines(count).await;
     for kill in 1..=5_u64 {
         // A command that is given up is killed with SIGKILL.
         let before_kill = Duration::from_millis(at_length(150, 1_000) * kill);
-        let run = tokio::time::timeout(before_kill, desk.batch(&input, &window));
+        let run = tokio::time::timeout(before_kill, fixture.batch(&input, &window));
         if run.await.is_ok() {
             break;
         }
     }
-    let said = desk.batch(&input, &window).await;
+    let said = fixture.batch(&input, &window).await;
     assert_eq!(said.status, 0, "{}", said.stderr);
-    desk.has_each_once(count);
-    assert_eq!(desk.upstream.count(), count as u64);
+    fixture.has_each_once(count);
+    assert_eq!(fixture.upstream.count(), count as u64);
     let keys: Vec<String> =
-        redis::cmd("KEYS").arg("*batch*").query_async(&mut desk.redis.connection().await).await.unwrap();
+        redis::cmd("KEYS").arg("*batch*").query_async(&mut fixture.redis.connection().await).await.unwrap();
     assert_eq!(keys, Vec::<String>::new());
 
-    let again = desk.batch(&input, &window).await;
-    assert_eq!((again.status, desk.upstream.count()), (0, count as u64));
+    let again = fixture.batch(&input, &window).await;
+    assert_eq!((again.status, fixture.upstream.count()), (0, count as u64));
     assert!(again.stderr.contains("finished before"), "{}", again.stderr);
 }
 
 #[tokio::test]
 async fn an_openai_batch_file_is_answered_in_its_output_format() {
-    let desk = Desk::new(Upstream::unruly().await).await;
+    let fixture = BatchFixture::new(Upstream::unruly().await).await;
     let line = |id: &str, url: &str| {
         json!({"custom_id": id, "method": "POST", "url": url, "body": {"model": "m"}}).to_string()
     };
     let nameless = json!({"method": "POST", "url": "/echo", "body": {}}).to_string();
     let file = [line("a", "/echo"), line("b", "/status/400"), line("c", "/garbage"), nameless, line("a", "/echo")];
     let file = file.join("\n");
-    let input = desk.write("in.jsonl", file);
-    let base = desk.upstream.url("");
-    let errors = desk.path("errors.jsonl");
-    let said = desk.batch(&input, &["--base-url", &base, "--errors", errors.to_str().unwrap()]).await;
+    let input = fixture.write("in.jsonl", file);
+    let base = fixture.upstream.url("");
+    let errors = fixture.path("errors.jsonl");
+    let said = fixture.batch(&input, &["--base-url", &base, "--errors", errors.to_str().unwrap()]).await;
     assert_eq!(said.status, 4, "{}", said.stderr);
-    let (out, errors) = (lines(&desk.path("out")), lines(&errors));
+    let (out, errors) = (lines(&fixture.path("out")), lines(&errors));
     let schema = json!({
         "type": "object", "required": ["id", "custom_id", "response", "error"], "additionalProperties": false,
         "properties": {
@@ -131,77 +131,77 @@ async fn an_openai_batch_file_is_answered_in_its_output_format() {
 }
 
 #[tokio::test]
-async fn wrong_lines_are_reported_with_their_numbers_and_the_rest_goes_on_in_order() {
-    let desk = Desk::new(Upstream::unruly().await).await;
+async fn invalid_lines_are_reported_by_number_and_the_rest_are_processed_in_order() {
+    let fixture = BatchFixture::new(Upstream::unruly().await).await;
     let task =
-        |id: &str, ms: u32| format!("{{\"id\":\"{id}\",\"url\":\"{}\"}}", desk.upstream.url(&format!("/slow/{ms}")));
+        |id: &str, ms: u32| format!("{{\"id\":\"{id}\",\"url\":\"{}\"}}", fixture.upstream.url(&format!("/slow/{ms}")));
     let long = format!("{{\"id\":\"long\",\"body\":\"{}\"}}", "x".repeat(2 << 20));
     let file = [task("a", 200), "junk".into(), String::new(), task("a", 1), long, task("b", 1)].join("\n");
-    let input = desk.write("in", file);
-    let said = desk.batch(&input, &["--ordered"]).await;
+    let input = fixture.write("in", file);
+    let said = fixture.batch(&input, &["--ordered"]).await;
     assert_eq!(said.status, 4, "{}", said.stderr);
-    let ids: Vec<Value> = lines(&desk.path("out")).iter().map(|line| line["id"].clone()).collect();
+    let ids: Vec<Value> = lines(&fixture.path("out")).iter().map(|line| line["id"].clone()).collect();
     assert_eq!(ids, ["a", "b"]);
-    let wrong = lines(&desk.path("out.errors"));
+    let wrong = lines(&fixture.path("out.errors"));
     let numbers: Vec<&Value> = wrong.iter().map(|line| &line["line"]).collect();
     assert_eq!(numbers, [2, 4, 5]);
     assert!(wrong[1]["error"].as_str().unwrap().contains("was used"), "{}", wrong[1]);
     let summary: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((&summary["ok"], &summary["bad"]), (&json!(2), &json!(3)));
 
-    desk.write("in", task("c", 1));
-    let other = desk.batch(&input, &["--ordered"]).await;
+    fixture.write("in", task("c", 1));
+    let other = fixture.batch(&input, &["--ordered"]).await;
     assert_eq!(other.status, 1);
     assert!(other.stderr.contains("another input"), "{}", other.stderr);
 }
 
 #[tokio::test]
-async fn rows_of_a_table_fill_a_template() {
-    let desk = Desk::new(Upstream::unruly().await).await;
-    let input = desk.write("rows.csv", "name,n\n\"Ann \"\"A\"\"\nB\",7\nBob\nCy,x\n");
-    let echo = desk.upstream.url("/echo");
+async fn each_csv_row_fills_the_template() {
+    let fixture = BatchFixture::new(Upstream::unruly().await).await;
+    let input = fixture.write("rows.csv", "name,n\n\"Ann \"\"A\"\"\nB\",7\nBob\nCy,x\n");
+    let echo = fixture.upstream.url("/echo");
     let template =
         format!("{{\"id\":\"r-{{{{n}}}}\",\"url\":\"{echo}\",\"body\":{{\"who\":\"{{{{name}}}}\",\"n\":{{{{n}}}}}}}}");
-    let template = desk.write("task.json", template);
-    let said = desk.batch(&input, &["--template", &template, "--ordered"]).await;
+    let template = fixture.write("task.json", template);
+    let said = fixture.batch(&input, &["--template", &template, "--ordered"]).await;
     assert_eq!(said.status, 4, "{}", said.stderr);
-    let bodies: Vec<Value> = lines(&desk.path("out")).iter().map(|line| line["body"]["body"].clone()).collect();
+    let bodies: Vec<Value> = lines(&fixture.path("out")).iter().map(|line| line["body"]["body"].clone()).collect();
     assert_eq!(bodies, [json!({"who": "Ann \"A\"\nB", "n": 7}), json!({"who": "Cy", "n": "x"})]);
-    let wrong = lines(&desk.path("out.errors"));
+    let wrong = lines(&fixture.path("out.errors"));
     assert_eq!((wrong.len(), &wrong[0]["line"]), (1, &json!(4)));
 }
 
 #[tokio::test]
-async fn objects_of_a_file_fill_a_template_with_their_fields_as_they_are() {
-    let desk = Desk::new(Upstream::unruly().await).await;
-    let input = desk.write("rows.jsonl", "{\"name\":\"Ann\",\"tags\":[1,{\"a\":null}]}\n[1]\n{\"name\":\"Bob\"}\n");
-    let echo = desk.upstream.url("/echo");
+async fn json_objects_fill_the_template_with_their_field_types_intact() {
+    let fixture = BatchFixture::new(Upstream::unruly().await).await;
+    let input = fixture.write("rows.jsonl", "{\"name\":\"Ann\",\"tags\":[1,{\"a\":null}]}\n[1]\n{\"name\":\"Bob\"}\n");
+    let echo = fixture.upstream.url("/echo");
     let then =
         format!("{{\"id\":\"after-{{{{name}}}}\",\"url\":\"{echo}\",\"body\":{{\"of\":\"{{{{$.body.body.who}}}}\"}}}}");
     let template = format!(
         "{{\"id\":\"{{{{name}}}}\",\"url\":\"{echo}\",\"body\":{{\"who\":\"{{{{name}}}}\",\"tags\":{{{{tags}}}}}},\"then\":{then}}}"
     );
-    let template = desk.write("task.json", template);
-    let said = desk.batch(&input, &["--format", "jsonl", "--template", &template]).await;
+    let template = fixture.write("task.json", template);
+    let said = fixture.batch(&input, &["--format", "jsonl", "--template", &template]).await;
     assert_eq!(said.status, 4, "{}", said.stderr);
-    let out = lines(&desk.path("out"));
+    let out = lines(&fixture.path("out"));
     assert_eq!((out.len(), &out[0]["body"]["body"]), (1, &json!({"who": "Ann", "tags": [1, {"a": null}]})));
-    let wrong = lines(&desk.path("out.errors"));
+    let wrong = lines(&fixture.path("out.errors"));
     assert_eq!((&wrong[0]["line"], &wrong[1]["line"]), (&json!(2), &json!(3)));
     assert!(wrong[1]["error"].as_str().unwrap().contains("\"tags\""), "{}", wrong[1]);
     // What follows on a line is no line: its result lies on the queue alone.
-    let then = redial_tests::Queue::new(&desk.redis, "default").wait_result("after-Ann", SOON).await;
+    let then = redial_tests::TestQueue::new(&fixture.redis, "default").wait_result("after-Ann", SOON).await;
     assert_eq!(then["body"]["body"], json!({"of": "Ann"}));
 }
 
 #[tokio::test]
-async fn ctrl_c_leaves_what_is_finished_and_says_how_to_go_on() {
+async fn ctrl_c_keeps_finished_lines_and_prints_how_to_resume() {
     const LINES: usize = 2_000;
-    let (desk, input) = Desk::of_lines(LINES).await;
-    let out = desk.path("out");
-    let args = Desk::args(&out, &input, &["--window", "100"]);
-    let child = Cli::new(&desk.redis).start(&args);
-    eventually(SOON, async || (desk.upstream.count() > 150).then_some(())).await;
+    let (fixture, input) = BatchFixture::of_lines(LINES).await;
+    let out = fixture.path("out");
+    let args = BatchFixture::args(&out, &input, &["--window", "100"]);
+    let child = Cli::new(&fixture.redis).start(&args);
+    eventually(SOON, async || (fixture.upstream.count() > 150).then_some(())).await;
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
@@ -214,32 +214,32 @@ async fn ctrl_c_leaves_what_is_finished_and_says_how_to_go_on() {
         "{finished} {said}"
     );
 
-    let said = desk.batch(&input, &["--window", "100"]).await;
+    let said = fixture.batch(&input, &["--window", "100"]).await;
     assert_eq!(said.status, 0, "{}", said.stderr);
-    desk.has_each_once(LINES);
-    assert_eq!(desk.upstream.count(), LINES as u64);
+    fixture.has_each_once(LINES);
+    assert_eq!(fixture.upstream.count(), LINES as u64);
 }
 
 #[tokio::test]
-async fn a_redis_that_lost_the_batch_on_the_way_is_given_it_again() {
+async fn a_batch_is_pushed_again_after_redis_loses_it() {
     const LINES: usize = 1_500;
-    let (desk, input) = Desk::of_lines(LINES).await;
-    let run = desk.batch(&input, &["--window", "400"]);
+    let (fixture, input) = BatchFixture::of_lines(LINES).await;
+    let run = fixture.batch(&input, &["--window", "400"]);
     let lose = async {
-        eventually(SOON, async || (desk.upstream.count() > 200).then_some(())).await;
-        let () = redis::cmd("FLUSHALL").query_async(&mut desk.redis.connection().await).await.unwrap();
+        eventually(SOON, async || (fixture.upstream.count() > 200).then_some(())).await;
+        let () = redis::cmd("FLUSHALL").query_async(&mut fixture.redis.connection().await).await.unwrap();
     };
     let (said, ()) = tokio::join!(run, lose);
     assert_eq!(said.status, 0, "{}", said.stderr);
-    desk.has_each_once(LINES);
+    fixture.has_each_once(LINES);
 }
 
 #[tokio::test]
-async fn memory_stays_flat_however_long_the_file_is() {
+async fn batch_memory_stays_flat_for_any_file_length() {
     const LINES: usize = 100_000;
-    let desk = Desk::new(Upstream::unruly().await).await;
-    let input = desk.write("in", "{\"url\":\"/no/host/in/this/one\"}\n".repeat(LINES));
-    let (out, errors) = (desk.path("out"), desk.path("out.errors"));
+    let fixture = BatchFixture::new(Upstream::unruly().await).await;
+    let input = fixture.write("in", "{\"url\":\"/no/host/in/this/one\"}\n".repeat(LINES));
+    let (out, errors) = (fixture.path("out"), fixture.path("out.errors"));
     let peak = |pid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
@@ -247,7 +247,7 @@ async fn memory_stays_flat_however_long_the_file_is() {
     };
     // Killed half-way, then to the end: what is finished takes no memory either.
     for is_killed in [true, false] {
-        let mut child = Cli::new(&desk.redis).start(&Desk::args(&out, &input, &[]));
+        let mut child = Cli::new(&fixture.redis).start(&BatchFixture::args(&out, &input, &[]));
         let (pid, mut most) = (child.id().unwrap(), 0);
         let until = std::time::Instant::now() + Duration::from_secs(120);
         while child.try_wait().unwrap().is_none() {

@@ -8,7 +8,7 @@ use redial_core::consumer::{ClaimId, Completion, RescheduleReason, TakenBack, de
 use redial_core::queue::entry::Entry;
 use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redial_tests::Cluster;
-use redial_tests::link::Link;
+use redial_tests::RedisConnection;
 use redis::{FromRedisValue, ToRedisArgs};
 
 const NAMES: [&str; 12] = ["default", "critical", "mail", "bulk", "q/0", "q/1", "q/2", "q/3", "eu", "us", "a.b", "z_z"];
@@ -20,7 +20,7 @@ struct Site {
     queue: Queue,
     worker: Consumer,
     other: Consumer,
-    wire: Link,
+    wire: RedisConnection,
 }
 
 fn id(worker: &str, number: u64) -> ClaimId {
@@ -28,7 +28,7 @@ fn id(worker: &str, number: u64) -> ClaimId {
 }
 
 impl Site {
-    fn new(db: &Db, name: &'static str, wire: &Link) -> Self {
+    fn new(db: &Db, name: &'static str, wire: &RedisConnection) -> Self {
         let queue = db.queue(QueueName::new(name).unwrap());
         let at = |worker: &str, lease| {
             let worker = WorkerId::from_redis(worker.into());
@@ -159,7 +159,7 @@ impl Site {
 
 async fn sites(cluster: &Cluster) -> Vec<Site> {
     let db = Db::open(cluster.url(), "redial").unwrap();
-    let wire = Link::open(cluster.url()).await.unwrap();
+    let wire = RedisConnection::open(cluster.url()).await.unwrap();
     let mut nodes = BTreeSet::new();
     for name in NAMES {
         let key = format!("redial:{{{name}}}");

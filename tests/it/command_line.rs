@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker, eventually};
+use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn what_is_enqueued_by_hand_is_answered_and_its_result_printed() {
+async fn enqueue_wait_prints_the_result() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
     let cli = Cli::new(&redis);
@@ -18,7 +18,7 @@ async fn what_is_enqueued_by_hand_is_answered_and_its_result_printed() {
     let typed = ["enqueue", "--id", "a2", "--url", &url, "-H", "X-Kind: a: b", "--body", r#"{"n": 9007199254740993}"#];
     let said = cli.run(&typed).await;
     assert_eq!((said.status, said.stdout.as_str()), (0, "a2\n"), "{}", said.stderr);
-    Queue::new(&redis, "default").wait_result("a2", SOON).await;
+    TestQueue::new(&redis, "default").wait_result("a2", SOON).await;
 
     let result = cli.run(&["result", "a2"]).await;
     let result: Value = serde_json::from_str(&result.stdout).unwrap();
@@ -29,7 +29,7 @@ async fn what_is_enqueued_by_hand_is_answered_and_its_result_printed() {
 }
 
 #[tokio::test]
-async fn every_option_of_enqueue_is_the_field_of_its_name() {
+async fn every_enqueue_option_sets_the_task_field_of_the_same_name() {
     let redis = RedisServer::start().await;
     let typed = "enqueue --url http://h/ -X put --body-text hi --id a --idempotency-key k --cache-ttl-ms 5 --max-attempts 2 \
                  --delay-ms 7 --once --callback-url http://me/";
@@ -46,7 +46,7 @@ async fn every_option_of_enqueue_is_the_field_of_its_name() {
 }
 
 #[tokio::test]
-async fn what_has_no_result_is_said_with_an_exit_code_of_its_own() {
+async fn a_missing_result_has_its_own_exit_code() {
     let redis = RedisServer::start().await;
     let said = Cli::new(&redis).run(&["result", "nobody"]).await;
     assert_eq!((said.status, said.stdout.as_str()), (3, ""));
@@ -54,9 +54,9 @@ async fn what_has_no_result_is_said_with_an_exit_code_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_file_of_tasks_is_pushed_up_to_its_first_wrong_line() {
+async fn a_task_file_is_pushed_up_to_its_first_invalid_line() {
     let redis = RedisServer::start().await;
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "bulk"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "bulk"));
     let lines = "{\"id\":\"x\",\"url\":\"http://h/\"}\n\n{\"url\":\"http://h/\"}\n";
     let said = cli.run_with_input(&["-q", "bulk", "--json", "enqueue", "-"], lines).await;
     let ids: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -71,7 +71,7 @@ async fn a_file_of_tasks_is_pushed_up_to_its_first_wrong_line() {
 }
 
 #[tokio::test]
-async fn a_wrong_task_or_redis_is_an_error_that_says_what_to_do() {
+async fn an_invalid_task_or_redis_url_is_an_error_that_suggests_a_fix() {
     let redis = RedisServer::start().await;
     for (typed, status, says) in [
         (&["enqueue", "{}"][..], 1, "missing field `url`"),
@@ -92,7 +92,7 @@ async fn a_wrong_task_or_redis_is_an_error_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_replayed_and_dropped() {
+async fn dead_letters_can_be_listed_replayed_and_dropped() {
     let redis = RedisServer::start().await;
     let healed = Arc::new(AtomicBool::new(false));
     let upstream = {
@@ -104,7 +104,7 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
         .await
     };
     let _worker = Worker::spawn(&redis);
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let task = |id: &str| {
         let headers = json!({"Authorization": "Bearer geheim"});
         json!({"id": id, "url": upstream.url("/v1"), "headers": headers}).to_string()
@@ -141,10 +141,10 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_shown_and_dropped() {
+async fn a_cached_answer_can_be_shown_and_dropped() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let task = json!({"id": "a", "url": upstream.url("/echo"), "body": {"n": 1}, "cache_ttl_ms": 60_000}).to_string();
     // The same call in another spelling, and as one would ask for it later.
     let same = json!({"url": upstream.url("/echo"), "body": {"n": 1.0}}).to_string();
@@ -170,11 +170,11 @@ async fn a_kept_answer_is_shown_and_dropped() {
 }
 
 #[tokio::test]
-async fn a_replay_forgets_the_failure_held_under_its_key_unless_the_upstream_may_have_too() {
+async fn a_replay_clears_the_failure_stored_under_its_key_unless_the_upstream_may_have_acted() {
     let redis = RedisServer::start().await;
     let upstream = Upstream::start(|request| Reply::status(if request.nth == 0 { 422 } else { 200 })).await;
     let _worker = Worker::spawn(&redis);
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let task = json!({"id": "a", "url": upstream.url("/"), "body": {}, "idempotency_key": "order-17"}).to_string();
     queue.push(&task).await;
     assert_eq!(queue.wait_result("a", SOON).await["reason"], "rejected");

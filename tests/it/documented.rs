@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker};
+use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -47,14 +47,14 @@ fn commands() -> Vec<(String, String)> {
     all
 }
 
-struct Desk {
+struct DocsFixture {
     redis: RedisServer,
     upstream: Upstream,
     _worker: Worker,
     folder: TempDir,
 }
 
-impl Desk {
+impl DocsFixture {
     /// With the files that the commands name, a result, a dead letter, and kept answers.
     async fn new() -> Self {
         let upstream = Upstream::start(|request| match request.route() {
@@ -64,8 +64,8 @@ impl Desk {
         .await;
         let redis = RedisServer::start().await;
         let worker = Worker::spawn(&redis);
-        let desk = Self { redis, upstream, _worker: worker, folder: tempfile::tempdir().unwrap() };
-        let url = desk.upstream.url("/v1/x");
+        let fixture = Self { redis, upstream, _worker: worker, folder: tempfile::tempdir().unwrap() };
+        let url = fixture.upstream.url("/v1/x");
         let batch = json!({"custom_id": "p1", "method": "POST", "url": "/v1/chat", "body": {"model": "m"}});
         for (name, text) in [
             ("tasks.jsonl", json!({"id": "t1", "url": url}).to_string()),
@@ -73,22 +73,22 @@ impl Desk {
             ("people.csv", "id,name\nc1,Ada\nc2,Bob\n".to_owned()),
             ("task.json", json!({"url": url, "body": {"name": "{{name}}"}}).to_string()),
         ] {
-            std::fs::write(desk.folder.path().join(name), text + "\n").unwrap();
+            std::fs::write(fixture.folder.path().join(name), text + "\n").unwrap();
         }
         // The pages say redis-cli for the Redis at its usual port.
-        let (folder, port) = (desk.folder.path().join("bin"), desk.redis.port());
+        let (folder, port) = (fixture.folder.path().join("bin"), fixture.redis.port());
         std::fs::create_dir(&folder).unwrap();
         let script = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec redis-cli -p {port} \"$@\"\n");
         std::fs::write(folder.join("redis-cli"), script).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.join("redis-cli"), mode).unwrap();
-        desk.prepare().await;
-        desk
+        fixture.prepare().await;
+        fixture
     }
 
     /// Before each command: one that ends or deletes what it names takes nothing from the next.
     async fn prepare(&self) {
-        let queue = Queue::new(&self.redis, "default");
+        let queue = TestQueue::new(&self.redis, "default");
         for (id, path) in [("a1", "/v1/extract"), ("a2", "/"), ("dead1", "/refused")] {
             if queue.result(id).await.is_none() || (id == "dead1" && queue.dead().await.is_empty()) {
                 queue.push(json!({"id": id, "url": self.upstream.url(path)}).to_string()).await;
@@ -127,15 +127,15 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn every_command_of_the_docs_runs_as_it_stands() {
-    let desk = Desk::new().await;
+async fn every_command_in_the_docs_runs_as_written() {
+    let fixture = DocsFixture::new().await;
     let (mut ran, mut faults) = (0, Vec::new());
     for (page, command) in commands() {
         if RUN_ELSEWHERE.iter().any(|(begins, _)| command.starts_with(begins)) {
             continue;
         }
-        desk.prepare().await;
-        let output = desk.run(&desk.filled(&command)).await;
+        fixture.prepare().await;
+        let output = fixture.run(&fixture.filled(&command)).await;
         ran += 1;
         // 3: what was asked for is not there, as after a command that deletes it.
         if !matches!(output.status.code(), Some(0 | 3)) {
@@ -148,7 +148,7 @@ async fn every_command_of_the_docs_runs_as_it_stands() {
 }
 
 #[tokio::test]
-async fn every_command_of_the_program_is_in_the_docs() {
+async fn every_cli_command_is_documented() {
     let redis = RedisServer::start().await;
     let (cli, typed) = (Cli::new(&redis), commands());
     let of = |help: &str| -> Vec<String> {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use redial_tests::process::Process;
-use redial_tests::{Port, Queue, RedisServer, Reply, Request, Upstream, Worker, eventually};
+use redial_tests::{Port, RedisServer, Reply, Request, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -234,7 +234,7 @@ impl Sdk {
         self.is_answered(&desk, &is_hasty, "slow once").await;
         assert_eq!(desk.calls_for("slow once").len(), 2, "a timeout ended more than its attempt");
 
-        let letters = Queue::new(&desk.redis, "default").dead().await;
+        let letters = TestQueue::new(&desk.redis, "default").dead().await;
         assert_eq!(letters.len(), 3);
         for letter in letters {
             let task = String::from_utf8(letter.raw).unwrap();

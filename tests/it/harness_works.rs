@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial_tests::{Cli, Cluster, Port, Queue, RedisServer, Reply, Upstream, Worker};
+use redial_tests::{Cli, Cluster, Port, RedisServer, Reply, TestQueue, Upstream, Worker};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_killed_redis_comes_back_on_its_port_with_what_it_had() {
+async fn a_killed_redis_restarts_on_the_same_port_with_its_data() {
     let redis = RedisServer::start().await;
-    let queue = Queue::new(&redis, "default");
+    let queue = TestQueue::new(&redis, "default");
     queue.push(r#"{"url":"http://a/"}"#).await;
     queue.push_all((0..2_500).map(|n| format!("task {n}"))).await;
 
@@ -25,7 +25,7 @@ async fn a_killed_redis_comes_back_on_its_port_with_what_it_had() {
 }
 
 #[tokio::test]
-async fn a_paused_redis_answers_only_once_resumed() {
+async fn a_paused_redis_answers_only_after_it_is_resumed() {
     let redis = RedisServer::start().await;
     let mut connection = redis.connection().await;
     redis.pause();
@@ -39,7 +39,7 @@ async fn a_paused_redis_answers_only_once_resumed() {
 }
 
 #[tokio::test]
-async fn info_counts_commands_and_each_look_as_one() {
+async fn each_info_call_counts_as_one_command() {
     let redis = RedisServer::start().await;
     let before = redis.info_number("total_commands_processed").await;
     let after = redis.info_number("total_commands_processed").await;
@@ -47,10 +47,10 @@ async fn info_counts_commands_and_each_look_as_one() {
 }
 
 #[tokio::test]
-async fn a_cluster_serves_queues_wherever_their_slot_lies() {
+async fn a_cluster_serves_queues_in_every_slot() {
     let cluster = Cluster::start(3).await;
     for name in ["default", "critical", "mail", "bulk"] {
-        let queue = Queue::new(&cluster, name);
+        let queue = TestQueue::new(&cluster, name);
         queue.push_all(["a", "b"]).await;
         assert_eq!(queue.waiting().await, 2);
         let node = cluster.node_of(&queue.key()).await;
@@ -59,9 +59,9 @@ async fn a_cluster_serves_queues_wherever_their_slot_lies() {
 }
 
 #[tokio::test]
-async fn a_moved_slot_takes_its_queue_along_and_clients_follow() {
+async fn clients_follow_a_queue_whose_slot_moves() {
     let cluster = Cluster::start(3).await;
-    let queue = Queue::new(&cluster, "default");
+    let queue = TestQueue::new(&cluster, "default");
     queue.push_all(["a", "b"]).await;
     let key = queue.key();
     let from = cluster.node_of(&key).await.port();
@@ -75,9 +75,9 @@ async fn a_moved_slot_takes_its_queue_along_and_clients_follow() {
 }
 
 #[tokio::test]
-async fn results_and_dead_letters_are_read_as_the_protocol_writes_them() {
+async fn results_and_dead_letters_are_parsed_as_the_protocol_defines_them() {
     let redis = RedisServer::start().await;
-    let queue = Queue::new(&redis, "mail");
+    let queue = TestQueue::new(&redis, "mail");
     let ids: Vec<String> = (0..450).map(|n| format!("t{n}")).collect();
     for id in &ids {
         let result = json!({"id": id, "status": "ok"}).to_string();
@@ -96,7 +96,7 @@ async fn results_and_dead_letters_are_read_as_the_protocol_writes_them() {
 }
 
 #[tokio::test]
-async fn the_upstream_records_what_it_was_sent() {
+async fn the_upstream_records_each_request() {
     let upstream = Upstream::unruly().await;
     let body = r#"{"text":"grüß"}"#;
     let request = format!(
@@ -127,7 +127,7 @@ async fn the_upstream_reads_a_chunked_body() {
 }
 
 #[tokio::test]
-async fn a_flaky_path_fails_as_often_as_it_says_for_each_key() {
+async fn a_flaky_path_fails_the_stated_number_of_times_per_key() {
     let upstream = Upstream::unruly().await;
     for key in ["a", "b"] {
         for expected in [503, 503, 200, 200] {
@@ -140,7 +140,7 @@ async fn a_flaky_path_fails_as_often_as_it_says_for_each_key() {
 }
 
 #[tokio::test]
-async fn misbehaviours_look_on_the_wire_as_they_are_called() {
+async fn each_misbehaviour_looks_on_the_wire_as_its_name_says() {
     let upstream = Upstream::unruly().await;
 
     let (head, body) = get(&upstream, "/truncated").await;
@@ -167,7 +167,7 @@ async fn misbehaviours_look_on_the_wire_as_they_are_called() {
 }
 
 #[tokio::test]
-async fn a_delayed_call_is_in_flight_until_answered_or_abandoned() {
+async fn a_delayed_call_is_in_flight_until_it_is_answered_or_abandoned() {
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_secs(60))).await;
     let calls = [connect(&upstream, "/").await, connect(&upstream, "/").await];
     redial_tests::eventually(SOON, || async { (upstream.in_flight() == 2).then_some(()) }).await;
@@ -177,7 +177,7 @@ async fn a_delayed_call_is_in_flight_until_answered_or_abandoned() {
 }
 
 #[tokio::test]
-async fn delays_of_answer_and_body_are_kept() {
+async fn response_and_body_delays_are_honoured() {
     let upstream = Upstream::start(|_| {
         let late = Duration::from_millis(100);
         Reply::ok().body("late").after(late).body_after(late)
@@ -190,10 +190,10 @@ async fn delays_of_answer_and_body_are_kept() {
 }
 
 #[tokio::test]
-async fn the_worker_that_ships_is_watched_frozen_and_ended() {
+async fn the_worker_binary_can_be_observed_frozen_and_stopped() {
     let redis = RedisServer::start().await;
     let upstream = Upstream::unruly().await;
-    let queue = Queue::new(&redis, "default");
+    let queue = TestQueue::new(&redis, "default");
     let worker = Worker::builder(&redis).env("RUST_LOG", "debug").spawn();
     worker.wait_ready().await;
 
@@ -207,11 +207,11 @@ async fn the_worker_that_ships_is_watched_frozen_and_ended() {
     assert!(worker.metric(r#"redial_tasks_completed_total{queue="mail"}"#).await < 0.5);
     assert!(worker.rss_bytes() > 1_000_000 && worker.log().contains("DEBUG"));
 
-    worker.stop();
+    worker.pause();
     queue.push(task("t2", &upstream.url("/ok"))).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(queue.result("t2").await, None);
-    worker.cont();
+    worker.resume();
     queue.wait_result("t2", SOON).await;
 
     worker.term();
@@ -219,7 +219,7 @@ async fn the_worker_that_ships_is_watched_frozen_and_ended() {
 }
 
 #[tokio::test]
-async fn the_command_line_that_ships_is_run() {
+async fn the_cli_binary_runs() {
     let output = Cli::new("redis://127.0.0.1:1").run(&["--help"]).await;
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
 }
@@ -229,7 +229,7 @@ fn task(id: &str, url: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_listens_on_a_claimed_port() {
+async fn nothing_listens_on_a_claimed_port() {
     let port = Port::claim_with_bus();
     let error = TcpStream::connect(("127.0.0.1", port.number())).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);

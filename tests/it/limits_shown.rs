@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker, eventually};
+use redial_tests::{Cli, RedisServer, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn limits_are_shown_set_and_taken_back() {
+async fn limits_can_be_shown_set_and_unset() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
     let _of_another_queue = Worker::builder(&redis).env("REDIAL_QUEUES", "other").spawn();
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let said = cli.run(&["limits"]).await;
     assert_eq!((said.status, said.stdout.as_str()), (0, ""));
     assert!(said.stderr.contains("no limit is in use"), "{}", said.stderr);
@@ -40,7 +40,7 @@ async fn limits_are_shown_set_and_taken_back() {
         (scheduled.trim() == "2").then_some(())
     };
     eventually(SOON, parked).await;
-    let other = Queue::new(&redis, "other");
+    let other = TestQueue::new(&redis, "other");
     let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
     other.push(json!({"id": "d", "url": upstream.url("/ok"), "limit": limit}).to_string()).await;
     let parked = || async { (redis.cli(&["ZCARD", "redial:{other}:scheduled"]).await.trim() == "1").then_some(()) };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{Cli, Queue, RedisServer, Reply, Upstream, Worker, eventually};
+use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -23,14 +23,14 @@ async fn varied() -> Upstream {
 }
 
 #[tokio::test]
-async fn a_paused_queue_is_left_alone_by_the_whole_fleet_until_it_is_resumed() {
+async fn no_worker_takes_tasks_from_a_paused_queue_until_it_is_resumed() {
     let redis = RedisServer::start().await;
     let upstream = Upstream::start(|request| {
         let wait = if request.path.starts_with("/slow") { 3_000 } else { 0 };
         Reply::ok().after(Duration::from_millis(wait))
     })
     .await;
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let fleet = [Worker::spawn(&redis), Worker::spawn(&redis), Worker::spawn(&redis)];
     let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path)}).to_string();
     queue.push(task("in-hand", "/slow")).await;
@@ -64,10 +64,10 @@ async fn a_paused_queue_is_left_alone_by_the_whole_fleet_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn queues_and_workers_are_listed_with_what_they_hold() {
+async fn queues_and_workers_are_listed_with_their_task_counts() {
     let redis = RedisServer::start().await;
     let upstream = varied().await;
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let none = cli.run(&["queues"]).await;
     assert_eq!((none.status, none.stdout.as_str()), (0, ""));
     assert!(none.stderr.contains("no queue has had a worker yet"), "{}", none.stderr);
@@ -95,10 +95,10 @@ async fn queues_and_workers_are_listed_with_what_they_hold() {
 }
 
 #[tokio::test]
-async fn status_says_where_a_call_is() {
+async fn status_shows_where_a_task_is() {
     let redis = RedisServer::start().await;
     let upstream = varied().await;
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path)}).to_string();
     queue.push_all((0..120).map(|n| task(&format!("w{n}"), "/"))).await;
     let found = json(&cli, &["status", "w0", "w119"]).await;
@@ -134,11 +134,11 @@ async fn status_says_where_a_call_is() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_shown_whole_and_purged_by_age() {
+async fn dead_letters_are_shown_in_full_and_purged_by_age() {
     let redis = RedisServer::start().await;
     let upstream = Upstream::start(|_| Reply::status(422)).await;
     let _worker = Worker::spawn(&redis);
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let task = json!({"id": "a", "url": upstream.url("/"), "headers": {"Authorization": "Bearer geheim"}}).to_string();
     queue.push_all([task.clone(), "junk".into()]).await;
     eventually(SOON, async || (queue.dead().await.len() == 2).then_some(())).await;
@@ -161,7 +161,7 @@ async fn dead_letters_are_shown_whole_and_purged_by_age() {
 }
 
 #[tokio::test]
-async fn completions_are_printed_without_a_redis() {
+async fn completions_are_printed_without_redis() {
     let cli = Cli::new("redis://127.0.0.1:1");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let said = cli.run(&["completions", shell]).await;
@@ -174,9 +174,9 @@ async fn completions_are_printed_without_a_redis() {
 
 /// `script` gives a command a terminal; where there is none, half of this is not shown.
 #[tokio::test]
-async fn colours_are_for_a_terminal_and_not_with_no_color() {
+async fn colours_appear_only_on_a_terminal_and_never_with_no_color() {
     let redis = RedisServer::start().await;
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     queue.push("junk").await;
     let _worker = Worker::spawn(&redis);
     eventually(SOON, async || (queue.dead().await.len() == 1).then_some(())).await;

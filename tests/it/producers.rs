@@ -39,7 +39,7 @@ async fn run(typed: &[&str], redis: &RedisServer) -> Option<Output> {
 }
 
 #[tokio::test]
-async fn the_producers_of_other_languages_get_their_answers() {
+async fn producers_in_other_languages_get_their_results() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
     let url = upstream.url("/echo");
@@ -64,7 +64,7 @@ async fn the_producers_of_other_languages_get_their_answers() {
 
 /// It is the example on the first page of the Rust library, too.
 #[tokio::test]
-async fn the_rust_library_gets_its_answers_and_takes_a_call_back() {
+async fn the_rust_example_gets_its_results_and_cancels_a_call() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
     let program = Cli::new(&redis).program().with_file_name("calls");
@@ -80,7 +80,7 @@ async fn the_rust_library_gets_its_answers_and_takes_a_call_back() {
 }
 
 #[test]
-fn every_producer_is_run_named_in_its_readme_and_short() {
+fn every_example_producer_is_tested_listed_in_the_readme_and_short() {
     let text = std::fs::read_to_string(folder().join("README.md")).unwrap();
     let files: BTreeSet<String> = std::fs::read_dir(folder())
         .unwrap()

@@ -34,7 +34,6 @@ mod kills;
 mod limits;
 mod lost_replies;
 mod once;
-mod places;
 mod queues;
 mod redis_restarts;
 mod results;
@@ -42,6 +41,7 @@ mod retries;
 mod schedules;
 mod settings;
 mod sharing;
+mod snapshot;
 mod targets;
 mod times;
 mod waiting;
@@ -50,10 +50,10 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use redial_tests::WorkerBuilder;
 use redial_tests::stalls::now_ms;
 use redial_tests::wait::within;
-use redial_tests::worker::Builder;
-use redial_tests::{Queue, RedisServer, Reply, Request, Upstream, Worker};
+use redial_tests::{RedisServer, Reply, Request, TestQueue, Upstream, Worker};
 use serde_json::{Value, json};
 
 /// How long to wait for what comes at once: long, as a loaded machine breaks no promise.
@@ -62,7 +62,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// A Redis, the queue `default` on it, and an upstream to call.
 struct Stage {
     redis: RedisServer,
-    queue: Queue,
+    queue: TestQueue,
     upstream: Upstream,
 }
 
@@ -85,12 +85,12 @@ impl Stage {
     async fn on(upstream: Upstream) -> Self {
         redial_tests::stalls::watch();
         let redis = RedisServer::start().await;
-        let queue = Queue::new(&redis, "default");
+        let queue = TestQueue::new(&redis, "default");
         Self { redis, queue, upstream }
     }
 
     /// A worker, to be given more of an environment first.
-    fn worker(&self) -> Builder {
+    fn worker(&self) -> WorkerBuilder {
         Worker::builder(&self.redis)
     }
 
@@ -145,11 +145,11 @@ impl Stage {
 
 /// Which paths were called before.
 #[derive(Default)]
-struct Seen(Mutex<HashSet<String>>);
+struct CalledPaths(Mutex<HashSet<String>>);
 
-impl Seen {
+impl CalledPaths {
     /// Whether this is the first call to its path.
-    fn is_new(&self, request: &Request) -> bool {
+    fn is_first_call(&self, request: &Request) -> bool {
         let mut seen = self.0.lock().expect("nothing panics while it looks");
         seen.insert(request.route().to_owned())
     }

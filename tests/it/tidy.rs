@@ -114,7 +114,7 @@ fn every_script_is_called_and_has_its_test() {
 
 /// Whoever looks for a key must find it in one file.
 #[test]
-fn no_key_is_spelled_outside_keys_rs() {
+fn no_redis_key_is_spelled_outside_keys_rs() {
     let suffixes = "handoff scheduled active claimed workers dead stats replies result";
     let mut marks: Vec<String> = suffixes.split(' ').map(|s| format!(":{s}")).collect();
     marks.push("redial:{".into());
@@ -191,7 +191,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_source_file_is_too_long_to_read() {
+fn no_source_file_exceeds_the_line_limit() {
     let mut faults = Vec::new();
     for (path, source) in files(&[".rs", ".lua"]) {
         let lines = source.lines().count();
@@ -203,7 +203,7 @@ fn no_source_file_is_too_long_to_read() {
 }
 
 #[test]
-fn nothing_is_left_undone_and_nothing_unwrapped() {
+fn shipped_code_has_no_todo_no_dbg_and_no_unwrap() {
     let marks = ["todo!(", "unimplemented!(", "dbg!(", ".unwrap()"];
     let mut faults = Vec::new();
     for (path, source) in files(&[".rs"]) {
@@ -221,7 +221,7 @@ fn nothing_is_left_undone_and_nothing_unwrapped() {
 
 /// A promise without its test is a wish.
 #[test]
-fn every_test_that_the_guarantees_name_exists() {
+fn every_test_named_in_the_guarantees_exists() {
     let named: Vec<String> = files(&["docs/guarantees.md"])
         .iter()
         .flat_map(|(_, page)| page.lines())
@@ -238,7 +238,7 @@ fn every_test_that_the_guarantees_name_exists() {
 
 /// What works only where it was written.
 #[test]
-fn no_file_names_a_place_of_one_machine() {
+fn no_file_contains_a_path_of_one_machine() {
     // In two pieces, so that this file does not name them.
     let places = [("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("/Use", "rs/")];
     let mut faults = Vec::new();

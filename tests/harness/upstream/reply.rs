@@ -21,15 +21,15 @@ pub struct Reply {
     pub(super) headers: Vec<(Text, Text)>,
     pub(super) body: Bytes,
     pub(super) delay: Duration,
-    pub(super) delay_of_body: Duration,
-    pub(super) manner: Manner,
+    pub(super) body_delay: Duration,
+    pub(super) mode: SendMode,
 }
 
 /// How much of the answer is sent, and what becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum SendMode {
     /// All of it, and the connection is kept.
-    Whole,
+    Complete,
     /// A `Content-Length` that is larger than the body, then a close.
     Truncated,
     /// A chunked body without its last chunk, then a close.
@@ -57,39 +57,39 @@ impl Reply {
             headers: Vec::new(),
             body: Bytes::new(),
             delay: Duration::ZERO,
-            delay_of_body: Duration::ZERO,
-            manner: Manner::Whole,
+            body_delay: Duration::ZERO,
+            mode: SendMode::Complete,
         }
     }
 
     /// The connection is reset (RST) before any answer.
     pub fn reset() -> Self {
-        Self::ok().in_manner(Manner::Reset)
+        Self::ok().with_mode(SendMode::Reset)
     }
 
     /// The connection is closed (FIN) before any answer.
     pub fn close() -> Self {
-        Self::ok().in_manner(Manner::Close)
+        Self::ok().with_mode(SendMode::Close)
     }
 
     /// No answer, and the connection stays open until the client closes it.
     pub fn hang() -> Self {
-        Self::ok().in_manner(Manner::Hang)
+        Self::ok().with_mode(SendMode::Hang)
     }
 
     /// An answer that is not HTTP.
     pub fn garbage() -> Self {
-        Self::ok().in_manner(Manner::Garbage)
+        Self::ok().with_mode(SendMode::Garbage)
     }
 
     /// 200 with a `Content-Length` larger than this body, then a close.
     pub fn truncated(body: impl Into<Bytes>) -> Self {
-        Self::ok().body(body).in_manner(Manner::Truncated)
+        Self::ok().body(body).with_mode(SendMode::Truncated)
     }
 
     /// 200 with this body as a chunk, and a close where the next chunk should begin.
     pub fn chunks_cut_off(body: impl Into<Bytes>) -> Self {
-        Self::ok().body(body).in_manner(Manner::ChunksCutOff)
+        Self::ok().body(body).with_mode(SendMode::ChunksCutOff)
     }
 
     /// Adds a header. `Content-Length` and the like are added by themselves.
@@ -122,12 +122,12 @@ impl Reply {
     /// Sends the head at once, and the body only after a while.
     #[must_use]
     pub fn body_after(mut self, delay: Duration) -> Self {
-        self.delay_of_body = delay;
+        self.body_delay = delay;
         self
     }
 
-    fn in_manner(mut self, manner: Manner) -> Self {
-        self.manner = manner;
+    fn with_mode(mut self, mode: SendMode) -> Self {
+        self.mode = mode;
         self
     }
 }

@@ -1,4 +1,4 @@
-//! The upstream's thread: accepts connections, answers calls, keeps the ledger of them.
+//! The upstream's thread: accepts connections, answers calls, keeps the log of them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::wire::Wire;
+use super::connection::ServerConnection;
 use super::{Reply, Request};
 
 /// Enough for a client that opens thousands of connections at one instant.
@@ -22,7 +22,7 @@ pub(super) type Handler = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
 /// Runs until `stopped` resolves; then the runtime is dropped, and every connection with it.
 pub(super) fn run(
     handler: Handler,
-    ledger: Arc<Ledger>,
+    log: Arc<CallLog>,
     bound: oneshot::Sender<SocketAddr>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -33,7 +33,7 @@ pub(super) fn run(
         // Whoever started us may be gone already; then `stopped` says so at once.
         let _ = bound.send(address);
         tokio::select! {
-            () = accept(&listener, handler.into(), ledger) => {}
+            () = accept(&listener, handler.into(), log) => {}
             _ = stopped => {}
         }
     });
@@ -45,28 +45,28 @@ fn listen() -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: &TcpListener, handler: Arc<dyn Fn(&Request) -> Reply + Send + Sync>, ledger: Arc<Ledger>) {
+async fn accept(listener: &TcpListener, handler: Arc<dyn Fn(&Request) -> Reply + Send + Sync>, log: Arc<CallLog>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: some will come back.
             sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let (handler, ledger) = (Arc::clone(&handler), Arc::clone(&ledger));
-        tokio::spawn(async move { converse(stream, &*handler, &ledger).await });
+        let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
+        tokio::spawn(async move { converse(stream, &*handler, &log).await });
     }
 }
 
 /// Answers call after call on one connection, until either side ends it.
-async fn converse(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send + Sync), ledger: &Ledger) {
-    let mut wire = Wire::new(stream);
-    while let Some((mut request, keep_alive)) = wire.receive().await {
-        let _in_flight = ledger.arrived(&mut request);
+async fn converse(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send + Sync), log: &CallLog) {
+    let mut connection = ServerConnection::new(stream);
+    while let Some((mut request, keep_alive)) = connection.receive().await {
+        let _in_flight = log.arrived(&mut request);
         let reply = handler(&request);
         let is_head = request.method == http::Method::HEAD;
-        // Gives the body's buffer back to the wire before it is needed for the next call.
+        // Gives the body's buffer back to the connection before it is needed for the next call.
         drop(request);
-        if !wire.act(&reply, is_head, keep_alive).await {
+        if !connection.act(&reply, is_head, keep_alive).await {
             return;
         }
     }
@@ -74,14 +74,14 @@ async fn converse(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send
 
 /// What is known about the calls.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct CallLog {
     count: AtomicU64,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     calls: Option<Mutex<Vec<Request>>>,
 }
 
-impl Ledger {
+impl CallLog {
     pub(super) fn that_keeps_calls() -> Self {
         Self { calls: Some(Mutex::default()), ..Self::default() }
     }

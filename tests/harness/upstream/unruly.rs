@@ -12,11 +12,11 @@ use super::{Reply, Request};
 
 /// What it must remember from call to call: how often each path and key was called.
 #[derive(Debug, Default)]
-pub(super) struct Habits {
+pub(super) struct UnrulyPaths {
     calls: Mutex<HashMap<(String, String), u64>>,
 }
 
-impl Habits {
+impl UnrulyPaths {
     pub(super) fn answer(&self, request: &Request) -> Reply {
         let reply = self.by_path(request);
         let more = Duration::from_millis(request.query("delay_ms").map_or(0, number));

@@ -10,7 +10,7 @@ use super::{SOON, Stage, attempts};
 const MIB: usize = 1 << 20;
 
 #[tokio::test]
-async fn one_raw_lpush_leads_to_an_answer_by_one_get() {
+async fn one_raw_lpush_yields_a_result_readable_with_one_get() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let task = format!(r#"{{"id":"a","url":"{}"}}"#, stage.url("/ok"));
@@ -30,7 +30,7 @@ async fn one_raw_lpush_leads_to_an_answer_by_one_get() {
 }
 
 #[tokio::test]
-async fn a_task_without_an_id_is_answered_under_a_uuid_of_version_7() {
+async fn a_task_without_an_id_is_given_a_uuid_v7() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let task = json!({"url": stage.url("/ok"), "reply_to": "answers"});
@@ -50,7 +50,7 @@ async fn a_task_without_an_id_is_answered_under_a_uuid_of_version_7() {
 }
 
 #[tokio::test]
-async fn every_form_of_body_reaches_the_upstream_as_it_is() {
+async fn every_body_form_reaches_the_upstream_unchanged() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let bytes: Vec<u8> = (0..=255).collect();
@@ -81,7 +81,7 @@ async fn every_form_of_body_reaches_the_upstream_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_largest_json_body_and_unicode_in_every_place_work() {
+async fn the_largest_json_body_and_unicode_in_every_field_work() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let body = "y".repeat(MIB - 3);
@@ -105,7 +105,7 @@ async fn the_largest_json_body_and_unicode_in_every_place_work() {
 }
 
 #[tokio::test]
-async fn trace_and_idempotency_key_are_the_same_on_every_attempt() {
+async fn traceparent_and_idempotency_key_stay_the_same_on_every_attempt() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -8,25 +8,25 @@ use serde_json::{Value, json};
 use super::{SOON, Stage, answered, assert_counted, ids};
 
 /// What is pushed, the reason of its dead letter, a part of what the error says, and the id if it can be read.
-struct Bad {
+struct InvalidInput {
     bytes: Vec<u8>,
     reason: &'static str,
     says: &'static str,
     id: Option<&'static str>,
 }
 
-fn invalid(bytes: impl Into<Vec<u8>>, says: &'static str) -> Bad {
-    Bad { bytes: bytes.into(), reason: "invalid_task", says, id: None }
+fn invalid(bytes: impl Into<Vec<u8>>, says: &'static str) -> InvalidInput {
+    InvalidInput { bytes: bytes.into(), reason: "invalid_task", says, id: None }
 }
 
-impl Bad {
+impl InvalidInput {
     fn of(mut self, id: &'static str) -> Self {
         self.id = Some(id);
         self
     }
 }
 
-fn not_json(url: &str) -> Vec<Bad> {
+fn not_json(url: &str) -> Vec<InvalidInput> {
     let nested = "[".repeat(10_000) + &"]".repeat(10_000);
     vec![
         invalid("", "not JSON"),
@@ -50,7 +50,7 @@ fn not_json(url: &str) -> Vec<Bad> {
 }
 
 /// Each right in all fields but one.
-fn wrong_fields(url: &str) -> Vec<Bad> {
+fn wrong_fields(url: &str) -> Vec<InvalidInput> {
     let field = |id: &'static str, name: &str, value: Value, says| {
         let mut task = json!({"id": id, "url": url});
         task[name] = value;
@@ -88,15 +88,15 @@ fn wrong_fields(url: &str) -> Vec<Bad> {
     ]
 }
 
-fn too_large(url: &str) -> [Bad; 2] {
+fn too_large(url: &str) -> [InvalidInput; 2] {
     let text = "x".repeat(2 << 20);
     let task = format!(r#"{{"id":"large","url":"{url}","body_text":"{text}"}}"#);
     [invalid(task, "at most 1114112").of("large"), invalid(text, "at most 1114112")]
-        .map(|bad| Bad { reason: "too_large", ..bad })
+        .map(|bad| InvalidInput { reason: "too_large", ..bad })
 }
 
 #[tokio::test]
-async fn what_is_no_task_is_kept_exactly_and_stops_no_other() {
+async fn an_invalid_task_is_dead_lettered_verbatim_and_blocks_nothing() {
     let stage = Stage::unruly().await;
     let url = stage.url("/bad");
     let mut bad = not_json(&url);
@@ -117,7 +117,7 @@ async fn what_is_no_task_is_kept_exactly_and_stops_no_other() {
     for letter in eventually(SOON, all_dead).await {
         letters.insert(letter.raw, letter.header);
     }
-    for Bad { bytes, reason, says, id } in &bad {
+    for InvalidInput { bytes, reason, says, id } in &bad {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]);
         let header = letters.get(bytes).unwrap_or_else(|| panic!("no dead letter for {shown}"));
         assert_eq!(header["reason"], *reason, "{shown}: {header}");
@@ -140,7 +140,7 @@ async fn what_is_no_task_is_kept_exactly_and_stops_no_other() {
 }
 
 #[tokio::test]
-async fn who_sent_a_bad_task_is_told_on_its_reply_list() {
+async fn the_sender_of_an_invalid_task_is_answered_on_its_reply_list() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     stage.queue.push(r#"{"id":"a","url":"nowhere","reply_to":"answers"}"#).await;
@@ -152,7 +152,7 @@ async fn who_sent_a_bad_task_is_told_on_its_reply_list() {
 }
 
 #[tokio::test]
-async fn a_reply_list_that_is_no_list_does_not_hold_up_the_answer() {
+async fn a_reply_to_key_that_is_not_a_list_does_not_block_the_result() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     stage.redis.cli(&["SET", "taken", "by a string"]).await;
@@ -167,7 +167,7 @@ async fn a_reply_list_that_is_no_list_does_not_hold_up_the_answer() {
 }
 
 #[tokio::test]
-async fn fields_of_a_later_version_are_ignored_counted_and_said_once() {
+async fn unknown_fields_are_ignored_counted_and_logged_once() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().spawn();
     for id in ["a", "b", "c"] {

@@ -32,7 +32,7 @@ async fn until_left_alone(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn while_an_upstream_is_down_one_call_at_a_time_tries_it_and_then_all_are_answered_along_a_ramp() {
+async fn an_upstream_that_is_down_gets_one_probe_at_a_time_and_a_gradual_recovery() {
     let (stage, is_down) = stage_with_switch().await;
     let mut workers = Vec::new();
     for _ in 0..4 {
@@ -79,7 +79,7 @@ fn ramps(calls: &[u64]) {
 }
 
 #[tokio::test]
-async fn when_half_of_all_calls_fail_at_random_retries_stay_within_their_budget() {
+async fn retries_stay_within_their_budget_when_half_of_all_calls_fail() {
     let stage = Stage::answering(|_| answer(rand::random())).await;
     let _workers: Vec<_> = (0..2).map(|_| stage.worker().spawn()).collect();
     let ids = ids("t", 300);
@@ -109,7 +109,7 @@ async fn when_half_of_all_calls_fail_at_random_retries_stay_within_their_budget(
 }
 
 #[tokio::test]
-async fn an_upstream_that_fails_the_first_call_of_every_task_is_not_taken_to_be_down_for_long() {
+async fn an_upstream_that_fails_only_first_calls_does_not_keep_its_breaker_open() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().env("REDIAL_RETRY_BUDGET_PER_S", "1000").spawn();
     let ids = ids("t", 600);
@@ -120,7 +120,7 @@ async fn an_upstream_that_fails_the_first_call_of_every_task_is_not_taken_to_be_
 }
 
 #[tokio::test]
-async fn tasks_whose_upstream_never_comes_back_end_as_dead_letters_one_probe_at_a_time() {
+async fn tasks_for_an_upstream_that_never_recovers_are_dead_lettered_one_probe_at_a_time() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "100").spawn();
     let ids = ids("t", 24);
@@ -133,7 +133,7 @@ async fn tasks_whose_upstream_never_comes_back_end_as_dead_letters_one_probe_at_
 }
 
 #[tokio::test]
-async fn a_task_in_line_expires_in_time_and_an_upstream_without_a_breaker_is_called() {
+async fn a_task_waiting_for_a_breaker_expires_on_time_and_an_upstream_without_a_breaker_is_called() {
     let (stage, _is_down) = stage_with_switch().await;
     // After the first probe no other one for a minute: the late task must not be one.
     let worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "60000").spawn();
@@ -161,7 +161,7 @@ async fn a_task_in_line_expires_in_time_and_an_upstream_without_a_breaker_is_cal
 }
 
 #[tokio::test]
-async fn a_line_outlives_the_worker_that_looks_after_it() {
+async fn tasks_waiting_for_a_breaker_survive_the_worker_that_drains_them() {
     let (stage, is_down) = stage_with_switch().await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let worker = start();

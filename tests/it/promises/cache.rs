@@ -21,7 +21,7 @@ fn task(id: &str, url: &str, more: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_the_whole_answer_and_costs_no_call() {
+async fn a_cache_hit_returns_the_full_answer_without_a_call() {
     let stage = counting_stage().await;
     let worker = stage.ready_worker().await;
     let url = stage.url("/v1/extract");
@@ -39,7 +39,7 @@ async fn a_kept_answer_is_the_whole_answer_and_costs_no_call() {
 }
 
 #[tokio::test]
-async fn a_hit_costs_three_commands() {
+async fn a_cache_hit_costs_three_commands() {
     let stage = counting_stage().await;
     let _worker = stage.ready_worker().await;
     let url = stage.url("/");
@@ -61,7 +61,7 @@ async fn a_hit_costs_three_commands() {
 }
 
 #[tokio::test]
-async fn after_its_time_to_live_a_new_call_is_made() {
+async fn an_expired_cache_entry_leads_to_a_new_call() {
     let stage = counting_stage().await;
     let _worker = stage.ready_worker().await;
     let url = stage.url("/");
@@ -72,7 +72,7 @@ async fn after_its_time_to_live_a_new_call_is_made() {
 }
 
 #[tokio::test]
-async fn an_answer_older_than_a_task_allows_is_not_for_it() {
+async fn a_cached_answer_older_than_the_tasks_maximum_age_is_not_used() {
     let stage = counting_stage().await;
     let _worker = stage.ready_worker().await;
     let url = stage.url("/");
@@ -83,7 +83,7 @@ async fn an_answer_older_than_a_task_allows_is_not_for_it() {
 }
 
 #[tokio::test]
-async fn failures_are_not_cached() {
+async fn failures_are_never_cached() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::status(400),
         _ => Reply::ok(),
@@ -97,7 +97,7 @@ async fn failures_are_not_cached() {
 }
 
 #[tokio::test]
-async fn the_spelling_of_a_call_makes_no_difference_and_its_meaning_does() {
+async fn equivalent_calls_share_a_cache_entry_and_different_calls_do_not() {
     let stage = counting_stage().await;
     let _worker = stage.ready_worker().await;
     let url = stage.url("/");
@@ -137,7 +137,7 @@ async fn the_spelling_of_a_call_makes_no_difference_and_its_meaning_does() {
 }
 
 #[tokio::test]
-async fn two_tenants_never_share_unless_they_say_so() {
+async fn tenants_share_cached_answers_only_when_they_ask_to() {
     let stage = counting_stage().await;
     let _worker = stage.ready_worker().await;
     let url = stage.url("/");
@@ -159,7 +159,7 @@ async fn two_tenants_never_share_unless_they_say_so() {
 }
 
 #[tokio::test]
-async fn credentials_that_the_worker_adds_reach_the_upstream_and_divide_what_is_shared() {
+async fn credentials_added_by_the_worker_reach_the_upstream_and_separate_cache_entries() {
     let stage = counting_stage().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("redial.toml");

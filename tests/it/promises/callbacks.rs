@@ -10,8 +10,8 @@ use redial_tests::{Cli, Reply, Request};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::places::Places;
-use super::{SOON, Seen, Stage, answered, ids};
+use super::snapshot::QueueSnapshot;
+use super::{CalledPaths, SOON, Stage, answered, ids};
 
 const KEY: &[u8] = b"a secret of thirty-two bytes....";
 
@@ -21,9 +21,9 @@ fn secret() -> String {
 
 /// An upstream with a receiver of deliveries that fails each one once.
 async fn receiving() -> Stage {
-    let seen = Seen::default();
+    let seen = CalledPaths::default();
     Stage::answering(move |request| match request.route() {
-        route if route.starts_with("/hook") && seen.is_new(request) => Reply::status(503),
+        route if route.starts_with("/hook") && seen.is_first_call(request) => Reply::status(503),
         "/bad" => Reply::status(422).json(&json!({"error": "no"})),
         _ => Reply::ok().json(&json!({"n": 1})),
     })
@@ -44,7 +44,7 @@ fn verify(delivery: &Request) {
 }
 
 #[tokio::test]
-async fn a_result_is_delivered_whole_signed_and_again_until_it_is_taken() {
+async fn a_callback_carries_the_full_signed_result_and_is_retried_until_accepted() {
     let stage = receiving().await;
     let _worker = stage.worker().env("REDIAL_WEBHOOK_SECRET", secret()).spawn();
     for (id, path, status) in [("good", "/ok", "ok"), ("bad", "/bad", "dead")] {
@@ -63,11 +63,11 @@ async fn a_result_is_delivered_whole_signed_and_again_until_it_is_taken() {
         }
         assert_eq!(calls[0].headers.get("webhook-id"), calls[1].headers.get("webhook-id"), "one message");
     }
-    Places::of(&stage.redis).await.assert_all_ended(4);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(4);
 }
 
 #[tokio::test]
-async fn what_never_was_a_call_is_delivered_too() {
+async fn results_of_cancelled_and_invalid_tasks_are_delivered_too() {
     let stage = receiving().await;
     let task = json!({"id": "cancelled", "url": stage.url("/ok"), "callback_url": stage.url("/hook/cancelled")});
     stage.queue.push(task.to_string()).await;
@@ -84,7 +84,7 @@ async fn what_never_was_a_call_is_delivered_too() {
 }
 
 #[tokio::test]
-async fn every_result_has_its_delivery_through_kills_of_workers() {
+async fn every_callback_is_delivered_despite_worker_kills() {
     let stage = Stage::slow(Duration::from_millis(20)).await;
     let ids = ids("t", 300);
     stage.push_many(&ids, "/", &json!({"callback_url": stage.url("/hook")})).await;
@@ -96,11 +96,11 @@ async fn every_result_has_its_delivery_through_kills_of_workers() {
     let told: HashSet<String> =
         stage.upstream.calls_to("/hook").iter().map(|call| call.json()["id"].to_string()).collect();
     assert_eq!(told.len(), ids.len());
-    Places::of(&stage.redis).await.assert_all_ended(2 * ids.len());
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(2 * ids.len());
 }
 
 #[tokio::test]
-async fn a_result_that_is_gone_and_a_receiver_that_may_not_be_called_end_as_dead_letters() {
+async fn a_callback_with_an_expired_result_or_a_forbidden_receiver_is_dead_lettered() {
     let stage = receiving().await;
     let worker = stage.worker().env("REDIAL_ALLOW_PRIVATE", "127.0.0.1/32").spawn();
     worker.wait_ready().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redial_tests::{Cli, Reply, Worker, eventually};
 use serde_json::{Value, json};
 
-use super::places::Places;
+use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, assert_counted, ids};
 
 /// Cancels by the command line; whether it was done, and what it said.
@@ -31,11 +31,11 @@ async fn assert_cancelled(stage: &Stage, id: &str, was: &str) -> Value {
 }
 
 async fn assert_in(stage: &Stage, place: &str, tasks: usize) {
-    eventually(SOON, || async { (Places::of(&stage.redis).await.count(place) == tasks).then_some(()) }).await;
+    eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count(place) == tasks).then_some(()) }).await;
 }
 
 #[tokio::test]
-async fn what_waits_is_cancelled_at_once_though_no_worker_runs() {
+async fn a_waiting_task_is_cancelled_at_once_even_without_workers() {
     let stage = Stage::unruly().await;
     let ids = ids("t", 3);
     let more = json!({"meta": {"user": 7}, "reply_to": "answers:{default}"});
@@ -49,7 +49,7 @@ async fn what_waits_is_cancelled_at_once_though_no_worker_runs() {
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), 2);
     assert_eq!(stage.upstream.count(), 2, "the cancelled call is never made");
-    Places::of(&stage.redis).await.assert_all_ended(3);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(3);
     let (done, said) = cancel(&stage, "t0").await;
     assert!(!done && said.contains("complete"), "{said}");
     let (done, said) = cancel(&stage, "no-such").await;
@@ -57,7 +57,7 @@ async fn what_waits_is_cancelled_at_once_though_no_worker_runs() {
 }
 
 #[tokio::test]
-async fn what_is_scheduled_or_parked_is_cancelled_and_keeps_its_history() {
+async fn a_scheduled_or_parked_task_is_cancelled_and_keeps_its_history() {
     let stage = Stage::unruly().await;
     let worker = stage.ready_worker().await;
     let retry = json!({"base_ms": 600_000, "jitter": "none"});
@@ -74,7 +74,7 @@ async fn what_is_scheduled_or_parked_is_cancelled_and_keeps_its_history() {
     assert_cancelled(&stage, "delayed", "scheduled").await;
     assert_cancelled(&stage, parked, "scheduled").await;
     drop(worker);
-    Places::of(&stage.redis).await.assert_all_ended(4);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(4);
 }
 
 /// The task `a`, cancelled while a worker with this lease makes its call: that worker, and the result.
@@ -87,28 +87,28 @@ async fn cancelled_in_flight(stage: &Stage, lease_ms: &str) -> (Worker, Value) {
 }
 
 #[tokio::test]
-async fn a_call_in_flight_is_given_up_and_its_answer_never_overwrites_the_state() {
+async fn a_call_in_flight_is_aborted_and_its_response_never_overwrites_the_cancellation() {
     let stage = Stage::slow(Duration::from_secs(20)).await;
     let (worker, before) = cancelled_in_flight(&stage, "2000").await;
     // The connection is closed long before the answer would come.
     eventually(Duration::from_secs(10), || async { (stage.upstream.in_flight() == 0).then_some(()) }).await;
     assert_counted(&worker, "redial_slots_in_use", 0).await;
     assert_eq!(stage.queue.result("a").await, Some(before));
-    Places::of(&stage.redis).await.assert_all_ended(1);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(1);
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_just_after_the_cancellation_is_dropped() {
+async fn a_response_that_arrives_just_after_the_cancellation_is_dropped() {
     let stage = Stage::slow(Duration::from_millis(700)).await;
     // Beats so rarely that the call comes to its end before the worker notices.
     let (worker, before) = cancelled_in_flight(&stage, "60000").await;
     eventually(SOON, || async { worker.log().contains("lease lost").then_some(()) }).await;
     assert_eq!(stage.queue.result("a").await, Some(before));
-    Places::of(&stage.redis).await.assert_all_ended(1);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(1);
 }
 
 #[tokio::test]
-async fn a_follower_is_cancelled_alone_and_a_leader_makes_room_for_the_next() {
+async fn cancelling_a_follower_affects_no_other_and_cancelling_a_leader_promotes_the_next() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::status(503),
         _ => Reply::ok().json(&json!({"nth": request.nth})),
@@ -130,11 +130,11 @@ async fn a_follower_is_cancelled_alone_and_a_leader_makes_room_for_the_next() {
     assert_eq!(answered(&results), 4, "all but the cancelled one: {results:?}");
     assert_eq!(stage.upstream.count(), 2, "one call for all of them");
     drop(worker);
-    Places::of(&stage.redis).await.assert_all_ended(6);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(6);
 }
 
 #[tokio::test]
-async fn a_leader_in_flight_makes_room_for_the_next() {
+async fn cancelling_a_leader_in_flight_promotes_the_next() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::ok().after(Duration::from_secs(60)),
         _ => Reply::ok(),
@@ -150,11 +150,11 @@ async fn a_leader_in_flight_makes_room_for_the_next() {
     assert_cancelled(&stage, "leader", "active").await;
     let result = stage.queue.wait_result("follower", SOON).await;
     assert_eq!(result["status"], "ok", "{result}");
-    Places::of(&stage.redis).await.assert_all_ended(2);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(2);
 }
 
 #[tokio::test]
-async fn a_key_whose_task_was_taken_back_is_not_used_up() {
+async fn a_key_whose_only_task_was_cancelled_can_be_used_again() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::status(503),
         1 => Reply::ok().after(Duration::from_secs(60)),
@@ -172,18 +172,18 @@ async fn a_key_whose_task_was_taken_back_is_not_used_up() {
     assert_eq!(cancelled["attempts"][0]["http_status"], 503);
     let result = stage.queue.wait_result("follower", SOON).await;
     assert_eq!((&result["status"], stage.upstream.count()), (&json!("ok"), 3), "{result}");
-    Places::of(&stage.redis).await.assert_all_ended(2);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(2);
 }
 
 #[tokio::test]
-async fn what_waits_for_an_upstream_that_is_down_is_cancelled_in_line() {
+async fn a_task_waiting_for_a_breaker_can_be_cancelled() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "600000").spawn();
     let ids = ids("t", 40);
     let retry = json!({"max_attempts": 2, "base_ms": 0});
     stage.push_many(&ids, "/status/503", &json!({"retry": retry})).await;
-    eventually(SOON, || async { (Places::of(&stage.redis).await.count("parked") > 5).then_some(()) }).await;
-    let in_line = Places::of(&stage.redis).await;
+    eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count("parked") > 5).then_some(()) }).await;
+    let in_line = QueueSnapshot::take(&stage.redis).await;
     let id = in_line.first("parked").expect("some lie there");
     let cancelled = assert_cancelled(&stage, id, "parked").await;
     assert!(cancelled["attempts"].as_array().unwrap().len() <= 1);

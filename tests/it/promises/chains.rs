@@ -5,11 +5,11 @@ use std::time::Duration;
 use redial_tests::Reply;
 use serde_json::json;
 
-use super::places::Places;
+use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, ids};
 
 #[tokio::test]
-async fn each_answer_goes_into_the_next_call() {
+async fn each_answer_feeds_the_next_call() {
     let stage = Stage::answering(|request| match request.route() {
         "/upload" => Reply::ok().json(&json!({"file": {"id": "f/1", "size": 12}})),
         "/extract" => Reply::ok().json(&json!({"items": [{"name": "a"}, {"name": "b"}]})),
@@ -32,11 +32,11 @@ async fn each_answer_goes_into_the_next_call() {
     assert_eq!(calls[1].json(), json!({"size": 12, "prompt": "{{untouched}}"}));
     assert_eq!(calls[2].json(), json!({"names": ["a", "b"]}));
     drop(worker);
-    Places::of(&stage.redis).await.assert_all_ended(3);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(3);
 }
 
 #[tokio::test]
-async fn a_chain_ends_with_the_first_task_that_dies_and_says_so() {
+async fn a_chain_stops_at_its_first_dead_task_and_reports_it() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     let then = json!({"id": "second", "url": stage.url("/ok"), "body": "{{$.body.no.such}}"});
@@ -52,7 +52,7 @@ async fn a_chain_ends_with_the_first_task_that_dies_and_says_so() {
 }
 
 #[tokio::test]
-async fn every_chain_comes_to_its_end_through_kills_of_workers() {
+async fn every_chain_completes_despite_worker_kills() {
     let stage = Stage::slow(Duration::from_millis(20)).await;
     let ids = ids("t", 200);
     let then = json!({"url": stage.url("/two/{{$.id}}"), "then": {"url": stage.url("/three")}});
@@ -60,5 +60,5 @@ async fn every_chain_comes_to_its_end_through_kills_of_workers() {
     let _workers = stage.workers_under_kills().await;
     let ends: Vec<String> = ids.iter().map(|id| format!("{id}.then.then")).collect();
     assert_eq!(answered(&stage.queue.wait_results(&ends, 2 * SOON).await), ids.len());
-    Places::of(&stage.redis).await.assert_all_ended(3 * ids.len());
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(3 * ids.len());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{Cluster, Queue, RedisServer, Reply, Sentinel, Upstream, Worker, eventually};
+use redial_tests::{Cluster, RedisServer, Reply, Sentinel, TestQueue, Upstream, Worker, eventually};
 use serde_json::json;
 
 use super::{SOON, answered, ids};
@@ -10,7 +10,7 @@ use super::{SOON, answered, ids};
 const QUEUES: [&str; 4] = ["default", "critical", "mail", "bulk"];
 
 #[tokio::test]
-async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
+async fn a_cluster_serves_every_queue_and_every_reply_list() {
     let cluster = Cluster::start(3).await;
     let upstream = Upstream::unruly().await;
     let worker = Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).spawn();
@@ -25,7 +25,7 @@ async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
                 .to_string()
         })
     };
-    let queues = QUEUES.map(|name| Queue::new(&cluster, name));
+    let queues = QUEUES.map(|name| TestQueue::new(&cluster, name));
     for (name, queue) in QUEUES.iter().zip(&queues) {
         queue.push_all(tasks(name)).await;
         queue.push("no task").await;
@@ -47,7 +47,7 @@ async fn on_a_cluster_every_queue_and_every_reply_list_is_served() {
 }
 
 #[tokio::test]
-async fn on_a_cluster_tasks_of_all_queues_share_a_call_wherever_its_memo_lies() {
+async fn on_a_cluster_tasks_of_different_queues_share_one_call() {
     const CALLS: usize = 12;
     let cluster = Cluster::start(3).await;
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_secs(2))).await;
@@ -56,7 +56,7 @@ async fn on_a_cluster_tasks_of_all_queues_share_a_call_wherever_its_memo_lies() 
     let (doomed, other) = (start(), start());
     doomed.wait_ready().await;
     other.wait_ready().await;
-    let queues = QUEUES.map(|name| Queue::new(&cluster, name));
+    let queues = QUEUES.map(|name| TestQueue::new(&cluster, name));
     let task = |id: &str, n: usize| {
         let mut task = json!({"id": id, "url": upstream.url(&format!("/{}", n % CALLS)), "body": {}});
         // Half of the calls are shared by their key, half by what they are.
@@ -83,10 +83,10 @@ async fn on_a_cluster_tasks_of_all_queues_share_a_call_wherever_its_memo_lies() 
 }
 
 #[tokio::test]
-async fn a_cluster_node_that_is_killed_and_comes_back_loses_nothing() {
+async fn a_cluster_node_that_is_killed_and_restarted_loses_nothing() {
     let cluster = Cluster::start(3).await;
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50))).await;
-    let queue = Queue::new(&cluster, "default");
+    let queue = TestQueue::new(&cluster, "default");
     let ids = ids("t", 300);
     queue.push_all(ids.iter().map(|id| json!({"id": id, "url": upstream.url("/")}).to_string())).await;
     let node = cluster.node_of(&queue.key()).await;
@@ -102,10 +102,10 @@ async fn a_cluster_node_that_is_killed_and_comes_back_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_queue_that_moves_to_another_node_loses_nothing() {
+async fn a_queue_that_moves_to_another_cluster_node_loses_nothing() {
     let cluster = Cluster::start(3).await;
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(20))).await;
-    let queue = Queue::new(&cluster, "default");
+    let queue = TestQueue::new(&cluster, "default");
     let ids = ids("t", 300);
     queue.push_all(ids.iter().map(|id| json!({"id": id, "url": upstream.url("/")}).to_string())).await;
     let _worker = Worker::builder(&cluster).env("REDIAL_CONCURRENCY", "8").spawn();
@@ -122,19 +122,19 @@ async fn a_queue_that_moves_to_another_node_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_failover_by_sentinel_that_kept_the_writes_loses_nothing() {
+async fn a_sentinel_failover_that_kept_the_writes_loses_nothing() {
     let sentinel = Sentinel::start().await;
     let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(500))).await;
     let worker = Worker::builder(&sentinel).env("REDIAL_CONCURRENCY", "16").spawn();
     worker.wait_ready().await;
     let task = |id: &String| json!({"id": id, "url": upstream.url("/")}).to_string();
     let (before, after) = (ids("before", 80), ids("after", 40));
-    Queue::new(sentinel.master(), "default").push_all(before.iter().map(task)).await;
+    TestQueue::new(sentinel.master(), "default").push_all(before.iter().map(task)).await;
     eventually(SOON, || async { (upstream.count() >= 20).then_some(()) }).await;
     sentinel.wait_replicated().await;
     sentinel.fail_over().await;
 
-    let queue = Queue::new(sentinel.replica(), "default");
+    let queue = TestQueue::new(sentinel.replica(), "default");
     queue.push_all(after.iter().map(task)).await;
     for ids in [before, after] {
         let results = queue.wait_results(&ids, Duration::from_secs(60)).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use redial_tests::{Worker, eventually, wait::within};
 use serde_json::{Value, json};
 
-use super::places::Places;
+use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, attempts, ids};
 
 /// Longer than three leases, and all bystanders one after the other.
@@ -34,7 +34,7 @@ async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -
 }
 
 #[tokio::test]
-async fn a_task_that_kills_three_workers_is_set_aside_and_bystanders_are_answered() {
+async fn a_task_that_kills_three_workers_is_dead_lettered_and_its_neighbours_are_answered() {
     const BYSTANDERS: usize = 40;
     let stage = Stage::slow(Duration::from_millis(200)).await;
     let bystanders = ids("b", BYSTANDERS);
@@ -54,14 +54,14 @@ async fn a_task_that_kills_three_workers_is_set_aside_and_bystanders_are_answere
     assert_eq!(answered(&results), BYSTANDERS);
     assert!(worker.is_running(), "the poison is not tried again");
     assert_eq!(stage.upstream.calls_to("/poison").len(), 0);
-    Places::of(&stage.redis).await.assert_all_ended(BYSTANDERS + 1);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(BYSTANDERS + 1);
     let letters = stage.queue.dead().await;
     assert_eq!(letters.len(), 1);
     assert!(String::from_utf8_lossy(&letters[0].raw).contains("/poison"));
 }
 
 #[tokio::test]
-async fn new_tasks_are_answered_while_a_poison_is_being_found() {
+async fn new_tasks_are_answered_while_a_poison_task_is_being_isolated() {
     let stage = Stage::slow(Duration::ZERO).await;
     let mut worker = start(&stage);
     stage.queue.push(json!({"id": "poison", "url": stage.url("/poison")}).to_string()).await;
@@ -76,7 +76,7 @@ async fn new_tasks_are_answered_while_a_poison_is_being_found() {
 }
 
 #[tokio::test]
-async fn a_crash_count_ends_with_an_attempt_that_did_no_harm() {
+async fn a_harmless_attempt_resets_the_crash_count() {
     let stage = Stage::unruly().await;
     let retry = json!({"base_ms": 700, "jitter": "none", "max_attempts": 9});
     let task = json!({"id": "a", "url": stage.url("/flaky/5/503?key=a&delay_ms=300"), "retry": retry});

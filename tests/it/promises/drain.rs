@@ -6,13 +6,13 @@ use redial_tests::{Reply, eventually, stalls};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::places::Places;
-use super::{SOON, Seen, Stage, answered, attempts, counter, ids, now_ms, number};
+use super::snapshot::QueueSnapshot;
+use super::{CalledPaths, SOON, Stage, answered, attempts, counter, ids, now_ms, number};
 
 const CALLS: usize = 50;
 
 #[tokio::test]
-async fn calls_in_flight_are_answered_before_a_worker_ends() {
+async fn a_draining_worker_finishes_its_calls_in_flight() {
     let stage = Stage::slow(Duration::from_secs(2)).await;
     let worker = stage.ready_worker().await;
     let ids = ids("t", CALLS);
@@ -29,12 +29,12 @@ async fn calls_in_flight_are_answered_before_a_worker_ends() {
     let results = results.expect("all are there when it has ended");
     assert_eq!(answered(&results), CALLS);
     assert_eq!(stage.upstream.count(), CALLS as u64);
-    Places::of(&stage.redis).await.assert_all_ended(CALLS);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(CALLS);
     assert_eq!(stage.redis.cli(&["ZCARD", "redial:{default}:workers"]).await, "0", "it has signed off");
 }
 
 #[tokio::test]
-async fn what_a_drain_does_not_wait_for_goes_back_uncounted() {
+async fn calls_cut_off_by_the_drain_deadline_are_requeued_without_using_an_attempt() {
     let stage = Stage::slow(Duration::from_secs(3)).await;
     let worker = stage.worker().env("REDIAL_DRAIN_MS", "100").spawn();
     let ids = ids("t", CALLS);
@@ -47,7 +47,7 @@ async fn what_a_drain_does_not_wait_for_goes_back_uncounted() {
     worker.term();
     assert_eq!(worker.wait_exit(SOON).await.code(), Some(0), "{}", worker.log());
     assert!(told.elapsed() < Duration::from_secs(3), "it waits for no call");
-    let places = Places::of(&stage.redis).await;
+    let places = QueueSnapshot::take(&stage.redis).await;
     places.assert_each_once(CALLS);
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), CALLS);
@@ -58,14 +58,14 @@ async fn what_a_drain_does_not_wait_for_goes_back_uncounted() {
     let first = stage.upstream.calls()[0].unix_ms;
     assert!(last.unwrap() - first < 9_000, "{} ms", last.unwrap() - first);
     assert_eq!(counter(&other, "redial_tasks_reaped_total").await, 0);
-    Places::of(&stage.redis).await.assert_all_ended(CALLS);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(CALLS);
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_a_worker_at_once_and_its_tasks_come_back() {
-    let seen = Seen::default();
+async fn a_second_signal_stops_a_worker_at_once_and_its_tasks_are_requeued() {
+    let seen = CalledPaths::default();
     let stage = Stage::answering(move |request| {
-        let slow = Duration::from_secs(if seen.is_new(request) { 60 } else { 0 });
+        let slow = Duration::from_secs(if seen.is_first_call(request) { 60 } else { 0 });
         Reply::ok().after(slow)
     })
     .await;
@@ -87,7 +87,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_tasks_come_back() {
 }
 
 #[tokio::test]
-async fn a_once_only_call_cut_off_by_a_drain_is_not_made_again() {
+async fn a_once_only_call_cut_off_by_a_drain_is_not_repeated() {
     let stage = Stage::slow(Duration::from_secs(60)).await;
     let worker = stage.worker().env("REDIAL_DRAIN_MS", "100").spawn();
     let task = json!({"id": "a", "url": stage.url("/"), "body": {"amount": 1}, "effect": "once"});
@@ -104,7 +104,7 @@ async fn a_once_only_call_cut_off_by_a_drain_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn a_push_during_a_drain_goes_to_another_worker_at_once() {
+async fn a_push_during_a_drain_wakes_another_worker_at_once() {
     let stage = Stage::answering(|request| {
         let slow = Duration::from_secs(if request.route() == "/slow" { 3 } else { 0 });
         Reply::ok().after(slow)
@@ -136,7 +136,7 @@ async fn a_push_during_a_drain_goes_to_another_worker_at_once() {
 }
 
 #[tokio::test]
-async fn an_idle_worker_ends_at_once_also_while_redis_is_away() {
+async fn an_idle_worker_stops_at_once_even_while_redis_is_down() {
     let stage = Stage::unruly().await;
     let (first, second) = (stage.ready_worker().await, stage.ready_worker().await);
     first.term();
@@ -151,7 +151,7 @@ async fn an_idle_worker_ends_at_once_also_while_redis_is_away() {
 }
 
 #[tokio::test]
-async fn workers_replaced_one_by_one_under_load_repeat_no_call() {
+async fn a_rolling_restart_under_load_repeats_no_call() {
     const TASKS: usize = 600;
     let stage = Stage::slow(Duration::from_millis(100)).await;
     let start = || stage.worker().env("REDIAL_CONCURRENCY", "8").spawn();
@@ -166,5 +166,5 @@ async fn workers_replaced_one_by_one_under_load_repeat_no_call() {
     }
     assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), TASKS);
     assert_eq!(stage.upstream.count(), TASKS as u64);
-    Places::of(&stage.redis).await.assert_all_ended(TASKS);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(TASKS);
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use redial_tests::{Port, Queue, RedisServer, Upstream, Worker, eventually};
+use redial_tests::{Port, RedisServer, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use super::{SOON, answered, ids};
 struct Machine {
     port: Port,
     state: TempDir,
-    queue: Queue,
+    queue: TestQueue,
     upstream: Upstream,
 }
 
@@ -23,7 +23,7 @@ impl Machine {
     async fn new() -> Self {
         let port = Port::claim();
         Self {
-            queue: Queue::new(format!("redis://127.0.0.1:{}", port.number()), "default"),
+            queue: TestQueue::new(format!("redis://127.0.0.1:{}", port.number()), "default"),
             state: tempfile::tempdir().unwrap(),
             upstream: Upstream::unruly().await,
             port,
@@ -65,7 +65,7 @@ const JOINED: &str = "joining the embedded Redis of another worker";
 const FOUND: &str = "using the Redis that answers here";
 
 #[tokio::test]
-async fn the_first_worker_starts_a_redis_and_the_others_join_and_take_over() {
+async fn the_first_worker_starts_a_redis_that_others_join_and_take_over() {
     let machine = Machine::new().await;
     let first = machine.worker();
     first.wait_ready().await;
@@ -91,7 +91,7 @@ async fn the_first_worker_starts_a_redis_and_the_others_join_and_take_over() {
 }
 
 #[tokio::test]
-async fn workers_started_at_one_instant_share_one_redis_and_each_says_which() {
+async fn workers_started_at_the_same_instant_share_one_redis_and_log_which() {
     let machine = Machine::new().await;
     let workers = [machine.worker(), machine.worker(), machine.worker()];
     for worker in &workers {
@@ -107,7 +107,7 @@ async fn workers_started_at_one_instant_share_one_redis_and_each_says_which() {
 }
 
 #[tokio::test]
-async fn a_killed_worker_takes_its_redis_along_and_the_next_one_goes_on() {
+async fn a_killed_worker_takes_its_redis_down_and_the_next_worker_resumes() {
     let machine = Machine::new().await;
     let first = machine.worker();
     first.wait_ready().await;
@@ -128,7 +128,7 @@ async fn a_killed_worker_takes_its_redis_along_and_the_next_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_killed_worker_that_is_started_again_at_once_has_a_redis_again() {
+async fn a_worker_restarted_right_after_a_kill_gets_a_redis_again() {
     let machine = Machine::new().await;
     let mut worker = machine.worker();
     worker.wait_ready().await;
@@ -142,7 +142,7 @@ async fn a_killed_worker_that_is_started_again_at_once_has_a_redis_again() {
 }
 
 #[tokio::test]
-async fn what_is_on_the_embedded_redis_outlives_a_restart() {
+async fn data_in_the_embedded_redis_survives_a_restart() {
     let machine = Machine::new().await;
     let first = machine.worker();
     first.wait_ready().await;
@@ -159,7 +159,7 @@ async fn what_is_on_the_embedded_redis_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_redis_that_answers_on_this_machine_is_used_as_it_is() {
+async fn a_redis_already_running_on_this_machine_is_used() {
     let redis = RedisServer::start().await;
     let upstream = Upstream::unruly().await;
     let state = tempfile::tempdir().unwrap();
@@ -169,7 +169,7 @@ async fn a_redis_that_answers_on_this_machine_is_used_as_it_is() {
         .spawn();
     worker.wait_ready().await;
     assert!(worker.log().contains(FOUND), "{}", worker.log());
-    let queue = Queue::new(&redis, "default");
+    let queue = TestQueue::new(&redis, "default");
     queue.push(json!({"id": "a", "url": upstream.url("/ok")}).to_string()).await;
     assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
     worker.term();
@@ -178,7 +178,7 @@ async fn a_redis_that_answers_on_this_machine_is_used_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_redis_that_wants_a_password_is_not_doubled() {
+async fn no_second_redis_is_started_beside_one_that_requires_a_password() {
     let redis = RedisServer::start().await;
     redis.cli(&["CONFIG", "SET", "requirepass", "geheim"]).await;
     let said = complaint(&redis.port().to_string(), None).await;
@@ -186,7 +186,7 @@ async fn a_redis_that_wants_a_password_is_not_doubled() {
 }
 
 #[tokio::test]
-async fn without_a_server_program_the_error_says_what_to_install() {
+async fn without_a_redis_binary_the_error_names_the_install_command() {
     let empty = tempfile::tempdir().unwrap();
     let port = Port::claim();
     let said = complaint(&port.number().to_string(), Some(empty.path())).await;
@@ -194,7 +194,7 @@ async fn without_a_server_program_the_error_says_what_to_install() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_start_is_an_error_with_its_reason_and_not_a_hang() {
+async fn a_redis_that_fails_to_start_is_an_error_with_its_cause_not_a_hang() {
     let programs = tempfile::tempdir().unwrap();
     let broken = programs.path().join("redis-server");
     std::fs::write(&broken, "#!/bin/sh\nexit 3\n").unwrap();

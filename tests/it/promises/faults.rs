@@ -5,7 +5,7 @@ use std::time::Duration;
 use redial_tests::{Port, Reply, Request};
 use serde_json::{Value, json};
 
-use super::{SOON, Seen, Stage, assert_counted, attempts, counter, number};
+use super::{CalledPaths, SOON, Stage, assert_counted, attempts, counter, number};
 
 /// The breaks of the upstream, what the result says of each, and what metrics call it.
 const BREAKS: [(&str, &str, &str); 6] = [
@@ -29,7 +29,7 @@ fn broken(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn a_call_that_breaks_is_made_again_until_its_attempts_are_used_up() {
+async fn a_broken_call_is_retried_until_its_attempts_are_exhausted() {
     let stage = Stage::answering(broken).await;
     let worker = stage.worker().spawn();
     let retry = json!({"max_attempts": 3, "base_ms": 10, "cap_ms": 50});
@@ -49,15 +49,12 @@ async fn a_call_that_breaks_is_made_again_until_its_attempts_are_used_up() {
 }
 
 #[tokio::test]
-async fn a_call_that_breaks_once_is_answered_by_the_next_attempt() {
-    let seen = Seen::default();
-    let stage =
-        Stage::answering(
-            move |request| {
-                if seen.is_new(request) { broken(request) } else { Reply::ok().json(&json!({"ok": true})) }
-            },
-        )
-        .await;
+async fn a_call_that_breaks_once_succeeds_on_the_next_attempt() {
+    let seen = CalledPaths::default();
+    let stage = Stage::answering(move |request| {
+        if seen.is_first_call(request) { broken(request) } else { Reply::ok().json(&json!({"ok": true})) }
+    })
+    .await;
     let _worker = stage.worker().spawn();
     for (path, ..) in BREAKS {
         let task = json!({"id": path, "url": stage.url(path), "retry": {"base_ms": 10}, "timeout_ms": 1_000});
@@ -71,7 +68,7 @@ async fn a_call_that_breaks_once_is_answered_by_the_next_attempt() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_not_there_is_tried_until_the_attempts_are_used_up() {
+async fn an_unreachable_upstream_is_retried_until_attempts_are_exhausted() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let refused = Port::claim();
@@ -93,7 +90,7 @@ async fn an_upstream_that_is_not_there_is_tried_until_the_attempts_are_used_up()
 }
 
 #[tokio::test]
-async fn the_timeout_covers_the_whole_attempt_also_a_body_that_trickles() {
+async fn the_timeout_covers_the_whole_attempt_including_a_trickling_body() {
     let stage = Stage::answering(|_| Reply::ok().body("late").body_after(Duration::from_secs(20))).await;
     let _worker = stage.worker().spawn();
     let task = json!({"id": "a", "url": stage.url("/"), "timeout_ms": 700, "retry": {"max_attempts": 1}});

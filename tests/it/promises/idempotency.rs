@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redial_tests::{Queue, Reply, Request, Worker, eventually};
+use redial_tests::{Reply, Request, TestQueue, Worker, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::places::Places;
+use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, attempts, ids};
 
 fn order(id: &str, url: &str, amount: u32) -> Value {
@@ -17,9 +17,9 @@ fn order(id: &str, url: &str, amount: u32) -> Value {
 
 /// An upstream that honours the header: it acts once for each key, and says the same again.
 #[derive(Debug, Default)]
-struct Ledger(Mutex<HashMap<String, u64>>);
+struct IdempotentUpstream(Mutex<HashMap<String, u64>>);
 
-impl Ledger {
+impl IdempotentUpstream {
     fn act(&self, request: &Request) -> Reply {
         let key = request.headers.get("idempotency-key").unwrap_or_default().to_owned();
         let mut acts = self.0.lock().unwrap();
@@ -34,9 +34,9 @@ impl Ledger {
 }
 
 #[tokio::test]
-async fn two_hundred_tasks_of_one_key_act_once_while_workers_and_redis_are_killed() {
-    let ledger = Arc::new(Ledger::default());
-    let acting = ledger.clone();
+async fn two_hundred_tasks_with_one_key_act_once_while_workers_and_redis_are_killed() {
+    let actor = Arc::new(IdempotentUpstream::default());
+    let acting = actor.clone();
     let stage = Stage::answering(move |request| acting.act(request)).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let mut workers: Vec<Worker> = (0..4).map(|_| start()).collect();
@@ -52,7 +52,7 @@ async fn two_hundred_tasks_of_one_key_act_once_while_workers_and_redis_are_kille
     stage.redis.kill9();
     stage.redis.restart().await;
     // A connection of its own: the other one broke with Redis.
-    let queue = Queue::new(&stage.redis, "default");
+    let queue = TestQueue::new(&stage.redis, "default");
     let again = |id: &String| {
         let mut task = more.clone();
         (task["id"], task["url"]) = (json!(id), json!(stage.url("/")));
@@ -67,13 +67,13 @@ async fn two_hundred_tasks_of_one_key_act_once_while_workers_and_redis_are_kille
     let results = queue.wait_results(&ids, Duration::from_secs(60)).await;
     assert_eq!(answered(&results), 200);
     assert!(results.iter().all(|result| result["body"] == json!({"receipt": 0})), "all agree");
-    assert_eq!(ledger.acts(), 1);
+    assert_eq!(actor.acts(), 1);
     assert!(stage.upstream.calls().iter().all(|call| call.headers.get("idempotency-key") == Some("order-17")));
-    Places::of(&stage.redis).await.assert_all_ended(200);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(200);
 }
 
 #[tokio::test]
-async fn once_only_tasks_of_one_key_never_make_two_calls() {
+async fn once_only_tasks_with_one_key_never_make_two_calls() {
     // The upstream dedupes nothing.
     for victims in [4, 0] {
         let stage = Stage::slow(Duration::from_millis(1_500)).await;
@@ -95,7 +95,7 @@ async fn once_only_tasks_of_one_key_never_make_two_calls() {
 }
 
 #[tokio::test]
-async fn the_same_key_with_another_call_is_refused_and_the_first_answer_stands() {
+async fn a_key_reused_for_a_different_call_is_refused_and_the_first_answer_stands() {
     let stage = Stage::slow(Duration::from_millis(800)).await;
     let _worker = stage.ready_worker().await;
     let (pay, other) = (stage.url("/pay"), stage.url("/refund"));
@@ -118,7 +118,7 @@ async fn the_same_key_with_another_call_is_refused_and_the_first_answer_stands()
 }
 
 #[tokio::test]
-async fn a_failure_too_is_returned_to_later_duplicates_and_to_those_who_wait() {
+async fn a_final_failure_is_shared_with_followers_and_later_duplicates() {
     let stage = Stage::answering(|_| Reply::status(422).after(Duration::from_millis(700))).await;
     let _worker = stage.ready_worker().await;
     let ids = ids("t", 20);
@@ -133,7 +133,7 @@ async fn a_failure_too_is_returned_to_later_duplicates_and_to_those_who_wait() {
 }
 
 #[tokio::test]
-async fn a_key_is_held_as_long_as_is_set() {
+async fn an_idempotency_key_is_held_for_its_configured_time() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().env("REDIAL_IDEMPOTENCY_HOLD_MS", "1000").spawn();
     let url = stage.url("/ok");
@@ -145,7 +145,7 @@ async fn a_key_is_held_as_long_as_is_set() {
 }
 
 #[tokio::test]
-async fn a_key_with_which_no_call_was_made_is_not_used_up() {
+async fn a_key_that_made_no_call_can_be_used_again() {
     let stage = Stage::unruly().await;
     let url = stage.url("/ok");
     let mut late = order("late", &url, 5);
@@ -156,7 +156,7 @@ async fn a_key_with_which_no_call_was_made_is_not_used_up() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_upstream_says_is_still_in_use_is_tried_again() {
+async fn a_key_still_in_use_at_the_upstream_is_retried() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::status(409),
         _ => Reply::ok(),
@@ -170,7 +170,7 @@ async fn a_key_that_the_upstream_says_is_still_in_use_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_task_with_a_key_and_a_cache_uses_both() {
+async fn a_task_with_an_idempotency_key_and_a_cache_uses_both() {
     let stage = Stage::slow(Duration::from_secs(1)).await;
     let _worker = stage.ready_worker().await;
     let ids = ids("t", 30);

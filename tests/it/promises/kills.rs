@@ -6,11 +6,11 @@ use redial_tests::{Reply, Worker, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::places::Places;
-use super::{SOON, Seen, Stage, assert_counted, attempts, ids, now_ms, number};
+use super::snapshot::QueueSnapshot;
+use super::{CalledPaths, SOON, Stage, assert_counted, attempts, ids, now_ms, number};
 
 #[tokio::test]
-async fn five_thousand_tasks_outlive_a_kill_every_second() {
+async fn five_thousand_tasks_survive_a_worker_kill_every_second() {
     const TASKS: usize = 5_000;
     const KILLS: usize = 20;
     const HELD: usize = 8;
@@ -26,7 +26,7 @@ async fn five_thousand_tasks_outlive_a_kill_every_second() {
         let at = Duration::from_millis(1_000 * (kill as u64 + 1) + kill as u64 * 37 % 100);
         sleep(at.saturating_sub(began.elapsed())).await;
         workers[kill % 3].kill9();
-        Places::of(&stage.redis).await.assert_each_once(TASKS);
+        QueueSnapshot::take(&stage.redis).await.assert_each_once(TASKS);
         workers[kill % 3] = start();
     }
 
@@ -36,7 +36,7 @@ async fn five_thousand_tasks_outlive_a_kill_every_second() {
     assert!(unlucky.len() <= 3, "{} are not ok: {unlucky:?}", unlucky.len());
     assert!(unlucky.iter().all(|result| result["reason"] == "crashed_worker"), "{unlucky:?}");
     let nothing_left = || async {
-        let places = Places::of(&stage.redis).await;
+        let places = QueueSnapshot::take(&stage.redis).await;
         places.assert_each_once(TASKS);
         (places.count("ended") == TASKS).then_some(())
     };
@@ -49,7 +49,7 @@ async fn five_thousand_tasks_outlive_a_kill_every_second() {
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_held_is_answered_within_15_s_by_default() {
+async fn tasks_of_a_killed_worker_are_answered_within_15_s_by_default() {
     const HELD: usize = 50;
     let stage = Stage::slow(Duration::from_secs(1)).await;
     let doomed = stage.ready_worker().await;
@@ -60,7 +60,7 @@ async fn what_a_killed_worker_held_is_answered_within_15_s_by_default() {
 
     let killed = now_ms();
     doomed.kill9();
-    Places::of(&stage.redis).await.assert_each_once(HELD);
+    QueueSnapshot::take(&stage.redis).await.assert_each_once(HELD);
     for result in stage.queue.wait_results(&ids, SOON).await {
         assert_eq!(result["status"], "ok");
         let after = number(&result["finished_at_ms"]).saturating_sub(killed);
@@ -68,15 +68,15 @@ async fn what_a_killed_worker_held_is_answered_within_15_s_by_default() {
     }
     assert_eq!(stage.upstream.count(), 2 * HELD as u64);
     assert_counted(&heir, "redial_tasks_reaped_total", HELD as u64).await;
-    Places::of(&stage.redis).await.assert_all_ended(HELD);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(HELD);
 }
 
 #[tokio::test]
-async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
+async fn a_frozen_worker_cannot_complete_retry_or_bury_a_task_it_lost() {
     let paths = ["/good", "/passing", "/final"];
-    let seen = Seen::default();
+    let seen = CalledPaths::default();
     let stage = Stage::answering(move |request| match request.route() {
-        _ if !seen.is_new(request) => Reply::ok().body("the other"),
+        _ if !seen.is_first_call(request) => Reply::ok().body("the other"),
         "/good" => Reply::ok().body("the frozen").after(Duration::from_millis(500)),
         "/passing" => Reply::status(503).after(Duration::from_millis(500)),
         _ => Reply::status(400).after(Duration::from_millis(500)),
@@ -89,11 +89,11 @@ async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
         stage.queue.push(task.to_string()).await;
     }
     stage.wait_in_flight(paths.len()).await;
-    frozen.stop();
+    frozen.pause();
     let other = start();
     let results = stage.queue.wait_results(&paths, SOON).await;
 
-    frozen.cont();
+    frozen.resume();
     let refused = || async { (frozen.log().matches("lease lost").count() == 3).then_some(()) };
     eventually(SOON, refused).await;
     assert_counted(&frozen, "redial_lost_leases_total", 3).await;
@@ -104,7 +104,7 @@ async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
         assert_eq!(stage.redis.cli(&["LLEN", &format!("answers{path}")]).await, "1");
     }
     assert_eq!(stage.queue.dead().await, []);
-    Places::of(&stage.redis).await.assert_all_ended(paths.len());
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(paths.len());
 
     // And it works on as if nothing had been.
     drop(other);
@@ -112,7 +112,7 @@ async fn a_frozen_worker_cannot_finish_retry_or_bury_a_task_it_lost() {
 }
 
 #[tokio::test]
-async fn a_call_that_may_have_gone_out_is_not_made_again_by_the_next_worker() {
+async fn a_once_only_call_that_may_have_been_sent_is_not_repeated_by_the_next_worker() {
     let stage = Stage::slow(Duration::from_secs(60)).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
     let doomed = start();
@@ -155,14 +155,14 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
         let working = || async { (stage.upstream.count() > so_far + kill).then_some(()) };
         eventually(SOON, working).await;
         worker.kill9();
-        Places::of(&stage.redis).await.assert_each_once(TASKS);
+        QueueSnapshot::take(&stage.redis).await.assert_each_once(TASKS);
     }
     let _last = start();
     let results = stage.queue.wait_results(&ids, SOON).await;
     // What a killed worker held is claimed first by the next one, so a task may by chance be in the hands of three.
     let unlucky: Vec<&Value> = results.iter().filter(|result| result["status"] != "ok").collect();
     assert!(unlucky.len() <= 3 && unlucky.iter().all(|result| result["reason"] == "crashed_worker"), "{unlucky:?}");
-    Places::of(&stage.redis).await.assert_all_ended(TASKS);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(TASKS);
     let replies = stage.redis.cli(&["LLEN", "answers"]).await;
     assert_eq!(replies, TASKS.to_string(), "one reply for each");
 }

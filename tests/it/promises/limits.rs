@@ -34,7 +34,7 @@ fn limit(rate: f64, burst: f64) -> Value {
 }
 
 #[tokio::test]
-async fn eight_workers_keep_one_limit_in_every_window_and_use_it_up() {
+async fn eight_workers_never_exceed_one_limit_and_use_it_fully() {
     stalls::watch();
     let stage = Stage::unruly().await;
     let mut workers = Vec::new();
@@ -60,7 +60,7 @@ async fn eight_workers_keep_one_limit_in_every_window_and_use_it_up() {
 }
 
 #[tokio::test]
-async fn a_limit_is_kept_through_kills_pauses_and_while_all_are_down() {
+async fn a_limit_holds_through_kills_freezes_and_full_outages() {
     stalls::watch();
     let stage = Stage::unruly().await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
@@ -71,9 +71,9 @@ async fn a_limit_is_kept_through_kills_pauses_and_while_all_are_down() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     for two in [0, 2] {
         workers[two..two + 2].iter().for_each(Worker::kill9);
-        workers[two + 4..two + 6].iter().for_each(Worker::stop);
+        workers[two + 4..two + 6].iter().for_each(Worker::pause);
         tokio::time::sleep(Duration::from_millis(at_length(1_500, 5_000))).await;
-        workers[two + 4..two + 6].iter().for_each(Worker::cont);
+        workers[two + 4..two + 6].iter().for_each(Worker::resume);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     workers.iter().for_each(Worker::kill9);
@@ -87,7 +87,7 @@ async fn a_limit_is_kept_through_kills_pauses_and_while_all_are_down() {
 }
 
 #[tokio::test]
-async fn one_a_second_is_never_two_within_a_second() {
+async fn a_limit_of_one_per_second_never_allows_two_within_a_second() {
     stalls::watch();
     let stage = Stage::unruly().await;
     let _workers: Vec<_> = (0..4).map(|_| stage.worker().spawn()).collect();
@@ -107,7 +107,7 @@ async fn one_a_second_is_never_two_within_a_second() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_limit_holds_up_no_other() {
+async fn tasks_waiting_for_a_limit_do_not_block_other_tasks() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     let slow = json!({"limit": {"name": "slow", "rate": 1}});
@@ -135,7 +135,7 @@ async fn what_waits_for_a_limit_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn two_tenants_share_the_limit_of_an_upstream_though_one_came_first() {
+async fn two_tenants_share_an_upstream_limit_fairly_whoever_came_first() {
     stalls::watch();
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::unruly().await;
@@ -161,7 +161,7 @@ async fn two_tenants_share_the_limit_of_an_upstream_though_one_came_first() {
 }
 
 #[tokio::test]
-async fn a_rate_that_is_raised_counts_at_once_for_what_waits() {
+async fn a_raised_rate_applies_at_once_to_waiting_tasks() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     let ids = ids("t", 60);
@@ -173,7 +173,7 @@ async fn a_rate_that_is_raised_counts_at_once_for_what_waits() {
 }
 
 #[tokio::test]
-async fn one_429_stops_the_whole_fleet_and_uses_no_attempt() {
+async fn one_429_pauses_the_whole_fleet_and_uses_no_attempt() {
     stalls::watch();
     for (name, headers, status) in [
         ("stated", vec![("retry-after", "3")], 429),
@@ -201,7 +201,7 @@ async fn one_429_stops_the_whole_fleet_and_uses_no_attempt() {
 }
 
 #[tokio::test]
-async fn what_a_call_really_took_is_settled() {
+async fn actual_usage_corrects_the_estimated_cost() {
     stalls::watch();
     // Each call says 100 and takes 200: at 1,000 a second that makes 5 calls, not 10.
     let stage = Stage::answering(|_| Reply::ok().json(&json!({"usage": {"total_tokens": 200}}))).await;
@@ -218,7 +218,7 @@ async fn what_a_call_really_took_is_settled() {
 }
 
 #[tokio::test]
-async fn calls_in_flight_are_never_more_than_said_and_a_killed_workers_places_come_back() {
+async fn concurrency_is_never_exceeded_and_slots_of_a_killed_worker_return() {
     let stage = Stage::slow(Duration::from_millis(300)).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let workers: Vec<_> = (0..4).map(|_| start()).collect();
@@ -232,7 +232,7 @@ async fn calls_in_flight_are_never_more_than_said_and_a_killed_workers_places_co
 }
 
 #[tokio::test]
-async fn without_redis_no_call_goes() {
+async fn no_limited_call_is_made_without_redis() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     let ids = ids("t", 100);
@@ -247,7 +247,7 @@ async fn without_redis_no_call_goes() {
 }
 
 #[tokio::test]
-async fn what_can_never_pass_is_refused_with_what_to_do() {
+async fn a_task_that_can_never_pass_its_limit_is_refused_with_a_fix() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     for (id, limit, says) in [

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{SOON, Stage, answered, ids};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replies_of_redis_that_are_lost_lose_no_task_and_repeat_no_call() {
+async fn lost_redis_replies_lose_no_task_and_repeat_no_call() {
     let stage = Stage::slow(Duration::from_millis(20)).await;
     let proxy = Proxy::before(stage.redis.port()).await;
     let worker = Worker::builder(proxy.url()).env("REDIAL_CONCURRENCY", "16").spawn();

@@ -3,7 +3,7 @@
 use redial_tests::{Port, Reply, Request};
 use serde_json::{Value, json};
 
-use super::{SOON, Seen, Stage, attempts};
+use super::{CalledPaths, SOON, Stage, attempts};
 
 /// A first call that fails in the way of its path.
 fn first_answer(request: &Request) -> Reply {
@@ -24,9 +24,9 @@ fn first_answer(request: &Request) -> Reply {
 }
 
 async fn stage() -> Stage {
-    let seen = Seen::default();
+    let seen = CalledPaths::default();
     let answer = move |request: &Request| {
-        if seen.is_new(request) { first_answer(request) } else { Reply::ok() }
+        if seen.is_first_call(request) { first_answer(request) } else { Reply::ok() }
     };
     Stage::answering(answer).await
 }
@@ -37,7 +37,7 @@ fn once(id: &str, url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_may_have_been_carried_out_is_not_sent_again() {
+async fn a_once_only_call_that_may_have_taken_effect_is_not_repeated() {
     let stage = stage().await;
     let _worker = stage.worker().spawn();
     let paths = ["503", "500", "408", "reset", "close", "garbage", "truncated", "hang"];
@@ -55,7 +55,7 @@ async fn what_may_have_been_carried_out_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_was_certainly_not_carried_out_is_sent_again() {
+async fn a_once_only_call_that_certainly_had_no_effect_is_retried() {
     let stage = stage().await;
     let _worker = stage.worker().spawn();
     for path in ["429", "503-and-when"] {
@@ -70,7 +70,7 @@ async fn what_was_certainly_not_carried_out_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_clear_answer_is_final_as_for_any_task() {
+async fn a_definitive_answer_to_a_once_only_call_is_final() {
     let stage = stage().await;
     let _worker = stage.worker().spawn();
     let result = stage.answer(once("good", &stage.url("/good"))).await;
@@ -80,7 +80,7 @@ async fn a_clear_answer_is_final_as_for_any_task() {
 }
 
 #[tokio::test]
-async fn a_post_without_a_word_about_its_effect_is_repeated() {
+async fn a_post_without_an_effect_field_is_retried() {
     let stage = stage().await;
     let _worker = stage.worker().spawn();
     let mut task = once("post", &stage.url("/reset"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{Queue, Upstream, Worker, stalls};
+use redial_tests::{TestQueue, Upstream, Worker, stalls};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -12,9 +12,9 @@ use super::{SOON, Stage, answered, assert_counted, counter, ids, now_ms};
 const HEARD: u64 = 1_000;
 
 #[tokio::test]
-async fn queues_are_served_by_their_weights_and_none_starves() {
+async fn queues_are_served_by_weight_and_none_starves() {
     let stage = Stage::slow(Duration::from_millis(5)).await;
-    let critical = Queue::new(&stage.redis, "critical");
+    let critical = TestQueue::new(&stage.redis, "critical");
     let (urgent, usual) = (ids("c", 120), ids("d", 60));
     let task = |id: &String, queue: &str| json!({"id": id, "url": stage.url(&format!("/{queue}"))}).to_string();
     critical.push_all(urgent.iter().map(|id| task(id, "critical"))).await;
@@ -33,7 +33,7 @@ async fn queues_are_served_by_their_weights_and_none_starves() {
 }
 
 #[tokio::test]
-async fn no_push_to_idle_workers_waits_for_their_next_look() {
+async fn a_push_wakes_an_idle_worker_at_once() {
     let stage = Stage::unruly().await;
     let mut workers = Vec::new();
     for _ in 0..3 {
@@ -53,9 +53,9 @@ async fn no_push_to_idle_workers_waits_for_their_next_look() {
 }
 
 #[tokio::test]
-async fn a_push_that_woke_a_worker_without_a_free_place_wakes_another() {
+async fn a_push_that_woke_a_worker_without_a_free_slot_wakes_another() {
     let stage = Stage::slow(Duration::from_millis(2_200)).await;
-    let queues = ["a", "b"].map(|name| Queue::new(&stage.redis, name));
+    let queues = ["a", "b"].map(|name| TestQueue::new(&stage.redis, name));
     let mut workers: Vec<Worker> = Vec::new();
     for _ in 0..2 {
         let worker = stage.worker().env("REDIAL_QUEUES", "a,b");
@@ -81,7 +81,7 @@ async fn a_push_that_woke_a_worker_without_a_free_place_wakes_another() {
 }
 
 #[tokio::test]
-async fn idle_workers_ask_redis_for_next_to_nothing() {
+async fn idle_workers_send_redis_almost_no_commands() {
     let stage = Stage::unruly().await;
     let worker = stage.ready_worker().await;
     let commands = || stage.redis.info_number("total_commands_processed");

@@ -6,13 +6,13 @@ use redial_tests::{RedisServer, Worker, eventually};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::places::Places;
+use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, counter, ids};
 
 const MB: u64 = 1 << 20;
 
 #[tokio::test]
-async fn two_thousand_tasks_outlive_kills_of_redis() {
+async fn two_thousand_tasks_survive_redis_kills() {
     const TASKS: usize = 2_000;
     let stage = Stage::slow(Duration::from_millis(20)).await;
     let ids = ids("t", TASKS);
@@ -30,9 +30,9 @@ async fn two_thousand_tasks_outlive_kills_of_redis() {
     }
     let results = stage.queue.wait_results(&ids, Duration::from_secs(60)).await;
     assert_eq!(answered(&results), TASKS);
-    let nothing_left = || async { (Places::of(&stage.redis).await.count("ended") == TASKS).then_some(()) };
+    let nothing_left = || async { (QueueSnapshot::take(&stage.redis).await.count("ended") == TASKS).then_some(()) };
     eventually(SOON, nothing_left).await;
-    Places::of(&stage.redis).await.assert_all_ended(TASKS);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(TASKS);
     for worker in &workers {
         assert_bounded(worker);
     }
@@ -42,7 +42,7 @@ async fn two_thousand_tasks_outlive_kills_of_redis() {
 }
 
 #[tokio::test]
-async fn answers_that_come_while_redis_is_away_are_held_and_written() {
+async fn answers_received_while_redis_is_down_are_held_and_then_stored() {
     const CALLS: usize = 60;
     let stage = Stage::slow(Duration::from_secs(3)).await;
     let (worker, idle) = (stage.ready_worker().await, stage.ready_worker().await);
@@ -71,13 +71,13 @@ async fn answers_that_come_while_redis_is_away_are_held_and_written() {
     // Every lease ended while Redis was away, and for no worker's fault.
     assert_eq!(stage.upstream.count(), CALLS as u64, "no call is made again");
     assert_eq!(stage.redis.cli(&["LLEN", "answers"]).await, CALLS.to_string());
-    Places::of(&stage.redis).await.assert_all_ended(CALLS);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(CALLS);
     assert_bounded(&worker);
     assert_bounded(&idle);
 }
 
 #[tokio::test]
-async fn a_flush_of_all_scripts_is_not_noticed() {
+async fn a_script_flush_goes_unnoticed() {
     const TASKS: usize = 300;
     let stage = Stage::slow(Duration::from_millis(10)).await;
     let worker = stage.worker().env("REDIAL_CONCURRENCY", "4").spawn();
@@ -94,7 +94,7 @@ async fn a_flush_of_all_scripts_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_is_noticed_and_shows_in_readiness() {
+async fn a_hanging_redis_is_detected_and_turns_readiness_red() {
     let stage = Stage::slow(Duration::from_secs(2)).await;
     let (worker, idle) = (stage.ready_worker().await, stage.ready_worker().await);
     let held = ids("held", 20);
@@ -119,12 +119,12 @@ async fn a_redis_that_hangs_is_noticed_and_shows_in_readiness() {
     stage.push_many(&later, "/", &json!({})).await;
     assert_eq!(answered(&stage.queue.wait_results(&later, SOON).await), later.len());
     assert_eq!(stage.upstream.count(), 40, "no call is made again");
-    Places::of(&stage.redis).await.assert_all_ended(40);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(40);
     assert_bounded(&worker);
 }
 
 #[tokio::test]
-async fn a_worker_that_starts_before_redis_takes_up_work_when_it_comes() {
+async fn a_worker_started_before_redis_begins_work_once_redis_is_up() {
     let stage = Stage::unruly().await;
     let task = json!({"id": "a", "url": stage.url("/ok")});
     stage.queue.push(task.to_string()).await;
@@ -141,7 +141,7 @@ async fn a_worker_that_starts_before_redis_takes_up_work_when_it_comes() {
 }
 
 #[tokio::test]
-async fn a_redis_out_of_memory_can_still_be_drained() {
+async fn a_worker_can_drain_a_redis_that_is_out_of_memory() {
     let stage = Stage::slow(Duration::ZERO).await;
     let ids = ids("t", 500);
     stage.push_many(&ids, "/", &json!({"meta": "m".repeat(500)})).await;
@@ -151,7 +151,7 @@ async fn a_redis_out_of_memory_can_still_be_drained() {
     let _worker = stage.worker().spawn();
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), ids.len());
-    Places::of(&stage.redis).await.assert_all_ended(ids.len());
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(ids.len());
 }
 
 /// Waits until all that Redis has acknowledged is out of its own memory, so that a kill can't lose it.

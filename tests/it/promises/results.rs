@@ -13,7 +13,7 @@ use super::{SOON, Stage, attempts, number};
 const MIB: usize = 1 << 20;
 
 #[tokio::test]
-async fn a_reply_list_is_shared_by_tasks_and_goes_after_the_result_ttl() {
+async fn tasks_can_share_a_reply_list_and_it_expires_after_the_result_ttl() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let url = stage.url("/ok");
@@ -38,7 +38,7 @@ async fn a_reply_list_is_shared_by_tasks_and_goes_after_the_result_ttl() {
 }
 
 #[tokio::test]
-async fn an_answer_is_json_text_or_base64_as_fits_it() {
+async fn a_response_body_is_stored_as_json_text_or_base64() {
     let stage = Stage::answering(|request| match request.route() {
         "/json" => Reply::ok()
             .header("content-type", "application/problem+json")
@@ -63,7 +63,7 @@ async fn an_answer_is_json_text_or_base64_as_fits_it() {
 }
 
 #[tokio::test]
-async fn a_result_has_exactly_the_fields_of_the_protocol() {
+async fn a_result_has_exactly_the_documented_fields() {
     let stage = Stage::answering(|request| {
         let reply = if request.route() == "/no" { Reply::status(422) } else { Reply::ok() };
         reply.header("X-Request-Id", "r1").header("Set-Cookie", "session=secret").json(&json!({"ok": true}))
@@ -109,7 +109,7 @@ async fn a_result_has_exactly_the_fields_of_the_protocol() {
 }
 
 #[test]
-fn the_published_schema_takes_every_field_of_a_task_and_no_wrong_type() {
+fn the_published_schema_accepts_every_task_field_and_rejects_wrong_types() {
     let schema = redial_core::protocol::schema::task();
     let whole = json!({
         "id": "a", "url": "https://h/", "method": "POST", "headers": {"Accept": "*/*"}, "body": {"n": [1, null]},
@@ -136,7 +136,7 @@ fn assert_valid(schema: &str, value: &Value) {
 }
 
 #[tokio::test]
-async fn an_answer_too_large_is_a_dead_letter_also_when_it_was_compressed() {
+async fn an_oversized_response_is_dead_lettered_even_if_compressed() {
     let bomb = gzipped_zeros(64 * MIB).await;
     assert!(bomb.len() < MIB);
     let stage = Stage::answering(move |request| match request.route() {

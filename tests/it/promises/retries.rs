@@ -5,10 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use redial_tests::Reply;
 use serde_json::{Value, json};
 
-use super::{SOON, Seen, Stage, assert_counted, attempts, number};
+use super::{CalledPaths, SOON, Stage, assert_counted, attempts, number};
 
 #[tokio::test]
-async fn two_503_and_an_answer_are_three_attempts_within_the_backoffs_bounds() {
+async fn two_503s_and_a_success_take_three_attempts_within_the_backoff_bounds() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().env("REDIAL_LOG_FORMAT", "json").spawn();
     let result = stage.answer(json!({"id": "a", "url": stage.url("/flaky/2/503?key=a")})).await;
@@ -43,7 +43,7 @@ async fn two_503_and_an_answer_are_three_attempts_within_the_backoffs_bounds() {
 }
 
 #[tokio::test]
-async fn every_jitter_keeps_its_bounds_and_the_cap() {
+async fn every_jitter_mode_stays_within_its_bounds_and_the_cap() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let bounds: [(&str, [(u64, u64); 4]); 4] = [
@@ -68,13 +68,13 @@ async fn every_jitter_keeps_its_bounds_and_the_cap() {
 }
 
 #[tokio::test]
-async fn a_stated_wait_is_kept_in_every_spelling_and_uses_no_attempt() {
-    let seen = Seen::default();
+async fn every_form_of_retry_after_is_honoured_and_uses_no_attempt() {
+    let seen = CalledPaths::default();
     let stage = Stage::answering(move |request| {
         let in_3_s = UNIX_EPOCH + Duration::from_millis(request.unix_ms + 3_000);
         let wait = |status, header: &'static str, value: &'static str| Reply::status(status).header(header, value);
         match request.route() {
-            _ if !seen.is_new(request) => Reply::ok(),
+            _ if !seen.is_first_call(request) => Reply::ok(),
             "/seconds" => wait(429, "retry-after", "2"),
             "/fraction" => wait(429, "retry-after", "0.8"),
             "/ms" => wait(429, "Retry-After-Ms", "700").header("retry-after", "9"),
@@ -105,7 +105,7 @@ async fn a_stated_wait_is_kept_in_every_spelling_and_uses_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_wait_beyond_all_bounds_ends_the_task_instead_of_being_cut_short() {
+async fn an_excessive_retry_after_ends_the_task_instead_of_being_shortened() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let result = stage.answer(json!({"id": "a", "url": stage.url("/retry-after/86400?key=a")})).await;
@@ -115,7 +115,7 @@ async fn a_wait_beyond_all_bounds_ends_the_task_instead_of_being_cut_short() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_never_stops_asking_to_wait_does_not_hold_a_task_for_ever() {
+async fn endless_retry_after_answers_do_not_hold_a_task_for_ever() {
     let stage = Stage::answering(|_| Reply::status(429).header("retry-after", "0")).await;
     let _worker = stage.worker().env("REDIAL_MAX_FREE_WAITS", "4").spawn();
     let task = json!({"id": "a", "url": stage.url("/"), "retry": {"max_attempts": 2, "base_ms": 0}});
@@ -125,7 +125,7 @@ async fn an_upstream_that_never_stops_asking_to_wait_does_not_hold_a_task_for_ev
 }
 
 #[tokio::test]
-async fn a_final_status_is_dead_at_once_with_the_upstreams_words() {
+async fn a_final_status_dead_letters_the_task_at_once_with_the_upstreams_response() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     for status in [301, 400, 401, 404, 409, 422, 501] {
@@ -143,7 +143,7 @@ async fn a_final_status_is_dead_at_once_with_the_upstreams_words() {
 }
 
 #[tokio::test]
-async fn every_passing_status_is_tried_again_and_so_is_what_the_task_names() {
+async fn every_transient_status_and_every_status_in_retry_on_is_retried() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     for status in [408, 425, 429, 500, 502, 503, 504, 529, 409, 404] {
@@ -157,11 +157,11 @@ async fn every_passing_status_is_tried_again_and_so_is_what_the_task_names() {
 }
 
 #[tokio::test]
-async fn x_should_retry_goes_before_the_status() {
-    let seen = Seen::default();
+async fn x_should_retry_overrides_the_status() {
+    let seen = CalledPaths::default();
     let stage = Stage::answering(move |request| match request.route() {
         "/no" => Reply::status(503).header("x-should-retry", "false"),
-        _ if seen.is_new(request) => Reply::status(400).header("x-should-retry", "true"),
+        _ if seen.is_first_call(request) => Reply::status(400).header("x-should-retry", "true"),
         _ => Reply::ok(),
     })
     .await;
@@ -173,7 +173,7 @@ async fn x_should_retry_goes_before_the_status() {
 }
 
 #[tokio::test]
-async fn a_task_that_waits_for_its_retry_holds_no_slot() {
+async fn a_task_waiting_for_its_retry_holds_no_slot() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().env("REDIAL_CONCURRENCY", "1").spawn();
     let retry = json!({"base_ms": 2_000, "jitter": "none"});

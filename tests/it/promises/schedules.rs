@@ -36,7 +36,7 @@ async fn ended(stage: &Stage) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn four_workers_under_kills_fire_each_time_of_ten_schedules_exactly_once() {
+async fn every_occurrence_of_ten_schedules_fires_exactly_once_despite_worker_kills() {
     const SCHEDULES: usize = 10;
     const FIRINGS: usize = 200;
     let stage = Stage::slow(Duration::ZERO).await;
@@ -81,7 +81,7 @@ fn second(time: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn what_was_missed_while_no_worker_ran_is_made_up_for_once() {
+async fn occurrences_missed_while_no_worker_ran_are_made_up_for_by_one() {
     let stage = Stage::slow(Duration::ZERO).await;
     let producer = Producer::open(stage.redis.url(), "default").unwrap();
     let task = |name: &str| json!({"url": stage.url(&format!("/?name={name}"))}).to_string();
@@ -104,7 +104,7 @@ async fn what_was_missed_while_no_worker_ran_is_made_up_for_once() {
 }
 
 #[tokio::test]
-async fn schedules_are_added_listed_and_removed_by_hand() {
+async fn schedules_can_be_added_listed_and_removed() {
     let stage = Stage::slow(Duration::ZERO).await;
     let cli = Cli::new(&stage.redis);
     let said = cli.run(&["schedule", "list"]).await;

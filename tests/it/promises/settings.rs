@@ -3,30 +3,30 @@
 use std::path::Path;
 use std::time::Duration;
 
-use redial_tests::{RedisServer, Worker, eventually, worker::Builder};
+use redial_tests::{RedisServer, Worker, WorkerBuilder, eventually};
 
 use super::SOON;
 
 /// What a worker says that can't start.
-async fn complaint(worker: Builder) -> String {
+async fn complaint(worker: WorkerBuilder) -> String {
     let worker = worker.spawn();
     let status = worker.wait_exit(Duration::from_secs(20)).await;
     assert!(status.code().is_some_and(|code| code != 0), "{status}: {}", worker.log());
     worker.log()
 }
 
-fn nowhere() -> Builder {
+fn nowhere() -> WorkerBuilder {
     Worker::builder("redis://127.0.0.1:1")
 }
 
-fn with_file(folder: &Path, text: &str) -> Builder {
+fn with_file(folder: &Path, text: &str) -> WorkerBuilder {
     let path = folder.join("redial.toml");
     std::fs::write(&path, text).unwrap();
     nowhere().arg("--config").arg(path.to_str().unwrap())
 }
 
 #[tokio::test]
-async fn a_wrong_setting_is_named_with_what_to_do() {
+async fn an_invalid_setting_is_named_with_a_fix() {
     for (name, value, says) in [
         ("REDIAL_CONCURRENCY", "0", "concurrency is 0"),
         ("REDIAL_CONCURRENCY", "many", "concurrency"),
@@ -45,7 +45,7 @@ async fn a_wrong_setting_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_in_the_file_is_an_error_and_a_misspelt_variable_a_warning() {
+async fn an_unknown_config_key_is_an_error_and_a_misspelt_variable_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let said = complaint(with_file(folder.path(), "concurency = 5\n")).await;
     assert!(said.contains("concurency"), "{said}");
@@ -60,7 +60,7 @@ async fn an_unknown_key_in_the_file_is_an_error_and_a_misspelt_variable_a_warnin
 }
 
 #[tokio::test]
-async fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+async fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("redial.toml");
@@ -76,7 +76,7 @@ async fn the_environment_goes_before_the_file_and_the_file_before_the_defaults()
 }
 
 #[tokio::test]
-async fn a_wrong_address_of_redis_is_refused_without_its_password() {
+async fn an_invalid_redis_url_is_rejected_without_printing_its_password() {
     for url in [
         "redis://:geheim@:notaport",
         "redis://user:geheim@host:99999",
@@ -93,7 +93,7 @@ async fn a_wrong_address_of_redis_is_refused_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_password_does_not_show_in_the_log_of_a_worker_that_uses_it() {
+async fn the_redis_password_never_appears_in_the_workers_log() {
     let redis = RedisServer::start().await;
     redis.cli(&["CONFIG", "SET", "requirepass", "geheim"]).await;
     let url = format!("redis://:geheim@127.0.0.1:{}", redis.port());
@@ -109,7 +109,7 @@ async fn a_password_does_not_show_in_the_log_of_a_worker_that_uses_it() {
 }
 
 #[tokio::test]
-async fn a_taken_metrics_address_is_an_error_that_says_so() {
+async fn a_metrics_address_already_in_use_is_a_clear_error() {
     let redis = RedisServer::start().await;
     let taken = format!("127.0.0.1:{}", redis.port());
     let said = complaint(Worker::builder(&redis).env("REDIAL_METRICS_ADDR", taken)).await;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use redial_tests::{Queue, Reply, Worker, eventually};
+use redial_tests::{Reply, TestQueue, Worker, eventually};
 use serde_json::{Value, json};
 
-use super::places::Places;
+use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, assert_counted, counter, ids, number};
 
 const MANY: usize = 1_000;
@@ -40,7 +40,7 @@ fn sources(results: &[Value], source: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_thousand_identical_tasks_make_one_call_and_hold_one_slot_meanwhile() {
+async fn a_thousand_identical_tasks_make_one_call_and_hold_one_slot() {
     let stage = Stage::slow(Duration::from_secs(4)).await;
     let workers: Vec<Worker> = (0..4).map(|_| stage.worker().spawn()).collect();
     for worker in &workers {
@@ -51,7 +51,7 @@ async fn a_thousand_identical_tasks_make_one_call_and_hold_one_slot_meanwhile() 
     wait_following(&stage, MANY - 1).await;
     eventually(SOON, || async { (slots_in_use(&workers).await <= 4).then_some(()) }).await;
     assert_eq!(stage.upstream.in_flight(), 1, "the call is still being made");
-    Places::of(&stage.redis).await.assert_each_once(MANY);
+    QueueSnapshot::take(&stage.redis).await.assert_each_once(MANY);
 
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), MANY);
@@ -64,7 +64,7 @@ async fn a_thousand_identical_tasks_make_one_call_and_hold_one_slot_meanwhile() 
     for (id, result) in ids.iter().zip(&results) {
         assert_eq!((&result["id"], &result["body"]), (&json!(id), &json!({"ok": true})));
     }
-    Places::of(&stage.redis).await.assert_all_ended(MANY);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(MANY);
     let mut saved = 0;
     for worker in &workers {
         saved += counter(worker, "redial_calls_saved_total").await;
@@ -73,7 +73,7 @@ async fn a_thousand_identical_tasks_make_one_call_and_hold_one_slot_meanwhile() 
 }
 
 #[tokio::test]
-async fn the_leaders_worker_killed_in_its_call_costs_one_more_call_at_most() {
+async fn killing_the_leaders_worker_costs_at_most_one_more_call() {
     let stage = Stage::slow(Duration::from_secs(3)).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "3000").spawn();
     let workers: Vec<Worker> = (0..4).map(|_| start()).collect();
@@ -92,11 +92,11 @@ async fn the_leaders_worker_killed_in_its_call_costs_one_more_call_at_most() {
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), MANY);
     assert_eq!(stage.upstream.count(), 2);
-    Places::of(&stage.redis).await.assert_all_ended(MANY);
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(MANY);
 }
 
 #[tokio::test]
-async fn a_leader_that_dies_makes_room_for_the_next_in_line() {
+async fn a_dead_leader_is_replaced_by_the_next_follower() {
     // The first two calls are refused for good; the third is good.
     let stage = Stage::answering(|request| match request.nth {
         0 | 1 => Reply::status(400).after(Duration::from_millis(700)),
@@ -114,7 +114,7 @@ async fn a_leader_that_dies_makes_room_for_the_next_in_line() {
 }
 
 #[tokio::test]
-async fn a_leader_that_expires_makes_room_for_the_next_in_line() {
+async fn an_expired_leader_is_replaced_by_the_next_follower() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::status(503),
         _ => Reply::ok(),
@@ -147,7 +147,7 @@ async fn a_leader_that_expires_makes_room_for_the_next_in_line() {
 }
 
 #[tokio::test]
-async fn followers_wait_with_a_leader_that_was_told_to_wait_and_share_its_second_answer() {
+async fn followers_wait_out_their_leaders_retry_after_and_share_its_second_answer() {
     let stage = Stage::answering(|request| match request.nth {
         0 => Reply::status(429).header("retry-after", "4"),
         _ => Reply::ok(),
@@ -166,7 +166,7 @@ async fn followers_wait_with_a_leader_that_was_told_to_wait_and_share_its_second
 }
 
 #[tokio::test]
-async fn a_follower_whose_deadline_comes_first_expires_and_the_others_are_answered() {
+async fn a_follower_whose_deadline_passes_expires_and_the_others_are_answered() {
     let stage = Stage::slow(Duration::from_secs(6)).await;
     let _worker = stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let task = |id: &str| json!({"id": id, "url": stage.url("/"), "cache_ttl_ms": 60_000});
@@ -189,7 +189,7 @@ async fn a_follower_whose_deadline_comes_first_expires_and_the_others_are_answer
 }
 
 #[tokio::test]
-async fn a_worker_that_drains_in_its_leaders_call_hands_the_lead_on() {
+async fn a_worker_that_drains_during_its_leaders_call_passes_the_lead_on() {
     let stage = Stage::slow(Duration::from_secs(5)).await;
     let first = stage.worker().env("REDIAL_DRAIN_MS", "100").spawn();
     first.wait_ready().await;
@@ -203,7 +203,7 @@ async fn a_worker_that_drains_in_its_leaders_call_hands_the_lead_on() {
 }
 
 #[tokio::test]
-async fn an_answer_too_large_to_keep_goes_to_all_who_wait_and_no_further() {
+async fn an_answer_too_large_to_cache_reaches_all_followers_and_nobody_later() {
     let stage = Stage::answering(|_| Reply::ok().body("x".repeat(4_000)).after(Duration::from_secs(1))).await;
     let _worker = stage.worker().env("REDIAL_CACHE_MAX_BYTES", "2000").spawn();
     let ids = ids("t", 30);
@@ -218,7 +218,7 @@ async fn an_answer_too_large_to_keep_goes_to_all_who_wait_and_no_further() {
 async fn tasks_of_several_queues_share_one_call() {
     let stage = Stage::slow(Duration::from_secs(2)).await;
     let _one = stage.worker().env("REDIAL_QUEUES", "default,mail").spawn();
-    let mail = Queue::new(&stage.redis, "mail");
+    let mail = TestQueue::new(&stage.redis, "mail");
     let (ours, theirs) = (ids("a", 20), ids("b", 20));
     let body = json!({"body": {"prompt": "hi"}, "cache_ttl_ms": 60_000});
     stage.push_many(&ours, "/", &body).await;

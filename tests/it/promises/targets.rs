@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Stage;
 
 #[tokio::test]
-async fn what_is_not_public_is_not_called_unless_allowed() {
+async fn a_non_public_address_is_called_only_if_allowed() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().env("REDIAL_ALLOW_PRIVATE", "").spawn();
     let port = stage.upstream.address().port();
@@ -43,7 +43,7 @@ async fn what_is_not_public_is_not_called_unless_allowed() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn a_redirect_is_reported_and_not_followed() {
     let stage = Stage::answering(|request| match request.route() {
         "/moved" => Reply::status(302).header("location", "/inside"),
         _ => Reply::ok(),

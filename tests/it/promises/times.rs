@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{SOON, Stage, attempts, now_ms, number};
 
 #[tokio::test]
-async fn a_delayed_task_is_called_at_its_time_and_not_before() {
+async fn a_delayed_task_is_called_when_due_and_not_before() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     let pushed = now_ms();
@@ -33,7 +33,7 @@ async fn a_delayed_task_is_called_at_its_time_and_not_before() {
 }
 
 #[tokio::test]
-async fn after_its_deadline_no_attempt_of_a_task_starts() {
+async fn no_attempt_starts_after_the_tasks_deadline() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let now = now_ms();
@@ -56,7 +56,7 @@ async fn after_its_deadline_no_attempt_of_a_task_starts() {
 }
 
 #[tokio::test]
-async fn a_task_whose_next_attempt_would_come_too_late_expires_at_once() {
+async fn a_task_whose_next_attempt_would_miss_its_deadline_expires_at_once() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let task = json!({"id": "a", "url": stage.url("/retry-after/20?key=a"), "ttl_ms": 5_000});

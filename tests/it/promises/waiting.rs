@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use redial::{Call, Producer};
 use redial_core::TaskId;
-use redial_tests::{Cli, Queue, RedisServer, Upstream, Worker, eventually};
+use redial_tests::{Cli, RedisServer, TestQueue, Upstream, Worker, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
+async fn a_thousand_waiters_are_notified_at_once_without_polling() {
     const MANY: usize = 1_000;
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let producer = Producer::open(redis.url(), "default").unwrap();
@@ -34,7 +34,7 @@ async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
     assert!(commands < 50, "{commands} commands while a thousand waited");
 
     let _worker = Worker::spawn(&redis);
-    let queue = Queue::new(&redis, "default");
+    let queue = TestQueue::new(&redis, "default");
     for part in 0..MANY / 25 {
         // Not all at once: then it would be the machine's speed that is measured.
         let part = part * 25..(part + 1) * 25;
@@ -51,7 +51,7 @@ async fn a_thousand_waiters_are_told_at_once_and_poll_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_enqueued_with_the_library_is_waited_for() {
+async fn a_call_enqueued_with_the_library_can_be_awaited() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
     let producer = Producer::open(redis.url(), "default").unwrap();
@@ -74,9 +74,9 @@ async fn what_is_enqueued_with_the_library_is_waited_for() {
 }
 
 #[tokio::test]
-async fn redial_wait_prints_results_as_they_come_and_says_what_did_not() {
+async fn redial_wait_prints_results_as_they_arrive_and_names_missing_ones() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
-    let (cli, queue) = (Cli::new(&redis), Queue::new(&redis, "default"));
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     queue.push(format!(r#"{{"id":"a","url":"{}"}}"#, upstream.url("/echo"))).await;
     let waiting = tokio::spawn({
         let cli = cli.clone();

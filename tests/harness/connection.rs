@@ -14,14 +14,14 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What commands and pipelines are sent over. On a Cluster, a pipeline's keys share one slot.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "the client's connections have none")]
-pub enum Link {
+pub enum RedisConnection {
     /// To one server.
     Single(MultiplexedConnection),
     /// To all nodes of a Cluster.
     Cluster(ClusterConnection),
 }
 
-impl Link {
+impl RedisConnection {
     /// Connects to `redis://…`, or to `redis-cluster://host:port,host:port,…`.
     pub async fn open(url: &str) -> RedisResult<Self> {
         match url.strip_prefix("redis-cluster://") {
@@ -45,7 +45,7 @@ async fn connect_cluster(nodes: &str) -> RedisResult<ClusterConnection> {
     client.get_async_connection().await
 }
 
-impl ConnectionLike for Link {
+impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Single(connection) => connection.req_packed_command(cmd),

@@ -10,21 +10,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::reply::{Manner, Reply};
+use super::reply::{Reply, SendMode};
 use super::request::{Headers, Request};
 
 const MAX_HEADERS: usize = 100;
 /// Room for a usual request; a larger one makes it grow.
 const READ_SIZE: usize = 4096;
 
-pub(super) struct Wire {
+pub(super) struct ServerConnection {
     stream: TcpStream,
     input: BytesMut,
     output: Vec<u8>,
 }
 
 /// What of a request's head decides how the rest is read.
-struct Head {
+struct RequestHead {
     length: usize,
     method: Method,
     path: String,
@@ -37,7 +37,7 @@ enum Framing {
     Chunked,
 }
 
-impl Wire {
+impl ServerConnection {
     pub(super) fn new(stream: TcpStream) -> Self {
         // An answer is one write, and it must not wait for an acknowledgement of the last.
         let _ = stream.set_nodelay(true);
@@ -81,22 +81,22 @@ impl Wire {
         if !reply.delay.is_zero() && !self.client_waits(reply.delay).await {
             return false;
         }
-        match reply.manner {
-            Manner::Whole => self.answer(reply, is_head, keep_alive).await.is_some() && keep_alive,
-            Manner::Truncated | Manner::ChunksCutOff => {
+        match reply.mode {
+            SendMode::Complete => self.answer(reply, is_head, keep_alive).await.is_some() && keep_alive,
+            SendMode::Truncated | SendMode::ChunksCutOff => {
                 self.answer(reply, false, false).await;
                 false
             }
-            Manner::Garbage => {
+            SendMode::Garbage => {
                 let _ = self.stream.write_all(b"\x16\x03this is not HTTP\xff\r\n\r\n").await;
                 false
             }
-            Manner::Reset => {
+            SendMode::Reset => {
                 let _ = self.stream.set_zero_linger();
                 false
             }
-            Manner::Close => false,
-            Manner::Hang => {
+            SendMode::Close => false,
+            SendMode::Hang => {
                 self.client_gone().await;
                 false
             }
@@ -106,19 +106,19 @@ impl Wire {
     async fn answer(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> Option<()> {
         self.output.clear();
         write_head(&mut self.output, reply, keep_alive);
-        if !is_head && !reply.delay_of_body.is_zero() {
+        if !is_head && !reply.body_delay.is_zero() {
             self.stream.write_all(&self.output).await.ok()?;
             self.output.clear();
-            if !self.client_waits(reply.delay_of_body).await {
+            if !self.client_waits(reply.body_delay).await {
                 return None;
             }
         }
         if !is_head {
-            if reply.manner == Manner::ChunksCutOff {
+            if reply.mode == SendMode::ChunksCutOff {
                 write!(self.output, "{:x}\r\n", reply.body.len()).expect("memory takes writes");
             }
             self.output.extend_from_slice(&reply.body);
-            if reply.manner == Manner::ChunksCutOff {
+            if reply.mode == SendMode::ChunksCutOff {
                 self.output.extend_from_slice(b"\r\n");
             }
         }
@@ -175,13 +175,13 @@ impl Wire {
 
 /// `None`: not HTTP. `Some(None)`: not all here yet.
 #[allow(clippy::option_option, reason = "the caller's `?` ends the connection at the first")]
-fn parse_head(input: &[u8]) -> Option<Option<Head>> {
+fn parse_head(input: &[u8]) -> Option<Option<RequestHead>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let Status::Complete(length) = request.parse(input).ok()? else {
         return Some(None);
     };
-    let mut head = Head {
+    let mut head = RequestHead {
         length,
         method: request.method?.parse().ok()?,
         path: request.path?.to_owned(),
@@ -207,12 +207,12 @@ fn write_head(output: &mut Vec<u8>, reply: &Reply, keep_alive: bool) {
     for (name, value) in &reply.headers {
         write!(output, "{name}: {value}\r\n").expect("memory takes writes");
     }
-    match reply.manner {
-        Manner::ChunksCutOff => output.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    match reply.mode {
+        SendMode::ChunksCutOff => output.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         // These never have a body, and so no length of one.
         _ if matches!(reply.status, 100..200 | 204 | 304) => {}
-        manner => {
-            let missing = usize::from(manner == Manner::Truncated) * (reply.body.len() + 1);
+        mode => {
+            let missing = usize::from(mode == SendMode::Truncated) * (reply.body.len() + 1);
             let length = reply.body.len() + missing;
             write!(output, "content-length: {length}\r\n").expect("memory takes writes");
         }

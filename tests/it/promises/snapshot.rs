@@ -6,7 +6,7 @@ use redial_tests::RedisServer;
 use serde_json::Value;
 
 /// One script, so that nothing moves while it looks. `KEYS` finds the hashes of workers that nobody knows of any more.
-const LOOK: &str = r"
+const SCRIPT: &str = r"
     local found = {}
     local function put(place, text)
       found[#found + 1] = place
@@ -31,15 +31,15 @@ const LOOK: &str = r"
 
 /// The ids of the tasks of a queue, by place.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct QueueSnapshot {
     ids: HashMap<String, Vec<String>>,
 }
 
-impl Places {
+impl QueueSnapshot {
     /// Looks at the queue `default` of a Redis.
-    pub async fn of(redis: &RedisServer) -> Self {
+    pub async fn take(redis: &RedisServer) -> Self {
         let found: Vec<(String, String)> = redis::cmd("EVAL")
-            .arg(LOOK)
+            .arg(SCRIPT)
             .arg(1)
             .arg("redial:{default}")
             .query_async(&mut redis.connection().await)
