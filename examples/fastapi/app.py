@@ -1,40 +1,43 @@
 """A service whose slow calls Redial makes: REDIS_URL=... UPSTREAM=https://example.com/v1/extract uvicorn app:app"""
-import json
+import asyncio
+import contextlib
 import os
-import uuid
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse
-from redis.asyncio import Redis
 
-app = FastAPI()
-# BRPOP ends by its own time, not by the client's default of 5 s. A request that waits holds a connection of the pool.
-redis = Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), socket_timeout=None)
-upstream = os.environ["UPSTREAM"]  # Whoever calls this service says what is sent, not where to.
+from redial import Redial
+
+redial = Redial(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
+upstream = os.environ["UPSTREAM"]  # Clients of this service choose what is sent, not where it goes.
 
 
-async def push(body, **fields):
-    id = str(uuid.uuid4())
-    await redis.lpush("redial:{default}", json.dumps({"id": id, "url": upstream, "body": body, **fields}))
-    return id
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    reader = asyncio.create_task(redial.read_answers())
+    yield
+    reader.cancel()
+    await redial.close()
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 @app.post("/calls", status_code=202)
-async def begin(body: dict):
-    return {"id": await push(body)}
+async def start(body: dict):
+    return {"id": await redial.push(url=upstream, body=body)}
 
 
 @app.get("/calls/{id}")
-async def look(id: str):
-    if (result := await redis.get(f"redial:{{default}}:result:{id}")) is None:
-        raise HTTPException(404, "no result: it is not there yet, is over an hour old, or was never asked for")
-    return json.loads(result)
+async def result(id: str):
+    if (result := await redial.result(id)) is None:
+        raise HTTPException(404, "no result: the call is still running, finished over an hour ago, or was never made")
+    return result
 
 
 @app.post("/ask")
 async def ask(body: dict):
-    answers = f"answers:{{default}}:{uuid.uuid4()}"
-    id = await push(body, reply_to=answers)
-    if (answer := await redis.brpop([answers], timeout=30)) is None:  # The call goes on: its result can be had later.
+    id, result = await redial.call(wait_s=30, url=upstream, body=body)
+    if result is None:  # The call goes on. Its result will be at /calls/{id}.
         return JSONResponse({"id": id}, 202)
-    return json.loads(answer[1])
+    return result

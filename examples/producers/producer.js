@@ -1,19 +1,20 @@
-// A call through Redial from Node: npm install redis.
+// A call through Redial from Node. Requires: npm install redis
 //   REDIS_URL=redis://127.0.0.1:6379 node producer.js https://example.com/
 const { randomUUID } = require("node:crypto");
 const { createClient } = require("redis");
 
 async function main() {
-  const client = createClient({ url: process.env.REDIS_URL ?? "redis://127.0.0.1:6379" });
+  const url = process.env.REDIS_URL ?? "redis://127.0.0.1:6379";
+  const client = createClient({ url, socket: { socketTimeout: 65_000 } }); // Longer than BRPOP blocks.
   await client.connect();
-  // In the queue's slot, so that it works in a Cluster too; a name of its own, so that no one else takes the answer.
+  // The random name keeps others from taking the answer; the braces put the list into the queue's Cluster slot.
   const answers = `answers:{default}:${randomUUID()}`;
   const task = { url: process.argv[2], reply_to: answers, body: { from: "node" } };
 
   await client.lPush("redial:{default}", JSON.stringify(task));
-  const answer = await client.brPop(answers, 60); // Nothing is polled. Waiting, a connection does nothing else.
+  const answer = await client.brPop(answers, 60); // Blocks this connection until the answer is there.
   await client.quit();
-  if (answer === null) throw new Error("no answer in 60 s: does a worker run?");
+  if (answer === null) throw new Error("no answer within 60 s: is a worker running?");
   console.log(JSON.stringify(JSON.parse(answer.element)));
 }
 

@@ -1,15 +1,15 @@
-# A call through Redial from Ruby: gem install redis.
+# A call through Redial from Ruby. Requires: gem install redis
 #   REDIS_URL=redis://127.0.0.1:6379 ruby producer.rb https://example.com/
 require "json"
 require "redis"
 require "securerandom"
 
 redis = Redis.new(url: ENV.fetch("REDIS_URL", "redis://127.0.0.1:6379"))
-# In the queue's slot, so that it works in a Cluster too; a name of its own, so that no one else takes the answer.
+# The random name keeps others from taking the answer; the braces put the list into the queue's Cluster slot.
 answers = "answers:{default}:#{SecureRandom.uuid}"
 task = { url: ARGV.fetch(0), reply_to: answers, body: { from: "ruby" } }
 
 redis.lpush("redial:{default}", JSON.generate(task))
-_, answer = redis.brpop(answers, timeout: 60) # Nothing is polled.
-abort "no answer in 60 s: does a worker run?" if answer.nil?
+_, answer = redis.brpop(answers, timeout: 60) # Blocks until the answer is there.
+abort "no answer within 60 s: is a worker running?" if answer.nil?
 puts JSON.generate(JSON.parse(answer))

@@ -1,11 +1,13 @@
 #!/bin/sh
-# A call through Redial from a shell: needs redis-cli.
+# A call through Redial from a shell. Requires redis-cli.
 #   REDIS_URL=redis://127.0.0.1:6379 sh producer.sh https://example.com/
 set -eu
 redis="redis-cli -u ${REDIS_URL:-redis://127.0.0.1:6379}"
-# In the queue's slot, so that it works in a Cluster too; a name of its own, so that no one else takes the answer.
-answers="answers:{default}:$$-$(date +%s)"
+# The random name keeps others from taking the answer; the braces put the list into the queue's Cluster slot.
+answers="answers:{default}:$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
 
 $redis LPUSH 'redial:{default}' "{\"url\":\"$1\",\"reply_to\":\"$answers\",\"body\":{\"from\":\"shell\"}}" > /dev/null
-# The list's name, and the result: JSON on one line. At most 60 s; nothing is polled.
-$redis BRPOP "$answers" 60 | tail -n 1
+# Blocks until the answer is there, up to 60 s. The reply is the list's name and the result, which is JSON on one line.
+result=$($redis BRPOP "$answers" 60 | tail -n 1)
+[ -n "$result" ] || { echo "no answer within 60 s: is a worker running?" >&2; exit 1; }
+printf '%s\n' "$result"
