@@ -16,3 +16,4 @@ mod producers;
 mod promises;
 mod scripts;
 mod tidy;
+mod tidy_dependencies;

@@ -143,53 +143,6 @@ fn no_redis_key_is_spelled_outside_keys_rs() {
     none(&faults);
 }
 
-/// `producer -> shared <- worker`; only `shared` speaks to Redis, only `worker` makes calls.
-#[test]
-fn each_crate_depends_only_on_what_it_may_know() {
-    let who_may = [
-        ("redis", &["shared", "tests", "benches"][..]),
-        ("deadpool-redis", &["shared"]),
-        ("reqwest", &["worker", "benches"]),
-        ("redial-worker", &[]),
-        ("redial-cli", &[]),
-        ("redial", &["producer/cli", "examples", "benches", "tests"]),
-        ("redial-tests", &["examples", "benches"]),
-    ];
-    let mut faults = Vec::new();
-    for (path, manifest) in files(&["/Cargo.toml"]) {
-        let member = path.trim_end_matches("/Cargo.toml");
-        for dependency in dependencies(&manifest) {
-            let rule = who_may.iter().find(|(name, _)| *name == dependency);
-            if rule.is_some_and(|(_, allowed)| !allowed.contains(&member)) {
-                faults.push(format!("{member} depends on {dependency}"));
-            }
-        }
-    }
-    none(&faults);
-}
-
-/// The crates named in the dependency sections of a Cargo.toml, by the names they are published under.
-fn dependencies(manifest: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut in_section = false;
-    for line in manifest.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[') {
-            let section = section.trim_end_matches(']');
-            let mut parts = section.split('.');
-            in_section = section.ends_with("dependencies");
-            // `[dependencies.redis]`
-            if !in_section && parts.any(|part| part.ends_with("dependencies")) {
-                found.extend(parts.next().map(str::to_owned));
-            }
-        } else if in_section && let Some((name, value)) = line.split_once('=') {
-            let name = name.trim().split('.').next().unwrap_or_default();
-            let renamed = value.split_once("package = \"").and_then(|(_, rest)| rest.split('"').next());
-            found.push(renamed.unwrap_or(name).to_owned());
-        }
-    }
-    found
-}
-
 #[test]
 fn no_source_file_exceeds_the_line_limit() {
     let mut faults = Vec::new();
