@@ -1,14 +1,20 @@
-//! Breakers: what the fleet knows of whether an upstream is up, and its retry budget.
+//! Circuit breakers: whether an upstream is up, as far as the fleet knows, and the upstream's retry budget.
 //!
-//! A breaker lies in a slot of its own. It opens when first calls keep failure_ratio; then one call goes at a time, the probe, and
-//! the first that is answered starts a ramp, in which what goes doubles every half second. What waits does so in lines (see
-//! [`crate::consumer::Line`]) and is let run from there. The decisions are all in `lua/breaker.lua`.
+//! A breaker is in a Cluster slot of its own. It opens when too many first calls fail. Then one call at a time is admitted, the probe.
+//! The first probe that succeeds makes it half open, and it admits up to twice as many calls every half second until it is closed.
+//! Tasks wait in wait lists meanwhile (see [`crate::consumer::WaitList`]). The decisions are in `lua/lib/breaker.lua`.
 
 use std::time::Duration;
 
-use crate::consumer::Selection;
 use crate::db::Db;
-use crate::{Error, UnixMs, script};
+use crate::script::breaker::Consult;
+use crate::script::millis;
+use crate::{Error, UnixMs};
+
+pub use crate::script::breaker::{BreakerReply, BreakerRequest, BreakerState, BreakerStatus, Decision};
+
+/// Retries per second where there is no budget.
+const UNLIMITED_RETRIES: f64 = 1e9;
 
 /// The breakers of a fleet.
 #[derive(Debug, Clone)]
@@ -16,32 +22,32 @@ pub struct Breakers {
     db: Db,
 }
 
-/// When a breaker opens and what it lets go.
+/// When a breaker opens, and what it admits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerConfig {
-    /// This many first calls are enough to judge by: that many failed in a row, or so many in about 10 s of which too many
-    /// failed.
+    /// This many first calls are enough to judge by: it opens when this many failed in a row, or when there were this many in
+    /// about 10 s and too many of them failed. 0 turns the breaker off.
     pub min_calls: u32,
-    /// The share of the calls, from 0 to 1, that are too many to have failed.
+    /// The share of failed calls, from 0 to 1, at which it opens.
     pub failure_ratio: f64,
-    /// The least time from one probe to the next. It grows with the outage, up to 12 times this.
+    /// The least time between two probes. It grows with the outage, up to 12 times this.
     pub probe_interval: Duration,
     /// Retries per first call that the retry budget allows.
     pub retry_ratio: f64,
-    /// Retries per second that it allows besides.
+    /// Retries per second that it allows in addition.
     pub retries_per_second: f64,
 }
 
-/// What became of calls that were let go in one epoch.
+/// What became of calls that were admitted in one epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// First calls that the upstream answered.
+    /// First calls that succeeded.
     pub good: u64,
     /// First calls that failed.
     pub bad: u64,
-    /// Calls that failed since the last that was answered.
+    /// Calls that failed since the last success.
     pub trailing: u64,
-    /// Whether any call was answered, be it a retry.
+    /// Whether any call succeeded, retries included.
     pub any_good: bool,
 }
 
@@ -54,79 +60,8 @@ pub struct Report {
     pub tally: Tally,
 }
 
-/// A breaker's answer to a report and some requests.
-#[derive(Debug)]
-pub struct BreakerReply {
-    /// The state of the breaker.
-    pub status: BreakerStatus,
-    /// A decision for each request, in order.
-    pub decisions: Vec<Decision>,
-}
-
-/// Who requests for decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerRequest {
-    /// A task's first call.
-    First,
-    /// A further one.
-    Retry,
-    /// A further one, that was told before when to come back.
-    ReservedRetry,
-    /// The line of a queue in which so many tasks wait.
-    WaitList(usize),
-}
-
-/// What a breaker says to one who requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// How many may go, and of a line which.
-    pub admit: Selection,
-    /// When to ask again.
-    pub retry_in: Duration,
-    /// Whether a failure should cost the task that goes no attempt.
-    pub is_probe: bool,
-}
-
-/// How a breaker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerStatus {
-    /// How often it has opened.
-    pub epoch: u64,
-    /// What it does.
-    pub state: BreakerState,
-    /// Since when it has not been closed.
-    pub since: UnixMs,
-}
-
-/// What a breaker does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BreakerState {
-    /// All first calls go, and retries as the budget has them.
-    #[default]
-    Closed,
-    /// One probe goes at a time.
-    Open,
-    /// More and more go.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// As it stands in Redis.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "ramp",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Closed, Self::Open, Self::HalfOpen].into_iter().find(|state| state.as_str() == text)
-    }
-}
-
 impl BreakerConfig {
-    /// Whether there is anything to ask for.
+    /// Whether the breaker or the retry budget is on.
     pub fn is_on(&self) -> bool {
         self.min_calls > 0 || self.has_budget()
     }
@@ -137,7 +72,7 @@ impl BreakerConfig {
 }
 
 impl Tally {
-    /// One more call. `counts` as one of those by which the upstream is judged.
+    /// Adds a call. `counts`: the upstream is judged by it.
     pub fn add(&mut self, is_good: bool, counts: bool) {
         if is_good {
             self.good += u64::from(counts);
@@ -151,15 +86,14 @@ impl Tally {
 }
 
 impl Breakers {
-    /// Those of the fleet that `queue` belongs to.
     pub(crate) fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Tells the breaker of `upstream` (`host:port`) what became of calls let go in `epoch`, and requests it for decision.
+    /// Reports to the breaker of `upstream` (`host:port`) what became of calls, and asks it whether to make more.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to ask again: what an answer that was lost had let go is lost as well.
+    /// Redis is unreachable or refuses the command. Safe to send again: what a lost reply had admitted is lost as well.
     pub async fn ask(
         &self,
         upstream: &str,
@@ -167,45 +101,24 @@ impl Breakers {
         report: Report,
         requests: &[BreakerRequest],
     ) -> Result<BreakerReply, Error> {
-        let mut call = script::BREAKER
-            .call()
-            .key(self.db.keys().breaker(upstream))
-            .arg(if config.min_calls == 0 { u32::MAX } else { config.min_calls })
-            .arg(config.failure_ratio)
-            .arg(config.probe_interval.as_millis())
-            .arg(config.retry_ratio)
-            .arg(if config.has_budget() { config.retries_per_second } else { 1e9 })
-            .arg(report.epoch)
-            .arg(report.tally.good)
-            .arg(report.tally.bad)
-            .arg(report.tally.trailing)
-            .arg(u8::from(report.tally.any_good));
-        for ask in requests {
-            call = match ask {
-                BreakerRequest::First => call.arg("first"),
-                BreakerRequest::Retry => call.arg("retry"),
-                BreakerRequest::ReservedRetry => call.arg("again"),
-                BreakerRequest::WaitList(waiting) => call.arg(format!("line {waiting}")),
-            };
-        }
-        let mut reply = self.db.invoke::<Vec<redis::Value>>(&call).await?.into_iter();
-        let mut next = || reply.next().unwrap_or(redis::Value::Nil);
-        let state: (u64, String, u64) =
-            (number(next())?, redis::from_redis_value(next()).map_err(|_| bad())?, number(next())?);
-        let status = BreakerStatus {
-            epoch: state.0,
-            state: BreakerState::parse(&state.1).ok_or_else(bad)?,
-            since: UnixMs(state.2),
+        let call = Consult {
+            breaker_key: &self.db.keys().breaker(upstream),
+            min_calls: if config.min_calls == 0 { u32::MAX } else { config.min_calls },
+            failure_ratio: config.failure_ratio,
+            probe_interval_ms: millis(config.probe_interval),
+            retry_ratio: config.retry_ratio,
+            retries_per_s: if config.has_budget() { config.retries_per_second } else { UNLIMITED_RETRIES },
+            epoch: report.epoch,
+            good: report.tally.good,
+            bad: report.tally.bad,
+            trailing: report.tally.trailing,
+            any_good: report.tally.any_good,
+            requests,
         };
-        let decision = |ask: &BreakerRequest| {
-            let (go, more) = (which(next())?, number(next())?);
-            let is_probe = go == Selection::Next(1) && more == 1 && !matches!(ask, BreakerRequest::WaitList(_));
-            Ok(Decision { admit: go, retry_in: Duration::from_millis(more), is_probe })
-        };
-        Ok(BreakerReply { status, decisions: requests.iter().map(decision).collect::<Result<_, Error>>()? })
+        self.db.call(&call).await
     }
 
-    /// Notes that the breaker of an upstream is not closed, so that it can be listed.
+    /// Records that the breaker of an upstream is not closed, so that it is listed.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -213,7 +126,7 @@ impl Breakers {
         self.db.register_name(&self.db.keys().breakers(), upstream).await
     }
 
-    /// The upstreams whose breaker is not closed, by name. Those that are closed again are forgotten.
+    /// The upstreams whose breaker is not closed, by name. Breakers that are closed again are no longer listed afterwards.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -222,29 +135,16 @@ impl Breakers {
         let mut listed = Vec::new();
         for name in self.db.registered_names(&index).await? {
             let mut read = redis::cmd("HMGET");
-            read.arg(self.db.keys().breaker(&name)).arg("state").arg("since");
-            let (state, since): (Option<String>, Option<f64>) =
+            read.arg(self.db.keys().breaker(&name)).arg("state").arg("open_since");
+            let (state, open_since): (Option<String>, Option<f64>) =
                 self.db.run(async |connection| read.query_async(connection).await).await?;
             let state = state.as_deref().and_then(BreakerState::parse).unwrap_or_default();
             if state == BreakerState::Closed {
                 self.db.forget_name(&index, &name).await?;
             } else {
-                listed.push((name, state, UnixMs::from_double(since.unwrap_or_default())));
+                listed.push((name, state, UnixMs::from_double(open_since.unwrap_or_default())));
             }
         }
         Ok(listed)
     }
-}
-
-fn bad() -> Error {
-    Error::Data("what a breaker says".into())
-}
-
-fn which(value: redis::Value) -> Result<Selection, Error> {
-    let text: String = redis::from_redis_value(value).map_err(|_| bad())?;
-    if text == Selection::LAST { Ok(Selection::Last) } else { text.parse().map(Selection::Next).map_err(|_| bad()) }
-}
-
-fn number<T: redis::FromRedisValue>(value: redis::Value) -> Result<T, Error> {
-    redis::from_redis_value(value).map_err(|_| bad())
 }

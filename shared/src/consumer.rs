@@ -1,7 +1,7 @@
-//! The worker's side of a queue: a task's life, each step one script.
+//! A queue from a worker's side: the life of a task, each step one script.
 //!
 //! `waiting -> active -> { complete | scheduled -> active ... | dead }`. Every step of a claimed task is fenced by the
-//! token of its delivery: a worker that lost its lease changes nothing.
+//! token of its delivery, so a worker that lost its lease changes nothing.
 
 mod complete;
 mod lease;
@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::db::{BLOCK_TIMEOUT, Link};
 use crate::protocol::id::Token;
 use crate::queue::entry::{Entry, EntryHeader};
-use crate::script;
+use crate::script::millis;
+use crate::script::task::{Claim, ClaimReply, MarkStarted, Reschedule};
 use crate::{Error, Queue, UnixMs, WorkerId};
 
 pub(crate) use complete::TaskPosition;
@@ -25,12 +26,9 @@ pub use wait_list::{Selection, WaitList, WaitReason};
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`
 /// fails beyond about 8,000 values.
 pub const MAX_BATCH: usize = 100;
-/// The most bytes of one claim or one reap, beyond a first task: Redis copies about 300 MB a second into Lua and back,
-/// and meanwhile serves no one else.
+/// The most bytes of one claim or one reap, beyond a first task: Redis copies about 300 MB a second into Lua and back, and serves
+/// no one else meanwhile.
 const MAX_BATCH_BYTES: usize = 1 << 20;
-
-/// What a claim says in the place of the next due time where the queue is paused.
-const PAUSED: i64 = -2;
 
 /// One worker at one queue.
 #[derive(Debug)]
@@ -43,8 +41,8 @@ pub struct Consumer {
     waker: Link,
 }
 
-/// Names one claim, so that it can be sent again when its answer was lost and take nothing more. Its number is higher than
-/// that of every claim before it.
+/// Names one claim, so that it can be sent again if its reply was lost, without taking more tasks. Its number is higher than that of
+/// every claim before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimId(String);
 
@@ -55,18 +53,18 @@ impl ClaimId {
     }
 }
 
-/// What a claim brought.
+/// What a claim took.
 #[derive(Debug)]
 pub struct Claimed {
     /// Redis TIME.
     pub now: UnixMs,
     /// When the next scheduled task is due.
     pub next_due: Option<UnixMs>,
-    /// Whether the queue is paused: then only what an earlier copy of this claim took is among the tasks.
+    /// The queue is paused: then the tasks are only those that an earlier copy of this claim took.
     pub paused: bool,
     /// The tasks, now this worker's.
     pub entries: Vec<Entry>,
-    /// Tokens of entries that this version can't read.
+    /// Tokens of entries that this version cannot read.
     pub unreadable: Vec<(Token, Error)>,
 }
 
@@ -75,14 +73,14 @@ pub struct Claimed {
 pub enum RescheduleReason {
     /// An attempt failed.
     Retried,
-    /// No attempt was made yet.
+    /// No attempt was made.
     Deferred,
-    /// Its worker stops.
+    /// Its worker shuts down.
     Released,
 }
 
 impl RescheduleReason {
-    /// The counter's name.
+    /// The name of its counter.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Retried => "retried",
@@ -93,7 +91,7 @@ impl RescheduleReason {
 }
 
 impl Consumer {
-    /// Worker `worker` at `queue`; its lease lasts `lease` from each heartbeat or claim.
+    /// The worker `worker` at `queue`. Its lease lasts for `lease` after each heartbeat or claim.
     pub fn new(queue: Queue, worker: WorkerId, lease: Duration) -> Self {
         let active = queue.keys.active(&worker);
         let claimed = queue.keys.claimed(&worker);
@@ -105,7 +103,7 @@ impl Consumer {
         &self.queue
     }
 
-    /// The worker's name here.
+    /// The worker's id at this queue.
     pub fn worker(&self) -> &WorkerId {
         &self.worker
     }
@@ -116,29 +114,23 @@ impl Consumer {
     /// Redis is unreachable or refuses the command. The claim may have been carried out: send it again under the same id.
     pub async fn claim(&self, id: &ClaimId, most: usize) -> Result<Claimed, Error> {
         let keys = &self.queue.keys;
-        let call = script::CLAIM
-            .call()
-            .key(&keys.waiting)
-            .key(&keys.handoff)
-            .key(&keys.scheduled)
-            .key(&self.active)
-            .key(&keys.workers)
-            .key(&self.claimed)
-            .key(&keys.paused)
-            .arg(&self.worker)
-            .arg(&id.0)
-            .arg(most.min(MAX_BATCH))
-            .arg(self.lease.as_millis())
-            .arg(MAX_BATCH_BYTES);
-        let (now, next_due, raw): (u64, i64, Vec<Vec<u8>>) =
-            self.queue.db.invoke(&call).await.and_then(|reply: Vec<redis::Value>| split_claim(reply))?;
-        let mut claimed = Claimed {
-            now: UnixMs(now),
-            next_due: u64::try_from(next_due).ok().map(UnixMs),
-            paused: next_due == PAUSED,
-            entries: Vec::with_capacity(raw.len()),
-            unreadable: Vec::new(),
+        let call = Claim {
+            waiting: &keys.waiting,
+            handoff: &keys.handoff,
+            scheduled: &keys.scheduled,
+            active: &self.active,
+            workers: &keys.workers,
+            claimed: &self.claimed,
+            paused: &keys.paused,
+            worker: self.worker.as_str(),
+            request_id: &id.0,
+            max_tasks: most.min(MAX_BATCH),
+            lease_ms: millis(self.lease),
+            max_bytes: MAX_BATCH_BYTES,
         };
+        let ClaimReply { now, next_due, paused, entries: raw } = self.queue.db.call(&call).await?;
+        let mut claimed =
+            Claimed { now, next_due, paused, entries: Vec::with_capacity(raw.len()), unreadable: Vec::new() };
         for (n, bytes) in raw.into_iter().enumerate() {
             let token = Token(format!("{}:{}", id.0, n + 1));
             match Entry::parse(token.clone(), bytes) {
@@ -149,8 +141,8 @@ impl Consumer {
         Ok(claimed)
     }
 
-    /// Waits, for at most [`BLOCK_TIMEOUT`], until a task is pushed; then it lies in `handoff`, for the next claim of any worker.
-    /// Returns whether there was one. Never drop this future: the wait goes on at the server.
+    /// Waits until a task is pushed, at most for [`BLOCK_TIMEOUT`], and moves it to `handoff` for the next claim of any worker. Returns
+    /// whether there was one. Never drop this future: the server would go on waiting.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -162,7 +154,7 @@ impl Consumer {
         Ok(woken.is_some())
     }
 
-    /// Gives back what woke this worker when it has no free place for it: the push wakes another one.
+    /// Puts the task that woke this worker back if it has no room for it: the push wakes another worker.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Nothing is lost: the task stays in `handoff`, for the next claim of any worker.
@@ -173,17 +165,18 @@ impl Consumer {
         self.queue.db.run(async |connection| back.exec_async(connection).await).await
     }
 
-    /// Puts down that a call is about to go out. `false`: the lease was lost, do not call.
+    /// Records that a call is about to be sent, so that a killed worker leaves a trace of it. `false`: the lease was lost, do not
+    /// send it.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn mark_started(&self, token: &Token, header: &EntryHeader) -> Result<bool, Error> {
-        let call = script::BEGIN.call().key(&self.active).arg(token.as_str()).arg(header.to_line());
-        self.queue.db.invoke(&call).await
+        let call = MarkStarted { active: &self.active, token: token.as_str(), header: &header.to_line() };
+        self.queue.db.call(&call).await
     }
 
     /// Gives a task back, to be claimed again after `wait` and not before `not_before`. Returns when it is due, or `None`
-    /// when the lease was lost.
+    /// if the lease was lost.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -196,32 +189,17 @@ impl Consumer {
         why: RescheduleReason,
     ) -> Result<Option<UnixMs>, Error> {
         let keys = &self.queue.keys;
-        let call = script::RETRY_AT
-            .call()
-            .key(&self.active)
-            .key(&keys.scheduled)
-            .key(&keys.stats)
-            .arg(token.as_str())
-            .arg(wait.as_millis())
-            .arg(not_before)
-            .arg(header.to_line())
-            .arg(why.as_str());
-        let due: u64 = self.queue.db.invoke(&call).await?;
+        let call = Reschedule {
+            active: &self.active,
+            scheduled: &keys.scheduled,
+            stats: &keys.stats,
+            token: token.as_str(),
+            wait_ms: millis(wait),
+            not_before_ms: not_before.0,
+            header: &header.to_line(),
+            reason: why.as_str(),
+        };
+        let due = self.queue.db.call(&call).await?;
         Ok((due > 0).then_some(UnixMs(due)))
     }
-}
-
-fn split_claim(reply: Vec<redis::Value>) -> Result<(u64, i64, Vec<Vec<u8>>), Error> {
-    let data = |_| Error::Data("the answer to a claim".into());
-    let mut values = reply.into_iter();
-    let mut head = || redis::from_redis_value(values.next().unwrap_or(redis::Value::Nil));
-    let (now, next_due): (i64, i64) = (head().map_err(data)?, head().map_err(data)?);
-    let entries = values
-        .map(|value| match value {
-            redis::Value::BulkString(bytes) => Ok(bytes),
-            other => redis::from_redis_value(other),
-        })
-        .collect::<Result<_, _>>()
-        .map_err(data)?;
-    Ok((now.unsigned_abs(), next_due, entries))
 }

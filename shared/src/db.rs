@@ -20,7 +20,8 @@ use redis::RedisResult;
 use crate::breaker::Breakers;
 use crate::limit::Limits;
 use crate::memo::Memos;
-use crate::{Error, Queue, QueueName, UnixMs, script};
+use crate::script::TypedCall;
+use crate::{Error, Queue, QueueName, UnixMs};
 use keys::FleetKeys;
 use manager::{ConnectionTimeouts, Manager};
 
@@ -154,7 +155,8 @@ impl Db {
     }
 
     /// Runs one script over the shared connection.
-    pub(crate) async fn invoke<T: redis::FromRedisValue>(&self, call: &script::Invocation) -> Result<T, Error> {
-        self.run(async |connection| call.run(connection).await).await
+    pub(crate) async fn call<C: TypedCall>(&self, call: &C) -> Result<C::Reply, Error> {
+        let invocation = call.invocation();
+        C::parse(self.run(async |connection| invocation.run(connection).await).await?)
     }
 }

@@ -1,8 +1,8 @@
-//! Limits: token buckets and places in flight, each shared by the whole fleet.
+//! Limits: token buckets and concurrency slots, each shared by the whole fleet.
 //!
-//! A limit lies in a slot of its own. A call that may not go yet is given a time to come back at and waits for it in its
-//! queue, holding no slot; when it comes, it requests again, and only that lets it go. So a time that was given and not used, or
-//! used late, never becomes a burst. The arithmetic is in `lua/lib/bucket.lua`.
+//! A limit is in a Cluster slot of its own. A call that is not admitted yet gets a time at which to ask again, and waits for it in its
+//! queue without occupying a worker. At that time it asks again, and only that admits it: a reservation that is used late, or not at
+//! all, never becomes a burst. The arithmetic is in `lua/lib/bucket.lua`, the decisions are in `lua/lib/booking.lua`.
 
 mod types;
 
@@ -11,13 +11,18 @@ use std::time::Duration;
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
-use crate::{Error, Queue, UnixMs, script};
+use crate::script::limit::{
+    Acquire, AcquireRequest, Adjust, DefineLimit, EndedCall, ExtendSlots, InspectLimit, ReleaseSlots, WakeWaiters,
+};
+use crate::script::{micros, millis};
+use crate::{Error, Queue, UnixMs};
 
-pub use types::{Acquired, Adjustment, DefinedBy, Grant, LimitRequest, LimitStatus, Reservation};
+pub use crate::script::limit::{Acquired, Grant, Reservation};
+pub use types::{Adjustment, DefinedBy, LimitRequest, LimitStatus};
 
-/// The longest that a call sits a wait out in its worker, holding a slot; beyond it, it waits in Redis.
+/// The longest wait that a call spends in its worker; for a longer one it goes back to Redis.
 pub const MAX_HOLD: Duration = Duration::from_millis(50);
-/// How long a limit that only tasks define is kept after its last use, at least.
+/// The least time that a limit which only tasks define is kept after its last use.
 const LIMIT_IDLE_TTL: Duration = Duration::from_secs(3600);
 
 /// The limits of a fleet.
@@ -26,7 +31,7 @@ pub struct Limits {
     db: Db,
 }
 
-/// The definition of a limit as scripts read it.
+/// The definition of a limit in the form that scripts read.
 pub fn definition(limit: &Limit) -> String {
     let or_none = |n: Option<String>| n.unwrap_or_else(|| "-".into());
     format!(
@@ -39,16 +44,15 @@ pub fn definition(limit: &Limit) -> String {
 }
 
 impl Limits {
-    /// Those of the fleet that `queue` belongs to.
     pub(crate) fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Asks a limit for calls, in turn. `lease` is how long a place in flight lasts unless it is kept for longer; `stated` when
-    /// the newest task came that defines it so. `true` when it is defined otherwise than before: see [`Self::wake_waiters`].
+    /// Asks a limit to admit calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the
+    /// newest task that defines the limit like this was first seen.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to ask again: what an answer that was lost had granted is lost as well.
+    /// Redis is unreachable or refuses the command. Safe to send again: what a lost reply had granted is lost as well.
     pub async fn acquire(
         &self,
         limit: &Limit,
@@ -59,31 +63,30 @@ impl Limits {
     ) -> Result<Acquired, Error> {
         let keys = self.db.keys();
         let name = &limit.name;
-        let text = if source == DefinedBy::Name { String::new() } else { definition(limit) };
-        let mut call = script::ACQUIRE
-            .call()
-            .key(keys.limit(name))
-            .key(keys.limit_reserved(name))
-            .key(keys.limit_slots(name))
-            .key(keys.limit_queued(name))
-            .arg(source.as_str())
-            .arg(text)
-            .arg(MAX_HOLD.as_micros())
-            .arg(lease.as_millis())
-            .arg(LIMIT_IDLE_TTL.as_millis())
-            .arg(stated.0);
-        for request in requests {
-            call = call
-                .arg(&request.fairness_key)
-                .arg(request.cost)
-                .arg(request.reservation.map_or(0, i64::from))
-                .arg(request.token.as_str());
-        }
-        let mut replies = self.db.invoke::<Vec<redis::Value>>(&call).await?.into_iter();
-        let definition_changed =
-            redis::from_redis_value(replies.next().unwrap_or(redis::Value::Nil)).map_err(|_| bad())?;
-        let words = |reply| redis::from_redis_value(reply).map_err(|_| bad()).and_then(grant);
-        Ok(Acquired { definition_changed, grants: replies.map(words).collect::<Result<_, _>>()? })
+        let definition = if source == DefinedBy::Name { String::new() } else { definition(limit) };
+        let requests: Vec<AcquireRequest<'_>> = requests
+            .iter()
+            .map(|request| AcquireRequest {
+                fairness_key: &request.fairness_key,
+                cost: request.cost,
+                reservation: request.reservation,
+                token: request.token.as_str(),
+            })
+            .collect();
+        let call = Acquire {
+            limit_key: &keys.limit(name),
+            reserved: &keys.limit_reserved(name),
+            slots: &keys.limit_slots(name),
+            queued: &keys.limit_queued(name),
+            source: source.as_str(),
+            definition: &definition,
+            hold_us: micros(MAX_HOLD),
+            slot_lease_ms: millis(lease),
+            idle_ttl_ms: millis(LIMIT_IDLE_TTL),
+            inline_at_ms: stated,
+            requests: &requests,
+        };
+        self.db.call(&call).await
     }
 
     /// Corrects a limit after it admitted a call: see [`Adjustment`].
@@ -92,50 +95,48 @@ impl Limits {
     /// Redis is unreachable or refuses the command.
     pub async fn adjust(&self, name: &str, adjustment: &Adjustment<'_>) -> Result<(), Error> {
         let keys = self.db.keys();
-        let call = script::ADJUST
-            .call()
-            .key(keys.limit(name))
-            .key(keys.limit_reserved(name))
-            .arg(adjustment.close_for.as_micros())
-            .arg(adjustment.charge)
-            .arg(adjustment.fairness_key)
-            .arg(adjustment.remaining.map(|n| n.to_string()).unwrap_or_default())
-            .arg(adjustment.admitted_at);
-        let _known: u8 = self.db.invoke(&call).await?;
-        Ok(())
+        let call = Adjust {
+            limit_key: &keys.limit(name),
+            reserved: &keys.limit_reserved(name),
+            close_us: micros(adjustment.close_for),
+            charge: adjustment.charge,
+            fairness_key: adjustment.fairness_key,
+            remaining: adjustment.remaining,
+            admitted_at: adjustment.admitted_at,
+        };
+        self.db.call(&call).await.map(|_| ())
     }
 
-    /// Gives back the places of calls in flight that have ended, each with how long its call took.
+    /// Releases the concurrency slots of calls that have ended, each with how long its call took.
     ///
     /// # Errors
-    /// That of Redis: then they end by themselves with their lease.
+    /// Redis is unreachable or refuses the command. The slots then end with their lease.
     pub async fn release_slots(&self, name: &str, ended: &[(Token, Duration)]) -> Result<(), Error> {
-        self.places(name, Duration::ZERO, ended).await
-    }
-
-    /// Keeps the places of calls that are still in flight.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn extend_slots(&self, name: &str, lease: Duration, held: &[Token]) -> Result<(), Error> {
-        let held: Vec<_> = held.iter().map(|token| (token.clone(), Duration::ZERO)).collect();
-        self.places(name, lease, &held).await
-    }
-
-    async fn places(&self, name: &str, lease: Duration, tokens: &[(Token, Duration)]) -> Result<(), Error> {
         let keys = self.db.keys();
-        for some in tokens.chunks(crate::consumer::MAX_BATCH) {
-            let mut call = script::RELEASE_SLOTS.call().key(keys.limit(name)).key(keys.limit_slots(name));
-            call = call.arg(lease.as_millis());
-            for (token, took) in some {
-                call = call.arg(token.as_str()).arg(took.as_micros());
-            }
-            let _held: u64 = self.db.invoke(&call).await?;
+        for some in ended.chunks(crate::consumer::MAX_BATCH) {
+            let calls: Vec<EndedCall<'_>> =
+                some.iter().map(|(token, took)| EndedCall { token: token.as_str(), call_us: micros(*took) }).collect();
+            let (limit_key, slots) = (&keys.limit(name), &keys.limit_slots(name));
+            self.db.call(&ReleaseSlots { limit_key, slots, calls: &calls }).await?;
         }
         Ok(())
     }
 
-    /// Defines a limit by hand, in place of what configuration and tasks say. In force at once.
+    /// Renews the leases of the concurrency slots of calls that are still in flight.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn extend_slots(&self, name: &str, lease: Duration, held: &[Token]) -> Result<(), Error> {
+        let keys = self.db.keys();
+        for some in held.chunks(crate::consumer::MAX_BATCH) {
+            let tokens: Vec<&str> = some.iter().map(Token::as_str).collect();
+            let (limit_key, slots) = (&keys.limit(name), &keys.limit_slots(name));
+            self.db.call(&ExtendSlots { limit_key, slots, slot_lease_ms: millis(lease), tokens: &tokens }).await?;
+        }
+        Ok(())
+    }
+
+    /// Defines a limit by hand, overriding configuration and tasks. It is in force at once.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -143,7 +144,7 @@ impl Limits {
         self.define(&limit.name, &definition(limit)).await.map(|_| ())
     }
 
-    /// Takes back the definition by hand, so that configuration and tasks count again. `false`: there was none.
+    /// Removes the definition by hand, so that configuration and tasks count again. `false`: there was none.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -153,23 +154,23 @@ impl Limits {
 
     async fn define(&self, name: &str, definition: &str) -> Result<bool, Error> {
         let keys = self.db.keys();
-        let call = script::DEFINE
-            .call()
-            .key(keys.limit(name))
-            .key(keys.limit_reserved(name))
-            .key(keys.limit_queued(name))
-            .arg(definition)
-            .arg(LIMIT_IDLE_TTL.as_millis());
-        let done = self.db.invoke(&call).await?;
+        let call = DefineLimit {
+            limit_key: &keys.limit(name),
+            reserved: &keys.limit_reserved(name),
+            queued: &keys.limit_queued(name),
+            definition,
+            idle_ttl_ms: millis(LIMIT_IDLE_TTL),
+        };
+        let done = self.db.call(&call).await?;
         self.register(name).await?;
         Ok(done)
     }
 
-    /// Lets all tasks that wait for a limit, in whichever queue, ask again at once, as it is another than when they were given their
-    /// times.
+    /// Makes all tasks that wait for a limit, in any queue, ask again at once: their reservations are void once its definition has
+    /// changed.
     ///
     /// # Errors
-    /// That of Redis; safe to send again.
+    /// Redis is unreachable or refuses the command. Safe to send again.
     pub async fn wake_waiters(&self, name: &str) -> Result<(), Error> {
         for queue in self.db.known_queues().await? {
             Self::wake_waiters_in(&self.db.queue(queue), name).await?;
@@ -178,21 +179,22 @@ impl Limits {
     }
 
     async fn wake_waiters_in(queue: &Queue, name: &str) -> Result<(), Error> {
-        const AT_A_TIME: usize = 500;
-        // A string is always JSON.
-        let name = serde_json::to_string(name).unwrap_or_default();
-        let mut from = 0;
+        const PAGE_SIZE: usize = 500;
+        // Writing a string as JSON cannot fail.
+        let json_name = serde_json::to_string(name).unwrap_or_default();
+        let mut offset = 0;
         loop {
-            let call = script::HASTEN.call().key(&queue.keys.scheduled).arg(&name).arg(from).arg(AT_A_TIME);
-            let seen: usize = queue.db.invoke(&call).await?;
-            if seen < AT_A_TIME {
+            let call =
+                WakeWaiters { scheduled: &queue.keys.scheduled, json_name: &json_name, offset, page_size: PAGE_SIZE };
+            let seen = queue.db.call(&call).await?;
+            if seen < PAGE_SIZE {
                 return Ok(());
             }
-            from += seen;
+            offset += seen;
         }
     }
 
-    /// Notes that a limit is in use, so that it can be listed.
+    /// Records that a limit is in use, so that it is listed.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -200,7 +202,7 @@ impl Limits {
         self.db.register_name(&self.db.keys().limits(), name).await
     }
 
-    /// The limits that are, or were in use not long ago, each as it stands. Those that are gone are forgotten.
+    /// The status of each limit that is in use or was recently. Limits that are gone are no longer listed afterwards.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -208,9 +210,9 @@ impl Limits {
         let index = self.db.keys().limits();
         let mut statuses = Vec::new();
         for name in self.db.registered_names(&index).await? {
-            let inspect = self.inspect(&name).await?;
-            if inspect.source.is_some() {
-                statuses.push(inspect);
+            let status = self.inspect(&name).await?;
+            if status.source.is_some() {
+                statuses.push(status);
             } else {
                 self.db.forget_name(&index, &name).await?;
             }
@@ -218,64 +220,43 @@ impl Limits {
         Ok(statuses)
     }
 
-    /// How a limit stands.
+    /// The status of a limit.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn inspect(&self, name: &str) -> Result<LimitStatus, Error> {
         let keys = self.db.keys();
-        let call =
-            script::LEVEL.call().key(keys.limit(name)).key(keys.limit_reserved(name)).key(keys.limit_slots(name));
-        let (source, text, left, closed, flows, in_flight, clears): (String, String, String, u64, u64, u64, u64) =
-            self.db.invoke(&call).await?;
-        let source = [DefinedBy::Set, DefinedBy::Config, DefinedBy::Inline].into_iter().find(|s| s.as_str() == source);
-        let mut words = text.split(' ');
-        let mut word = || words.next().unwrap_or_default();
-        let limit = Limit {
-            name: name.to_owned(),
-            cost: None,
-            rate: word().parse().ok(),
-            per_ms: word().parse().ok(),
-            burst: word().parse().ok(),
-            concurrency: word().parse().ok(),
-            usage: None,
+        let call = InspectLimit {
+            limit_key: &keys.limit(name),
+            reserved: &keys.limit_reserved(name),
+            slots: &keys.limit_slots(name),
         };
-        let us = Duration::from_micros;
+        let reply = self.db.call(&call).await?;
+        let source = [DefinedBy::Set, DefinedBy::Config, DefinedBy::Inline];
         Ok(LimitStatus {
             name: name.to_owned(),
-            source,
-            limit,
-            left: left.parse().ok(),
-            closed: us(closed),
-            flows,
-            in_flight,
-            clears_in: us(clears),
+            source: source.into_iter().find(|source| source.as_str() == reply.source),
+            limit: parse_definition(name, &reply.definition),
+            left: reply.tokens_left,
+            closed: Duration::from_micros(reply.closed_us),
+            flows: reply.waiting_keys,
+            in_flight: reply.in_flight,
+            clears_in: Duration::from_micros(reply.clears_in_us),
         })
     }
 }
 
-fn bad() -> Error {
-    Error::Data("what a limit says".into())
-}
-
-fn grant(words: Vec<redis::Value>) -> Result<Grant, Error> {
-    let mut words = words.into_iter();
-    let mut next = || words.next().unwrap_or(redis::Value::Nil);
-    let us = |value| redis::from_redis_value::<u64>(value).map(Duration::from_micros).map_err(|_| bad());
-    let code: String = redis::from_redis_value(next()).map_err(|_| bad())?;
-    Ok(match code.as_str() {
-        "go" => Grant::Admitted {
-            wait: us(next())?,
-            holds_slot: redis::from_redis_value(next()).map_err(|_| bad())?,
-            admitted_at: redis::from_redis_value(next()).map_err(|_| bad())?,
-        },
-        "park" => {
-            let wait = us(next())?;
-            let number: i64 = redis::from_redis_value(next()).map_err(|_| bad())?;
-            Grant::Reserved(wait, number.into())
-        }
-        "over" => Grant::OverBurst(redis::from_redis_value(next()).map_err(|_| bad())?),
-        "undefined" => Grant::Undefined,
-        _ => return Err(bad()),
-    })
+/// The limit `name` as its definition in Redis has it.
+fn parse_definition(name: &str, definition: &str) -> Limit {
+    let mut words = definition.split(' ');
+    let mut word = || words.next().unwrap_or_default();
+    Limit {
+        name: name.to_owned(),
+        cost: None,
+        rate: word().parse().ok(),
+        per_ms: word().parse().ok(),
+        burst: word().parse().ok(),
+        concurrency: word().parse().ok(),
+        usage: None,
+    }
 }

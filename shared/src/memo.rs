@@ -1,10 +1,10 @@
 //! Memos: what the fleet remembers of a call under a key, while it is in flight and after it was answered.
 //!
-//! One mechanism for the cache, for sharing the answer of a call among all that ask for it, and for idempotency keys. The
-//! first task under a key leads; those that come while it does follow ([`crate::consumer::ParkedTasks`]); those that come
-//! later take the answer. A memo lies in a slot of its own, apart from its tasks: so its leader settles it first and is
-//! answered after, and whoever is parked looks once more. In between a leader may die at any instant: asked again under its
-//! serial, the memo knows it.
+//! One mechanism serves the cache, shares one call among all tasks that ask for it, and implements idempotency keys. The first task
+//! under a key leads: it makes the call. Tasks that arrive meanwhile follow ([`crate::consumer::ParkedTasks`]), and later ones take
+//! the answer. A memo is in a Cluster slot of its own, apart from its tasks. Its leader therefore settles the memo first and is
+//! completed after that, and a task that was just parked checks the memo once more. If a leader dies in between, its next
+//! delivery asks under the same serial, and the memo recognizes it.
 
 mod key;
 
@@ -14,77 +14,46 @@ pub use key::{MemoKey, MemoPurpose};
 
 use crate::db::Db;
 use crate::protocol::id::Token;
-use crate::{Consumer, Error, QueueName, Status, TaskResult, UnixMs, script};
+use crate::script::memo::{Forget, Lead, Settle};
+use crate::script::millis;
+use crate::{Consumer, Error, QueueName, Status, TaskResult, UnixMs};
 
-/// How long the answer under an idempotency key is held unless it is set otherwise: a day, as at Stripe.
+pub use crate::script::memo::{KeptAnswer, LeadDecision, LeadOutcome};
+
+/// How long the answer under an idempotency key is kept by default: a day, as at Stripe.
 pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3600 * 1000;
+/// More than the age of any answer.
+const ANY_AGE_MS: u64 = 1 << 53;
 
-/// The memos that the tasks of one queue ask for.
+/// The memos of a fleet.
 #[derive(Debug, Clone)]
 pub struct Memos {
     db: Db,
 }
 
-/// Who asks: a task, in one delivery.
+/// A task that asks a memo, in one delivery.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery<'a> {
-    /// Its name inside Redial.
+    /// The task's name inside Redial.
     pub serial: &'a str,
     /// The fence of this delivery.
     pub token: &'a Token,
-    /// The queue that it came from.
+    /// The queue it came from.
     pub queue: &'a QueueName,
 }
 
 /// On which terms a task asks to lead a memo.
 #[derive(Debug, Clone, Copy)]
 pub struct LeadTerms {
-    /// An answer of this age or older does not count; `None`: any does.
+    /// Answers of this age or older do not count; `None`: any answer does.
     pub max_age: Option<Duration>,
-    /// How long the task leads unless it asks again or settles.
+    /// How long the task leads, unless it asks again or settles.
     pub lease: Duration,
-    /// No other task may make the call once this lead has ended in silence.
+    /// No other task may make the call if this lead ends without being settled.
     pub once: bool,
 }
 
-/// What a memo says.
-#[derive(Debug)]
-pub enum LeadDecision {
-    /// Make the call, and settle.
-    Lead,
-    /// Here is the answer.
-    Answer(Box<KeptAnswer>),
-    /// Another task makes the call: wait for it.
-    Follow,
-    /// No one leads. Only for those who did not ask to.
-    Free,
-    /// It is of another call: the idempotency key was used twice.
-    Mismatch,
-    /// The leader is gone; it may have made a call that may not be made again.
-    Unknown,
-}
-
-/// A kept answer.
-#[derive(Debug, Clone)]
-pub struct KeptAnswer {
-    /// The result of the task that got it, without what is that task's alone: id, meta, when it was pushed.
-    pub result: TaskResult,
-    /// That task's serial.
-    pub by: String,
-}
-
-/// What became of a lead.
-#[derive(Debug)]
-pub enum LeadOutcome {
-    /// It ended; these queues have followers.
-    Done(Vec<QueueName>),
-    /// An answer stands already: another task led meanwhile, or this was sent twice.
-    Stands(Box<KeptAnswer>, Vec<QueueName>),
-    /// Another task leads, or another delivery of this one: nothing was written.
-    Lost,
-}
-
-/// An answer as it is kept: one line of JSON.
+/// An answer in its stored form, one line of JSON.
 #[derive(Debug, Clone)]
 pub struct StoredAnswer {
     json: String,
@@ -92,7 +61,7 @@ pub struct StoredAnswer {
 }
 
 impl StoredAnswer {
-    /// What is kept of a result.
+    /// What a memo stores of a result.
     pub fn of(result: &TaskResult) -> Self {
         let shared = TaskResult { id: None, meta: None, enqueued_at_ms: None, ..result.clone() };
         Self { json: shared.to_line(), is_good: result.status == Status::Ok }
@@ -105,22 +74,21 @@ impl StoredAnswer {
 }
 
 impl Memos {
-    /// Those that tasks of `queue` ask for.
     pub(crate) fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Asks what a task is to do, and lets it lead, on these terms, if no other task does.
+    /// Asks what a task should do, and lets it lead on these terms if no other task does.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to ask again: a task that leads is told so again.
+    /// Redis is unreachable or refuses the command. Safe to send again: a task that leads is told so again.
     pub async fn lead(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> Result<LeadDecision, Error> {
-        let call = self.ask("lead", &key.hash).arg(delivery.serial).arg(delivery.token.as_str()).arg(delivery.queue);
-        let call = call.arg(&key.call).arg(age(terms.max_age)).arg(terms.lease.as_millis()).arg(u8::from(terms.once));
-        self.standing(&call).await
+        let memo = self.db.keys().memo(&key.hash);
+        let call = ask(&memo, "lead", key, delivery, terms.max_age);
+        self.db.call(&Lead { lease_ms: millis(terms.lease), once: terms.once, ..call }).await
     }
 
-    /// The same for a task that leads already, perhaps, or was just parked as a follower: it does not begin to lead.
+    /// The same for a task that may lead already, or that was just parked as a follower: it does not begin to lead.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -130,53 +98,49 @@ impl Memos {
         delivery: Delivery<'_>,
         max_age: Option<Duration>,
     ) -> Result<LeadDecision, Error> {
-        let call = self.ask("look", &key.hash).arg(delivery.serial).arg(delivery.token.as_str()).arg(delivery.queue);
-        self.standing(&call.arg(&key.call).arg(age(max_age)).arg(0).arg(0)).await
+        let memo = self.db.keys().memo(&key.hash);
+        self.db.call(&ask(&memo, "recheck", key, delivery, max_age)).await
     }
 
-    /// The same for all the followers of a memo, of whom nothing else is known: an answer only when no one leads.
+    /// The same on behalf of all followers of a memo, of which only their queue is known: an answer only if no task leads.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn check_on_leader(&self, hash: &str, queue: &QueueName) -> Result<LeadDecision, Error> {
-        let call = self.ask("watch", hash).arg("").arg("").arg(queue);
-        self.standing(&call.arg("").arg(age(None)).arg(0).arg(0)).await
+        let call = Lead {
+            memo: &self.db.keys().memo(hash),
+            mode: "check_leader",
+            serial: "",
+            token: "",
+            queue: queue.as_str(),
+            fingerprint: "",
+            max_age_ms: ANY_AGE_MS,
+            lease_ms: 0,
+            once: false,
+        };
+        self.db.call(&call).await
     }
 
-    /// Ends a lead: with an answer to be kept for a while, or with none.
+    /// Ends a lead: with an answer to be stored for a while, or without one.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to send again: then the answer stands already.
+    /// Redis is unreachable or refuses the command. Safe to send again: then the answer is stored already.
     pub async fn settle(
         &self,
         hash: &str,
         delivery: Delivery<'_>,
         answer: Option<(&StoredAnswer, Duration)>,
     ) -> Result<LeadOutcome, Error> {
-        let (line, keep, good) = answer
-            .map_or(("", 0, 0), |(line, keep)| (line.json.as_str(), keep.as_millis().max(1), u8::from(line.is_good)));
-        let call = script::SETTLE
-            .call()
-            .key(self.db.keys().memo(hash))
-            .arg(delivery.serial)
-            .arg(delivery.token.as_str())
-            .arg(line)
-            .arg(keep)
-            .arg(good);
-        let mut words = self.db.invoke::<Vec<Vec<u8>>>(&call).await?.into_iter();
-        let queues = |rest: std::vec::IntoIter<Vec<u8>>| {
-            rest.filter_map(|name| QueueName::new(std::str::from_utf8(&name).ok()?).ok()).collect()
-        };
-        match words.next().as_deref() {
-            Some(b"settled") => Ok(LeadOutcome::Done(queues(words))),
-            Some(b"kept") => Ok(LeadOutcome::Stands(Box::new(kept(&mut words)?), queues(words))),
-            _ => Ok(LeadOutcome::Lost),
-        }
+        let (answer, ttl_ms, is_good) =
+            answer.map_or(("", 0, false), |(stored, ttl)| (stored.json.as_str(), millis(ttl).max(1), stored.is_good));
+        let memo = &self.db.keys().memo(hash);
+        let (serial, token) = (delivery.serial, delivery.token.as_str());
+        self.db.call(&Settle { memo, serial, token, answer, ttl_ms, is_good }).await
     }
 
-    /// Ends the lead of a task that `consumer` has in hand, as [`settle`](Self::settle) does. A delivery of the same task that
-    /// had lost its lease may have asked for the lead after this one, and stands as the leader: whoever holds the lease takes
-    /// the lead back, as no one else would ever end it.
+    /// Ends the lead of a task that `consumer` holds, as [`settle`](Self::settle) does. An earlier delivery of the same task that had
+    /// lost its lease may have asked for the lead after this one, and then counts as the leader. Whoever holds the lease takes the lead
+    /// back, because no one else would ever end it.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again.
@@ -197,76 +161,65 @@ impl Memos {
         }
     }
 
-    /// What a memo keeps, and until when; `None` when it keeps no answer.
+    /// The answer that a memo stores, and when it expires; `None` if it stores none.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command.
+    /// Redis is unreachable or refuses the command. [`Error::Data`] if the answer cannot be read.
     pub async fn get(&self, hash: &str) -> Result<Option<(KeptAnswer, UnixMs)>, Error> {
         let mut get = redis::cmd("HMGET");
-        get.arg(self.db.keys().memo(hash)).arg("answer").arg("by").arg("fresh");
-        let held: (Option<Vec<u8>>, Option<Vec<u8>>, Option<u64>) =
+        get.arg(self.db.keys().memo(hash)).arg("answer").arg("stored_by").arg("expires_at");
+        let stored: (Option<Vec<u8>>, Option<String>, Option<u64>) =
             self.db.run(async |connection| get.query_async(connection).await).await?;
-        let (Some(answer), Some(by), Some(fresh)) = held else { return Ok(None) };
-        Ok(Some((kept(&mut [answer, by].into_iter())?, UnixMs(fresh))))
+        let (Some(answer), Some(stored_by), Some(expires_at)) = stored else { return Ok(None) };
+        let answer =
+            KeptAnswer::parse(&answer, stored_by).map_err(|error| Error::Data(format!("memo {hash}: {error}")))?;
+        Ok(Some((answer, UnixMs(expires_at))))
     }
 
-    /// Whether a task leads a memo, making its call now or waiting to make it again.
+    /// Whether a task leads a memo: it makes its call now, or waits to make it again.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn is_led(&self, hash: &str) -> Result<bool, Error> {
         let mut get = redis::cmd("HEXISTS");
-        get.arg(self.db.keys().memo(hash)).arg("lead");
+        get.arg(self.db.keys().memo(hash)).arg("leader");
         self.db.run(async |connection| get.query_async(connection).await).await
     }
 
-    /// Drops the answer that a memo keeps, whatever it is. `false`: there was nothing to drop.
+    /// Drops the answer that a memo stores, whatever it is. `false`: there was none.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget(&self, hash: &str) -> Result<bool, Error> {
-        self.forget_if(hash, "any").await
+        self.db.call(&Forget { memo: &self.db.keys().memo(hash), what: "any" }).await
     }
 
-    /// Drops the failure that a memo keeps; a good answer stays. `false`: there was nothing to drop.
+    /// Drops the failure that a memo stores; a good answer stays. `false`: there was no failure.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget_failure(&self, hash: &str) -> Result<bool, Error> {
-        self.forget_if(hash, "failure").await
-    }
-
-    async fn forget_if(&self, hash: &str, kind: &str) -> Result<bool, Error> {
-        let call = script::FORGET.call().key(self.db.keys().memo(hash)).arg(kind);
-        self.db.invoke(&call).await
-    }
-
-    fn ask(&self, mode: &str, hash: &str) -> script::Invocation {
-        script::LEAD.call().key(self.db.keys().memo(hash)).arg(mode)
-    }
-
-    async fn standing(&self, call: &script::Invocation) -> Result<LeadDecision, Error> {
-        let mut words = self.db.invoke::<Vec<Vec<u8>>>(call).await?.into_iter();
-        Ok(match words.next().as_deref() {
-            Some(b"answer") => LeadDecision::Answer(Box::new(kept(&mut words)?)),
-            Some(b"lead") => LeadDecision::Lead,
-            Some(b"follow") => LeadDecision::Follow,
-            Some(b"free") => LeadDecision::Free,
-            Some(b"mismatch") => LeadDecision::Mismatch,
-            Some(b"unknown") => LeadDecision::Unknown,
-            _ => return Err(Error::Data("what a memo says".into())),
-        })
+        self.db.call(&Forget { memo: &self.db.keys().memo(hash), what: "failure" }).await
     }
 }
 
-/// An age in milliseconds; without a bound, more than any answer's.
-fn age(max: Option<Duration>) -> u128 {
-    max.map_or(1 << 53, |max| max.as_millis())
-}
-
-fn kept(words: &mut impl Iterator<Item = Vec<u8>>) -> Result<KeptAnswer, Error> {
-    let bad = || Error::Data("the answer that a memo keeps".into());
-    let (answer, by) = (words.next().ok_or_else(bad)?, words.next().ok_or_else(bad)?);
-    let result = serde_json::from_slice(&answer).map_err(|_| bad())?;
-    Ok(KeptAnswer { result, by: String::from_utf8(by).map_err(|_| bad())? })
+/// A request on behalf of one task, which does not ask to lead yet.
+fn ask<'a>(
+    memo: &'a str,
+    mode: &'a str,
+    key: &'a MemoKey,
+    delivery: Delivery<'a>,
+    max_age: Option<Duration>,
+) -> Lead<'a> {
+    Lead {
+        memo,
+        mode,
+        serial: delivery.serial,
+        token: delivery.token.as_str(),
+        queue: delivery.queue.as_str(),
+        fingerprint: &key.call,
+        max_age_ms: max_age.map_or(ANY_AGE_MS, millis),
+        lease_ms: 0,
+        once: false,
+    }
 }

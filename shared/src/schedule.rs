@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 pub use when::When;
 
 use crate::protocol::task;
-use crate::{Error, Queue, TaskId, UnixMs, script};
+use crate::script::schedule::{DueSchedule, DueSchedules, FireSchedule, ListDueSchedules, PutSchedule, RemoveSchedule};
+use crate::{Error, Queue, TaskId, UnixMs};
 
 /// The most schedules that are fired in one round.
 const MOST: usize = 100;
@@ -78,8 +79,16 @@ impl Schedules {
         let task = check(name, task).map_err(Error::Name)?;
         let next =
             when.after(self.queue.db.now().await?).ok_or_else(|| Error::Name(format!("{when} never fires again")))?;
-        let call = self.call(name).arg(when.to_line()).arg(task).arg(next);
-        Ok(UnixMs(self.queue.db.invoke(&call).await?))
+        let keys = &self.queue.keys;
+        let call = PutSchedule {
+            schedules: &keys.schedules,
+            firings: &keys.firings,
+            name,
+            header: &when.to_line(),
+            task,
+            next_at_ms: next,
+        };
+        self.queue.db.call(&call).await
     }
 
     /// Takes a schedule away. `false`: there is none of this name.
@@ -87,7 +96,8 @@ impl Schedules {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn remove(&self, name: &str) -> Result<bool, Error> {
-        self.queue.db.invoke(&self.call(name).arg("").arg("").arg("")).await
+        let keys = &self.queue.keys;
+        self.queue.db.call(&RemoveSchedule { schedules: &keys.schedules, firings: &keys.firings, name }).await
     }
 
     /// All of them, by name.
@@ -117,18 +127,11 @@ impl Schedules {
     pub async fn fire_due(&self) -> Result<FiringRound, Error> {
         let keys = &self.queue.keys;
         let asked = Instant::now();
-        let call = script::DUE.call().key(&keys.schedules).key(&keys.firings).arg(MOST);
-        let reply: Vec<redis::Value> = self.queue.db.invoke(&call).await?;
-        let data = |_| Error::Data("the schedules that are due".into());
-        let mut values = reply.into_iter();
-        let mut number = || redis::from_redis_value::<i64>(values.next().unwrap_or(redis::Value::Nil)).map_err(data);
-        let (now, later) = (UnixMs(number()?.unsigned_abs()), u64::try_from(number()?).ok().map(UnixMs));
+        let call = ListDueSchedules { schedules: &keys.schedules, firings: &keys.firings, max_schedules: MOST };
+        let DueSchedules { now, next_at, due } = self.queue.db.call(&call).await?;
         let mut round = FiringRound { fired: Vec::new(), unreadable: Vec::new(), next_in: None };
-        let mut next = later;
-        while let (Some(name), Some(due), Some(header)) = (values.next(), values.next(), values.next()) {
-            let name: String = redis::from_redis_value(name).map_err(data)?;
-            let due = UnixMs(redis::from_redis_value(due).map_err(data)?);
-            let header: String = redis::from_redis_value(header).map_err(data)?;
+        let mut next = next_at;
+        for DueSchedule { name, due_at: due, header } in due {
             let when = match When::parse(&header) {
                 Ok(when) => when,
                 Err(why) => {
@@ -157,23 +160,19 @@ impl Schedules {
     ) -> Result<Option<TaskId>, Error> {
         let keys = &self.queue.keys;
         let id = TaskId::new(&id_at(name, due)).map_err(Error::Name)?;
-        let call = script::FIRE
-            .call()
-            .key(&keys.schedules)
-            .key(&keys.firings)
-            .key(&keys.waiting)
-            .key(&keys.stats)
-            .arg(name)
-            .arg(header)
-            .arg(due)
-            .arg(then.map(|at| at.to_string()).unwrap_or_default())
-            .arg(head(&id, now));
-        let fired: bool = self.queue.db.invoke(&call).await?;
+        let call = FireSchedule {
+            schedules: &keys.schedules,
+            firings: &keys.firings,
+            waiting: &keys.waiting,
+            stats: &keys.stats,
+            name,
+            header,
+            due_at_ms: due,
+            next_at_ms: then,
+            task_start: &head(&id, now),
+        };
+        let fired = self.queue.db.call(&call).await?;
         Ok(fired.then_some(id))
-    }
-
-    fn call(&self, name: &str) -> script::Invocation {
-        script::SCHEDULE.call().key(&self.queue.keys.schedules).key(&self.queue.keys.firings).arg(name)
     }
 }
 

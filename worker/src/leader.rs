@@ -100,7 +100,7 @@ fn made_no_call(job: &Job, result: &TaskResult) -> bool {
 /// The next in line makes the call, in whichever queue there is one.
 async fn pass_on(worker: &Worker, lane: &Lane, key: &MemoKey, queues: &[QueueName]) {
     let behind = key.wait_list();
-    let promote = || ParkedTasks::promote_first_in_any(lane.consumer.queue().db(), queues, &behind);
+    let promote = || ParkedTasks::unpark_first_in_any(lane.consumer.queue().db(), queues, &behind);
     if persist(worker, lane, "promote", promote).await != Some(false) {
         worker.scheduled_in(Duration::ZERO);
     }

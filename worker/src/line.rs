@@ -56,7 +56,7 @@ async fn until_empty(worker: &Arc<Worker>, lane: &Arc<Lane>, upstream: &str, fol
             breaker::ask_redis(worker, lane, upstream, BreakerRequest::WaitList(waiting.unwrap_or(1))).await?;
         let mut left = leave.admit;
         while left != Selection::NONE {
-            left = match (followers.promote_some(left).await, left) {
+            left = match (followers.unpark_some(left).await, left) {
                 (Ok(gone @ 1..), Selection::Next(most)) => Selection::Next(most.saturating_sub(gone)),
                 _ => Selection::NONE,
             }

@@ -55,7 +55,7 @@ pub async fn look_after(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str) {
 
 /// Lets a follower run. What fails is left for the next look.
 pub async fn promote(worker: &Worker, followers: &ParkedTasks, who: Option<&Token>) {
-    match followers.promote(who).await {
+    match followers.unpark(who).await {
         Ok(true) => worker.scheduled_in(Duration::ZERO),
         Ok(false) => {}
         Err(error) => tracing::debug!(%error, "a follower will be looked after later"),
@@ -95,7 +95,7 @@ impl Sharer {
         }
         // Whoever can't be answered from here goes the usual way.
         for token in not_so {
-            self.persist("promote", || followers.promote(Some(&token))).await;
+            self.persist("promote", || followers.unpark(Some(&token))).await;
             self.worker.scheduled_in(Duration::ZERO);
         }
         match self.kept.result.status {

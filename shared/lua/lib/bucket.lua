@@ -1,32 +1,35 @@
--- lib/bucket.lua: the arithmetic of a token bucket, apart from clock and store. Prepended to the scripts of a limit.
--- A bucket is one number, the time at which it will be full again ("theoretical arrival time", GCRA, ITU-T I.371), in
--- microseconds: never refilled, only compared with the clock. All is kept in whole quarters of a microsecond, which a
--- double holds exactly until the year 2041; costs are rounded up and what may be taken at once down, so never too much.
--- limit: {rate, per_us, burst}; without a rate all passes. Cost 0 passes and takes nothing.
-local function span(limit, cost)
+-- lib/bucket.lua: the arithmetic of a token bucket. Pure: no Redis, and `now` is an argument.
+-- A bucket is stored as one number, the time at which it will be full again: the "theoretical arrival time" of the generic cell
+-- rate algorithm (GCRA, ITU-T I.371 annex A, virtual scheduling). It is never refilled, only compared with the clock. Times are in
+-- microseconds and whole quarters of one, which a double holds exactly until the year 2041. Costs are rounded up, and what may be
+-- taken at once is rounded down, so that rounding never admits too much.
+-- limit: {rate, per_us, burst}. Without a rate everything passes; cost 0 passes and takes nothing.
+
+-- How long the bucket takes to refill `cost` tokens.
+local function refill_time(limit, cost)
   if not limit.rate then return 0 end
   return math.ceil(cost * limit.per_us / limit.rate * 4) / 4
 end
 
--- The first moment from `now` on at which `cost` may be taken.
-local function earliest(limit, full, now, cost)
+-- The first time, from `now` on, at which `cost` tokens may be taken from a bucket that is full at `full_at`.
+local function earliest(limit, full_at, now, cost)
   if not limit.rate then return now end
-  local ahead = math.floor(math.max(limit.burst - cost, 0) * limit.per_us / limit.rate * 4) / 4
-  return math.max(now, full - ahead)
+  local tolerance = math.floor(math.max(limit.burst - cost, 0) * limit.per_us / limit.rate * 4) / 4
+  return math.max(now, full_at - tolerance)
 end
 
--- When the bucket will be full after `cost` is taken at `at`.
-local function taken(limit, full, at, cost)
-  return math.max(full, at) + span(limit, cost)
+-- When the bucket will be full after `cost` tokens are taken at `at`.
+local function full_at_after(limit, full_at, at, cost)
+  return math.max(full_at, at) + refill_time(limit, cost)
 end
 
--- What is left at `now`; less than nothing when the bucket runs a debt.
-local function left(limit, full, now)
-  return limit.burst - math.max(full - now, 0) * limit.rate / limit.per_us
+-- The tokens left at `now`; negative while the bucket runs a debt.
+local function tokens_left(limit, full_at, now)
+  return limit.burst - math.max(full_at - now, 0) * limit.rate / limit.per_us
 end
 
--- When it will be full under another limit, as much as is missing now being missing then.
-local function under(limit, was, full, now)
-  if not (was and was.rate and limit and limit.rate) or full <= now then return full end
-  return now + span(limit, (full - now) * was.rate / was.per_us)
+-- When the bucket will be full under a new limit, if as many tokens are missing from it now as under the old one.
+local function carry_over(limit, old_limit, full_at, now)
+  if not (old_limit and old_limit.rate and limit and limit.rate) or full_at <= now then return full_at end
+  return now + refill_time(limit, (full_at - now) * old_limit.rate / old_limit.per_us)
 end

@@ -1,6 +1,12 @@
--- lib/clock.lua: the one clock of a fleet. Prepended to every script that asks for the time.
--- Returns Redis TIME in whole milliseconds since the Unix epoch.
-local function now_ms()
+-- lib/clock.lua: the fleet's one clock.
+
+-- Redis TIME in microseconds since the Unix epoch.
+local function now_us()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
+end
+
+-- The same in whole milliseconds.
+local function now_ms()
+  return math.floor(now_us() / 1000)
 end

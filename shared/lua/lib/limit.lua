@@ -1,31 +1,37 @@
--- lib/limit.lua: a limit as it lies in Redis. Prepended, behind lib/bucket, to every script of a limit.
--- Fields of its hash: set, config, inline: definitions "<rate> <per_ms> <burst> <concurrency>", '-' where there is none, of
--- which the first counts; inline_at: when the task came that said so; full: the bucket; idle: when a call last found it
--- full; closed: nothing before; seen, skew: the clock; took, turn: how long calls take, and when the next place should be free.
+-- lib/limit.lua: a limit as Redis stores it. Pure. Needs lib/bucket.
+-- Fields of its hash:
+--   set, config, inline: definitions "<rate> <per_ms> <burst> <concurrency>" with '-' for none; the first one present is in force
+--   inline_at: when the task that defined it inline was first seen
+--   full_at: the bucket (see lib/bucket); last_full_at: when a call last found it full; closed_until: nothing is admitted before
+--   last_now, clock_skew: the limit's clock (see monotonic)
+--   avg_call_us: how long a call takes, smoothed; next_slot_at: when the next concurrency slot should be free
 
--- This limit's own time in microseconds: Redis TIME, that never goes back. A clock set back is made up for from then on,
--- so that it neither refills the bucket nor holds everyone up. Returns it, and the skew to be stored with it.
-local function limit_now(seen, skew)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000000 + time[2] + (tonumber(skew) or 0)
-  local back = (tonumber(seen) or 0) - now
-  if back > 0 then return now + back, (tonumber(skew) or 0) + back end
-  return now, tonumber(skew) or 0
+-- The limit's own time, which never goes back: returns it, and the skew to store with it. A clock that was set back is compensated
+-- from then on, so that the step neither refills the bucket nor holds everyone up.
+local function monotonic(redis_now, last_now, clock_skew)
+  local skew = tonumber(clock_skew) or 0
+  local now = redis_now + skew
+  local step_back = (tonumber(last_now) or 0) - now
+  if step_back > 0 then return now + step_back, skew + step_back end
+  return now, skew
 end
 
--- A definition taken apart, or nil. Where no burst is stated it is one second's worth, and one call's at least.
-local function definition(text)
-  local rate, per, burst, places = string.match(text or '', '^(%S+) (%S+) (%S+) (%S+)$')
+-- A definition as a table, or nil. Without a stated burst, the burst is one second's worth and at least one call.
+local function parse_definition(text)
+  local rate, per_ms, burst, slots = string.match(text or '', '^(%S+) (%S+) (%S+) (%S+)$')
   if not rate then return nil end
-  local limit = {rate = tonumber(rate), per_us = (tonumber(per) or 1000) * 1000, places = tonumber(places)}
-  limit.stated = tonumber(burst)
-  if limit.rate then limit.burst = limit.stated or math.max(1, limit.rate * 1000000 / limit.per_us) end
+  local limit = {rate = tonumber(rate), per_us = (tonumber(per_ms) or 1000) * 1000, slots = tonumber(slots)}
+  limit.stated_burst = tonumber(burst)
+  if limit.rate then limit.burst = limit.stated_burst or math.max(1, limit.rate * 1000000 / limit.per_us) end
   return limit
 end
 
--- The definition that counts of those that there are, or nil.
-local function in_force(set, config, inline)
-  return definition(set or nil) or definition(config or nil) or definition(inline or nil)
+-- The definition in force among those that exist, or nil.
+local function definition_in_force(set, config, inline)
+  return parse_definition(set or nil) or parse_definition(config or nil) or parse_definition(inline or nil)
 end
 
-local function number(n) return string.format('%.2f', n) end
+-- A number as it is stored: quarters of a microsecond stay exact.
+local function to_text(number)
+  return string.format('%.2f', number)
+end

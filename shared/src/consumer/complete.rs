@@ -1,16 +1,17 @@
-//! The end of a task: its completion, or its dead dead_letter_header; and the way of a reply to its list.
+//! The end of a task: its result or its dead letter, and the delivery of its reply.
 
 use std::time::Duration;
 
 use super::Consumer;
 use crate::protocol::id::Token;
-use crate::script;
+use crate::script::millis;
+use crate::script::task::{Bury, Deliver, Ending, Finish, FinishedTask, ReplyRoute};
 use crate::{Error, Queue, TaskId, TaskResult};
 
-/// Where the completion to a task goes.
+/// The result of a task, and where it goes.
 #[derive(Debug, Clone)]
 pub struct Completion {
-    /// The fence.
+    /// The fence: the token of this delivery, or the serial of a parked task.
     pub token: Token,
     /// The task's id.
     pub id: TaskId,
@@ -18,25 +19,25 @@ pub struct Completion {
     pub result: String,
     /// How long result and reply are kept.
     pub ttl: Duration,
-    /// The list that gets the result as well.
+    /// The list that also gets the result.
     pub reply_to: Option<String>,
-    /// Tasks that are pushed with it.
+    /// Tasks that are pushed together with the result.
     pub follow_ups: Vec<String>,
 }
 
-/// Where a task lies: a key and what it is there.
+/// Where a task is: a key, and what it is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TaskPosition<'a> {
-    /// In a hash, in a worker's hands or in a line.
+    /// A field of a hash: a task that a worker holds, or a parked one.
     Field(&'a str, &'a Token),
-    /// In a sorted set, as this entry.
+    /// A member of a sorted set: a scheduled task's entry.
     Member(&'a str, &'a [u8]),
-    /// In a list, as its producer's bytes.
+    /// An element of a list: a waiting task's bytes.
     Element(&'a str, &'a [u8]),
 }
 
 impl Consumer {
-    /// Completes tasks. For each: whether it was still this worker's; if not, nothing of it was written.
+    /// Completes tasks. For each: whether this worker still held it; if not, nothing of it was written.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -44,20 +45,20 @@ impl Consumer {
         self.queue.finish(&self.active, completions).await
     }
 
-    /// Ends a task as a dead dead_letter_header, and writes its result where it has an id. `false`: the lease was lost.
+    /// Ends a task as a dead letter, and stores its result if it has an id. `false`: the lease was lost.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn bury(
         &self,
         token: &Token,
-        dead_letter_header: &str,
+        letter_header: &str,
         completion: Option<&Completion>,
     ) -> Result<bool, Error> {
-        self.queue.bury(&TaskPosition::Field(&self.active, token), token, dead_letter_header, completion).await
+        self.queue.bury(&TaskPosition::Field(&self.active, token), token, letter_header, completion).await
     }
 
-    /// The tokens of replies that wait to be delivered to a list in another Cluster slot.
+    /// The tokens of the replies that wait to be delivered to another Cluster slot.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -67,63 +68,72 @@ impl Consumer {
 }
 
 impl Queue {
-    /// Completes tasks that `holder` has, a hash by token.
-    pub(super) async fn finish(&self, holder: &str, completions: &[Completion]) -> Result<Vec<bool>, Error> {
+    /// Completes tasks that the hash `held` holds by token.
+    pub(super) async fn finish(&self, held: &str, completions: &[Completion]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
-        let mut call = script::FINISH.call().key(holder).key(&keys.stats).key(&keys.replies).key(&keys.waiters);
-        call = call.key(&keys.waiting);
-        for completion in completions {
-            call = self.add(call.arg(completion.token.as_str()), completion).arg(completion.follow_ups.len());
-            call = completion.follow_ups.iter().fold(call, script::Invocation::arg);
-        }
-        let done: Vec<bool> = self.db.invoke(&call).await?;
+        let result_keys: Vec<String> = completions.iter().map(|completion| keys.result(&completion.id)).collect();
+        let tasks: Vec<FinishedTask<'_>> = completions
+            .iter()
+            .zip(&result_keys)
+            .map(|(completion, result_key)| FinishedTask {
+                token: completion.token.as_str(),
+                ending: self.ending(completion, result_key),
+            })
+            .collect();
+        let call = Finish {
+            held,
+            stats: &keys.stats,
+            replies: &keys.replies,
+            waiters: &keys.waiters,
+            waiting: &keys.waiting,
+            tasks: &tasks,
+        };
+        let done = self.db.call(&call).await?;
         for (completion, _) in completions.iter().zip(&done).filter(|(_, done)| **done) {
             self.deliver_if_later(completion).await;
         }
         Ok(done)
     }
 
-    /// Ends as a dead dead_letter_header the task that is at a position; `token` names its reply until that is delivered.
+    /// Ends the task at a position as a dead letter; `token` names its reply until that is delivered.
     pub(crate) async fn bury(
         &self,
         position: &TaskPosition<'_>,
         token: &Token,
-        dead_letter_header: &str,
+        letter_header: &str,
         completion: Option<&Completion>,
     ) -> Result<bool, Error> {
         let keys = &self.keys;
-        let (place, kind, what) = match *position {
+        let (place, place_type, member) = match *position {
             TaskPosition::Field(hash, field) => (hash, "hash", field.as_str().as_bytes()),
             TaskPosition::Member(zset, entry) => (zset, "zset", entry),
             TaskPosition::Element(list, raw) => (list, "list", raw),
         };
-        let mut call = script::BURY
-            .call()
-            .key(place)
-            .key(&keys.dead)
-            .key(&keys.stats)
-            .key(&keys.replies)
-            .key(&keys.waiters)
-            .key(&keys.waiting)
-            .arg(kind)
-            .bytes(what)
-            .arg(dead_letter_header)
-            .arg(token.as_str());
-        if let Some(completion) = completion {
-            call = self.add(call, completion);
-            call = completion.follow_ups.iter().fold(call, script::Invocation::arg);
-        }
-        let done: bool = self.db.invoke(&call).await?;
+        let result_key = completion.map(|completion| keys.result(&completion.id)).unwrap_or_default();
+        let call = Bury {
+            place,
+            dead: &keys.dead,
+            stats: &keys.stats,
+            replies: &keys.replies,
+            waiters: &keys.waiters,
+            waiting: &keys.waiting,
+            place_type,
+            member,
+            letter_header,
+            token: token.as_str(),
+            ending: completion.map(|completion| self.ending(completion, &result_key)),
+        };
+        let done = self.db.call(&call).await?;
         if let Some(completion) = completion.filter(|_| done) {
             self.deliver_if_later(completion).await;
         }
         Ok(done)
     }
 
-    /// Delivers a reply to its list in another Cluster slot, at least once: two slots can't be written as one.
+    /// Delivers a reply to its list in another Cluster slot, at least once: no script can write to two slots.
     ///
     /// # Errors
-    /// That of Redis; the reply is kept.
+    /// Redis is unreachable or refuses the command: the reply is kept. [`Error::Data`] if the kept reply cannot be read.
     pub async fn deliver_reply(&self, token: &Token) -> Result<(), Error> {
         let replies = &self.keys.replies;
         let mut get = redis::cmd("HGET");
@@ -133,9 +143,8 @@ impl Queue {
         let bad = || Error::Data(format!("the reply under token {}", token.as_str()));
         let (head, list) = kept.split_once('\n').ok_or_else(bad)?;
         let (ttl_ms, result) = head.split_once(' ').ok_or_else(bad)?;
-        let push = script::DELIVER.call().key(list).arg(ttl_ms).arg(result);
-        // 0: a list that is no list is the producer's mistake, and there is nothing to try again.
-        let _delivered: u8 = self.db.invoke(&push).await?;
+        // A key that is not a list is the producer's mistake: trying again would not help.
+        let _delivered = self.db.call(&Deliver { reply_list: list, ttl_ms, result }).await?;
         let mut forget = redis::cmd("HDEL");
         forget.arg(replies).arg(token.as_str());
         self.db.run(async |connection| forget.exec_async(connection).await).await
@@ -145,34 +154,31 @@ impl Queue {
         if self.is_elsewhere(completion)
             && let Err(error) = self.deliver_reply(&completion.token).await
         {
-            tracing::debug!(%error, "a reply will be delivered at a later heartbeat");
+            tracing::debug!(%error, "a reply could not be delivered; a later heartbeat tries again");
         }
     }
 
-    /// Adds to a call what `lib/completion.lua` needs of an completion.
-    fn add(&self, mut call: script::Invocation, completion: &Completion) -> script::Invocation {
-        let (mode, reply_to) = self.way(completion);
-        call = call.key(self.keys.result(&completion.id));
-        if mode == "push" {
-            call = call.key(reply_to);
+    fn ending<'a>(&self, completion: &'a Completion, result_key: &'a str) -> Ending<'a> {
+        Ending {
+            result_key,
+            ttl_ms: millis(completion.ttl).max(1), // Redis refuses 0, and would do so in the middle of the script.
+            result: &completion.result,
+            reply: self.reply_route(completion),
+            follow_ups: &completion.follow_ups,
         }
-        call.arg(completion.ttl.as_millis().max(1)) // Redis refuses 0, and would do so in the midst of the script.
-            .arg(&completion.result)
-            .arg(mode)
-            .arg(reply_to)
     }
 
-    /// How a reply is delivered: in the same script wherever that script may touch its list; and never to a key of Redial's
-    /// own, where a task could end other tasks.
-    fn way<'a>(&self, completion: &'a Completion) -> (&'static str, &'a str) {
+    /// How a reply is delivered: by the same script wherever that script may touch its list, but never to one of Redial's own keys,
+    /// where a task could end other tasks.
+    fn reply_route<'a>(&self, completion: &'a Completion) -> ReplyRoute<'a> {
         match completion.reply_to.as_deref() {
-            None => ("none", ""),
+            None => ReplyRoute::None,
             Some(list) if self.keys.is_own(list) => {
-                tracing::warn!(id = %completion.id, list, "`reply_to` names a key of Redial's own: no reply, the result stands under its key");
-                ("none", "")
+                tracing::warn!(id = %completion.id, list, "`reply_to` names one of Redial's own keys: no reply is sent, the result is kept under its key");
+                ReplyRoute::None
             }
-            Some(list) if self.is_elsewhere(completion) => ("later", list),
-            Some(list) => ("push", list),
+            Some(list) if self.is_elsewhere(completion) => ReplyRoute::Later(list),
+            Some(list) => ReplyRoute::Push(list),
         }
     }
 
@@ -182,10 +188,10 @@ impl Queue {
     }
 }
 
-/// The dead dead_letter_header's header: its serial, to find it by, the memo of its idempotency key, to clear before a replay, and the
-/// result, without a body too large to keep.
+/// The header of a dead letter: its serial, by which it is found; the memo of its idempotency key, which a replay clears first; and
+/// the result, without its body if that is too large to keep.
 pub fn dead_letter_header(serial: &str, memo: Option<&str>, result: &TaskResult) -> String {
-    /// The most bytes of an completion's body that a dead dead_letter_header keeps: it has no TTL, the result has it whole.
+    /// The most bytes of a body that a dead letter keeps, as it has no TTL. The result has the whole body.
     const MAX_BODY: usize = 64 << 10;
     let mut result = result.clone();
     if result.body.as_ref().is_some_and(|body| body.get().len() > MAX_BODY) {

@@ -1,7 +1,7 @@
-//! ParkedTasks: tasks that wait in Redis in a line, holding no slot, such as for the answer of the one that leads their memo.
+//! Parked tasks: they wait in Redis and occupy no worker, for example until the leader of their memo has its answer.
 //!
-//! They lie in a hash by serial, and the serial fences them: whoever answers one takes it out of the hash in the same
-//! script, so that each is answered once, however many workers try.
+//! A hash holds them by serial, and the serial fences them: the script that ends one also removes it from the hash, so that each gets
+//! one answer, however many workers try.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use super::{Completion, Consumer, MAX_BATCH, MAX_BATCH_BYTES, Selection, TaskPos
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::queue::entry::{Entry, EntryHeader};
-use crate::script;
+use crate::script::millis;
+use crate::script::task::{DueChecks, Park, ParkedPageReply, ReadParkedPage, Unpark};
 use crate::{Error, Queue, QueueName, UnixMs};
 
-/// The tasks of one line in one queue.
+/// The parked tasks of one wait list in one queue.
 #[derive(Debug, Clone)]
 pub struct ParkedTasks {
     queue: Queue,
@@ -20,28 +21,28 @@ pub struct ParkedTasks {
     index: String,
 }
 
-/// Some followers, the first in line.
+/// The first tasks of a wait list.
 #[derive(Debug)]
 pub struct ParkedPage {
-    /// How many there are in all.
+    /// How many tasks the list has.
     pub left: usize,
-    /// Those read. Their token is their serial.
+    /// Those that were read. Their token is their serial.
     pub entries: Vec<Entry>,
-    /// Those that this version can't read.
+    /// The tokens of those that this version cannot read.
     pub unreadable: Vec<Token>,
 }
 
-/// What it is time to look after.
+/// A check that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueCheck {
     /// The wait list.
     pub list: WaitList,
-    /// A task in it whose deadline has come; without one it is the line itself.
+    /// The task in it whose deadline has come; `None` for a check of the list itself.
     pub task: Option<Token>,
 }
 
 impl Consumer {
-    /// Parks a task in `line`, which is looked after from `look_in` on. `false`: the lease was lost.
+    /// Parks a task in `list`, which is checked after `look_in`, and the task at its deadline. `false`: the lease was lost.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -53,33 +54,32 @@ impl Consumer {
         look_in: Duration,
         deadline: Option<UnixMs>,
     ) -> Result<bool, Error> {
-        let position = list.position(header).map(|position| position.to_string());
         let keys = &self.queue.keys;
-        let call = script::FOLLOW
-            .call()
-            .key(&self.active)
-            .key(&keys.parked)
-            .key(keys.wait_list(list))
-            .key(&keys.watch)
-            .key(&keys.stats)
-            .arg(token.as_str())
-            .arg(&header.serial)
-            .arg(header.to_line())
-            .arg(list.to_words())
-            .arg(look_in.as_millis())
-            .arg(deadline.map(|at| at.to_string()).unwrap_or_default())
-            .arg(position.unwrap_or_default());
-        self.queue.db.invoke(&call).await
+        let call = Park {
+            active: &self.active,
+            parked: &keys.parked,
+            wait_list: &keys.wait_list(list),
+            watch: &keys.watch,
+            stats: &keys.stats,
+            token: token.as_str(),
+            serial: &header.serial,
+            header: &header.to_line(),
+            list_name: &list.to_words(),
+            check_in_ms: millis(look_in),
+            deadline_ms: deadline,
+            position: list.position(header),
+        };
+        self.queue.db.call(&call).await
     }
 
-    /// The lines of this queue, and the tasks in them, that it is time to look after. Each will be named again after `look_in`, until
-    /// it is settled.
+    /// The wait lists of this queue, and the tasks in them, that are due for a check. Each is due again after `look_in` until it is
+    /// empty or ended.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn due_checks(&self, look_in: Duration) -> Result<Vec<DueCheck>, Error> {
-        let call = script::WATCH.call().key(&self.queue.keys.watch).arg(look_in.as_millis()).arg(MAX_BATCH);
-        let names: Vec<String> = self.queue.db.invoke(&call).await?;
+        let call = DueChecks { watch: &self.queue.keys.watch, recheck_in_ms: millis(look_in), max_checks: MAX_BATCH };
+        let names = self.queue.db.call(&call).await?;
         Ok(names.iter().filter_map(|name| DueCheck::parse(name)).collect())
     }
 }
@@ -92,7 +92,7 @@ impl DueCheck {
 }
 
 impl ParkedTasks {
-    /// Those of `line` in `queue`.
+    /// Those of `list` in `queue`.
     pub fn new(queue: Queue, list: &WaitList) -> Self {
         Self { index: queue.keys.wait_list(list), list: list.to_words(), queue }
     }
@@ -112,28 +112,24 @@ impl ParkedTasks {
         self.queue.db.run(async |connection| count.query_async(connection).await).await
     }
 
-    /// Reads the next of them, at most `most`. They stay followers until they are answered, buried or promoted.
+    /// Reads the first `most` of them (at most [`MAX_BATCH`]). They stay parked until they are finished, buried or unparked.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn next(&self, most: usize) -> Result<ParkedPage, Error> {
         let keys = &self.queue.keys;
-        let call = script::FOLLOWERS
-            .call()
-            .key(&self.index)
-            .key(&keys.parked)
-            .key(&keys.watch)
-            .arg(&self.list)
-            .arg(most.clamp(1, MAX_BATCH))
-            .arg(MAX_BATCH_BYTES);
-        let reply: Vec<redis::Value> = self.queue.db.invoke(&call).await?;
-        let data = |_| Error::Data("the tasks of a line".into());
-        let mut values = reply.into_iter();
-        let left = redis::from_redis_value(values.next().unwrap_or(redis::Value::Nil)).map_err(data)?;
+        let call = ReadParkedPage {
+            wait_list: &self.index,
+            parked: &keys.parked,
+            watch: &keys.watch,
+            list_name: &self.list,
+            max_tasks: most.clamp(1, MAX_BATCH),
+            max_bytes: MAX_BATCH_BYTES,
+        };
+        let ParkedPageReply { left, tasks } = self.queue.db.call(&call).await?;
         let mut page = ParkedPage { left, entries: Vec::new(), unreadable: Vec::new() };
-        while let (Some(serial), Some(entry)) = (values.next(), values.next()) {
-            let token = Token(redis::from_redis_value(serial).map_err(data)?);
-            match Entry::parse(token.clone(), redis::from_redis_value(entry).map_err(data)?) {
+        for (token, entry) in tasks {
+            match Entry::parse(token.clone(), entry) {
                 Ok(entry) => page.entries.push(entry),
                 Err(_) => page.unreadable.push(token),
             }
@@ -141,7 +137,7 @@ impl ParkedTasks {
         Ok(page)
     }
 
-    /// Completes followers. For each: whether it was one still; if not, nothing of it was written.
+    /// Completes parked tasks. For each: whether it was still parked; if not, nothing of it was written.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -149,7 +145,7 @@ impl ParkedTasks {
         self.queue.finish(&self.queue.keys.parked, answers).await
     }
 
-    /// Ends a follower as a dead letter. `false`: it was none any more.
+    /// Ends a parked task as a dead letter. `false`: it is no longer parked.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -157,49 +153,49 @@ impl ParkedTasks {
         self.queue.bury(&TaskPosition::Field(&self.queue.keys.parked, token), token, letter, Some(answer)).await
     }
 
-    /// Lets a follower run, at once: this one, or the next in line. `false`: there is none any more.
+    /// Makes a parked task available to workers: this one, or the first one. `false`: it is no longer parked, or none is.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn promote(&self, follower: Option<&Token>) -> Result<bool, Error> {
-        Ok(self.run_next(follower, Selection::Next(1)).await? > 0)
+    pub async fn unpark(&self, task: Option<&Token>) -> Result<bool, Error> {
+        Ok(self.make_available(task, Selection::Next(1)).await? > 0)
     }
 
-    /// Lets the next in line run, in the first of these queues that has one. `false`: none has.
+    /// Makes the first task of a wait list available, in the first of these queues that has one. `false`: none has.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn promote_first_in_any(db: &Db, queues: &[QueueName], list: &WaitList) -> Result<bool, Error> {
+    pub async fn unpark_first_in_any(db: &Db, queues: &[QueueName], list: &WaitList) -> Result<bool, Error> {
         for queue in queues {
-            if Self::new(db.queue(queue.clone()), list).promote(None).await? {
+            if Self::new(db.queue(queue.clone()), list).unpark(None).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Lets these of the line run, at once, at most [`MAX_BATCH`]. Returns how many there were; sent twice, twice as many run.
+    /// Makes these tasks of the list available, at most [`MAX_BATCH`]. Returns how many there were. Sent twice, it unparks twice as
+    /// many.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn promote_some(&self, which: Selection) -> Result<usize, Error> {
+    pub async fn unpark_some(&self, which: Selection) -> Result<usize, Error> {
         let which = if let Selection::Next(most) = which { Selection::Next(most.min(MAX_BATCH)) } else { which };
-        self.run_next(None, which).await
+        self.make_available(None, which).await
     }
 
-    async fn run_next(&self, follower: Option<&Token>, which: Selection) -> Result<usize, Error> {
+    async fn make_available(&self, task: Option<&Token>, selection: Selection) -> Result<usize, Error> {
         let keys = &self.queue.keys;
-        let call = script::PROMOTE
-            .call()
-            .key(&self.index)
-            .key(&keys.parked)
-            .key(&keys.scheduled)
-            .key(&keys.watch)
-            .key(&keys.stats)
-            .arg(&self.list)
-            .arg(follower.map(Token::as_str).unwrap_or_default())
-            .arg(which);
-        let serials: Vec<String> = self.queue.db.invoke(&call).await?;
-        Ok(serials.len())
+        let call = Unpark {
+            wait_list: &self.index,
+            parked: &keys.parked,
+            scheduled: &keys.scheduled,
+            watch: &keys.watch,
+            stats: &keys.stats,
+            list_name: &self.list,
+            serial: task.map(Token::as_str).unwrap_or_default(),
+            selection,
+        };
+        Ok(self.queue.db.call(&call).await?.len())
     }
 }

@@ -1,42 +1,18 @@
-//! What a task can wait for in a list: its reason and its name.
+//! Wait lists: what parked tasks wait for.
 
 use crate::queue::entry::EntryHeader;
+pub use crate::script::task::Selection;
 
-/// A list of tasks that wait, in Redis, each in its own queue, for one thing.
+/// A list of parked tasks that wait for the same thing. Each queue has its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WaitList {
     /// What they wait for.
     pub reason: WaitReason,
-    /// Its name.
+    /// The name of what they wait for: a memo's hash or an upstream.
     pub name: String,
 }
 
-/// Selection tasks of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selection {
-    /// So many of the next ones.
-    Next(usize),
-    /// The last one.
-    Last,
-}
-
-impl Selection {
-    /// None of them.
-    pub const NONE: Self = Self::Next(0);
-    /// The word for the last one in scripts.
-    pub(crate) const LAST: &'static str = "last";
-}
-
-impl std::fmt::Display for Selection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Next(most) => most.fmt(f),
-            Self::Last => f.write_str(Self::LAST),
-        }
-    }
-}
-
-/// What a list waits for: by it a worker knows how to look after the list.
+/// What the tasks of a list wait for, which decides how a worker checks on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WaitReason {
     /// The answer of the task that leads a memo.
@@ -48,7 +24,7 @@ pub enum WaitReason {
 impl WaitReason {
     const ALL: [Self; 2] = [Self::Memo, Self::Breaker];
 
-    /// The word for it in keys.
+    /// Its name in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Memo => "memo",
@@ -58,18 +34,18 @@ impl WaitReason {
 }
 
 impl WaitList {
-    /// Behind the one that leads the memo `hash`.
+    /// The tasks that wait for the leader of the memo `hash`.
     pub fn memo(hash: &str) -> Self {
         Self { reason: WaitReason::Memo, name: hash.to_owned() }
     }
 
-    /// For an upstream (`host:port`) to come back.
+    /// The tasks that wait for an upstream (`host:port`) to come back.
     pub fn breaker(upstream: &str) -> Self {
         Self { reason: WaitReason::Breaker, name: upstream.to_owned() }
     }
 
-    /// A task's place in it; `None` for the order in which they come. Where an upstream is down the oldest are first, so that
-    /// those whose call failed stand before those that were never called.
+    /// A task's position in it; `None` for the order of arrival. Behind a breaker the oldest tasks come first, so that tasks whose
+    /// call failed stand before those that were not called yet.
     pub(crate) fn position(&self, header: &EntryHeader) -> Option<u64> {
         match self.reason {
             WaitReason::Memo => None,
@@ -77,12 +53,12 @@ impl WaitList {
         }
     }
 
-    /// As it stands in `watch`: `<reason> <name>`, the name without spaces.
+    /// Its form in `watch`: `<reason> <name>`, with the name's spaces escaped.
     pub(crate) fn to_words(&self) -> String {
         format!("{} {}", self.reason.as_str(), self.name.replace('%', "%25").replace(' ', "%20"))
     }
 
-    /// The list and what follows it, if anything does.
+    /// The list and the word that follows it, if there is one.
     pub(crate) fn parse(words: &str) -> Option<(Self, Option<&str>)> {
         let mut words = words.split(' ');
         let word = words.next()?;
@@ -97,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_comes_back_as_it_went_whatever_its_name() {
+    fn a_wait_list_is_parsed_as_it_was_written_whatever_its_name() {
         for name in ["ab", "a b", "a%20b", "%", "api.example.com:443", "[::1]:80", "%2520 %25"] {
             let list = WaitList::memo(name);
             let words = list.to_words();

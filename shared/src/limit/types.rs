@@ -1,13 +1,12 @@
-//! What callers ask of a limit, what it answers, and what they tell it afterwards.
+//! What callers ask of a limit, and what they report to it afterwards.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
+use crate::script::limit::Reservation;
 
-/// Who says what a limit is, the first before the last.
+/// Who defines a limit. Earlier variants take precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DefinedBy {
     /// By hand: `redial limits set`.
@@ -16,12 +15,12 @@ pub enum DefinedBy {
     Config,
     /// A task.
     Inline,
-    /// No one here: only its name is given.
+    /// Only its name is known here.
     Name,
 }
 
 impl DefinedBy {
-    /// As it stands in Redis.
+    /// Its name in Redis.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -32,87 +31,41 @@ impl DefinedBy {
     }
 }
 
-/// One call that requests a limit.
+/// One call that asks a limit for admission.
 #[derive(Debug, Clone)]
 pub struct LimitRequest {
-    /// On whose behalf: flows that want more than there is get equal shares.
+    /// On whose behalf: keys that want more than there is get equal shares.
     pub fairness_key: String,
-    /// How much it takes.
+    /// How many tokens it takes.
     pub cost: f64,
-    /// What it was given before.
+    /// The reservation it got before.
     pub reservation: Option<Reservation>,
-    /// What names its place in flight.
+    /// Names its concurrency slot.
     pub token: Token,
 }
 
-/// When a call may ask again, by the limit's own clock in us. It is a turn to keep, not yet permission to call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "i64", into = "i64")]
-pub enum Reservation {
-    /// A time of its own among those that its fairness key has reserved.
-    Slot(i64),
-    /// A turn in the queue of those that came on time and found the rate used; they go before all that come after.
-    Queued(i64),
-}
-
-/// One number, as scripts and task headers keep it: a turn in the queue is less than 0.
-impl From<i64> for Reservation {
-    fn from(number: i64) -> Self {
-        if number < 0 { Self::Queued(-number) } else { Self::Slot(number) }
-    }
-}
-
-impl From<Reservation> for i64 {
-    fn from(reservation: Reservation) -> Self {
-        match reservation {
-            Reservation::Slot(at) => at,
-            Reservation::Queued(at) => -at,
-        }
-    }
-}
-
-/// What a limit says to a call.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Grant {
-    /// Make the call after a wait of at most 10 ms.
-    Admitted {
-        /// From now.
-        wait: Duration,
-        /// Whether it occupies a concurrency slot, to be released.
-        holds_slot: bool,
-        /// When, by this limit's clock in us.
-        admitted_at: f64,
-    },
-    /// Ask again after a wait, with this reservation.
-    Reserved(Duration, Reservation),
-    /// The cost exceeds the burst, this much, and so could never be admitted.
-    OverBurst(f64),
-    /// The limit is not defined anywhere.
-    Undefined,
-}
-
-/// How a limit stands.
+/// The status of a limit.
 #[derive(Debug, Clone)]
 pub struct LimitStatus {
     /// Its name.
     pub name: String,
-    /// Who defines it; `None` when no one does any more.
+    /// Who defines it; `None` if no one does any longer.
     pub source: Option<DefinedBy>,
-    /// What it is.
+    /// Its definition.
     pub limit: Limit,
-    /// What may go at once; less than nothing when there is a debt. `None` without a rate.
+    /// The tokens left; negative while there is a debt. `None` without a rate.
     pub left: Option<f64>,
-    /// For how long nothing goes, as the upstream said.
+    /// For how much longer nothing is admitted, because the upstream asked for that.
     pub closed: Duration,
-    /// How many flows wait.
+    /// How many fairness keys wait.
     pub flows: u64,
-    /// How many calls are in flight, where they are counted.
+    /// How many calls are in flight, if the limit counts them.
     pub in_flight: u64,
-    /// When the last that waits may go.
+    /// How long until the last call that waits may go.
     pub clears_in: Duration,
 }
 
-/// What was learned of a limit after it admitted a call. The default changes nothing.
+/// What was learned about a limit after it admitted a call. The default changes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Adjustment<'a> {
     /// Admit nothing for this long from now, as the upstream asked.
@@ -133,17 +86,8 @@ impl<'a> Adjustment<'a> {
         Self { charge: cost, fairness_key, admitted_at, ..Self::default() }
     }
 
-    /// Gives back the `cost` of a call that did not go.
+    /// Gives back the `cost` of a call that was not made.
     pub fn refund(cost: f64, admitted_at: f64) -> Self {
         Self { charge: -cost, admitted_at, ..Self::default() }
     }
-}
-
-/// What a limit answered to some requests.
-#[derive(Debug, Default)]
-pub struct Acquired {
-    /// The limit is defined otherwise than before: see [`Limits::wake_waiters`].
-    pub definition_changed: bool,
-    /// A grant for each request, in order.
-    pub grants: Vec<Grant>,
 }

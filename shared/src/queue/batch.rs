@@ -1,7 +1,8 @@
 //! A batch at its queue: tasks pushed once however often they are sent, and answers taken off one list.
 
 use crate::db::{BLOCK_TIMEOUT, Link};
-use crate::{Error, Queue, TaskId, script};
+use crate::script::task::EnqueueOnce;
+use crate::{Error, Queue, TaskId};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// How long Redis keeps the mark of a batch that stands still: a week.
@@ -66,17 +67,8 @@ impl Batch {
     /// # Errors
     /// That of Redis; sent again, it pushes nothing twice.
     pub async fn push(&self, before: u64, after: u64, tasks: &[String]) -> Result<u64, Error> {
-        let mut call = script::ENQUEUE_ONCE
-            .call()
-            .key(&self.queue.keys.waiting)
-            .key(&self.mark)
-            .arg(before)
-            .arg(after)
-            .arg(KEPT_MS);
-        for task in tasks {
-            call = call.arg(task);
-        }
-        self.queue.db.invoke(&call).await
+        let (waiting, checkpoint) = (&self.queue.keys.waiting, &self.mark);
+        self.queue.db.call(&EnqueueOnce { waiting, checkpoint, before, after, ttl_ms: KEPT_MS, tasks }).await
     }
 
     /// Takes up to `most` answers off the list, oldest first.

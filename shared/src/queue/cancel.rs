@@ -132,6 +132,6 @@ impl Queue {
     async fn pass_lead_on(&self, hash: &str, serial: &str) -> Result<(), Error> {
         let delivery = Delivery { serial, token: &Token(String::new()), queue: &self.name };
         let LeadOutcome::Done(queues) = self.db.memos().settle(hash, delivery, None).await? else { return Ok(()) };
-        ParkedTasks::promote_first_in_any(&self.db, &queues, &WaitList::memo(hash)).await.map(|_| ())
+        ParkedTasks::unpark_first_in_any(&self.db, &queues, &WaitList::memo(hash)).await.map(|_| ())
     }
 }

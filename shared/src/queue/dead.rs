@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::script;
+use crate::script::MoreKeys;
+use crate::script::task::{DropDead, Replay};
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult, UnixMs};
 
 /// How many dead letters are read at a time: each may have a megabyte.
@@ -86,17 +87,16 @@ impl Queue {
         if let Some(memo) = &letter.memo {
             self.db.memos().forget_failure(memo).await?;
         }
-        let mut call = script::REPLAY
-            .call()
-            .key(&self.keys.dead)
-            .key(&self.keys.waiting)
-            .key(&self.keys.stats)
-            .arg(letter.at)
-            .arg(letter.header_start());
-        if let Some(id) = letter.id() {
-            call = call.key(self.keys.result(id));
-        }
-        self.db.invoke(&call).await
+        let result_key = letter.id().map(|id| self.keys.result(id));
+        let call = Replay {
+            dead: &self.keys.dead,
+            waiting: &self.keys.waiting,
+            stats: &self.keys.stats,
+            died_at_ms: letter.at,
+            header_start: &letter.header_start(),
+            result_key: MoreKeys(result_key.as_slice()),
+        };
+        self.db.call(&call).await
     }
 
     /// Deletes a dead letter for good. `false`: it was gone already.
@@ -104,8 +104,12 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
-        let call =
-            script::DROP.call().key(&self.keys.dead).key(&self.keys.stats).arg(letter.at).arg(letter.header_start());
-        self.db.invoke(&call).await
+        let call = DropDead {
+            dead: &self.keys.dead,
+            stats: &self.keys.stats,
+            died_at_ms: letter.at,
+            header_start: &letter.header_start(),
+        };
+        self.db.call(&call).await
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::db::{BLOCK_TIMEOUT, Link};
-use crate::{Error, Queue, TaskId, script};
+use crate::script::task::Subscribe;
+use crate::script::{MoreKeys, millis};
+use crate::{Error, Queue, TaskId};
 
 /// The most ids of one request: a larger one would hold up everyone else on the node.
 const MOST: usize = 100;
@@ -49,12 +51,15 @@ impl Waiter {
     async fn request(&self, ids: &[TaskId], span: Duration) -> Result<Vec<(TaskId, String)>, Error> {
         let mut there = Vec::new();
         for ids in ids.chunks(MOST) {
-            let mut call = script::WAIT.call().key(&self.queue.keys.waiters);
-            for id in ids {
-                call = call.key(self.queue.keys.result(id));
-            }
-            let call = call.arg(&self.list).arg(span.as_millis()).arg(KEPT.as_millis());
-            let results: Vec<Option<String>> = self.queue.db.invoke(&call).await?;
+            let result_keys: Vec<String> = ids.iter().map(|id| self.queue.keys.result(id)).collect();
+            let call = Subscribe {
+                waiters: &self.queue.keys.waiters,
+                waiter_list: &self.list,
+                subscribe_ms: millis(span),
+                grace_ms: millis(KEPT),
+                result_keys: MoreKeys(&result_keys),
+            };
+            let results = self.queue.db.call(&call).await?;
             there.extend(ids.iter().cloned().zip(results).filter_map(|(id, result)| Some((id, result?))));
         }
         Ok(there)

@@ -114,7 +114,7 @@ impl Fleet {
             }
             match memos.check_on_leader(&hash(memo), self.queue.name()).await.unwrap() {
                 LeadDecision::Answer(kept) => self.share(memo, &kept).await,
-                LeadDecision::Free => assert!(followers.promote(None).await.unwrap()),
+                LeadDecision::Free => assert!(followers.unpark(None).await.unwrap()),
                 LeadDecision::Follow => {}
                 other => panic!("{other:?}"),
             }
@@ -181,7 +181,7 @@ impl Fleet {
             State::Parked => {
                 if !matches!(memos.recheck(&key, delivery, None).await.unwrap(), LeadDecision::Follow) {
                     let followers = ParkedTasks::new(self.queue.clone(), &key.wait_list());
-                    followers.promote(Some(&entry.header.parked_token())).await.unwrap();
+                    followers.unpark(Some(&entry.header.parked_token())).await.unwrap();
                 }
                 None
             }
@@ -221,7 +221,7 @@ impl Fleet {
                         self.share(memo, &kept).await;
                     }
                     LeadOutcome::Done(queues) if !queues.is_empty() => {
-                        ParkedTasks::new(self.queue.clone(), &key.wait_list()).promote(None).await.unwrap();
+                        ParkedTasks::new(self.queue.clone(), &key.wait_list()).unpark(None).await.unwrap();
                     }
                     LeadOutcome::Stands(kept, _) if purpose == MemoPurpose::Idempotency => result = kept.result,
                     _ => {}

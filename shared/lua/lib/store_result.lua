@@ -1,0 +1,12 @@
+-- lib/store_result.lua: stores a task's result and delivers its reply. Needs lib/reply_list.
+-- The durable result comes before the push, so that a program woken by its reply list finds the result in place.
+-- reply.mode is 'none'; 'push' when the script declares the list as a key; or 'later' for a list in another Cluster slot, which a
+-- worker delivers from `replies`, where it waits as "<ttl_ms> <result>\n<list>".
+local function store_result(result_key, ttl_ms, result, reply, replies, token)
+  redis.call('SET', result_key, result, 'PX', ttl_ms)
+  if reply.mode == 'push' then
+    push_reply(reply.key, result, ttl_ms)
+  elseif reply.mode == 'later' then
+    redis.call('HSET', replies, token, ttl_ms .. ' ' .. result .. '\n' .. reply.list)
+  end
+end

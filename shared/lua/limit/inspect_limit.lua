@@ -1,0 +1,27 @@
+-- inspect_limit.lua: reads the status of a limit.
+-- KEYS  limit_key, reserved; slots: the calls in flight
+-- ARGV  none
+-- Returns {who defines it ('set', 'config', 'inline', or '' for no one), definition, tokens left ('' without a rate), how much longer
+--       it is closed in us, fairness keys that wait, calls in flight, us until the last one that waits may go}.
+-- Guarantees: reads only.
+local limit_key, reserved, slots = unpack(KEYS)
+
+local full_at, closed_until, last_now, clock_skew =
+  unpack(redis.call('HMGET', limit_key, 'full_at', 'closed_until', 'last_now', 'clock_skew'))
+for _, source in ipairs({'set', 'config', 'inline'}) do
+  local definition = redis.call('HGET', limit_key, source)
+  local limit = parse_definition(definition or nil)
+  if limit then
+    local now = monotonic(now_us(), last_now, clock_skew)
+    local last = redis.call('ZRANGE', reserved, -1, -1, 'WITHSCORES')[2]
+    return {
+      source, definition,
+      limit.rate and to_text(tokens_left(limit, tonumber(full_at or 0), now)) or '',
+      math.max(0, math.ceil((closed_until or 0) - now)),
+      redis.call('ZCOUNT', reserved, to_text(now), '+inf'),
+      redis.call('ZCOUNT', slots, to_text(now), '+inf'),
+      math.max(0, math.ceil((last or 0) - now)),
+    }
+  end
+end
+return {'', '', '', 0, 0, 0, 0}

@@ -1,0 +1,314 @@
+//! The life of a task, each step one script. Keys of one call are all in the queue's Cluster slot.
+
+use redis::{FromRedisValue, ParsingError, Value};
+
+use super::{Invocation, MoreKeys, Rest, Values, typed_calls};
+use crate::protocol::id::Token;
+use crate::{UnixMs, WorkerId};
+
+typed_calls! {
+    /// Pushes the next tasks of a batch, once however often it is sent.
+    EnqueueOnce = "task/enqueue_once" + ["types"] -> u64 {
+        keys: waiting, checkpoint;
+        args: before: u64, after: u64, ttl_ms: u64;
+        rest tasks: &'a [String] = [];
+    }
+
+    /// Takes due and waiting tasks off a queue for one worker, and renews that worker's lease.
+    Claim = "task/claim" + ["clock", "types", "out_of_memory", "repeated"] -> ClaimReply {
+        keys: waiting, handoff, scheduled, active, workers, claimed, paused;
+        args: worker: &'a str, request_id: &'a str, max_tasks: usize, lease_ms: u64, max_bytes: usize;
+    }
+
+    /// Records that a call is about to be sent. `false`: the lease was lost, do not send it.
+    MarkStarted = "task/mark_started" + ["entry", "out_of_memory"] -> bool {
+        keys: active;
+        args: token: &'a str, header: &'a str;
+    }
+
+    /// Completes a batch of tasks. For each: whether it was still held.
+    Finish = "task/finish" + ["types", "reply_list", "store_result", "notify"] -> Vec<bool> {
+        keys: held, stats, replies, waiters, waiting;
+        args: ;
+        rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, follow_up_count];
+    }
+
+    /// Gives a claimed task back for later. Returns when it is due, or 0 if the lease was lost.
+    Reschedule = "task/reschedule" + ["clock", "types", "entry"] -> u64 {
+        keys: active, scheduled, stats;
+        args: token: &'a str, wait_ms: u64, not_before_ms: u64, header: &'a str, reason: &'a str;
+    }
+
+    /// Ends a task as a dead letter. `false`: it is no longer there.
+    Bury = "task/bury" + ["clock", "types", "entry", "reply_list", "store_result", "notify"] -> bool {
+        keys: place, dead, stats, replies, waiters, waiting; then result_key, reply_key;
+        args: place_type: &'a str, member: &'a [u8], letter_header: &'a str, token: &'a str;
+        rest ending: Option<Ending<'a>> = [ttl_ms, result, reply_mode, reply_list];
+    }
+
+    /// Delivers a reply to a list in another Cluster slot. `false`: the key is not a list.
+    Deliver = "task/deliver" + ["reply_list"] -> bool {
+        keys: reply_list;
+        args: ttl_ms: &'a str, result: &'a str;
+    }
+
+    /// Renews a worker's lease.
+    Heartbeat = "task/heartbeat" + ["clock", "out_of_memory"] -> HeartbeatReply {
+        keys: workers, active, replies, watch;
+        args: worker: &'a str, lease_ms: u64;
+    }
+
+    /// Takes tasks back from a worker.
+    Reap = "task/reap" + ["clock", "types", "entry"] -> TakenBack {
+        keys: workers, active, scheduled, stats;
+        args: worker: &'a str, reason: &'a str, max_tasks: usize, max_bytes: usize;
+        rest tokens: &'a [&'a str] = [];
+    }
+
+    /// Puts a dead letter back on its queue. `false`: it is gone.
+    Replay = "task/replay" + ["types", "entry"] -> bool {
+        keys: dead, waiting, stats; then result_key;
+        args: died_at_ms: UnixMs, header_start: &'a str;
+        rest result_key: MoreKeys<'a> = [];
+    }
+
+    /// Deletes a dead letter. `false`: it is gone.
+    DropDead = "task/drop_dead" + ["types"] -> bool {
+        keys: dead, stats;
+        args: died_at_ms: UnixMs, header_start: &'a str;
+    }
+
+    /// Parks a task in a wait list. `false`: the lease was lost.
+    Park = "task/park" + ["clock", "types", "entry"] -> bool {
+        keys: active, parked, wait_list, watch, stats;
+        args: token: &'a str, serial: &'a str, header: &'a str, list_name: &'a str, check_in_ms: u64,
+            deadline_ms: Option<UnixMs>, position: Option<u64>;
+    }
+
+    /// Reads the first tasks of a wait list.
+    ReadParkedPage = "task/parked_page" + ["types"] -> ParkedPageReply {
+        keys: wait_list, parked, watch;
+        args: list_name: &'a str, max_tasks: usize, max_bytes: usize;
+    }
+
+    /// Makes parked tasks available to workers. Returns their serials.
+    Unpark = "task/unpark" + ["clock", "types"] -> Vec<String> {
+        keys: wait_list, parked, scheduled, watch, stats;
+        args: list_name: &'a str, serial: &'a str, selection: Selection;
+    }
+
+    /// Lists the wait lists and parked tasks that are due for a check.
+    DueChecks = "task/due_checks" + ["clock", "out_of_memory"] -> Vec<String> {
+        keys: watch;
+        args: recheck_in_ms: u64, max_checks: usize;
+    }
+
+    /// Subscribes a waiter to results. Returns those that exist already.
+    Subscribe = "task/subscribe" + ["clock", "types", "out_of_memory"] -> Vec<Option<String>> {
+        keys: waiters;
+        args: waiter_list: &'a str, subscribe_ms: u64, grace_ms: u64;
+        rest result_keys: MoreKeys<'a> = [];
+    }
+}
+
+/// Selects tasks of a wait list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// This many from its start.
+    Next(usize),
+    /// The last one.
+    Last,
+}
+
+impl Selection {
+    /// No task.
+    pub const NONE: Self = Self::Next(0);
+    const LAST: &'static str = "last";
+}
+
+impl super::ScriptArg for Selection {
+    fn write_to(&self, command: &mut redis::Cmd) {
+        match self {
+            Self::Next(count) => count.write_to(command),
+            Self::Last => Self::LAST.write_to(command),
+        }
+    }
+}
+
+impl FromRedisValue for Selection {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let text = String::from_redis_value(value)?;
+        let count = || text.parse().map(Self::Next).map_err(|_| ParsingError::from("neither a count nor `last`"));
+        if text == Self::LAST { Ok(Self::Last) } else { count() }
+    }
+}
+
+/// A task of [`Finish`].
+#[derive(Debug, Clone)]
+pub struct FinishedTask<'a> {
+    /// The fence: the field that holds it.
+    pub token: &'a str,
+    /// What to store and deliver.
+    pub ending: Ending<'a>,
+}
+
+/// What a task leaves behind when it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// The key of the result.
+    pub result_key: &'a str,
+    /// How long result and reply are kept.
+    pub ttl_ms: u64,
+    /// The result as JSON.
+    pub result: &'a str,
+    /// How the reply is delivered.
+    pub reply: ReplyRoute<'a>,
+    /// The tasks that are pushed with it.
+    pub follow_ups: &'a [String],
+}
+
+/// How a reply gets to its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyRoute<'a> {
+    /// The task asked for no reply.
+    None,
+    /// The same script pushes it to this list.
+    Push(&'a str),
+    /// A worker pushes it later, because this list is in another Cluster slot.
+    Later(&'a str),
+}
+
+impl Ending<'_> {
+    fn push_outcome(&self, call: &mut Invocation) {
+        let (mode, list) = match self.reply {
+            ReplyRoute::None => ("none", ""),
+            ReplyRoute::Push(list) => ("push", list),
+            ReplyRoute::Later(list) => ("later", list),
+        };
+        call.arg(&self.ttl_ms);
+        call.arg(&self.result);
+        call.arg(&mode);
+        call.arg(&list);
+    }
+}
+
+impl Rest for Ending<'_> {
+    fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
+        keys.push(self.result_key);
+        if let ReplyRoute::Push(list) = self.reply {
+            keys.push(list);
+        }
+    }
+
+    fn push_args(&self, call: &mut Invocation) {
+        self.push_outcome(call);
+        self.follow_ups.push_args(call);
+    }
+}
+
+impl Rest for FinishedTask<'_> {
+    fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
+        self.ending.push_keys(keys);
+    }
+
+    fn push_args(&self, call: &mut Invocation) {
+        call.arg(&self.token);
+        self.ending.push_outcome(call);
+        call.arg(&self.ending.follow_ups.len());
+        self.ending.follow_ups.push_args(call);
+    }
+}
+
+/// What [`Claim`] took.
+#[derive(Debug)]
+pub struct ClaimReply {
+    /// Redis TIME.
+    pub now: UnixMs,
+    /// When the next scheduled task is due.
+    pub next_due: Option<UnixMs>,
+    /// The queue is paused.
+    pub paused: bool,
+    /// The entries, in the order of their tokens.
+    pub entries: Vec<Vec<u8>>,
+}
+
+impl FromRedisValue for ClaimReply {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        const PAUSED: i64 = -2;
+        let mut values = Values::of(reply)?;
+        let (now, next_due): (_, i64) = (values.next()?, values.next()?);
+        // Takes each entry's bytes over; the conversion of redis-rs to a vector of bytes looks at each byte.
+        let entry = |value| match value {
+            Value::BulkString(bytes) => Ok(bytes),
+            other => Vec::from_redis_value(other),
+        };
+        let entries = values.0.map(entry).collect::<Result<_, _>>()?;
+        let paused = next_due == PAUSED;
+        Ok(Self { now, next_due: u64::try_from(next_due).ok().map(UnixMs), paused, entries })
+    }
+}
+
+/// What a heartbeat returned.
+#[derive(Debug)]
+pub struct HeartbeatReply {
+    /// Redis TIME.
+    pub now: UnixMs,
+    /// How many tasks this worker holds, according to Redis.
+    pub held: usize,
+    /// How many replies wait to be delivered to another Cluster slot.
+    pub undelivered: usize,
+    /// How many wait lists and parked tasks are due for a check.
+    pub watched: usize,
+    /// Workers whose lease has ended.
+    pub ended: Vec<WorkerId>,
+}
+
+impl FromRedisValue for HeartbeatReply {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        let mut values = Values::of(reply)?;
+        Ok(Self {
+            now: values.next()?,
+            held: values.next()?,
+            undelivered: values.next()?,
+            watched: values.next()?,
+            ended: values.rest()?.into_iter().map(WorkerId::from_redis).collect(),
+        })
+    }
+}
+
+/// What one batch of a reap or release did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenBack {
+    /// Tasks that were made available to other workers.
+    pub moved: usize,
+    /// Tasks that the worker still holds.
+    pub remaining: usize,
+}
+
+impl FromRedisValue for TakenBack {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        let (moved, remaining) = FromRedisValue::from_redis_value(reply)?;
+        Ok(Self { moved, remaining })
+    }
+}
+
+/// The first tasks of a wait list.
+#[derive(Debug)]
+pub struct ParkedPageReply {
+    /// How many tasks the list has.
+    pub left: usize,
+    /// Serial and entry of each task that was read.
+    pub tasks: Vec<(Token, Vec<u8>)>,
+}
+
+impl FromRedisValue for ParkedPageReply {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        let mut values = Values::of(reply)?;
+        let left = values.next()?;
+        let mut tasks = Vec::new();
+        while !values.is_empty() {
+            tasks.push((Token(values.next()?), values.next()?));
+        }
+        Ok(Self { left, tasks })
+    }
+}
