@@ -176,21 +176,29 @@ impl Rest for String {
 
 impl<T: Rest> Rest for &[T] {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
-        self.iter().for_each(|item| item.push_keys(keys));
+        for item in self.iter() {
+            item.push_keys(keys);
+        }
     }
 
     fn push_args(&self, call: &mut Invocation) {
-        self.iter().for_each(|item| item.push_args(call));
+        for item in self.iter() {
+            item.push_args(call);
+        }
     }
 }
 
 impl<T: Rest> Rest for Option<T> {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
-        self.iter().for_each(|item| item.push_keys(keys));
+        for item in self.iter() {
+            item.push_keys(keys);
+        }
     }
 
     fn push_args(&self, call: &mut Invocation) {
-        self.iter().for_each(|item| item.push_args(call));
+        for item in self.iter() {
+            item.push_args(call);
+        }
     }
 }
 

@@ -17,3 +17,4 @@ mod promises;
 mod scripts;
 mod tidy;
 mod tidy_dependencies;
+mod tidy_scripts;

@@ -4,41 +4,43 @@
 
 mod acquire;
 mod adjust;
-mod begin;
-mod breaker;
 mod bury;
 mod claim;
 mod claim_again;
-mod define;
+mod consult;
+mod define_limit;
 mod deliver;
-mod drop;
-mod due;
+mod drop_dead;
+mod due_checks;
+mod due_schedules;
 mod enqueue_once;
+mod extend_slots;
 mod finish;
-mod fire;
-mod follow;
-mod followers;
+mod fire_schedule;
 mod forget;
 mod full;
-mod hasten;
 mod heartbeat;
+mod inspect_limit;
 mod lead;
-mod level;
-mod promote;
+mod mark_started;
+mod park;
+mod parked_page;
+mod put_schedule;
 mod reap;
 mod release_slots;
+mod remove_schedule;
 mod replay;
 mod reply;
-mod retry_at;
-mod schedule;
+mod reschedule;
 mod settle;
-mod wait;
-mod watch;
+mod subscribe;
+mod unpark;
+mod wake_waiters;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redial_core::script::Invocation;
+use redial_core::script::TypedCall;
 use redial_core::{Consumer, Db, QueueName, WorkerId};
 use redial_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
@@ -86,29 +88,37 @@ impl Desk {
         cmd.arg(command).query_async(&mut self.wire.clone()).await
     }
 
-    pub(crate) async fn run<T: FromRedisValue>(&self, call: &Invocation) -> T {
+    /// Runs a script; it must succeed.
+    pub(crate) async fn run<C: TypedCall>(&self, call: &C) -> C::Reply {
         self.try_run(call).await.unwrap()
     }
 
-    pub(crate) async fn try_run<T: FromRedisValue>(&self, call: &Invocation) -> Result<T, RedisError> {
-        call.run(&mut self.wire.clone()).await
+    pub(crate) async fn try_run<C: TypedCall>(&self, call: &C) -> Result<C::Reply, RedisError> {
+        let reply = call.invocation().run(&mut self.wire.clone()).await?;
+        Ok(C::parse(reply).unwrap())
+    }
+
+    /// Runs a script; its reply is parsed by other means than its own.
+    pub(crate) async fn run_raw<T: FromRedisValue>(&self, call: &impl TypedCall) -> T {
+        let reply = call.invocation().run(&mut self.wire.clone()).await.unwrap();
+        redis::from_redis_value(reply).unwrap()
     }
 
     /// Runs a script that must fail on a key of another type and leave every key as it was.
-    pub(crate) async fn refuses(&self, call: &Invocation) {
+    pub(crate) async fn refuses(&self, call: &impl TypedCall) {
         let before = self.dump().await;
-        let error = self.try_run::<redis::Value>(call).await.unwrap_err();
+        let error = call.invocation().run(&mut self.wire.clone()).await.unwrap_err();
         assert!(error.to_string().contains("WRONGTYPE"), "{error}");
         assert_eq!(self.dump().await, before);
     }
 
     /// Runs a script that must answer like this and leave every key as it was.
-    pub(crate) async fn changes_nothing<T>(&self, call: &Invocation, answer: T)
+    pub(crate) async fn changes_nothing<C>(&self, call: &C, answer: C::Reply)
     where
-        T: FromRedisValue + PartialEq + std::fmt::Debug,
+        C: TypedCall<Reply: PartialEq + std::fmt::Debug>,
     {
         let before = self.dump().await;
-        assert_eq!(self.run::<T>(call).await, answer);
+        assert_eq!(self.run(call).await, answer);
         assert_eq!(self.dump().await, before);
     }
 
@@ -183,7 +193,7 @@ pub(crate) fn entry(serial: &str, crashes: u32, started: bool, raw: &[u8]) -> Ve
 }
 
 #[tokio::test]
-async fn redis_forgetting_its_scripts_is_not_noticed() {
+async fn a_redis_that_forgot_its_scripts_gets_them_again() {
     let desk = Desk::new().await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     for n in 1..4 {

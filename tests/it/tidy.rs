@@ -3,18 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use redial_core::script;
-
 /// Longer files want to be two.
 const MAX_LINES: usize = 400;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().unwrap()
 }
 
 /// The files of the tree with one of these endings (all without any), as paths below the root, with what they hold.
-fn files(endings: &[&str]) -> Vec<(String, String)> {
+pub(crate) fn files(endings: &[&str]) -> Vec<(String, String)> {
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root())
@@ -61,55 +59,8 @@ fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
 }
 
-fn none(faults: &[String]) {
+pub(crate) fn none(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
-}
-
-#[test]
-fn every_script_says_what_it_takes_returns_and_guarantees() {
-    let mut faults = Vec::new();
-    for (path, source) in files(&[".lua"]) {
-        let name = Path::new(&path).file_stem().unwrap().to_str().unwrap();
-        let lines = source.lines().take_while(|line| line.starts_with("--"));
-        let header: Vec<&str> = lines.collect();
-        let is_lib = path.contains("/lib/");
-        let title = format!("-- {}{name}.lua: ", if is_lib { "lib/" } else { "" });
-        if !header.first().is_some_and(|line| line.starts_with(&title)) {
-            faults.push(format!("{path} does not begin with `{title}...`"));
-        }
-        for part in ["KEYS", "ARGV", "Returns", "Guarantees:"] {
-            let says = |line: &&str| line.starts_with(&format!("-- {part} "));
-            if !is_lib && !header.iter().any(says) {
-                faults.push(format!("{path} says nothing of {part}"));
-            }
-        }
-    }
-    none(&faults);
-}
-
-#[test]
-fn every_script_is_called_and_has_its_test() {
-    let mut faults = Vec::new();
-    let mut known: Vec<&str> = script::ALL.iter().map(|script| script.name).collect();
-    for (path, _) in files(&[".lua"]) {
-        let Some(name) = path.strip_prefix("shared/lua/") else {
-            faults.push(format!("{path} is not in shared/lua/"));
-            continue;
-        };
-        let name = name.trim_end_matches(".lua");
-        if name.starts_with("lib/") {
-            continue;
-        }
-        known.retain(|script| *script != name);
-        if !script::ALL.iter().any(|script| script.name == name) {
-            faults.push(format!("{path} is not in shared/src/script.rs"));
-        }
-        if !root().join(format!("tests/it/scripts/{name}.rs")).exists() {
-            faults.push(format!("{path} has no tests/it/scripts/{name}.rs"));
-        }
-    }
-    faults.extend(known.iter().map(|name| format!("{name} has no file")));
-    none(&faults);
 }
 
 /// Whoever looks for a key must find it in one file.

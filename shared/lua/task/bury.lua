@@ -1,8 +1,8 @@
 -- bury.lua: ends a task without success, wherever it is: a dead letter, a result that says the same, and its follow-ups.
--- KEYS  place: where the task is; dead, stats, replies, waiters, waiting; then the result key, unless the task's id could not be
---       read; then the reply list, if reply_mode is 'push'
+-- KEYS  place: where the task is; dead, stats, replies, waiters, waiting; then result_key, unless the task's id could not be read; then
+--       reply_key: the reply list, if reply_mode is 'push'
 -- ARGV  place_type: 'hash', 'zset' or 'list'; member: the field of the hash (for a worker's task: its token), or the member itself;
---       letter_header: the dead letter's header, one line of JSON; token: the task's token or serial; then, with a result key:
+--       letter_header: the dead letter's header, one line of JSON; token: the task's token or serial; then, with a result_key:
 --       ttl_ms, result, reply_mode and reply_list (see lib/store_result), and the follow-ups
 -- Returns 1, or 0 if the task is no longer there, for example because the worker lost its lease: then nothing was written.
 -- Guarantees: fenced by the place itself. The dead letter is the header, a newline and the producer's exact bytes. Works when

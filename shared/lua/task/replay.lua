@@ -1,5 +1,5 @@
 -- replay.lua: puts a dead letter back on its queue as if it had just been pushed.
--- KEYS  dead, waiting, stats; then the result key, unless the task's id could not be read
+-- KEYS  dead, waiting, stats; then result_key, unless the task's id could not be read
 -- ARGV  died_at_ms: the dead letter's time; header_start: how its header begins, with its serial
 -- Returns 1, or 0 if the dead letter is gone.
 -- Guarantees: the producer's exact bytes go back. The old result is deleted, so that a waiter gets the new one. Works when Redis is

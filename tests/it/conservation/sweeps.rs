@@ -1,7 +1,8 @@
 //! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
 
 use redial_core::consumer::{TakenBack, dead_letter_header};
-use redial_core::script::{BURY, REAP};
+use redial_core::script::TypedCall;
+use redial_core::script::task::{Bury, Ending, Reap, ReplyRoute};
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::WORKERS;
@@ -19,10 +20,18 @@ impl World {
         assert!(!beat.ended.contains(&self.hands[by].id));
         let keys = self.queue.keys();
         for ended in beat.ended {
-            let call = REAP.call().key(&keys.workers).key(keys.active(&ended));
-            let call = call.key(&keys.scheduled).key(&keys.stats);
-            let call = call.arg(&ended).arg("reaped").arg(most).arg(1 << 20);
-            let _: (u8, u8) = call.run(&mut self.wire.clone()).await.unwrap();
+            let call = Reap {
+                workers: &keys.workers,
+                active: &keys.active(&ended),
+                scheduled: &keys.scheduled,
+                stats: &keys.stats,
+                worker: ended.as_str(),
+                reason: "reaped",
+                max_tasks: most,
+                max_bytes: 1 << 20,
+                tokens: &[],
+            };
+            call.invocation().run(&mut self.wire.clone()).await.unwrap();
         }
     }
 
@@ -79,18 +88,35 @@ impl World {
         }
         let number = live[which % live.len()];
         let raw = self.tasks[number].raw.clone();
-        let (place, kind, what) = self.lies_at(&raw).await;
+        let (place, place_type, member) = self.lies_at(&raw).await;
         let keys = self.queue.keys();
         let id = TaskId::new(&number.to_string()).unwrap();
-        let result = keys.result(&id);
-        let call = [&place, &keys.dead, &keys.stats, &keys.replies, &keys.waiters, &keys.waiting, &result];
-        let call = call.into_iter().fold(BURY.call(), |call, key| call.key(key));
+        let result_key = keys.result(&id);
         let mut told = TaskResult::new(Some(id), Status::Dead, UnixMs(1));
         told.reason = Some(Reason::Cancelled);
-        let call = call.arg(kind).bytes(&what).arg(dead_letter_header("c", None, &told));
-        let call = call.arg("c").arg(3_600_000).arg("cancelled").arg("none").arg("");
-        for done in [1, 0] {
-            assert_eq!(call.run::<u8>(&mut self.wire.clone()).await.unwrap(), done);
+        let ending = Ending {
+            result_key: &result_key,
+            ttl_ms: 3_600_000,
+            result: "cancelled",
+            reply: ReplyRoute::None,
+            follow_ups: &[],
+        };
+        let call = Bury {
+            place: &place,
+            dead: &keys.dead,
+            stats: &keys.stats,
+            replies: &keys.replies,
+            waiters: &keys.waiters,
+            waiting: &keys.waiting,
+            place_type,
+            member: &member,
+            letter_header: &dead_letter_header("c", None, &told),
+            token: "c",
+            ending: Some(ending),
+        };
+        for done in [true, false] {
+            let reply = call.invocation().run(&mut self.wire.clone()).await.unwrap();
+            assert_eq!(Bury::parse(reply).unwrap(), done);
         }
         self.tasks[number].fate = Fate::Dead("cancelled".into());
     }

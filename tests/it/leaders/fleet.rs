@@ -95,10 +95,10 @@ impl Fleet {
 
     async fn lapse(&mut self, memo: usize) {
         let key = format!("redial:memo:{{{}}}", hash(memo));
-        let led: bool = redis::cmd("HEXISTS").arg(&key).arg("lead").query_async(&mut self.wire).await.unwrap();
+        let led: bool = redis::cmd("HEXISTS").arg(&key).arg("leader").query_async(&mut self.wire).await.unwrap();
         if led && !MEMOS[memo].1 {
             self.lapsed[memo] = true;
-            let () = redis::cmd("HSET").arg(&key).arg("until").arg(1).query_async(&mut self.wire).await.unwrap();
+            let () = redis::cmd("HSET").arg(&key).arg("leads_until").arg(1).query_async(&mut self.wire).await.unwrap();
         }
     }
 

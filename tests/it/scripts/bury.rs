@@ -1,19 +1,32 @@
-//! bury.lua: a dead letter and a result that says the same. What becomes of a reply is in `reply.rs`.
+//! bury.lua: a dead letter, and a result that says the same. Replies are tested in `reply.rs`.
 
-use redial_core::script::{BURY, Invocation};
+use redial_core::script::task::{Bury, Ending, ReplyRoute};
 
 use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 
 const LETTER: &str = "{\"serial\":\"s:1:1\"}";
 
-fn without_id(token: &str) -> Invocation {
-    let keys = ["active", "dead", "stats", "replies", "waiters", "waiting"];
-    keys.into_iter().fold(BURY.call(), Invocation::key).arg("hash").arg(token).arg(LETTER).arg(token)
+pub(crate) fn without_id(token: &str) -> Bury<'_> {
+    Bury {
+        place: "active",
+        dead: "dead",
+        stats: "stats",
+        replies: "replies",
+        waiters: "waiters",
+        waiting: "waiting",
+        place_type: "hash",
+        member: token.as_bytes(),
+        letter_header: LETTER,
+        token,
+        ending: None,
+    }
 }
 
-fn call(token: &str) -> Invocation {
-    let answer = without_id(token).key("result").arg(50_000).arg("result");
-    answer.arg("none").arg("")
+const ENDING: Ending<'_> =
+    Ending { result_key: "result", ttl_ms: 50_000, result: "result", reply: ReplyRoute::None, follow_ups: &[] };
+
+fn call(token: &str) -> Bury<'_> {
+    Bury { ending: Some(ENDING), ..without_id(token) }
 }
 
 #[tokio::test]
@@ -22,7 +35,7 @@ async fn a_dead_letter_holds_the_producers_bytes_exactly() {
         let desk = Desk::new().await;
         desk.hold("t", &entry("s:1:1", 0, false, raw)).await;
         let before = desk.now().await;
-        assert_eq!(desk.run::<u8>(&call("t")).await, 1);
+        assert!(desk.run(&call("t")).await);
         let mut dump = desk.dump().await;
         let letter = [LETTER.as_bytes(), b"\n", raw].concat();
         let at: u64 = desk.ask(("ZSCORE", "dead", &letter)).await;
@@ -33,7 +46,7 @@ async fn a_dead_letter_holds_the_producers_bytes_exactly() {
         assert_eq!(dump.remove("result"), Some((result, true)));
         assert!(dump.is_empty(), "{dump:?}");
         // Sent twice: the lease is gone with the first.
-        desk.changes_nothing(&call("t"), 0).await;
+        desk.changes_nothing(&call("t"), false).await;
     }
 }
 
@@ -41,16 +54,16 @@ async fn a_dead_letter_holds_the_producers_bytes_exactly() {
 async fn a_task_without_a_readable_id_gets_a_letter_and_no_result() {
     let desk = Desk::new().await;
     desk.hold("t", &entry("s:1:1", 0, false, b"raw")).await;
-    assert_eq!(desk.run::<u8>(&without_id("t")).await, 1);
+    assert!(desk.run(&without_id("t")).await);
     let keys: Vec<String> = desk.dump().await.into_keys().collect();
     assert_eq!(keys, ["dead", "stats"]);
 }
 
 #[tokio::test]
-async fn what_is_no_entry_is_buried_with_all_its_bytes() {
+async fn a_value_that_is_not_an_entry_is_buried_with_all_its_bytes() {
     let desk = Desk::new().await;
     desk.hold("t", b"no header").await;
-    assert_eq!(desk.run::<u8>(&without_id("t")).await, 1);
+    assert!(desk.run(&without_id("t")).await);
     let dead: Vec<String> = desk.ask(("ZRANGE", "dead", 0, -1)).await;
     assert_eq!(dead, [format!("{LETTER}\nno header")]);
 }
@@ -59,8 +72,8 @@ async fn what_is_no_entry_is_buried_with_all_its_bytes() {
 async fn a_worker_that_lost_the_task_can_not_bury_it() {
     let desk = Desk::new().await;
     desk.hold("other", b"h\nraw").await;
-    desk.changes_nothing(&call("t"), 0).await;
-    desk.changes_nothing(&without_id("t"), 0).await;
+    desk.changes_nothing(&call("t"), false).await;
+    desk.changes_nothing(&without_id("t"), false).await;
 }
 
 #[tokio::test]
@@ -74,7 +87,7 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
 }
 
 #[tokio::test]
-async fn a_task_that_no_worker_holds_is_ended_where_it_lies() {
+async fn a_task_that_no_worker_holds_is_ended_where_it_is() {
     for raw in AWKWARD {
         let lying = entry("s:1:1", 0, false, raw);
         for (kind, member) in [("list", raw.to_vec()), ("zset", lying.clone())] {
@@ -85,29 +98,26 @@ async fn a_task_that_no_worker_holds_is_ended_where_it_lies() {
                     _ => desk.ask(("ZADD", "place", 1, lies)).await,
                 };
             }
-            let keys = ["place", "dead", "stats", "replies", "waiters", "waiting"];
-            let end = || {
-                let call = keys.into_iter().fold(BURY.call(), Invocation::key).key("result").arg(kind).bytes(&member);
-                call.arg(LETTER).arg("s:1:1").arg(50_000).arg("result").arg("none").arg("")
-            };
-            assert_eq!(desk.run::<u8>(&end()).await, 1);
+            let end = Bury { place: "place", place_type: kind, member: &member, ..call("s:1:1") };
+            assert!(desk.run(&end).await);
             let letters: Vec<Vec<u8>> = desk.ask(("ZRANGE", "dead", 0, -1)).await;
             assert_eq!(letters, [[LETTER.as_bytes(), b"\n", raw].concat()]);
             let left = if kind == "list" { "LLEN" } else { "ZCARD" };
             assert_eq!(desk.ask::<u64>((left, "place")).await, 2, "only the one that was meant");
-            desk.changes_nothing(&end(), 0).await;
+            desk.changes_nothing(&end, false).await;
         }
     }
 }
 
 #[tokio::test]
-async fn what_follows_is_pushed_with_the_dead_letter_and_once() {
+async fn follow_ups_are_pushed_with_the_dead_letter_and_once() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let () = desk.ask(("LPUSH", "waiting", "before")).await;
-    let call = || call("t").arg("{\"next\":1}").arg("two\nlines");
-    assert_eq!(desk.run::<u8>(&call()).await, 1);
+    let follow_ups = ["{\"next\":1}".to_owned(), "two\nlines".into()];
+    let call = Bury { ending: Some(Ending { follow_ups: &follow_ups, ..ENDING }), ..without_id("t") };
+    assert!(desk.run(&call).await);
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
     assert_eq!(waiting, ["two\nlines", "{\"next\":1}", "before"]);
-    desk.changes_nothing(&call(), 0).await;
+    desk.changes_nothing(&call, false).await;
 }

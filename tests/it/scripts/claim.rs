@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, MAX_BATCH};
-use redial_core::script::{CLAIM, Invocation};
+use redial_core::script::task::{Claim, ClaimReply};
 use redial_core::{UnixMs, WorkerId};
 
 use super::{AWKWARD, Desk, Held, entry, hash, list, sorted};
@@ -11,37 +11,26 @@ use super::{AWKWARD, Desk, Held, entry, hash, list, sorted};
 const LEASE: u64 = 60_000;
 const MANY: usize = 1 << 20;
 
-pub(crate) fn call(number: u64, most: usize, bytes: usize) -> Invocation {
-    CLAIM
-        .call()
-        .key("waiting")
-        .key("handoff")
-        .key("scheduled")
-        .key("active")
-        .key("workers")
-        .key("claimed")
-        .key("paused")
-        .arg("w")
-        .arg(format!("w:{number}"))
-        .arg(most)
-        .arg(LEASE)
-        .arg(bytes)
-}
-
-pub(crate) struct Reply {
-    pub(crate) now: u64,
-    pub(crate) next_due: i64,
-    pub(crate) entries: Vec<Vec<u8>>,
+pub(crate) fn call(request_id: &str, max_tasks: usize, max_bytes: usize) -> Claim<'_> {
+    Claim {
+        waiting: "waiting",
+        handoff: "handoff",
+        scheduled: "scheduled",
+        active: "active",
+        workers: "workers",
+        claimed: "claimed",
+        paused: "paused",
+        worker: "w",
+        request_id,
+        max_tasks,
+        lease_ms: LEASE,
+        max_bytes,
+    }
 }
 
 impl Desk {
-    pub(crate) async fn claim(&self, number: u64, most: usize, bytes: usize) -> Reply {
-        let reply: Vec<redis::Value> = self.run(&call(number, most, bytes)).await;
-        let mut values = reply.into_iter();
-        let now = redis::from_redis_value(values.next().unwrap()).unwrap();
-        let next_due = redis::from_redis_value(values.next().unwrap()).unwrap();
-        let entries = values.map(|v| redis::from_redis_value(v).unwrap());
-        Reply { now, next_due, entries: entries.collect() }
+    pub(crate) async fn claim(&self, number: u64, most: usize, bytes: usize) -> ClaimReply {
+        self.run(&call(&format!("w:{number}"), most, bytes)).await
     }
 
     async fn raws_of(&self, number: u64, most: usize, bytes: usize) -> Vec<Vec<u8>> {
@@ -69,8 +58,8 @@ async fn due_goes_before_woken_and_woken_before_waiting() {
     let fresh = |i: u32, raw: &str| format!("w:7:{i} {} 0 0 -\n{raw}", reply.now).into_bytes();
     let taken = [due, fresh(2, "handoff"), fresh(3, "first"), fresh(4, "second")];
     assert_eq!(reply.entries, taken);
-    assert_eq!(reply.next_due, i64::try_from(tomorrow).unwrap());
-    assert!(reply.now.abs_diff(desk.now().await) < 5_000);
+    assert_eq!(reply.next_due, Some(UnixMs(tomorrow)));
+    assert!(reply.now.0.abs_diff(desk.now().await) < 5_000);
     let mut dump = desk.dump().await;
     let tokens = ["w:7:1", "w:7:2", "w:7:3", "w:7:4"];
     let active: Vec<_> = tokens.into_iter().zip(&taken).collect();
@@ -78,7 +67,7 @@ async fn due_goes_before_woken_and_woken_before_waiting() {
     assert_eq!(dump.remove("waiting"), Some((list(&["third"]), false)));
     let left = sorted(&[(later, tomorrow)]);
     assert_eq!(dump.remove("scheduled"), Some((left, false)));
-    let lease = sorted(&[("w", reply.now + LEASE)]);
+    let lease = sorted(&[("w", reply.now.0 + LEASE)]);
     assert_eq!(dump.remove("workers"), Some((lease, false)));
     let mark = Held::Text("7".into());
     assert_eq!(dump.remove("claimed"), Some((mark, true)));
@@ -89,9 +78,9 @@ async fn due_goes_before_woken_and_woken_before_waiting() {
 async fn an_empty_queue_gives_nothing_and_the_lease_all_the_same() {
     let desk = Desk::new().await;
     let reply = desk.claim(1, 100, MANY).await;
-    assert_eq!((reply.next_due, reply.entries.len()), (-1, 0));
+    assert_eq!((reply.next_due, reply.paused, reply.entries.len()), (None, false, 0));
     let lease: u64 = desk.ask(("ZSCORE", "workers", "w")).await;
-    assert_eq!(lease, reply.now + LEASE);
+    assert_eq!(lease, reply.now.0 + LEASE);
 }
 
 #[tokio::test]
@@ -199,7 +188,7 @@ async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
         let () = desk.ask(("LPUSH", "handoff", "b")).await;
         let () = desk.ask(("ZADD", "scheduled", 1, entry("s:1:1", 0, false, b"c"))).await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&call(1, 100, MANY)).await;
+        desk.refuses(&call("w:1", 100, MANY)).await;
     }
 }
 
@@ -233,9 +222,9 @@ async fn of_a_paused_queue_nothing_is_taken_and_the_lease_is_renewed() {
     assert_eq!((desk.claim(1, 1, MANY).await.entries, taken.len()), (taken, 1));
     let () = desk.ask(("DEL", "workers")).await;
     let paused = desk.claim(2, 9, MANY).await;
-    assert_eq!((paused.entries.len(), paused.next_due), (0, -2));
+    assert_eq!((paused.entries.len(), paused.paused), (0, true));
     assert_eq!(desk.ask::<u64>(("ZCARD", "workers")).await, 1);
     let () = desk.ask(("DEL", "paused")).await;
     let resumed = desk.claim(3, 9, MANY).await;
-    assert_eq!((resumed.entries.len(), resumed.next_due), (1, -1));
+    assert_eq!((resumed.entries.len(), resumed.next_due, resumed.paused), (1, None, false));
 }

@@ -1,9 +1,9 @@
 //! claim.lua when it comes twice: a reply was lost, or a broken connection delivered a copy late.
 
-use redial_core::script::{FINISH, REAP};
+use redial_core::script::task::{Claim, ClaimReply, Reap};
 
-use super::claim::{Reply, call};
 use super::{Desk, Dump};
+use super::{claim, finish, reap};
 
 const MANY: usize = 1 << 20;
 
@@ -15,7 +15,7 @@ impl Desk {
     }
 
     /// Claims again; whatever comes back, no task may move.
-    async fn claim_again(&self, number: u64) -> Reply {
+    async fn claim_again(&self, number: u64) -> ClaimReply {
         let before = self.dump_without_lease().await;
         let reply = self.claim(number, 100, MANY).await;
         assert_eq!(self.dump_without_lease().await, before);
@@ -29,17 +29,13 @@ impl Desk {
     }
 
     async fn finish(&self, token: &str) {
-        let call = FINISH.call().key("active").key("stats").key("replies").key("waiters").key("waiting");
-        let call = call.key("result").arg(token).arg(1000).arg("{}");
-        assert_eq!(self.run::<Vec<u8>>(&call.arg("none").arg("").arg(0)).await, [1]);
+        assert_eq!(self.run(&finish::call(&[finish::plain(token, "result")])).await, [true]);
     }
 
     async fn reap(&self, most: usize) {
         let () = self.ask(("ZADD", "workers", 1, "w")).await;
-        let call = REAP.call().key("workers").key("active").key("scheduled");
-        let call = call.key("stats").arg("w").arg("reaped").arg(most);
-        let (taken, _): (usize, usize) = self.run(&call.arg(MANY)).await;
-        assert_eq!(taken, most);
+        let taken = self.run(&Reap { max_tasks: most, ..reap::call("reaped", most, MANY) }).await;
+        assert_eq!(taken.moved, most);
     }
 }
 
@@ -109,16 +105,15 @@ async fn two_workers_number_their_claims_apart() {
     let desk = Desk::new().await;
     desk.push(&["a", "b"]).await;
     desk.claim(5, 1, MANY).await;
-    let keys = ["waiting", "handoff", "scheduled", "active:v", "workers", "claimed:v", "paused"];
-    let other = keys.into_iter().fold(redial_core::script::CLAIM.call(), |call, key| call.key(key));
-    let other = other.arg("v").arg("v:1").arg(9).arg(1000).arg(MANY);
-    assert_eq!(desk.run::<Vec<redis::Value>>(&other).await.len(), 3);
+    let call = claim::call("v:1", 9, MANY);
+    let other = Claim { active: "active:v", claimed: "claimed:v", worker: "v", lease_ms: 1_000, ..call };
+    assert_eq!(desk.run(&other).await.entries.len(), 1);
 }
 
 #[tokio::test]
 async fn the_mark_of_the_last_claim_is_no_leftover() {
     let desk = Desk::new().await;
-    let _: redis::Value = desk.run(&call(1, 1, MANY)).await;
+    desk.claim(1, 1, MANY).await;
     let ttl: i64 = desk.ask(("PTTL", "claimed")).await;
     assert!((3_500_000..=3_600_000).contains(&ttl), "{ttl}");
 }

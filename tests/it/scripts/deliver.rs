@@ -1,19 +1,19 @@
 //! deliver.lua: a reply whose list lies in another Cluster slot. Times to live are in `reply.rs`, the way there in `cluster.rs`.
 
-use redial_core::script::{DELIVER, Invocation};
+use redial_core::script::task::Deliver;
 
 use super::{Desk, list};
 
-fn call(result: &str) -> Invocation {
-    DELIVER.call().key("reply").arg(1_000).arg(result)
+fn call(result: &str) -> Deliver<'_> {
+    Deliver { reply_list: "reply", ttl_ms: "1000", result }
 }
 
 #[tokio::test]
 async fn a_reply_is_pushed_at_least_once() {
     let desk = Desk::new().await;
-    assert_eq!(desk.run::<u8>(&call("first")).await, 1);
+    assert!(desk.run(&call("first")).await);
     for _ in 0..2 {
-        assert_eq!(desk.run::<u8>(&call("second")).await, 1);
+        assert!(desk.run(&call("second")).await);
     }
     let dump = desk.dump().await;
     assert_eq!(dump["reply"], (list(&["second", "second", "first"]), true));
@@ -21,8 +21,8 @@ async fn a_reply_is_pushed_at_least_once() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_no_list_is_left_as_it_is() {
+async fn a_key_that_is_not_a_list_is_left_as_it_is() {
     let desk = Desk::new().await;
     let () = desk.ask(("HSET", "reply", "someone", "else")).await;
-    desk.changes_nothing(&call("answer"), 0).await;
+    desk.changes_nothing(&call("answer"), false).await;
 }

@@ -1,24 +1,24 @@
-//! finish.lua: answers, fenced one by one. What becomes of a reply is in `reply.rs`.
+//! finish.lua: tasks are completed, each fenced on its own. Replies are tested in `reply.rs`.
 
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion, TakenBack};
-use redial_core::script::{FINISH, Invocation};
+use redial_core::script::task::{Ending, Finish, FinishedTask, ReplyRoute};
 use redial_core::{TaskId, WorkerId};
 
-use super::{Desk, Held, entry, hash};
+use super::{Desk, Held, entry, escaped, hash};
 
 const TTL: u64 = 50_000;
+pub(crate) const RESULT: &str = "{\"status\":\"ok\"}";
 
-pub(crate) fn call() -> Invocation {
-    FINISH.call().key("active").key("stats").key("replies").key("waiters").key("waiting")
+pub(crate) fn call<'a>(tasks: &'a [FinishedTask<'a>]) -> Finish<'a> {
+    Finish { held: "active", stats: "stats", replies: "replies", waiters: "waiters", waiting: "waiting", tasks }
 }
 
-/// Adds a task without a reply.
-pub(crate) fn plain(call: Invocation, token: &str, result_key: &str) -> Invocation {
-    let result = format!("{{\"id\":\"{token}\"}}");
-    let call = call.key(result_key).arg(token).arg(TTL).arg(result);
-    call.arg("none").arg("").arg(0)
+/// A task without a reply.
+pub(crate) fn plain<'a>(token: &'a str, result_key: &'a str) -> FinishedTask<'a> {
+    let ending = Ending { result_key, ttl_ms: TTL, result: RESULT, reply: ReplyRoute::None, follow_ups: &[] };
+    FinishedTask { token, ending }
 }
 
 #[tokio::test]
@@ -27,31 +27,30 @@ async fn each_task_of_a_batch_gets_its_result_and_those_lost_get_nothing() {
     for token in ["t1", "t3", "kept"] {
         desk.hold(token, &entry(token, 0, true, b"raw")).await;
     }
-    let batch = plain(call(), "t1", "r1");
-    let batch = plain(batch, "lost", "r2");
-    let batch = plain(batch, "t3", "r3");
+    let tasks = [plain("t1", "r1"), plain("lost", "r2"), plain("t3", "r3")];
 
-    assert_eq!(desk.run::<Vec<u8>>(&batch).await, [1, 0, 1]);
+    assert_eq!(desk.run(&call(&tasks)).await, [true, false, true]);
 
     let dump = desk.dump().await;
     let kept = entry("kept", 0, true, b"raw");
     assert_eq!(dump["active"].0, hash(&[("kept", kept)]));
     assert_eq!(dump["stats"].0, hash(&[("complete", "2")]));
-    assert_eq!(dump["r1"], (Held::Text("{\\\"id\\\":\\\"t1\\\"}".into()), true));
-    assert_eq!(dump["r3"], (Held::Text("{\\\"id\\\":\\\"t3\\\"}".into()), true));
+    for result_key in ["r1", "r3"] {
+        assert_eq!(dump[result_key], (Held::Text(escaped(RESULT.as_bytes())), true));
+    }
     assert_eq!(dump.len(), 4, "{dump:?}");
     let ttl: u64 = desk.ask(("PTTL", "r1")).await;
     assert!((TTL - 5_000..=TTL).contains(&ttl), "{ttl}");
 
-    desk.changes_nothing(&batch, vec![0, 0, 0]).await;
+    desk.changes_nothing(&call(&tasks), vec![false, false, false]).await;
 }
 
 #[tokio::test]
 async fn a_task_named_twice_in_a_batch_is_finished_once() {
     let desk = Desk::new().await;
     desk.hold("t", &entry("t", 0, false, b"raw")).await;
-    let batch = plain(plain(call(), "t", "r1"), "t", "r2");
-    assert_eq!(desk.run::<Vec<u8>>(&batch).await, [1, 0]);
+    let batch = [plain("t", "r1"), plain("t", "r2")];
+    assert_eq!(desk.run(&call(&batch)).await, [true, false]);
     let dump = desk.dump().await;
     assert_eq!(dump["stats"].0, hash(&[("complete", "1")]));
     assert!(!dump.contains_key("r2"));
@@ -60,9 +59,9 @@ async fn a_task_named_twice_in_a_batch_is_finished_once() {
 #[tokio::test]
 async fn a_batch_that_was_lost_as_a_whole_writes_nothing_at_all() {
     let desk = Desk::new().await;
-    let batch = plain(plain(call(), "t1", "r1"), "t2", "r2");
-    desk.changes_nothing(&batch, vec![0, 0]).await;
-    desk.changes_nothing(&call(), Vec::<u8>::new()).await;
+    let batch = [plain("t1", "r1"), plain("t2", "r2")];
+    desk.changes_nothing(&call(&batch), vec![false, false]).await;
+    desk.changes_nothing(&call(&[]), Vec::new()).await;
 }
 
 #[tokio::test]
@@ -70,8 +69,8 @@ async fn a_result_replaces_whatever_stood_under_its_key() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let () = desk.ask(("LPUSH", "r", "no result")).await;
-    assert_eq!(desk.run::<Vec<u8>>(&plain(call(), "t", "r")).await, [1]);
-    assert_eq!(desk.dump().await["r"].0, Held::Text("{\\\"id\\\":\\\"t\\\"}".into()));
+    assert_eq!(desk.run(&call(&[plain("t", "r")])).await, [true]);
+    assert_eq!(desk.dump().await["r"].0, Held::Text(escaped(RESULT.as_bytes())));
 }
 
 #[tokio::test]
@@ -80,7 +79,7 @@ async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&plain(call(), "t", "r")).await;
+        desk.refuses(&call(&[plain("t", "r")])).await;
     }
 }
 
@@ -119,22 +118,19 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
 }
 
 #[tokio::test]
-async fn what_follows_is_pushed_with_the_result_of_each_task_and_once() {
+async fn follow_ups_are_pushed_with_the_result_of_each_task_and_once() {
     let desk = Desk::new().await;
     for token in ["t1", "t2", "t3"] {
         desk.hold(token, &entry(token, 0, true, b"raw")).await;
     }
-    let add = |call: Invocation, token: &str, next: &[&str]| {
-        let call = call.key(token).arg(token).arg(TTL).arg("result").arg("none").arg("").arg(next.len());
-        next.iter().fold(call, |call, task| call.arg(*task))
-    };
-    let batch = || {
-        let batch = add(call(), "t1", &["a", "b\nb"]);
-        let batch = add(add(batch, "lost", &["of the lost"]), "t2", &[]);
-        add(batch, "t3", &["c"])
-    };
-    assert_eq!(desk.run::<Vec<u8>>(&batch()).await, [1, 0, 1, 1]);
+    let follow_ups = [vec!["a".to_owned(), "b\nb".into()], vec!["of the lost".into()], vec![], vec!["c".into()]];
+    let tasks: Vec<_> = ["t1", "lost", "t2", "t3"]
+        .into_iter()
+        .zip(&follow_ups)
+        .map(|(token, follow_ups)| FinishedTask { token, ending: Ending { follow_ups, ..plain(token, token).ending } })
+        .collect();
+    assert_eq!(desk.run(&call(&tasks)).await, [true, false, true, true]);
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
     assert_eq!(waiting, ["c", "b\nb", "a"]);
-    desk.changes_nothing(&batch(), vec![0_u8; 4]).await;
+    desk.changes_nothing(&call(&tasks), vec![false; 4]).await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion, ParkedTasks, RescheduleReason, TakenBack, dead_letter_header};
 use redial_core::memo::{Delivery, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer};
-use redial_core::script::DELIVER;
+use redial_core::script::task::Deliver;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
 use super::Desk;
@@ -102,8 +102,7 @@ async fn a_full_redis_takes_a_reply_for_another_slot() {
     let desk = full_desk(0).await;
     desk.fill().await;
     for _ in 0..2 {
-        let call = DELIVER.call().key("reply").arg(1_000).arg("answer");
-        assert_eq!(desk.run::<u8>(&call).await, 1);
+        assert!(desk.run(&Deliver { reply_list: "reply", ttl_ms: "1000", result: "answer" }).await);
     }
     assert_eq!(desk.ask::<u64>(("LLEN", "reply")).await, 2);
     assert!(desk.ask::<i64>(("PTTL", "reply")).await > 0);
@@ -148,7 +147,7 @@ async fn a_full_redis_settles_its_memos() {
     let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&result), lease))).await.unwrap();
     assert!(matches!(settled, LeadOutcome::Done(queues) if queues.len() == 1));
     let followers = ParkedTasks::new(consumer.queue().clone(), &redial_core::consumer::WaitList::memo("ab"));
-    assert!(followers.promote(None).await.unwrap());
+    assert!(followers.unpark(None).await.unwrap());
     let page = followers.next(10).await.unwrap();
     assert_eq!((page.left, page.entries.len()), (1, 1));
     let answer = Completion {

@@ -3,23 +3,21 @@
 use std::time::Duration;
 
 use redial_core::WorkerId;
-use redial_core::script::{HEARTBEAT, Invocation};
+use redial_core::script::task::{Heartbeat, HeartbeatReply};
 
 use super::{Desk, sorted};
 
-fn call(worker: &str, lease: u64) -> Invocation {
-    HEARTBEAT.call().key("workers").key("active").key("replies").key("watch").arg(worker).arg(lease)
+fn call(worker: &str, lease_ms: u64) -> Heartbeat<'_> {
+    Heartbeat { workers: "workers", active: "active", replies: "replies", watch: "watch", worker, lease_ms }
 }
 
-async fn beat(desk: &Desk, worker: &str, lease: u64) -> (u64, u64, u64, u64, Vec<String>) {
-    let reply: Vec<redis::Value> = desk.run(&call(worker, lease)).await;
-    let number = |n: usize| redis::from_redis_value_ref(&reply[n]).unwrap();
-    let ended = reply[4..].iter().map(redis::from_redis_value_ref);
-    (number(0), number(1), number(2), number(3), ended.collect::<Result<_, _>>().unwrap())
+async fn beat(desk: &Desk, worker: &str, lease: u64) -> (u64, usize, usize, usize, Vec<String>) {
+    let HeartbeatReply { now, held, undelivered, watched, ended } = desk.run(&call(worker, lease)).await;
+    (now.0, held, undelivered, watched, ended.iter().map(ToString::to_string).collect())
 }
 
 #[tokio::test]
-async fn a_beat_renews_the_lease_and_tells_what_there_is() {
+async fn a_heartbeat_renews_the_lease_and_counts_what_there_is_to_do() {
     let desk = Desk::new().await;
     let (now, held, undelivered, watched, ended) = beat(&desk, "w", 60_000).await;
     assert!(now.abs_diff(desk.now().await) < 5_000);
@@ -37,7 +35,7 @@ async fn a_beat_renews_the_lease_and_tells_what_there_is() {
 }
 
 #[tokio::test]
-async fn the_leases_that_ended_are_told_ten_at_a_time_longest_first() {
+async fn ended_leases_are_listed_ten_at_a_time_the_longest_ended_first() {
     let desk = Desk::new().await;
     for n in 0..25 {
         let () = desk.ask(("ZADD", "workers", 1_000 + n, format!("w{n:02}"))).await;

@@ -1,6 +1,6 @@
-//! lead.lua: a memo is asked what a task is to do.
+//! lead.lua: a memo is asked what a task should do.
 
-use redial_core::script::{Invocation, LEAD, SETTLE};
+use redial_core::script::memo::{Lead, Settle};
 
 use super::{Desk, hash};
 
@@ -23,14 +23,23 @@ pub(crate) const ASK: Ask =
     Ask { mode: "lead", serial: "s1", token: "t1", queue: "q", call: "", max_age: 1 << 53, lease: 60_000, once: 0 };
 
 impl Ask<'_> {
-    fn script(self) -> Invocation {
-        let call = LEAD.call().key("memo").arg(self.mode).arg(self.serial).arg(self.token).arg(self.queue);
-        call.arg(self.call).arg(self.max_age).arg(self.lease).arg(self.once)
+    fn script(&self) -> Lead<'_> {
+        Lead {
+            memo: "memo",
+            mode: self.mode,
+            serial: self.serial,
+            token: self.token,
+            queue: self.queue,
+            fingerprint: self.call,
+            max_age_ms: self.max_age,
+            lease_ms: self.lease,
+            once: self.once == 1,
+        }
     }
 
     /// What the memo says, its words joined.
     pub(crate) async fn of(self, desk: &Desk) -> String {
-        desk.run::<Vec<String>>(&self.script()).await.join(" ")
+        desk.run_raw::<Vec<String>>(&self.script()).await.join(" ")
     }
 }
 
@@ -38,8 +47,8 @@ impl Ask<'_> {
 const OTHER: Ask = Ask { serial: "s2", token: "t2", ..ASK };
 
 async fn settle(desk: &Desk, answer: &str, keep: u64) {
-    let call = SETTLE.call().key("memo").arg("s1").arg("t1").arg(answer).arg(keep).arg(1);
-    let _: Vec<String> = desk.run(&call).await;
+    let call = Settle { memo: "memo", serial: "s1", token: "t1", answer, ttl_ms: keep, is_good: true };
+    let _: Vec<String> = desk.run_raw(&call).await;
 }
 
 #[tokio::test]
@@ -47,81 +56,87 @@ async fn the_first_leads_and_the_others_follow() {
     let desk = Desk::new().await;
     let before = desk.now().await;
     assert_eq!(ASK.of(&desk).await, "lead");
-    let (until, left): (u64, i64) = (desk.ask(("HGET", "memo", "until")).await, desk.ask(("PTTL", "memo")).await);
+    let (until, left): (u64, i64) = (desk.ask(("HGET", "memo", "leads_until")).await, desk.ask(("PTTL", "memo")).await);
     assert!((before + 60_000..before + 70_000).contains(&until));
     assert!((DAY..=DAY + 60_000).contains(&left), "{left}");
     let until = until.to_string();
-    let held = [("lead", "s1"), ("token", "t1"), ("until", until.as_str()), ("sent", "0"), ("call", "")];
+    let held = [
+        ("leader", "s1"),
+        ("leader_token", "t1"),
+        ("leads_until", until.as_str()),
+        ("leads_once", "0"),
+        ("fingerprint", ""),
+    ];
     assert_eq!(desk.dump().await["memo"].0, hash(&held));
     // Whoever only asks changes nothing.
     let before = desk.dump().await;
     assert_eq!(OTHER.of(&desk).await, "follow");
-    assert_eq!(Ask { mode: "watch", ..OTHER }.of(&desk).await, "follow", "and is noted, see below");
+    assert_eq!(Ask { mode: "check_leader", ..OTHER }.of(&desk).await, "follow", "and is noted, see below");
     assert_eq!(desk.dump().await.len(), before.len());
 }
 
 #[tokio::test]
-async fn a_follower_that_looks_has_its_queue_noted_once() {
+async fn a_follower_that_rechecks_has_its_queue_recorded_once() {
     let desk = Desk::new().await;
     ASK.of(&desk).await;
     for queue in ["q", "mail", "q", "q/0"] {
-        assert_eq!(Ask { mode: "look", queue, ..OTHER }.of(&desk).await, "follow");
+        assert_eq!(Ask { mode: "recheck", queue, ..OTHER }.of(&desk).await, "follow");
     }
-    assert_eq!(desk.ask::<String>(("HGET", "memo", "queues")).await, " q mail q/0 ");
+    assert_eq!(desk.ask::<String>(("HGET", "memo", "follower_queues")).await, " q mail q/0 ");
     assert!(desk.ask::<i64>(("PTTL", "memo")).await > DAY, "its time to live stays");
 }
 
 #[tokio::test]
-async fn who_leads_already_leads_on_under_its_new_token() {
+async fn a_leader_that_asks_again_leads_on_under_its_new_token() {
     let desk = Desk::new().await;
     ASK.of(&desk).await;
     assert_eq!(Ask { token: "t9", lease: 120_000, ..ASK }.of(&desk).await, "lead");
-    assert_eq!(Ask { mode: "look", token: "t10", ..ASK }.of(&desk).await, "lead");
-    assert_eq!(desk.ask::<String>(("HGET", "memo", "token")).await, "t10");
-    let until: u64 = desk.ask(("HGET", "memo", "until")).await;
+    assert_eq!(Ask { mode: "recheck", token: "t10", ..ASK }.of(&desk).await, "lead");
+    assert_eq!(desk.ask::<String>(("HGET", "memo", "leader_token")).await, "t10");
+    let until: u64 = desk.ask(("HGET", "memo", "leads_until")).await;
     assert!(until > desk.now().await + 100_000, "a look makes the lead no shorter");
 }
 
 #[tokio::test]
-async fn a_look_does_not_begin_to_lead() {
+async fn a_recheck_does_not_begin_to_lead() {
     let desk = Desk::new().await;
-    for mode in ["look", "watch"] {
+    for mode in ["recheck", "check_leader"] {
         assert_eq!(Ask { mode, ..ASK }.of(&desk).await, "free");
     }
     assert!(desk.dump().await.is_empty());
 }
 
 #[tokio::test]
-async fn when_the_leads_time_is_up_the_next_one_leads() {
+async fn when_a_leads_lease_ends_the_next_task_leads() {
     let desk = Desk::new().await;
     assert_eq!(Ask { lease: 0, ..ASK }.of(&desk).await, "lead");
-    assert_eq!(Ask { mode: "look", ..OTHER }.of(&desk).await, "free");
+    assert_eq!(Ask { mode: "recheck", ..OTHER }.of(&desk).await, "free");
     assert_eq!(OTHER.of(&desk).await, "lead");
     assert_eq!(ASK.of(&desk).await, "follow", "the one that was too late");
 }
 
 #[tokio::test]
-async fn a_call_that_may_have_gone_out_is_no_one_elses_to_make() {
+async fn a_call_that_may_have_been_sent_is_made_by_no_other_task() {
     let desk = Desk::new().await;
     assert_eq!(Ask { once: 1, ..ASK }.of(&desk).await, "lead");
     assert_eq!(OTHER.of(&desk).await, "follow");
-    let () = desk.ask(("HSET", "memo", "until", 1)).await;
-    for mode in ["lead", "look", "watch"] {
+    let () = desk.ask(("HSET", "memo", "leads_until", 1)).await;
+    for mode in ["lead", "recheck", "check_leader"] {
         assert_eq!(Ask { mode, ..OTHER }.of(&desk).await, "unknown");
     }
     assert_eq!(Ask { once: 1, ..ASK }.of(&desk).await, "lead", "its own task knows more");
-    let () = desk.ask(("HSET", "memo", "until", 1)).await;
+    let () = desk.ask(("HSET", "memo", "leads_until", 1)).await;
     settle(&desk, "", 0).await;
     assert_eq!(OTHER.of(&desk).await, "lead", "it has said that it made none");
 }
 
 #[tokio::test]
-async fn an_answer_is_taken_while_it_is_fresh_and_young_enough_for_who_asks() {
+async fn an_answer_is_taken_until_it_expires_by_tasks_for_which_it_is_young_enough() {
     let desk = Desk::new().await;
     ASK.of(&desk).await;
     settle(&desk, "{\"a\":1}", 60_000).await;
     let before = desk.dump().await;
-    for mode in ["lead", "look", "watch"] {
+    for mode in ["lead", "recheck", "check_leader"] {
         assert_eq!(Ask { mode, max_age: 50_000, ..OTHER }.of(&desk).await, "answer {\"a\":1} s1");
     }
     assert_eq!(desk.dump().await, before, "it costs no write");
@@ -129,28 +144,32 @@ async fn an_answer_is_taken_while_it_is_fresh_and_young_enough_for_who_asks() {
     assert_eq!(Ask { max_age: 0, ..OTHER }.of(&desk).await, "lead");
     assert_eq!(Ask { serial: "s3", ..ASK }.of(&desk).await, "answer {\"a\":1} s1");
     assert_eq!(Ask { serial: "s3", max_age: 0, ..ASK }.of(&desk).await, "follow");
-    assert_eq!(Ask { mode: "watch", serial: "", ..ASK }.of(&desk).await, "follow", "who waits, waits for a new one");
+    assert_eq!(
+        Ask { mode: "check_leader", serial: "", ..ASK }.of(&desk).await,
+        "follow",
+        "who waits, waits for a new one"
+    );
     assert!(desk.ask::<i64>(("PTTL", "memo")).await > DAY);
-    let () = desk.ask(("HSET", "memo", "fresh", 1)).await;
+    let () = desk.ask(("HSET", "memo", "expires_at", 1)).await;
     assert_eq!(Ask { serial: "s3", ..ASK }.of(&desk).await, "follow", "its time is over");
 }
 
 #[tokio::test]
-async fn a_memo_of_another_call_is_refused_as_long_as_it_stands() {
+async fn a_memo_of_another_call_is_a_mismatch_as_long_as_it_lasts() {
     let desk = Desk::new().await;
     let (first, second) = (Ask { call: "c1", ..ASK }, Ask { call: "c2", ..OTHER });
     assert_eq!(first.of(&desk).await, "lead");
     let before = desk.dump().await;
-    for mode in ["lead", "look"] {
+    for mode in ["lead", "recheck"] {
         assert_eq!(Ask { mode, ..second }.of(&desk).await, "mismatch");
     }
     assert_eq!(desk.dump().await, before);
     settle(&desk, "{}", 60_000).await;
     assert_eq!(second.of(&desk).await, "mismatch");
     assert_eq!(Ask { call: "c1", ..OTHER }.of(&desk).await, "answer {} s1");
-    let () = desk.ask(("HSET", "memo", "fresh", 1)).await;
+    let () = desk.ask(("HSET", "memo", "expires_at", 1)).await;
     assert_eq!(second.of(&desk).await, "lead", "no one leads and no answer stands");
-    assert_eq!(desk.ask::<String>(("HGET", "memo", "call")).await, "c2");
+    assert_eq!(desk.ask::<String>(("HGET", "memo", "fingerprint")).await, "c2");
 }
 
 #[tokio::test]

@@ -1,14 +1,27 @@
 //! reap.lua: tasks taken back from a worker, and which of them count a crash.
 
-use redial_core::script::{Invocation, REAP};
+use redial_core::consumer::TakenBack;
+use redial_core::script::task::Reap;
 
 use super::{AWKWARD, Desk, Held, entry, hash};
 
 const MANY: usize = 1 << 20;
 
-fn call(why: &str, most: usize, bytes: usize) -> Invocation {
-    REAP.call().key("workers").key("active").key("scheduled").key("stats").arg("w").arg(why).arg(most).arg(bytes)
+pub(crate) fn call(reason: &str, max_tasks: usize, max_bytes: usize) -> Reap<'_> {
+    Reap {
+        workers: "workers",
+        active: "active",
+        scheduled: "scheduled",
+        stats: "stats",
+        worker: "w",
+        reason,
+        max_tasks,
+        max_bytes,
+        tokens: &[],
+    }
 }
+
+const NOTHING: TakenBack = TakenBack { moved: 0, remaining: 0 };
 
 impl Desk {
     async fn lease_ended(&self) {
@@ -20,7 +33,8 @@ impl Desk {
     }
 
     async fn take_back(&self, why: &str, most: usize, bytes: usize) -> (usize, usize) {
-        self.run(&call(why, most, bytes)).await
+        let TakenBack { moved, remaining } = self.run(&call(why, most, bytes)).await;
+        (moved, remaining)
     }
 }
 
@@ -30,11 +44,11 @@ async fn a_lease_in_force_is_respected() {
     desk.hold("t", &entry("s:1:1", 0, false, b"raw")).await;
     let future = desk.now().await + 60_000;
     let () = desk.ask(("ZADD", "workers", future, "w")).await;
-    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0)).await;
+    desk.changes_nothing(&call("reaped", 100, MANY), NOTHING).await;
 }
 
 #[tokio::test]
-async fn each_task_of_a_dead_worker_is_at_once_there_for_others_with_a_crash_counted() {
+async fn each_task_of_a_dead_worker_can_be_claimed_at_once_with_a_crash_counted() {
     let desk = Desk::new().await;
     desk.lease_ended().await;
     let mut expected = Vec::new();
@@ -54,11 +68,11 @@ async fn each_task_of_a_dead_worker_is_at_once_there_for_others_with_a_crash_cou
     assert_eq!(dump["stats"].0, hash(&[("reaped", "6")]));
     // Nothing held, so forgotten.
     assert_eq!(dump.len(), 2, "{dump:?}");
-    desk.changes_nothing(&call("reaped", 100, MANY), (0, 0)).await;
+    desk.changes_nothing(&call("reaped", 100, MANY), NOTHING).await;
 }
 
 #[tokio::test]
-async fn the_third_crash_counts_only_for_a_task_that_had_begun() {
+async fn a_third_crash_counts_only_for_a_task_that_had_started() {
     let desk = Desk::new().await;
     for (crashes, started, after) in
         [(0, false, 1), (1, false, 2), (1, true, 2), (2, false, 2), (2, true, 3), (3, false, 3), (3, true, 4)]
@@ -73,7 +87,7 @@ async fn the_third_crash_counts_only_for_a_task_that_had_begun() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stops_gives_all_back_uncounted_whatever_its_lease() {
+async fn a_worker_that_shuts_down_gives_everything_back_uncounted_whatever_its_lease() {
     let desk = Desk::new().await;
     let future = desk.now().await + 60_000;
     let () = desk.ask(("ZADD", "workers", future, "w")).await;
@@ -94,16 +108,16 @@ async fn strays_go_back_uncounted_and_the_worker_keeps_its_lease_and_the_rest() 
     for token in ["stray", "mine"] {
         desk.hold(token, &entry(token, 0, false, b"raw")).await;
     }
-    let strays = call("stray", 100, MANY).arg("gone already").arg("stray");
-    assert_eq!(desk.run::<(u8, u8)>(&strays).await, (1, 1));
+    let strays = Reap { tokens: &["gone already", "stray"], ..call("stray", 100, MANY) };
+    assert_eq!(desk.run(&strays).await, TakenBack { moved: 1, remaining: 1 });
     assert_eq!(desk.scheduled().await, [entry("stray", 0, false, b"raw")]);
     let dump = desk.dump().await;
     assert_eq!(dump["active"].0, hash(&[("mine", entry("mine", 0, false, b"raw"))]));
     assert_eq!(dump["stats"].0, hash(&[("stray", "1")]));
-    desk.changes_nothing(&strays, (0, 1)).await;
+    desk.changes_nothing(&strays, TakenBack { moved: 0, remaining: 1 }).await;
 
-    let last = call("stray", 100, MANY).arg("mine");
-    assert_eq!(desk.run::<(u8, u8)>(&last).await, (1, 0));
+    let last = Reap { tokens: &["mine"], ..call("stray", 100, MANY) };
+    assert_eq!(desk.run(&last).await, TakenBack { moved: 1, remaining: 0 });
     assert!(desk.dump().await.contains_key("workers"));
 }
 
@@ -112,12 +126,14 @@ async fn strays_go_back_uncounted_and_the_worker_keeps_its_lease_and_the_rest() 
 async fn any_number_of_strays_may_be_named() {
     let desk = Desk::new().await;
     desk.hold("t8999", &entry("s:1:1", 0, false, b"raw")).await;
-    let strays = (0..9_000).fold(call("stray", 100, MANY), |call, n| call.arg(format!("t{n}")));
-    assert_eq!(desk.run::<(u8, u8)>(&strays).await, (1, 0));
+    let tokens: Vec<String> = (0..9_000).map(|n| format!("t{n}")).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let strays = Reap { tokens: &tokens, ..call("stray", 100, MANY) };
+    assert_eq!(desk.run(&strays).await, TakenBack { moved: 1, remaining: 0 });
 }
 
 #[tokio::test]
-async fn a_worker_is_taken_back_from_in_parts_and_forgotten_with_the_last() {
+async fn tasks_are_taken_back_in_batches_and_the_worker_is_forgotten_with_the_last() {
     let desk = Desk::new().await;
     desk.lease_ended().await;
     for n in 0..25 {
@@ -144,7 +160,7 @@ async fn large_tasks_are_taken_back_few_at_a_time() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_goes_back_with_all_its_bytes() {
+async fn an_unreadable_entry_goes_back_with_all_its_bytes() {
     let desk = Desk::new().await;
     desk.lease_ended().await;
     // The last looks like a header, and is none: there is no newline behind it.

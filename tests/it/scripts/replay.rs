@@ -1,11 +1,16 @@
 //! replay.lua: a dead letter becomes a task again.
 
-use redial_core::script::{Invocation, REPLAY};
+use redial_core::UnixMs;
+use redial_core::script::MoreKeys;
+use redial_core::script::task::Replay;
 
 use super::{AWKWARD, Desk, Held, hash, list, sorted};
 
-fn without_id(at: u64, serial: &str) -> Invocation {
-    REPLAY.call().key("dead").key("waiting").key("stats").arg(at).arg(format!("{{\"serial\":\"{serial}\""))
+const FIRST: &str = "{\"serial\":\"s:1:1\"";
+
+fn without_id(at: u64, header_start: &str) -> Replay<'_> {
+    let (died_at_ms, result_key) = (UnixMs(at), MoreKeys(&[]));
+    Replay { dead: "dead", waiting: "waiting", stats: "stats", died_at_ms, header_start, result_key }
 }
 
 fn dead_letter_header(serial: &str, raw: &[u8]) -> Vec<u8> {
@@ -20,13 +25,14 @@ async fn the_producers_bytes_go_back_exactly_and_the_old_result_goes() {
         let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", raw))).await;
         let () = desk.ask(("SET", "result", "old")).await;
         let () = desk.ask(("LPUSH", "waiting", "before")).await;
-        let replay = without_id(5, "s:1:1").key("result");
-        assert_eq!(desk.run::<u8>(&replay).await, 1);
+        let result = ["result".to_owned()];
+        let replay = Replay { result_key: MoreKeys(&result), ..without_id(5, FIRST) };
+        assert!(desk.run(&replay).await);
         let dump = desk.dump().await;
         assert_eq!(dump["waiting"], (list(&[raw, b"before"]), false));
         assert_eq!(dump["stats"].0, hash(&[("replayed", "1")]));
         assert_eq!(dump.len(), 2, "{dump:?}");
-        desk.changes_nothing(&replay, 0).await;
+        desk.changes_nothing(&replay, false).await;
     }
 }
 
@@ -35,7 +41,7 @@ async fn a_letter_without_an_id_has_no_result_to_delete() {
     let desk = Desk::new().await;
     let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
     let () = desk.ask(("SET", "result", "another's")).await;
-    assert_eq!(desk.run::<u8>(&without_id(5, "s:1:1")).await, 1);
+    assert!(desk.run(&without_id(5, FIRST)).await);
     assert!(desk.dump().await.contains_key("result"));
 }
 
@@ -45,7 +51,7 @@ async fn of_several_letters_of_one_moment_only_the_one_named_moves() {
     for serial in ["s:1:10", "s:1:1", "s:1:2"] {
         let () = desk.ask(("ZADD", "dead", 5, dead_letter_header(serial, serial.as_bytes()))).await;
     }
-    assert_eq!(desk.run::<u8>(&without_id(5, "s:1:1")).await, 1);
+    assert!(desk.run(&without_id(5, FIRST)).await);
     let left = [(dead_letter_header("s:1:10", b"s:1:10"), 5), (dead_letter_header("s:1:2", b"s:1:2"), 5)];
     let dump = desk.dump().await;
     assert_eq!(dump["dead"].0, sorted(&left));
@@ -57,8 +63,9 @@ async fn a_letter_that_is_gone_changes_nothing_not_even_a_result() {
     let desk = Desk::new().await;
     let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
     let () = desk.ask(("SET", "result", "of a later task")).await;
-    for gone in [without_id(6, "s:1:1"), without_id(5, "s:1:3")] {
-        desk.changes_nothing(&gone.key("result"), 0).await;
+    let result = ["result".to_owned()];
+    for gone in [without_id(6, FIRST), without_id(5, "{\"serial\":\"s:1:3\"")] {
+        desk.changes_nothing(&Replay { result_key: MoreKeys(&result), ..gone }, false).await;
     }
 }
 
@@ -68,7 +75,7 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
         let desk = Desk::new().await;
         let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&without_id(5, "s:1:1")).await;
+        desk.refuses(&without_id(5, FIRST)).await;
         assert_eq!(desk.dump().await[key].0, Held::Text("something else".into()));
     }
 }

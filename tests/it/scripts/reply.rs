@@ -1,31 +1,31 @@
-//! What finish.lua, bury.lua and deliver.lua do to the list that a task names for its reply.
+//! How finish.lua, bury.lua and deliver.lua deliver replies.
 
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion};
-use redial_core::script::{BURY, DELIVER, Invocation};
+use redial_core::script::task::{Bury, Deliver, Ending, FinishedTask, ReplyRoute};
 use redial_core::{TaskId, WorkerId};
 
 use super::finish::call;
-use super::{Desk, Held, hash, list};
+use super::{Desk, Held, bury, hash, list};
 
-/// Each way in which a result comes to the list `reply`, with this time to live.
-fn ways(token: &str, ttl: u64) -> [Invocation; 3] {
-    let finish = call().key("result").key("reply").arg(token).arg(ttl);
-    let bury = ["active", "dead", "stats", "replies", "waiters", "waiting", "result", "reply"];
-    let bury = bury.into_iter().fold(BURY.call(), |call, key| call.key(key));
-    let deliver = DELIVER.call().key("reply").arg(ttl).arg("answer");
-    [
-        finish.arg("answer").arg("push").arg("reply").arg(0),
-        bury.arg("hash").arg(token).arg("{}").arg(token).arg(ttl).arg("answer").arg("push").arg("reply"),
-        deliver,
-    ]
+fn ending(ttl_ms: u64, reply: ReplyRoute<'_>) -> Ending<'_> {
+    Ending { result_key: "result", ttl_ms, result: "answer", reply, follow_ups: &[] }
 }
 
 impl Desk {
-    async fn reply(&self, way: usize, token: &str, ttl: u64) {
+    /// Lets a result get to the list `reply` in one of the three ways, with this time to live.
+    async fn reply(&self, way: usize, token: &str, ttl_ms: u64) {
         self.hold(token, b"h\nraw").await;
-        let _: redis::Value = self.run(&ways(token, ttl)[way]).await;
+        let ending = ending(ttl_ms, ReplyRoute::Push("reply"));
+        match way {
+            0 => assert_eq!(self.run(&call(&[FinishedTask { token, ending }])).await, [true]),
+            1 => assert!(self.run(&Bury { ending: Some(ending), ..bury::without_id(token) }).await),
+            _ => {
+                let deliver = Deliver { reply_list: "reply", ttl_ms: &ttl_ms.to_string(), result: "answer" };
+                let _delivered = self.run(&deliver).await;
+            }
+        }
     }
 
     async fn ttl(&self) -> i64 {
@@ -50,21 +50,21 @@ async fn a_reply_list_holds_all_answers_and_goes_with_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn of_answers_that_come_together_the_longest_lived_counts_whatever_their_order() {
+async fn of_results_that_come_together_the_longest_lived_counts_whatever_their_order() {
     for ttls in [[50_000, 90_000, 1_000], [90_000, 50_000, 1_000], [1_000, 50_000, 90_000]] {
         for was_there in [false, true] {
             let desk = Desk::new().await;
             if was_there {
                 let () = desk.ask(("LPUSH", "reply", "someone's")).await;
             }
-            let mut batch = call();
-            for (n, ttl) in ttls.into_iter().enumerate() {
-                let token = format!("t{n}");
-                desk.hold(&token, b"h\nraw").await;
-                batch = batch.key(format!("result{n}")).key("reply").arg(token).arg(ttl).arg("answer");
-                batch = batch.arg("push").arg("reply").arg(0);
+            let names: Vec<_> = (0..3).map(|n| (format!("t{n}"), format!("result{n}"))).collect();
+            let mut tasks = Vec::new();
+            for ((token, result_key), ttl) in names.iter().zip(ttls) {
+                desk.hold(token, b"h\nraw").await;
+                let ending = Ending { result_key, ..ending(ttl, ReplyRoute::Push("reply")) };
+                tasks.push(FinishedTask { token, ending });
             }
-            assert_eq!(desk.run::<Vec<u8>>(&batch).await, [1, 1, 1]);
+            assert_eq!(desk.run(&call(&tasks)).await, [true; 3]);
             let lives = desk.ttl().await;
             assert!(if was_there { lives == -1 } else { (85_000..=90_000).contains(&lives) }, "{ttls:?}: {lives}");
         }
@@ -72,7 +72,7 @@ async fn of_answers_that_come_together_the_longest_lived_counts_whatever_their_o
 }
 
 #[tokio::test]
-async fn a_list_that_was_there_before_is_not_made_to_go_away() {
+async fn a_list_that_existed_before_does_not_expire() {
     for way in 0..3 {
         let desk = Desk::new().await;
         let () = desk.ask(("LPUSH", "reply", "someone's")).await;
@@ -83,12 +83,11 @@ async fn a_list_that_was_there_before_is_not_made_to_go_away() {
 }
 
 #[tokio::test]
-async fn a_reply_list_that_is_no_list_harms_neither_the_answer_nor_that_key() {
+async fn a_reply_key_that_is_not_a_list_harms_neither_the_result_nor_that_key() {
     for way in 0..3 {
         let desk = Desk::new().await;
         let () = desk.ask(("SET", "reply", "someone's")).await;
-        desk.hold("t", b"h\nraw").await;
-        let _: redis::Value = desk.run(&ways("t", 1_000)[way]).await;
+        desk.reply(way, "t", 1_000).await;
         let dump = desk.dump().await;
         assert_eq!(dump["reply"], (Held::Text("someone\\'s".into()), false));
         if way < 2 {
@@ -122,17 +121,17 @@ async fn a_waiter_that_is_woken_finds_the_result_in_its_place() {
 async fn a_reply_for_another_slot_is_kept_until_delivered() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
-    let later = call().key("result").arg("t").arg(60_000).arg("answer");
-    let later = later.arg("later").arg("a\nlist").arg(0);
-    assert_eq!(desk.run::<Vec<u8>>(&later).await, [1]);
+    let tasks = [FinishedTask { token: "t", ending: ending(60_000, ReplyRoute::Later("a\nlist")) }];
+    let later = call(&tasks);
+    assert_eq!(desk.run(&later).await, [true]);
     let kept = hash(&[("t", "60000 answer\na\nlist")]);
     assert_eq!(desk.dump().await["replies"], (kept, false));
-    desk.changes_nothing(&later, vec![0]).await;
+    desk.changes_nothing(&later, vec![false]).await;
 }
 
 /// A result in the waiting list would be a task, and its time to live would end all tasks beside it.
 #[tokio::test]
-async fn a_task_can_not_have_its_reply_put_where_redial_keeps_its_own() {
+async fn a_task_cannot_have_its_reply_pushed_to_a_key_of_redials_own() {
     let desk = Desk::new().await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     for (n, own) in ["redial:{q}", "redial:{q}:handoff", "redial:{q}:dead", "redial:{other}"].into_iter().enumerate() {

@@ -1,25 +1,32 @@
-//! settle.lua: a leader comes to its end.
+//! settle.lua: a lead ends.
 
-use redial_core::script::{Invocation, SETTLE};
+use redial_core::script::memo::Settle;
 
 use super::Desk;
 use super::lead::{ASK, Ask};
 
 const ANSWER: &str = "{\"status\":\"ok\"}";
 
-fn call(serial: &str, token: &str, answer: &str, keep: u64) -> Invocation {
-    SETTLE.call().key("memo").arg(serial).arg(token).arg(answer).arg(keep).arg(1)
+fn call<'a>(serial: &'a str, token: &'a str, answer: &'a str, ttl_ms: u64) -> Settle<'a> {
+    Settle { memo: "memo", serial, token, answer, ttl_ms, is_good: true }
 }
 
-async fn settle(desk: &Desk, call: &Invocation) -> String {
-    desk.run::<Vec<String>>(call).await.join(" ")
+async fn settle(desk: &Desk, call: &Settle<'_>) -> String {
+    desk.run_raw::<Vec<String>>(call).await.join(" ")
+}
+
+/// It must answer that another one leads, and change nothing.
+async fn loses(desk: &Desk, call: &Settle<'_>) {
+    let before = desk.dump().await;
+    assert_eq!(settle(desk, call).await, "lost");
+    assert_eq!(desk.dump().await, before);
 }
 
 async fn led_desk(followers: &[&str]) -> Desk {
     let desk = Desk::new().await;
     ASK.of(&desk).await;
     for queue in followers {
-        Ask { mode: "look", serial: "s2", token: "t2", queue, ..ASK }.of(&desk).await;
+        Ask { mode: "recheck", serial: "s2", token: "t2", queue, ..ASK }.of(&desk).await;
     }
     desk
 }
@@ -29,10 +36,11 @@ async fn an_answer_is_kept_for_its_time_and_the_queues_that_wait_are_named() {
     let desk = led_desk(&["q", "mail"]).await;
     let before = desk.now().await;
     assert_eq!(settle(&desk, &call("s1", "t1", ANSWER, 50_000)).await, "settled q mail");
-    let (at, fresh): (u64, u64) = desk.ask(("HMGET", "memo", "at", "fresh")).await;
-    assert!((before..before + 5_000).contains(&at) && fresh == at + 50_000);
-    let rest: Vec<Option<String>> =
-        desk.ask(("HMGET", "memo", "answer", "ok", "by", "lead", "token", "until", "sent")).await;
+    let (stored_at, expires_at): (u64, u64) = desk.ask(("HMGET", "memo", "stored_at", "expires_at")).await;
+    assert!((before..before + 5_000).contains(&stored_at) && expires_at == stored_at + 50_000);
+    let rest: Vec<Option<String>> = desk
+        .ask(("HMGET", "memo", "answer", "is_good", "stored_by", "leader", "leader_token", "leads_until", "leads_once"))
+        .await;
     let text = |text: &str| Some(text.to_owned());
     assert_eq!(rest, [text(ANSWER), text("1"), text("s1"), None, None, None, None]);
     let left: i64 = desk.ask(("PTTL", "memo")).await;
@@ -55,7 +63,7 @@ async fn without_an_answer_the_memo_is_gone_unless_someone_waits() {
     let desk = led_desk(&[]).await;
     assert_eq!(settle(&desk, &call("s1", "t1", "", 0)).await, "settled");
     assert!(desk.dump().await.is_empty());
-    desk.changes_nothing(&call("s1", "t1", "", 0), vec!["lost".to_owned()]).await;
+    loses(&desk, &call("s1", "t1", "", 0)).await;
 
     let desk = led_desk(&["q"]).await;
     assert_eq!(settle(&desk, &call("s1", "t1", "", 0)).await, "settled q");
@@ -72,19 +80,19 @@ async fn an_answer_that_stands_outlives_a_leader_that_has_none() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_lead_settles_nothing() {
+async fn a_task_that_does_not_lead_settles_nothing() {
     let desk = led_desk(&["q"]).await;
     for (serial, token) in [("s2", "t1"), ("s1", "t0"), ("s2", "t2")] {
-        desk.changes_nothing(&call(serial, token, ANSWER, 50_000), vec!["lost".to_owned()]).await;
+        loses(&desk, &call(serial, token, ANSWER, 50_000)).await;
     }
     // An older delivery of the leader itself.
     Ask { token: "t9", ..ASK }.of(&desk).await;
-    desk.changes_nothing(&call("s1", "t1", ANSWER, 50_000), vec!["lost".to_owned()]).await;
+    loses(&desk, &call("s1", "t1", ANSWER, 50_000)).await;
     assert_eq!(settle(&desk, &call("s1", "t9", "the first", 50_000)).await, "settled q");
     // One that lost the lead long ago learns what stands.
     assert_eq!(settle(&desk, &call("s0", "t0", ANSWER, 50_000)).await, "kept the first s1 q");
-    let () = desk.ask(("HSET", "memo", "fresh", 1)).await;
-    desk.changes_nothing(&call("s0", "t0", ANSWER, 50_000), vec!["lost".to_owned()]).await;
+    let () = desk.ask(("HSET", "memo", "expires_at", 1)).await;
+    loses(&desk, &call("s0", "t0", ANSWER, 50_000)).await;
 }
 
 #[tokio::test]

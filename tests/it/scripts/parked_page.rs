@@ -1,35 +1,33 @@
-//! followers.lua: the next followers of a memo, and what is left of those that are gone.
+//! parked_page.lua: the first tasks of a wait list; serials that are no longer parked are removed from it.
 
-use redial_core::script::{FOLLOWERS, Invocation};
+use redial_core::script::task::{ParkedPageReply, ReadParkedPage};
 
-use super::{AWKWARD, Desk, escaped, follow};
+use super::{AWKWARD, Desk, escaped, park};
 
-fn call(most: u32, bytes: u64) -> Invocation {
-    FOLLOWERS.call().key("followers").key("parked").key("watch").arg("memo ab").arg(most).arg(bytes)
+fn call<'a>(max_tasks: usize, max_bytes: usize) -> ReadParkedPage<'a> {
+    let (wait_list, parked, watch, list_name) = ("list", "parked", "watch", "memo ab");
+    ReadParkedPage { wait_list, parked, watch, list_name, max_tasks, max_bytes }
 }
 
-async fn read(desk: &Desk, most: u32, bytes: u64) -> (u64, Vec<(String, String)>) {
-    let reply: Vec<redis::Value> = desk.run(&call(most, bytes)).await;
-    let left = redis::from_redis_value_ref(&reply[0]).unwrap();
-    let bytes = |value: &redis::Value| escaped(&redis::from_redis_value_ref::<Vec<u8>>(value).unwrap());
-    (left, reply[1..].chunks(2).map(|pair| (bytes(&pair[0]), bytes(&pair[1]))).collect())
+async fn read(desk: &Desk, most: usize, bytes: usize) -> (usize, Vec<(String, String)>) {
+    let ParkedPageReply { left, tasks } = desk.run(&call(most, bytes)).await;
+    (left, tasks.into_iter().map(|(serial, entry)| (serial.as_str().to_owned(), escaped(&entry))).collect())
 }
 
-/// With these followers, in this order, each with a deadline.
+/// With these tasks parked, in this order, each with a deadline.
 pub(crate) async fn desk(raws: &[&[u8]]) -> Desk {
     let desk = Desk::new().await;
     for (n, raw) in raws.iter().enumerate() {
         desk.hold("t", &[b"h\n", *raw].concat()).await;
-        let parked: u8 = desk.run(&follow::call("t", &format!("s{n}"), "99000")).await;
-        assert_eq!(parked, 1);
+        assert!(desk.run(&park::call("t", &format!("s{n}"), Some(99_000))).await);
         // Their order is by the millisecond.
-        let () = desk.ask(("ZADD", "followers", n, format!("s{n}"))).await;
+        let () = desk.ask(("ZADD", "list", n, format!("s{n}"))).await;
     }
     desk
 }
 
 #[tokio::test]
-async fn they_are_read_in_their_order_and_stay() {
+async fn parked_tasks_are_read_in_their_order_and_stay_parked() {
     let desk = desk(&AWKWARD).await;
     let before = desk.dump().await;
     let (left, found) = read(&desk, 4, 1 << 20).await;
@@ -42,14 +40,14 @@ async fn they_are_read_in_their_order_and_stay() {
 }
 
 #[tokio::test]
-async fn the_one_that_reaches_the_bound_of_bytes_is_the_last() {
+async fn the_task_that_reaches_the_byte_limit_is_the_last_one() {
     let desk = desk(&[&[b'x'; 500], &[b'y'; 500], b"z"]).await;
     assert_eq!(read(&desk, 100, 600).await.1.len(), 2);
     assert_eq!(read(&desk, 100, 1).await.1.len(), 1);
 }
 
 #[tokio::test]
-async fn those_that_are_gone_are_forgotten_and_with_the_last_the_memo_is_watched_no_more() {
+async fn serials_that_are_gone_are_removed_and_an_empty_list_is_no_longer_watched() {
     let desk = desk(&[b"a", b"b", b"c"]).await;
     let () = desk.ask(("ZADD", "watch", 5, "memo cd")).await;
     let () = desk.ask(("HDEL", "parked", "s0", "s2")).await;
@@ -64,8 +62,8 @@ async fn those_that_are_gone_are_forgotten_and_with_the_last_the_memo_is_watched
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_stops_it_before_anything_is_forgotten() {
-    for key in ["followers", "parked", "watch"] {
+async fn a_key_of_another_type_stops_it_before_anything_is_removed() {
+    for key in ["list", "parked", "watch"] {
         let desk = desk(&[b"a", b"b"]).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call(100, 1 << 20)).await;

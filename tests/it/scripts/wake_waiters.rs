@@ -1,13 +1,13 @@
-//! hasten.lua: those that wait for a limit ask again.
+//! wake_waiters.lua: tasks that wait for a limit become due.
 
-use redial_core::script::HASTEN;
+use redial_core::script::limit::WakeWaiters;
 
 use super::Desk;
 
 const FAR: u64 = 4_000_000_000_000;
 
-async fn hasten(desk: &Desk, from: u64, count: u64) -> u64 {
-    desk.run(&HASTEN.call().key("s").arg("\"slow\"").arg(from).arg(count)).await
+async fn wake(desk: &Desk, offset: usize, page_size: usize) -> usize {
+    desk.run(&WakeWaiters { scheduled: "s", json_name: "\"slow\"", offset, page_size }).await
 }
 
 async fn due(desk: &Desk) -> Vec<String> {
@@ -15,7 +15,7 @@ async fn due(desk: &Desk) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn only_those_that_wait_for_this_limit_are_made_due_over_many_parts() {
+async fn only_tasks_that_wait_for_this_limit_become_due_over_many_pages() {
     let desk = Desk::new().await;
     for i in 0..7 {
         let name = if i % 2 == 0 { "slow" } else { "other" };
@@ -24,20 +24,20 @@ async fn only_those_that_wait_for_this_limit_are_made_due_over_many_parts() {
     }
     let mut from = 0;
     loop {
-        match hasten(&desk, from, 2).await {
+        match wake(&desk, from, 2).await {
             0 => break,
             seen => from += seen,
         }
     }
-    assert_eq!((from, desk.ask::<u64>(("ZCARD", "s")).await), (7, 7));
+    assert_eq!((from, desk.ask::<usize>(("ZCARD", "s")).await), (7, 7));
     let due = due(&desk).await;
     assert_eq!(due.len(), 4);
     assert!(due.iter().all(|entry| entry.contains("r\":[[\"slow\"")), "{due:?}");
 }
 
 #[tokio::test]
-async fn nothing_that_waits_is_nothing_to_do() {
+async fn without_scheduled_tasks_nothing_happens() {
     let desk = Desk::new().await;
-    assert_eq!(hasten(&desk, 0, 10).await, 0);
+    assert_eq!(wake(&desk, 0, 10).await, 0);
     assert_eq!(desk.ask::<u64>("DBSIZE").await, 0);
 }

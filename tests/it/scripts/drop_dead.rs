@@ -1,11 +1,14 @@
-//! drop.lua: a dead letter deleted for good.
+//! drop_dead.lua: a dead letter is deleted for good.
 
-use redial_core::script::{DROP, Invocation};
+use redial_core::UnixMs;
+use redial_core::script::task::DropDead;
 
 use super::{Desk, hash, sorted};
 
-fn call(at: u64, serial: &str) -> Invocation {
-    DROP.call().key("dead").key("stats").arg(at).arg(format!("{{\"serial\":\"{serial}\""))
+const FIRST: &str = "{\"serial\":\"s:1:1\"";
+
+fn call(at: u64, header_start: &str) -> DropDead<'_> {
+    DropDead { dead: "dead", stats: "stats", died_at_ms: UnixMs(at), header_start }
 }
 
 fn dead_letter_header(serial: &str) -> String {
@@ -26,20 +29,20 @@ impl Desk {
 async fn only_the_letter_named_goes_and_it_is_counted() {
     let desk = Desk::with_letters().await;
     let () = desk.ask(("SET", "result", "of it")).await;
-    assert_eq!(desk.run::<u8>(&call(5, "s:1:1")).await, 1);
+    assert!(desk.run(&call(5, FIRST)).await);
     let dump = desk.dump().await;
     let left = [(dead_letter_header("s:1:10"), 5), (dead_letter_header("s:1:2"), 5)];
     assert_eq!(dump["dead"].0, sorted(&left));
     assert_eq!(dump["stats"].0, hash(&[("dropped", "1")]));
     assert!(dump.contains_key("result"));
-    desk.changes_nothing(&call(5, "s:1:1"), 0).await;
+    desk.changes_nothing(&call(5, FIRST), false).await;
 }
 
 #[tokio::test]
 async fn a_letter_that_is_gone_changes_nothing() {
     let desk = Desk::with_letters().await;
-    desk.changes_nothing(&call(6, "s:1:1"), 0).await;
-    desk.changes_nothing(&call(5, "s:1:3"), 0).await;
+    desk.changes_nothing(&call(6, FIRST), false).await;
+    desk.changes_nothing(&call(5, "{\"serial\":\"s:1:3\""), false).await;
 }
 
 #[tokio::test]
@@ -47,6 +50,6 @@ async fn a_key_of_another_type_stops_it_before_anything_goes() {
     for key in ["dead", "stats"] {
         let desk = Desk::with_letters().await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&call(5, "s:1:1")).await;
+        desk.refuses(&call(5, FIRST)).await;
     }
 }

@@ -1,26 +1,26 @@
-//! retry_at.lua: a task goes back, for later or at once.
+//! reschedule.lua: a task goes back, for later or at once.
 
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, RescheduleReason};
-use redial_core::script::{Invocation, RETRY_AT};
+use redial_core::script::task::Reschedule;
 use redial_core::{UnixMs, WorkerId};
 
 use super::{AWKWARD, Desk, entry, hash, sorted};
 
 const HEADER: &str = "s:1:1 1000 1 0 {\"n\":1}";
 
-fn call(token: &str, wait: u64, not_before: u64, why: RescheduleReason) -> Invocation {
-    RETRY_AT
-        .call()
-        .key("active")
-        .key("scheduled")
-        .key("stats")
-        .arg(token)
-        .arg(wait)
-        .arg(not_before)
-        .arg(HEADER)
-        .arg(why.as_str())
+fn call(token: &str, wait_ms: u64, not_before_ms: u64, why: RescheduleReason) -> Reschedule<'_> {
+    Reschedule {
+        active: "active",
+        scheduled: "scheduled",
+        stats: "stats",
+        token,
+        wait_ms,
+        not_before_ms,
+        header: HEADER,
+        reason: why.as_str(),
+    }
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_task_waits_with_its_new_header_and_its_old_bytes() {
 }
 
 #[tokio::test]
-async fn the_later_of_wait_and_moment_counts() {
+async fn a_task_is_due_after_its_wait_and_not_before_its_earliest_time() {
     let desk = Desk::new().await;
     let now = desk.now().await;
     for (n, (wait, not_before, least)) in
@@ -57,13 +57,13 @@ async fn the_later_of_wait_and_moment_counts() {
 }
 
 #[tokio::test]
-async fn a_moment_beyond_all_times_is_no_error() {
+async fn a_time_beyond_the_exact_scores_is_capped() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let due: u64 = desk.run(&call("t", 0, u64::MAX, RescheduleReason::Deferred)).await;
     assert_eq!(due, 1 << 53);
     let reply = desk.claim(1, 10, 1_000).await;
-    assert_eq!((reply.next_due, reply.entries.len()), (1 << 53, 0));
+    assert_eq!((reply.next_due, reply.entries.len()), (Some(UnixMs(1 << 53)), 0));
 }
 
 #[tokio::test]

@@ -1,14 +1,24 @@
-//! fire.lua: the task of a schedule, pushed once for each of its times.
+//! fire_schedule.lua: the task of a schedule is pushed once for each of its times.
 
-use redial_core::script::{FIRE, Invocation};
+use redial_core::UnixMs;
+use redial_core::script::schedule::FireSchedule;
 
 use super::{Desk, hash, list, sorted};
 
 const TASK: &str = "{\"url\":\n \"http://h/\",\"n\":9007199254740993}";
 
-fn call(header: &str, due: u64, next: &str) -> Invocation {
-    let call = FIRE.call().key("schedules").key("firings").key("waiting").key("stats");
-    call.arg("a").arg(header).arg(due).arg(next).arg("{\"id\":\"a@1\",")
+fn call(header: &str, due_at_ms: u64, next_at_ms: Option<u64>) -> FireSchedule<'_> {
+    FireSchedule {
+        schedules: "schedules",
+        firings: "firings",
+        waiting: "waiting",
+        stats: "stats",
+        name: "a",
+        header,
+        due_at_ms: UnixMs(due_at_ms),
+        next_at_ms: next_at_ms.map(UnixMs),
+        task_start: "{\"id\":\"a@1\",",
+    }
 }
 
 async fn desk(due: u64) -> Desk {
@@ -22,7 +32,7 @@ async fn desk(due: u64) -> Desk {
 async fn each_time_pushes_one_task_however_many_workers_try() {
     let desk = desk(1_000).await;
     let () = desk.ask(("LPUSH", "waiting", "another's")).await;
-    assert_eq!(desk.run::<u8>(&call("daily", 1_000, "2000")).await, 1);
+    assert!(desk.run(&call("daily", 1_000, Some(2000))).await);
     let dump = desk.dump().await;
     let pushed = format!("{{\"id\":\"a@1\",{}", &TASK[1..]);
     assert_eq!(dump["waiting"], (list(&[pushed.as_str(), "another's"]), false));
@@ -31,34 +41,34 @@ async fn each_time_pushes_one_task_however_many_workers_try() {
     assert_eq!(dump["schedules"].0, hash(&[("a", format!("daily\n{TASK}"))]));
     assert_eq!(dump.len(), 4);
     // Another worker, or a copy that comes late.
-    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
-    assert_eq!(desk.run::<u8>(&call("daily", 2_000, "3000")).await, 1);
-    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
-    desk.changes_nothing(&call("daily", 2_000, "3000"), 0).await;
+    desk.changes_nothing(&call("daily", 1_000, Some(2000)), false).await;
+    assert!(desk.run(&call("daily", 2_000, Some(3000))).await);
+    desk.changes_nothing(&call("daily", 1_000, Some(2000)), false).await;
+    desk.changes_nothing(&call("daily", 2_000, Some(3000)), false).await;
 }
 
 #[tokio::test]
-async fn what_is_not_due_or_another_schedule_by_now_is_not_fired() {
+async fn a_schedule_that_is_not_due_or_has_changed_is_not_fired() {
     let desk = desk(1_000).await;
-    desk.changes_nothing(&call("hourly", 1_000, "2000"), 0).await;
+    desk.changes_nothing(&call("hourly", 1_000, Some(2000)), false).await;
     let later = desk.now().await + 60_000;
     let () = desk.ask(("ZADD", "firings", later, "a")).await;
-    desk.changes_nothing(&call("daily", later, "9999999999999"), 0).await;
+    desk.changes_nothing(&call("daily", later, Some(9_999_999_999_999)), false).await;
     let () = desk.ask(("ZREM", "firings", "a")).await;
-    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
+    desk.changes_nothing(&call("daily", 1_000, Some(2000)), false).await;
     let () = desk.ask(("ZADD", "firings", 1_000, "a")).await;
     let () = desk.ask(("DEL", "schedules")).await;
-    desk.changes_nothing(&call("daily", 1_000, "2000"), 0).await;
+    desk.changes_nothing(&call("daily", 1_000, Some(2000)), false).await;
 }
 
 #[tokio::test]
 async fn the_last_time_of_a_schedule_leaves_it_without_a_next_one() {
     let desk = desk(1_000).await;
-    assert_eq!(desk.run::<u8>(&call("daily", 1_000, "")).await, 1);
+    assert!(desk.run(&call("daily", 1_000, None)).await);
     let dump = desk.dump().await;
     assert_eq!(dump["firings"].0, sorted(&[("other", 5_000)]));
     assert!(dump.contains_key("schedules"), "it can still be looked at");
-    desk.changes_nothing(&call("daily", 1_000, ""), 0).await;
+    desk.changes_nothing(&call("daily", 1_000, None), false).await;
 }
 
 #[tokio::test]
@@ -66,15 +76,15 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
     for key in ["schedules", "firings", "waiting", "stats"] {
         let desk = desk(1_000).await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&call("daily", 1_000, "2000")).await;
+        desk.refuses(&call("daily", 1_000, Some(2000))).await;
     }
 }
 
 #[tokio::test]
-async fn a_full_redis_refuses_it_whole_and_it_stays_due() {
+async fn a_full_redis_refuses_a_firing_whole_and_the_schedule_stays_due() {
     let desk = desk(1_000).await;
     let before = desk.dump().await;
     let () = desk.ask(("CONFIG", "SET", "maxmemory", "1")).await;
-    assert!(desk.try_run::<u8>(&call("daily", 1_000, "2000")).await.is_err());
+    assert!(desk.try_run(&call("daily", 1_000, Some(2000))).await.is_err());
     assert_eq!(desk.dump().await, before);
 }

@@ -1,22 +1,22 @@
-//! watch.lua: what it is time to look after.
+//! due_checks.lua: the wait lists and parked tasks that are due for a check.
 
 use std::time::Duration;
 
 use redial_core::consumer::{DueCheck, WaitList};
-use redial_core::script::{Invocation, WATCH};
+use redial_core::script::task::DueChecks;
 
 use super::Desk;
 
-fn call(again_in: u64, most: u32) -> Invocation {
-    WATCH.call().key("watch").arg(again_in).arg(most)
+fn call<'a>(recheck_in_ms: u64, max_checks: usize) -> DueChecks<'a> {
+    DueChecks { watch: "watch", recheck_in_ms, max_checks }
 }
 
 #[tokio::test]
-async fn what_is_due_is_named_and_put_off() {
+async fn checks_that_are_due_are_listed_and_postponed() {
     let desk = Desk::new().await;
     let later = desk.now().await + 60_000;
     let () = desk.ask(("ZADD", "watch", 1, "memo ab", 2, "memo ab s1", later, "memo cd")).await;
-    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 100)).await, ["memo ab", "memo ab s1"]);
+    assert_eq!(desk.run(&call(50_000, 100)).await, ["memo ab", "memo ab s1"]);
     let again: u64 = desk.ask(("ZSCORE", "watch", "memo ab")).await;
     assert!(again.abs_diff(desk.now().await + 50_000) < 5_000);
     desk.changes_nothing(&call(50_000, 100), Vec::<String>::new()).await;
@@ -24,17 +24,17 @@ async fn what_is_due_is_named_and_put_off() {
 }
 
 #[tokio::test]
-async fn no_more_are_named_than_were_asked_for() {
+async fn no_more_checks_are_listed_than_were_asked_for() {
     let desk = Desk::new().await;
     for n in 0..30 {
         let () = desk.ask(("ZADD", "watch", n, format!("memo {n}"))).await;
     }
-    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 20)).await.len(), 20);
-    assert_eq!(desk.run::<Vec<String>>(&call(50_000, 20)).await.len(), 10);
+    assert_eq!(desk.run(&call(50_000, 20)).await.len(), 20);
+    assert_eq!(desk.run(&call(50_000, 20)).await.len(), 10);
 }
 
 #[tokio::test]
-async fn a_worker_tells_lines_from_the_tasks_in_them() {
+async fn a_worker_distinguishes_wait_lists_from_the_tasks_in_them() {
     let desk = Desk::new().await;
     let () = desk.ask(("ZADD", "redial:{q}:watch", 1, "memo ab", 2, "memo cd w:1:1")).await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
