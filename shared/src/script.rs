@@ -176,13 +176,13 @@ impl Rest for String {
 
 impl<T: Rest> Rest for &[T] {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
-        for item in self.iter() {
+        for item in *self {
             item.push_keys(keys);
         }
     }
 
     fn push_args(&self, call: &mut Invocation) {
-        for item in self.iter() {
+        for item in *self {
             item.push_args(call);
         }
     }
@@ -190,13 +190,13 @@ impl<T: Rest> Rest for &[T] {
 
 impl<T: Rest> Rest for Option<T> {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
-        for item in self.iter() {
+        if let Some(item) = self {
             item.push_keys(keys);
         }
     }
 
     fn push_args(&self, call: &mut Invocation) {
-        for item in self.iter() {
+        if let Some(item) = self {
             item.push_args(call);
         }
     }

@@ -25,6 +25,7 @@ mod lead;
 mod mark_started;
 mod park;
 mod parked_page;
+mod pure;
 mod put_schedule;
 mod reap;
 mod release_slots;

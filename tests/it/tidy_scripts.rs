@@ -106,7 +106,7 @@ fn naming_faults(script: &Script, source: &str) -> Vec<String> {
                 exact[usize::from(has_more)]
             ));
         }
-        for name in names.iter() {
+        for name in *names {
             if !header(source).iter().any(|line| line.contains(name)) {
                 faults.push(format!("the header of {path}.lua does not mention `{name}`"));
             }
