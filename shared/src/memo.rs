@@ -81,7 +81,7 @@ impl Memos {
     /// Asks what a task should do, and lets it lead on these terms if no other task does.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to send again: a task that leads is told so again.
+    /// Redis is unreachable or refuses the command. Safe to send again: a task that leads gets the same answer again.
     pub async fn lead(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> Result<LeadDecision, Error> {
         let memo = self.db.keys().memo(&key.hash);
         let call = ask(&memo, "lead", key, delivery, terms.max_age);

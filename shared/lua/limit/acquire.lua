@@ -11,10 +11,9 @@
 -- Guarantees: in any window of length t, by this Redis's clock, at most burst + rate * t is admitted, whoever asks and however late
 --       they come, because a reservation is checked again when its time has come. Fairness keys that want more than there is get equal
 --       shares of the times. A call that comes on time and finds the rate used, because more was booked than there is or others came
---       late, joins its key's queue, which goes before later calls of that key and has an equal share of the rate as well: so no one
---       comes in vain for long. A call that comes over a second late, or long before its time, books again. A lost reply wastes
---       some of the rate but never admits too much; a token that asks for a slot twice has one slot. Works when Redis is out of
---       memory.
+--       late, joins its key's queue, which goes before later calls of that key and has an equal share of the rate as well. A call
+--       that comes over a second late, or long before its time, books again. A lost reply wastes some of the rate but never admits
+--       too much; a token that asks for a slot twice has one slot. Works when Redis is out of memory.
 local limit_key, reserved, slots, queued = unpack(KEYS)
 local source, definition, hold_us, slot_lease_ms, idle_ttl_ms, inline_at_ms = unpack(ARGV, 1, 6)
 

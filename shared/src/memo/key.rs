@@ -1,4 +1,4 @@
-//! Which calls are the same call.
+//! Memo keys: which calls count as the same call.
 
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
@@ -13,9 +13,9 @@ use crate::protocol::{credentials, json};
 /// What a memo is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoPurpose {
-    /// One call and one answer under an idempotency key, good or bad.
+    /// One call and one answer, good or bad, under an idempotency key.
     Idempotency,
-    /// A good answer, shared and kept.
+    /// A good answer that is shared and kept.
     Cache,
 }
 
@@ -26,12 +26,12 @@ pub struct MemoKey {
     pub purpose: MemoPurpose,
     /// SHA-256, in 64 hex digits.
     pub hash: String,
-    /// SHA-256 of the call itself where the name says nothing of it, under an idempotency key; else empty.
+    /// SHA-256 of the call itself, for a memo of an idempotency key, whose hash does not cover the call; empty for others.
     pub call: String,
 }
 
-/// Headers, or beginnings of them, that never change an answer: traces, the names of requests, and what the official SDKs of
-/// OpenAI and Anthropic tell of themselves.
+/// Headers, or prefixes of headers, that never change an answer: traces, request ids, and what the official SDKs of OpenAI and
+/// Anthropic report about themselves.
 const NEUTRAL: [&str; 18] = [
     "baggage",
     "b3",
@@ -54,7 +54,7 @@ const NEUTRAL: [&str; 18] = [
 ];
 
 impl MemoPurpose {
-    /// The purpose as it stands in metrics.
+    /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idempotency => "idempotency",
@@ -64,14 +64,14 @@ impl MemoPurpose {
 }
 
 impl MemoKey {
-    /// The memos of a task: that of its idempotency key before that of the cache. `added` are the headers that a worker adds:
-    /// its credentials.
+    /// The memos of a task: first that of its idempotency key, then that of the cache. `added` are the headers that a worker adds, its
+    /// credentials.
     pub fn of(task: &Task, added: &HeaderMap) -> Vec<Self> {
         let cache = task.cache_ttl.map(|_| Self::cache(task, added));
         Self::idempotency(task, added).into_iter().chain(cache).collect()
     }
 
-    /// The wait_list behind the task that leads it.
+    /// The wait list of the tasks that follow its leader.
     pub fn wait_list(&self) -> WaitList {
         WaitList::memo(&self.hash)
     }
@@ -92,7 +92,7 @@ impl MemoKey {
         Some(Self { purpose: MemoPurpose::Idempotency, hash: name.hex(), call: call.hex() })
     }
 
-    /// The memo of a task's call, or of its `cache_key`, whether it asks for a cache or not.
+    /// The memo of a task's call, or of its `cache_key`, whether or not the task uses the cache.
     pub fn cache(task: &Task, added: &HeaderMap) -> Self {
         let mut name = Hash::new("cache");
         if task.cache_scope == CacheScope::Private {
