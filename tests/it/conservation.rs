@@ -2,7 +2,7 @@
 //!
 //! Random interleavings of all that producers, workers, failures and operators do to a queue, against a real Redis. After
 //! every step each task must be in exactly one place with its producer's bytes, and the counters must add up; in the end a
-//! single worker must be able to finish all that is left. Time is no part of it: leases end and tasks become due by a step of
+//! single worker must be able to finish everything that is left. Nothing depends on time: leases end and tasks become due by steps of
 //! their own, so that a failing case fails again, and shrinks.
 
 mod ledger;
@@ -29,37 +29,37 @@ pub(crate) enum Step {
     Push { kind: usize },
     /// A push wakes an idle worker.
     Wake,
-    /// A worker that was woken has no free place.
+    /// A worker that was woken has no room for the task.
     PassOn,
-    /// A worker claims; if an answer to its last claim was lost, under the same id.
+    /// A worker claims; if the reply to its last claim was lost, under the same id.
     Claim { by: usize, most: usize, answer_lost: bool },
     /// A broken connection delivers a copy of an older claim.
     LateCopy { by: usize, back: u64 },
-    /// A worker puts down that it is about to call.
+    /// A worker records that it is about to make a call.
     Begin { by: usize, which: usize },
-    /// A worker finishes some of what it believes to hold; if the answer is lost, it does so again.
+    /// A worker finishes some of the tasks that it believes to hold; if the reply is lost, it does so again.
     Finish { by: usize, most: usize, answer_lost: bool },
-    /// A worker gives a task back, for now or for later.
+    /// A worker gives a task back, to be claimed at once or later.
     Retry { by: usize, which: usize, later: bool },
-    /// A worker gives a task up for good.
+    /// A worker buries a task.
     Bury { by: usize, which: usize },
-    /// A worker dies without a word; another takes its place.
+    /// A worker is killed; another one takes its place.
     Kill { by: usize },
-    /// A worker is cut off until its lease has ended, and does not notice.
+    /// A worker is cut off until its lease has ended, without noticing.
     LeaseEnds { of: usize },
     /// A worker renews its lease, and takes back this many tasks from each whose lease has ended.
     BeatAndReap { by: usize, most: usize },
-    /// A worker gives back all that it holds.
+    /// A worker gives back everything that it holds.
     Release { by: usize },
-    /// A worker gives back what it holds and does not know of.
+    /// A worker gives back the tasks that Redis lists under its name and that it does not know.
     ReleaseStrays { by: usize },
-    /// Time passes until all that is scheduled is due.
+    /// Time passes until all scheduled tasks are due.
     AllDue,
     /// An operator replays a dead letter.
     Replay { which: usize },
     /// An operator drops a dead letter.
     Drop { which: usize },
-    /// A producer cancels one of its tasks, whatever has become of it.
+    /// A producer cancels one of its tasks, wherever it is.
     Cancel { which: usize },
     /// Redis forgets its scripts.
     ForgetScripts,

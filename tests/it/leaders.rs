@@ -1,7 +1,7 @@
-//! Leaders of memos fail at random, in every way and between any two steps: their followers are answered all the same.
+//! Leaders of memos fail at random, in every way and between any two steps, and their followers get an answer all the same.
 //!
-//! Workers here are made of the same calls that the real one makes, one at a time, so that a case can be killed between any two
-//! and, when it fails, shrinks. The real worker is killed in `promises/sharing.rs` and `promises/idempotency.rs`.
+//! The workers here make the same calls as the real one, one at a time, so that they can be killed between any two, and a failing case
+//! shrinks. The real worker is killed in `promises/sharing.rs` and `promises/idempotency.rs`.
 
 mod fleet;
 

@@ -111,7 +111,7 @@ impl MemoKey {
     }
 }
 
-/// A hash of parts, each with its length before it: no two lists of parts are one text.
+/// A hash of parts, each preceded by its length, so that no two lists of parts hash the same text.
 struct Hash(Sha256);
 
 impl Hash {
@@ -127,7 +127,7 @@ impl Hash {
         self.0.update(part);
     }
 
-    /// On whose behalf a call is made.
+    /// Adds on whose behalf a call is made.
     fn add_identity(&mut self, task: &Task, added: &HeaderMap) {
         self.add("identity");
         let of_url = credentials::of_url(&task.url);
@@ -145,7 +145,7 @@ impl Hash {
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .filter(|(name, _)| matters(name))
             .collect();
-        // Stable: values of one name keep their order, which may matter.
+        // A stable sort: values of one name keep their order, which may matter.
         lines.sort_by_key(|(name, _)| *name);
         self.add(lines.len().to_le_bytes());
         for (name, value) in lines {
@@ -180,11 +180,11 @@ fn is_neutral(header: &str) -> bool {
     NEUTRAL.iter().any(|name| header == *name || (name.ends_with('-') && header.starts_with(name)))
 }
 
-/// A URL without its login, which is whose call it is, not which; and without its fragment, which is never sent.
+/// A URL without its login, which says on whose behalf the call is made, and without its fragment, which is never sent.
 fn address(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_fragment(None);
-    // They fail for URLs that can have no host, which have no login either.
+    // Both fail only for URLs that cannot have a host, and those have no login either.
     let _ = (url.set_username(""), url.set_password(None));
     url
 }

@@ -1,4 +1,4 @@
-//! What befalls a queue beside its workers' calls: leases that end, sweeps, time, and operators.
+//! What happens to a queue besides its workers' calls: leases that end, sweeps, time, and operators.
 
 use redial_core::consumer::{TakenBack, dead_letter_header};
 use redial_core::script::TypedCall;
@@ -80,7 +80,7 @@ impl World {
         self.tasks[task].fate = Fate::Dropped(result);
     }
 
-    /// What `Queue::cancel` does once it has found a task; of these here no id can be read.
+    /// What `Queue::cancel` does once it has found a task; the tasks here have no readable id.
     pub(super) async fn cancel(&mut self, which: usize) {
         let live: Vec<usize> = (0..self.tasks.len()).filter(|n| self.tasks[*n].fate == Fate::Live).collect();
         if live.is_empty() {

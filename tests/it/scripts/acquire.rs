@@ -134,7 +134,7 @@ async fn the_queues_of_two_keys_get_equal_shares() {
 }
 
 #[tokio::test]
-async fn what_is_booked_under_another_rate_counts_no_more() {
+async fn times_booked_under_another_rate_are_void() {
     let desk = Desk::new().await;
     told(&desk, "config", "1 1000 1 -", &[ONE; 50]).await;
     assert!(desk.run(&call("config", "50 1000 1 -", &[])).await.definition_changed, "it says that it is another");
@@ -144,7 +144,7 @@ async fn what_is_booked_under_another_rate_counts_no_more() {
 }
 
 #[tokio::test]
-async fn no_window_ever_has_more_than_its_burst_and_rate_whatever_the_rate() {
+async fn no_window_ever_admits_more_than_burst_and_rate_whatever_the_rate() {
     for (rate, burst) in [("0.3", 1.0), ("1", 1.0), ("1.5", 2.0), ("7.3", 5.0), ("1000", 10.0)] {
         let desk = Desk::new().await;
         let definition = format!("{rate} 1000 {burst} -");

@@ -69,7 +69,7 @@ async fn a_value_that_is_not_an_entry_is_buried_with_all_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_worker_that_lost_the_task_can_not_bury_it() {
+async fn a_worker_that_lost_the_task_cannot_bury_it() {
     let desk = Desk::new().await;
     desk.hold("other", b"h\nraw").await;
     desk.changes_nothing(&call("t"), false).await;

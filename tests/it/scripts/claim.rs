@@ -44,7 +44,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn due_goes_before_woken_and_woken_before_waiting() {
+async fn due_tasks_come_before_handed_off_ones_and_those_before_waiting_ones() {
     let desk = Desk::new().await;
     let (due, later) = (entry("s:1:1", 1, false, b"due"), entry("s:1:2", 0, false, b"later"));
     let tomorrow = desk.now().await + 86_400_000;
@@ -75,7 +75,7 @@ async fn due_goes_before_woken_and_woken_before_waiting() {
 }
 
 #[tokio::test]
-async fn an_empty_queue_gives_nothing_and_the_lease_all_the_same() {
+async fn a_claim_from_an_empty_queue_returns_nothing_and_renews_the_lease() {
     let desk = Desk::new().await;
     let reply = desk.claim(1, 100, MANY).await;
     assert_eq!((reply.next_due, reply.paused, reply.entries.len()), (None, false, 0));
@@ -84,7 +84,7 @@ async fn an_empty_queue_gives_nothing_and_the_lease_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_producers_bytes_come_exactly_as_they_were_pushed() {
+async fn the_producers_bytes_are_claimed_exactly_as_they_were_pushed() {
     let desk = Desk::new().await;
     for raw in AWKWARD {
         let () = desk.ask(("LPUSH", "waiting", raw)).await;
@@ -93,7 +93,7 @@ async fn the_producers_bytes_come_exactly_as_they_were_pushed() {
 }
 
 #[tokio::test]
-async fn a_claim_brings_a_hundred_at_most_in_the_order_they_were_pushed() {
+async fn a_claim_takes_at_most_a_hundred_tasks_in_the_order_they_were_pushed() {
     let desk = Desk::new().await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     let tasks: Vec<String> = (0..250).map(|n| format!("task {n}")).collect();
@@ -115,7 +115,7 @@ async fn a_claim_brings_a_hundred_at_most_in_the_order_they_were_pushed() {
 }
 
 #[tokio::test]
-async fn what_is_due_is_taken_in_the_order_of_its_time_over_many_claims() {
+async fn due_tasks_are_taken_in_the_order_of_their_times_over_many_claims() {
     let desk = Desk::new().await;
     for n in 0..45 {
         let member = entry(&format!("s:1:{n}"), 0, false, format!("{n}").as_bytes());
@@ -133,7 +133,7 @@ async fn what_is_due_is_taken_in_the_order_of_its_time_over_many_claims() {
 
 /// Small ones first, so that the large ones come as a surprise and have to be put back.
 #[tokio::test]
-async fn the_byte_bound_ends_a_claim_and_the_rest_stays_in_order() {
+async fn the_byte_limit_ends_a_claim_and_the_rest_stays_in_order() {
     let tasks: Vec<String> =
         (0..60).map(|n| format!("{n:->width$}", width = if n % 20 < 12 { 30 } else { 5_000 })).collect();
     for from in ["waiting", "handoff", "scheduled"] {
@@ -170,7 +170,7 @@ async fn one_task_is_taken_however_large() {
 
 /// Copying a hundred of them into Lua, only to put them back, blocked Redis for half a second.
 #[tokio::test]
-async fn large_tasks_are_not_taken_out_in_vain() {
+async fn large_tasks_are_not_taken_out_only_to_be_put_back() {
     let desk = Desk::new().await;
     for _ in 0..20 {
         let () = desk.ask(("LPUSH", "waiting", vec![b'x'; 100_000])).await;
@@ -193,7 +193,7 @@ async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
 }
 
 #[tokio::test]
-async fn an_entry_that_can_not_be_read_stops_no_other() {
+async fn an_unreadable_entry_does_not_stop_the_others() {
     let desk = Desk::new().await;
     let () = desk.ask(("ZADD", "redial:{q}:scheduled", 1, "no header")).await;
     let () = desk.ask(("ZADD", "redial:{q}:scheduled", 2, "s:1:1 5 0 0 {\nraw")).await;
@@ -213,7 +213,7 @@ async fn an_entry_that_can_not_be_read_stops_no_other() {
 }
 
 #[tokio::test]
-async fn of_a_paused_queue_nothing_is_taken_and_the_lease_is_renewed() {
+async fn nothing_is_claimed_from_a_paused_queue_and_the_lease_is_renewed() {
     let desk = Desk::new().await;
     let () = desk.ask(("LPUSH", "waiting", "a", "b")).await;
     let taken = desk.claim(1, 1, MANY).await.entries;

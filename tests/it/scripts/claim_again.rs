@@ -40,7 +40,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn a_claim_sent_twice_brings_the_same_tasks_and_takes_nothing_more() {
+async fn a_claim_sent_twice_returns_the_same_tasks_and_takes_no_others() {
     let desk = Desk::new().await;
     desk.push(&["a", "b", "c", "d"]).await;
     let first = desk.claim(1, 3, MANY).await;
@@ -51,7 +51,7 @@ async fn a_claim_sent_twice_brings_the_same_tasks_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_claim_that_found_nothing_finds_nothing_when_it_comes_again() {
+async fn a_claim_that_found_nothing_finds_nothing_when_it_is_sent_again() {
     let desk = Desk::new().await;
     assert!(desk.claim(1, 3, MANY).await.entries.is_empty());
     desk.push(&["a"]).await;
@@ -87,7 +87,7 @@ async fn a_late_copy_of_an_older_claim_takes_nothing_however_many_followed() {
 }
 
 #[tokio::test]
-async fn a_claim_sent_again_after_a_reap_brings_no_task_that_was_taken_back() {
+async fn a_claim_sent_again_after_a_reap_returns_no_task_that_was_taken_back() {
     let desk = Desk::new().await;
     desk.push(&["a", "b", "c"]).await;
     desk.claim(1, 2, MANY).await;
@@ -101,7 +101,7 @@ async fn a_claim_sent_again_after_a_reap_brings_no_task_that_was_taken_back() {
 }
 
 #[tokio::test]
-async fn two_workers_number_their_claims_apart() {
+async fn each_worker_numbers_its_own_claims() {
     let desk = Desk::new().await;
     desk.push(&["a", "b"]).await;
     desk.claim(5, 1, MANY).await;
@@ -111,7 +111,7 @@ async fn two_workers_number_their_claims_apart() {
 }
 
 #[tokio::test]
-async fn the_mark_of_the_last_claim_is_no_leftover() {
+async fn the_number_of_the_last_claim_expires() {
     let desk = Desk::new().await;
     desk.claim(1, 1, MANY).await;
     let ttl: i64 = desk.ask(("PTTL", "claimed")).await;

@@ -22,7 +22,7 @@ pub(crate) fn plain<'a>(token: &'a str, result_key: &'a str) -> FinishedTask<'a>
 }
 
 #[tokio::test]
-async fn each_task_of_a_batch_gets_its_result_and_those_lost_get_nothing() {
+async fn each_task_of_a_batch_gets_its_result_and_a_lost_one_gets_nothing() {
     let desk = Desk::new().await;
     for token in ["t1", "t3", "kept"] {
         desk.hold(token, &entry(token, 0, true, b"raw")).await;

@@ -19,7 +19,7 @@ async fn desk(is_good: bool) -> Desk {
 }
 
 #[tokio::test]
-async fn an_answer_is_dropped_and_the_next_one_leads() {
+async fn an_answer_is_dropped_and_the_next_task_leads() {
     let desk = desk(true).await;
     assert!(desk.run(&call("any")).await);
     assert!(desk.dump().await.is_empty());
@@ -27,7 +27,7 @@ async fn an_answer_is_dropped_and_the_next_one_leads() {
 }
 
 #[tokio::test]
-async fn a_good_answer_stays_where_failures_are_to_be_dropped() {
+async fn a_good_answer_stays_when_failures_are_dropped() {
     desk(true).await.changes_nothing(&call("failure"), false).await;
     let desk = desk(false).await;
     assert!(desk.run(&call("failure")).await);

@@ -85,7 +85,7 @@ async fn a_full_redis_can_still_be_drained() {
 }
 
 #[tokio::test]
-async fn a_full_redis_takes_back_what_a_worker_gives_up() {
+async fn a_full_redis_takes_tasks_back_from_a_worker() {
     let desk = full_desk(3).await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);
@@ -98,7 +98,7 @@ async fn a_full_redis_takes_back_what_a_worker_gives_up() {
 }
 
 #[tokio::test]
-async fn a_full_redis_takes_a_reply_for_another_slot() {
+async fn a_full_redis_accepts_a_reply_for_another_slot() {
     let desk = full_desk(0).await;
     desk.fill().await;
     for _ in 0..2 {

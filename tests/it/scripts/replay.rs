@@ -46,7 +46,7 @@ async fn a_letter_without_an_id_has_no_result_to_delete() {
 }
 
 #[tokio::test]
-async fn of_several_letters_of_one_moment_only_the_one_named_moves() {
+async fn of_several_letters_of_one_millisecond_only_the_named_one_moves() {
     let desk = Desk::new().await;
     for serial in ["s:1:10", "s:1:1", "s:1:2"] {
         let () = desk.ask(("ZADD", "dead", 5, dead_letter_header(serial, serial.as_bytes()))).await;

@@ -35,7 +35,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn a_reply_list_holds_all_answers_and_goes_with_the_last_of_them() {
+async fn a_reply_list_holds_all_results_and_expires_with_the_last_of_them() {
     for way in 0..3 {
         let desk = Desk::new().await;
         desk.reply(way, "t1", 50_000).await;

@@ -34,7 +34,7 @@ fn adding(name: &'static str, value: &'static str) -> HeaderMap {
 }
 
 #[test]
-fn what_does_not_change_an_answer_makes_no_difference() {
+fn details_that_never_change_an_answer_do_not_change_the_memo() {
     let plain = cache(json!({}));
     for same in [
         json!({"id": "x", "meta": 1, "timeout_ms": 5, "idempotency_key": "other", "reply_to": "answers"}),
@@ -48,7 +48,7 @@ fn what_does_not_change_an_answer_makes_no_difference() {
 }
 
 #[test]
-fn what_may_change_it_does() {
+fn details_that_may_change_an_answer_change_the_memo() {
     let mut seen = vec![cache(json!({}))];
     for other in [
         json!({"body": {"a": 1, "b": [3, 2]}}),
@@ -114,7 +114,7 @@ fn two_tenants_never_share() {
 }
 
 #[test]
-fn a_key_used_for_another_call_has_the_name_but_not_the_call() {
+fn a_key_used_for_another_call_has_the_same_hash_but_another_fingerprint() {
     let (name, call) = idempotency(json!({}));
     for other in [
         json!({"body": {"a": 2}}),
@@ -136,7 +136,7 @@ fn a_key_used_for_another_call_has_the_name_but_not_the_call() {
 }
 
 #[test]
-fn a_task_asks_for_its_key_first_and_for_the_cache_only_if_it_wants_one() {
+fn a_task_asks_its_idempotency_memo_first_and_the_cache_only_if_it_uses_one() {
     let purposes = |fields| {
         MemoKey::of(&task(fields), &HeaderMap::new()).iter().map(|key| key.purpose.as_str()).collect::<Vec<_>>()
     };
