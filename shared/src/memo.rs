@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use key::{MemoKey, MemoPurpose};
 
+use crate::consumer::ParkedTasks;
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::script::memo::{Forget, Lead, Settle};
@@ -159,6 +160,28 @@ impl Memos {
             LeadDecision::Lead => self.settle(&key.hash, delivery, answer).await,
             _ => Ok(settled),
         }
+    }
+
+    /// Ends the lead of a task that is itself parked in `followers`, the wait list behind this memo. `false`: no such task leads.
+    ///
+    /// A parked task has no live delivery. Its lead was taken by a delivery that had lost its lease and did not know it yet; should
+    /// that worker die, nobody would end the lead before its time is up, and the task would wait for itself. A call that may be made
+    /// only once cannot have been made under such a lead: its start is recorded first, and that needs the lease.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn end_lead_of_parked(&self, hash: &str, followers: &ParkedTasks) -> Result<bool, Error> {
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.db.keys().memo(hash)).arg("leader").arg("leader_token");
+        let leader: (Option<String>, Option<String>) =
+            self.db.run(async |connection| read.query_async(connection).await).await?;
+        let (Some(serial), Some(token)) = leader else { return Ok(false) };
+        if !followers.contains(&serial).await? {
+            return Ok(false);
+        }
+        // The token fences this: a delivery that asks for the lead meanwhile brings its own.
+        let delivery = Delivery { serial: &serial, token: &Token(token), queue: followers.queue().name() };
+        Ok(!matches!(self.settle(hash, delivery, None).await?, LeadOutcome::Lost))
     }
 
     /// The answer that a memo stores, and when it expires; `None` if it stores none.

@@ -92,3 +92,52 @@ async fn a_delivery_that_lost_its_lease_cannot_keep_the_lead_from_the_one_that_h
         fleet.check_answers().await;
     }
 }
+
+#[tokio::test]
+async fn a_lead_taken_by_a_lost_delivery_of_a_parked_task_does_not_strand_its_followers() {
+    let redis = RedisServer::start().await;
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
+    for memo in 0..fleet::MEMOS.len() {
+        let mut fleet = Fleet::new(&db, redis.connection().await).await;
+        let act = |by, which| Step::Act { by, which, good: true, reply_lost: false };
+        // A worker freezes with the first task. The next worker has it parked behind the second task, and dies.
+        let parks = [
+            Step::Push { memo },
+            Step::Claim { by: 0 },
+            Step::Freeze { by: 0 },
+            Step::Push { memo },
+            Step::Claim { by: 1 },
+            act(1, 1),
+            act(1, 0),
+            act(1, 1),
+            Step::Kill { by: 1 },
+        ];
+        // The lead ends by itself, and the frozen worker goes on: it asks for the lead, gets it, and dies, too.
+        for step in parks.into_iter().chain([Step::Lapse { memo }, act(0, 0), Step::Kill { by: 0 }]) {
+            fleet.take(step).await;
+            fleet.check_places().await;
+        }
+        fleet.drain().await;
+        fleet.check_answers().await;
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_waits_for_its_upstream_keeps_the_lead() {
+    let redis = RedisServer::start().await;
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
+    for memo in 0..fleet::MEMOS.len() {
+        let mut fleet = Fleet::new(&db, redis.connection().await).await;
+        let act = |by, which| Step::Act { by, which, good: true, reply_lost: false };
+        // The first task leads and the second is parked behind it. Then the breaker of its upstream parks the leader, too.
+        let leads = [Step::Push { memo }, Step::Claim { by: 0 }, act(0, 0)];
+        let follows = [Step::Push { memo }, Step::Claim { by: 1 }, act(1, 0), act(1, 0)];
+        for step in leads.into_iter().chain(follows) {
+            fleet.take(step).await;
+        }
+        fleet.park_behind_breaker(0).await;
+        fleet.take(Step::Watch).await;
+        fleet.check_places().await;
+        assert!(db.memos().is_led(&fleet::hash(memo)).await.unwrap(), "memo {memo}");
+    }
+}

@@ -48,7 +48,12 @@ pub async fn look_after(worker: &Arc<Worker>, lane: &Arc<Lane>, hash: &str) {
             start(worker, lane, hash, KeptAnswer { result, by: String::new() }, own);
         }
         Ok(LeadDecision::Free) => promote(worker, &followers, None).await,
-        Ok(LeadDecision::Follow | LeadDecision::Lead | LeadDecision::Mismatch) => {}
+        Ok(LeadDecision::Follow) => match lane.memos.end_lead_of_parked(hash, &followers).await {
+            Ok(true) => promote(worker, &followers, None).await,
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "a memo will be looked after later"),
+        },
+        Ok(LeadDecision::Lead | LeadDecision::Mismatch) => {}
         Err(error) => tracing::debug!(%error, "a memo will be looked after later"),
     }
 }

@@ -112,6 +112,21 @@ impl ParkedTasks {
         self.queue.db.run(async |connection| count.query_async(connection).await).await
     }
 
+    /// Whether the task of this serial is parked in this very list. A task that waits in another one, such as for its upstream,
+    /// is not.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn contains(&self, serial: &str) -> Result<bool, Error> {
+        // The list alone does not tell: it keeps the serials of completed tasks until it is read.
+        let mut look = redis::pipe();
+        look.atomic().cmd("ZSCORE").arg(&self.index).arg(serial);
+        look.cmd("HEXISTS").arg(&self.queue.keys.parked).arg(serial);
+        let (score, is_parked): (Option<f64>, bool) =
+            self.queue.db.run(async |connection| look.query_async(connection).await).await?;
+        Ok(score.is_some() && is_parked)
+    }
+
     /// Reads the first `most` of them (at most [`MAX_BATCH`]). They stay parked until they are finished, buried or unparked.
     ///
     /// # Errors

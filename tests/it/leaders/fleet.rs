@@ -93,6 +93,14 @@ impl Fleet {
         other.reap(consumer.worker()).await.unwrap();
     }
 
+    /// A breaker holds back the first task that a worker has in hand: it waits for its upstream, in a list of its own.
+    pub(crate) async fn park_behind_breaker(&mut self, by: usize) {
+        let Hand { consumer, held, .. } = &mut self.workers[by];
+        let Held { entry, .. } = held.remove(0);
+        let list = WaitList::breaker("upstream:80");
+        assert!(consumer.park(&entry.token, &entry.header, &list, LONG, None).await.unwrap());
+    }
+
     async fn lapse(&mut self, memo: usize) {
         let key = format!("redial:memo:{{{}}}", hash(memo));
         let led: bool = redis::cmd("HEXISTS").arg(&key).arg("leader").query_async(&mut self.wire).await.unwrap();
@@ -115,7 +123,11 @@ impl Fleet {
             match memos.check_on_leader(&hash(memo), self.queue.name()).await.unwrap() {
                 LeadDecision::Answer(kept) => self.share(memo, &kept).await,
                 LeadDecision::Free => assert!(followers.unpark(None).await.unwrap()),
-                LeadDecision::Follow => {}
+                LeadDecision::Follow => {
+                    if memos.end_lead_of_parked(&hash(memo), &followers).await.unwrap() {
+                        followers.unpark(None).await.unwrap();
+                    }
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -334,7 +346,7 @@ impl Hand {
     }
 }
 
-fn hash(memo: usize) -> String {
+pub(crate) fn hash(memo: usize) -> String {
     format!("m{memo}")
 }
 
