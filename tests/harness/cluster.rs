@@ -49,16 +49,20 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node that holds a key now.
+    /// The node that holds a key now. After a node was killed the Cluster may need a moment to agree.
     pub async fn node_of(&self, key: &str) -> &RedisServer {
+        eventually(FORM_TIMEOUT, || self.look_for_node_of(key)).await
+    }
+
+    async fn look_for_node_of(&self, key: &str) -> Option<&RedisServer> {
         for node in &self.nodes {
             let mut connection = node.connection().await;
             let exists: RedisResult<i64> = redis::cmd("EXISTS").arg(key).query_async(&mut connection).await;
             if exists.is_ok() {
-                return node;
+                return Some(node);
             }
         }
-        panic!("no node holds the slot of {key}");
+        None
     }
 
     /// Moves the slot of a key, with all that is in it, to another node, as a reshard does: slowly

@@ -139,6 +139,12 @@ impl TestQueue {
         length
     }
 
+    /// The results on a reply list, the newest first.
+    pub async fn list(&self, key: &str) -> Vec<Value> {
+        let (lines,): (Vec<String>,) = self.look(redis::pipe().lrange(key, 0, -1)).await;
+        lines.iter().map(|line| serde_json::from_str(line).expect("a reply is JSON")).collect()
+    }
+
     /// All dead letters, the oldest first.
     pub async fn dead(&self) -> Vec<RawDeadLetter> {
         let key = format!("{}:dead", self.key());
