@@ -28,8 +28,8 @@ build: ## Build the worker and the command line for use
 	cargo build --release
 	@echo "built: target/release/redial-worker target/release/redial"
 
-schema: ## Write docs/task.schema.json and docs/result.schema.json anew from the types
-	REDIAL_UPDATE_SCHEMA=1 cargo test --quiet -p redial-core schema
+schema: ## Update docs/task.schema.json and docs/result.schema.json from the types
+	REDIAL_UPDATE_SCHEMA=1 cargo test --quiet --workspace --test it -- schema::
 
 redis: ## Install a Redis server where there is none
 	@deploy/install-redis.sh

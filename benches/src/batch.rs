@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use redial::Producer;
+use redial::Client;
 use redial_core::{TaskId, UnixMs};
 use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker};
 
@@ -83,12 +83,12 @@ pub async fn waits() -> anyhow::Result<[u64; 2]> {
     const MANY: usize = 1_000;
     let upstream = Upstream::quiet(|_| Reply::ok().body("{}")).await;
     let redis = RedisServer::start().await;
-    let producer = Producer::open(redis.url(), "default")?;
+    let client = Client::open(redis.url(), "default")?;
     let mut waiters = Vec::new();
     for n in 0..MANY {
-        let (producer, id) = (producer.clone(), TaskId::new(&format!("t{n}")).map_err(anyhow::Error::msg)?);
+        let (client, id) = (client.clone(), TaskId::new(&format!("t{n}"))?);
         waiters.push(tokio::spawn(async move {
-            let answered = producer.wait(&id, Duration::from_secs(120)).await?;
+            let answered = client.wait(&id, Duration::from_secs(120)).await?;
             let told = UnixMs::local_now();
             let result = answered.as_ref().and_then(|answered| answered.result().ok());
             Ok::<_, anyhow::Error>(result.map(|result| told.since(result.finished_at_ms)))

@@ -1,310 +1,292 @@
-//! A call in the making.
+//! Building a call.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use redial_core::UnixMs;
+use redial_core::protocol::task::{CacheScope, Effect, Jitter, Limit};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Error, Stamped, add_field, stamp};
+use crate::Error;
 
-/// A call to make, built field by field. It is checked as a whole when it is pushed, by the same code as in the worker; the
-/// protocol's page says what each field means and what holds without it.
+/// A call to make, built field by field: a method for every field of a task. A field that is not set has the default of the
+/// protocol.
+///
+/// The call is checked as a whole when it is enqueued, by the same code as in the worker.
+///
+/// ```no_run
+/// # async fn example(client: redial::Client) -> Result<(), redial::Error> {
+/// use redial::{Call, Limit};
+/// use std::time::Duration;
+///
+/// let call = Call::post("https://api.example.com/v1/extract")
+///     .json(&["some", "text"])
+///     .header("Accept", "application/json")
+///     .idempotency_key("invoice-17")
+///     .limit(Limit::named("example.com").rate(50.0, Duration::from_secs(1)))
+///     .ttl(Duration::from_secs(600));
+/// let id = client.enqueue(call).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a call does nothing until it is enqueued"]
 pub struct Call {
-    fields: Map<String, Value>,
-    /// As it will be sent, byte for byte.
-    body: Option<String>,
-    then: Option<String>,
-    problem: Option<String>,
+    /// Fields of the task, each as the JSON that will be sent.
+    fields: BTreeMap<&'static str, Box<RawValue>>,
+    headers: BTreeMap<String, String>,
+    retry: RetryFields,
+    limits: Vec<Limit>,
+    /// The first value that could not be serialized. It is reported when the call is enqueued.
+    failure: Option<(&'static str, Arc<serde_json::Error>)>,
 }
 
-/// What can be pushed: a [`Call`], a task as JSON, or one that was checked before.
-pub trait IntoTask {
-    /// Checks it.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn into_task(self) -> Result<Stamped, Error>;
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct RetryFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cap_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jitter: Option<Jitter>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    on: Vec<u16>,
 }
 
 impl Call {
-    /// A call of this method.
-    pub fn new(method: &str, url: impl Into<String>) -> Self {
-        let fields = Map::from_iter([("url".to_owned(), json!(url.into())), ("method".to_owned(), json!(method))]);
-        Self { fields, body: None, then: None, problem: None }
+    /// A call with this method.
+    pub fn new(method: &str, url: impl AsRef<str>) -> Self {
+        let call = Self {
+            fields: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            retry: RetryFields::default(),
+            limits: Vec::new(),
+            failure: None,
+        };
+        call.set("url", url.as_ref()).set("method", method)
     }
 
     /// A GET.
-    pub fn get(url: impl Into<String>) -> Self {
+    pub fn get(url: impl AsRef<str>) -> Self {
         Self::new("GET", url)
     }
 
-    /// A POST. It may be made twice unless [`Call::once`] or an idempotency key says otherwise.
-    pub fn post(url: impl Into<String>) -> Self {
+    /// A POST. It may be made twice unless [`Call::once`] or an idempotency key prevents it.
+    pub fn post(url: impl AsRef<str>) -> Self {
         Self::new("POST", url)
     }
 
     /// A PUT.
-    pub fn put(url: impl Into<String>) -> Self {
+    pub fn put(url: impl AsRef<str>) -> Self {
         Self::new("PUT", url)
     }
 
     /// A PATCH.
-    pub fn patch(url: impl Into<String>) -> Self {
+    pub fn patch(url: impl AsRef<str>) -> Self {
         Self::new("PATCH", url)
     }
 
     /// A DELETE.
-    pub fn delete(url: impl Into<String>) -> Self {
+    pub fn delete(url: impl AsRef<str>) -> Self {
         Self::new("DELETE", url)
     }
 
-    /// Its body, as JSON.
-    pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Self {
-        match serde_json::to_string(body) {
-            Ok(body) => self.body = Some(body),
-            Err(error) => self.problem = Some(format!("the body can't be written as JSON: {error}")),
-        }
-        self
+    /// Your name for the call, unique for as long as its result is kept. Default: a new UUIDv7.
+    pub fn id(self, id: impl AsRef<str>) -> Self {
+        self.set("id", id.as_ref())
     }
 
-    /// Its body, as text.
-    pub fn text(self, body: impl Into<String>) -> Self {
-        self.with("body_text", body.into())
+    /// A JSON body.
+    pub fn json(self, body: &(impl Serialize + ?Sized)) -> Self {
+        self.set("body", body)
+    }
+
+    /// A text body, sent as `text/plain` unless a `Content-Type` header is set.
+    pub fn text(self, body: impl AsRef<str>) -> Self {
+        self.set("body_text", body.as_ref())
+    }
+
+    /// A body of bytes, sent as `application/octet-stream` unless a `Content-Type` header is set.
+    pub fn bytes(self, body: impl AsRef<[u8]>) -> Self {
+        self.set("body_base64", &base64::engine::general_purpose::STANDARD.encode(body))
     }
 
     /// A request header.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        let headers = self.fields.entry("headers").or_insert_with(|| json!({}));
-        headers[name] = json!(value);
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
         self
     }
 
-    /// Your name for it. Without one it is given a UUIDv7.
-    pub fn id(self, id: impl Into<String>) -> Self {
-        self.with("id", id.into())
-    }
-
-    /// One call and one answer for all tasks of this key, which is sent on every attempt.
-    pub fn idempotency_key(self, key: impl Into<String>) -> Self {
-        self.with("idempotency_key", key.into())
-    }
-
-    /// Never sent twice unless it is certain that the upstream did not act.
-    pub fn once(self) -> Self {
-        self.with("effect", "once")
-    }
-
-    /// Shares the answer with all who make the same call, and keeps it this long.
-    pub fn cache_ttl(self, ttl: Duration) -> Self {
-        self.with("cache_ttl_ms", ms(ttl))
-    }
-
-    /// A name for the shared answer, instead of the call's method, URL, headers and body.
-    pub fn cache_key(self, key: impl Into<String>) -> Self {
-        self.with("cache_key", key.into())
-    }
-
-    /// The most time for one attempt, connect to last byte.
+    /// The timeout of one attempt, from connecting to the last byte. Default 30 s.
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.with("timeout_ms", ms(timeout))
+        self.set("timeout_ms", &ms(timeout))
     }
 
-    /// The most attempts, the first one included.
-    pub fn max_attempts(self, most: u32) -> Self {
-        self.retry("max_attempts", json!(most))
+    /// The timeout for connecting. Default 5 s.
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        self.set("connect_timeout_ms", &ms(timeout))
     }
 
-    /// The backoff before the first retry, which doubles with each up to `cap`, before jitter.
-    pub fn backoff(self, base: Duration, cap: Duration) -> Self {
-        self.retry("base_ms", ms(base)).retry("cap_ms", ms(cap))
+    /// The maximum number of attempts, the first one included. Default 8.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.retry.max_attempts = Some(attempts);
+        self
     }
 
-    /// More statuses to retry.
-    pub fn retry_on(self, statuses: &[u16]) -> Self {
-        self.retry("on", json!(statuses))
+    /// The backoff before the first retry, which doubles with each further one up to `cap`, before jitter. Default 1 s and 60 s.
+    pub fn backoff(mut self, base: Duration, cap: Duration) -> Self {
+        (self.retry.base_ms, self.retry.cap_ms) = (Some(ms(base)), Some(ms(cap)));
+        self
     }
 
-    /// After this long from the push no attempt starts.
-    pub fn ttl(self, ttl: Duration) -> Self {
-        self.with("ttl_ms", ms(ttl))
+    /// How the backoff is randomized. Default [`Jitter::Equal`].
+    pub fn jitter(mut self, jitter: Jitter) -> Self {
+        self.retry.jitter = Some(jitter);
+        self
     }
 
-    /// After this moment no attempt starts.
+    /// Statuses to retry in addition to those that always are.
+    pub fn retry_on(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.retry.on.extend(statuses);
+        self
+    }
+
+    /// No attempt starts after this time.
     pub fn expires_at(self, at: UnixMs) -> Self {
-        self.with("expires_at_ms", at.0)
+        self.set("expires_at_ms", &at)
     }
 
-    /// No attempt before this long from the push.
-    pub fn delay(self, delay: Duration) -> Self {
-        self.with("delay_ms", ms(delay))
+    /// No attempt starts after this long from now.
+    pub fn ttl(self, ttl: Duration) -> Self {
+        self.set("ttl_ms", &ms(ttl))
     }
 
-    /// No attempt before this moment.
+    /// No attempt starts before this time.
     pub fn run_at(self, at: UnixMs) -> Self {
-        self.with("run_at_ms", at.0)
+        self.set("run_at_ms", &at)
     }
 
-    /// A limit that it counts against, by name. Several may be given.
-    pub fn limit(mut self, name: &str) -> Self {
-        let limits = self.fields.entry("limit").or_insert_with(|| json!([]));
-        if let Some(limits) = limits.as_array_mut() {
-            limits.push(json!({ "name": name }));
-        }
+    /// No attempt starts before this long from now.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.set("delay_ms", &ms(delay))
+    }
+
+    /// Sends this as `Idempotency-Key` on every attempt. For a day, calls with the same key are made once and share the answer.
+    pub fn idempotency_key(self, key: impl AsRef<str>) -> Self {
+        self.set("idempotency_key", key.as_ref())
+    }
+
+    /// Never makes the call twice, unless it is certain that the upstream did not act.
+    pub fn once(self) -> Self {
+        self.set("effect", &Effect::Once)
+    }
+
+    /// Shares the answer with all tasks that make the same call, and keeps it this long.
+    pub fn cache_ttl(self, ttl: Duration) -> Self {
+        self.set("cache_ttl_ms", &ms(ttl))
+    }
+
+    /// The key that the answer is cached under. Default: method, URL, headers and body.
+    pub fn cache_key(self, key: impl AsRef<str>) -> Self {
+        self.set("cache_key", key.as_ref())
+    }
+
+    /// Who may share the answer. Default [`CacheScope::Private`]: calls with the same credentials.
+    pub fn cache_scope(self, scope: CacheScope) -> Self {
+        self.set("cache_scope", &scope)
+    }
+
+    /// A limit that the call counts against: a name, or a [`Limit`] with its definition. Can be called several times.
+    pub fn limit(mut self, limit: impl Into<Limit>) -> Self {
+        self.limits.push(limit.into());
         self
     }
 
-    /// A list that gets the result as well, for someone else to pop.
-    pub fn reply_to(self, list: impl Into<String>) -> Self {
-        self.with("reply_to", list.into())
+    /// A Redis list that the result is also pushed to.
+    pub fn reply_to(self, list: impl AsRef<str>) -> Self {
+        self.set("reply_to", list.as_ref())
     }
 
-    /// Where the result is delivered, by a POST that is a task of its own: `<id>.callback`.
-    pub fn callback_url(self, url: impl Into<String>) -> Self {
-        self.with("callback_url", url.into())
-    }
-
-    /// The call that is pushed when this one is complete: `<id>.then` unless it has an id. In its strings `{{$.body.text}}` stands for
-    /// a value of this one's result, by JSONPath.
-    pub fn then(mut self, next: Self) -> Self {
-        match next.into_json() {
-            Ok(json) => self.then = Some(json),
-            Err(problem) => self.problem = Some(format!("`then`: {problem}")),
-        }
-        self
-    }
-
-    /// How long the result is kept.
+    /// How long the result is kept. Default one hour.
     pub fn result_ttl(self, ttl: Duration) -> Self {
-        self.with("result_ttl_ms", ms(ttl))
+        self.set("result_ttl_ms", &ms(ttl))
     }
 
-    /// W3C trace context, sent along.
-    pub fn traceparent(self, trace: impl Into<String>) -> Self {
-        self.with("traceparent", trace.into())
+    /// Where the result is delivered, by a POST that is a task of its own, `<id>.callback`.
+    pub fn callback_url(self, url: impl AsRef<str>) -> Self {
+        self.set("callback_url", url.as_ref())
     }
 
-    /// Anything, echoed in the result.
-    pub fn meta(mut self, meta: &(impl Serialize + ?Sized)) -> Self {
-        match serde_json::to_value(meta) {
-            Ok(meta) => self.with("meta", meta),
-            Err(error) => {
-                self.problem = Some(format!("`meta` can't be written as JSON: {error}"));
+    /// The call that is pushed when this one is complete. Its id is `<id>.then` unless it has one. In its strings,
+    /// `{{$.body.text}}` is replaced by a value of this call's result, by JSONPath.
+    pub fn then(mut self, next: Self) -> Self {
+        match next.to_raw() {
+            Ok(task) => self.set("then", &task),
+            Err(failure) => {
+                self.failure.get_or_insert(failure);
                 self
             }
         }
     }
 
-    /// The task as JSON, or what is wrong with it.
-    fn into_json(self) -> Result<String, String> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
+    /// W3C trace context, sent as a header.
+    pub fn traceparent(self, context: impl AsRef<str>) -> Self {
+        self.set("traceparent", context.as_ref())
+    }
+
+    /// Any JSON, echoed in the result.
+    pub fn meta(self, meta: &(impl Serialize + ?Sized)) -> Self {
+        self.set("meta", meta)
+    }
+
+    /// When the call was enqueued, which [`Call::ttl`] and [`Call::delay`] count from. Default: now, by this machine's clock.
+    pub fn enqueued_at(self, at: UnixMs) -> Self {
+        self.set("enqueued_at_ms", &at)
+    }
+
+    /// The task as JSON.
+    pub(crate) fn to_json(&self) -> Result<String, Error> {
+        let task = self.to_raw().map_err(|(field, error)| Error::Serialize { index: 0, field, error })?;
+        Ok(Box::<str>::from(task).into_string())
+    }
+
+    fn to_raw(&self) -> Result<Box<RawValue>, (&'static str, Arc<serde_json::Error>)> {
+        let mut call = self.clone();
+        if !self.headers.is_empty() {
+            call = call.set("headers", &self.headers);
         }
-        let mut json = Value::Object(self.fields).to_string();
-        for (field, value) in [("body", self.body), ("then", self.then)] {
-            if let Some(value) = value {
-                add_field(&mut json, field, &value);
+        if self.retry != RetryFields::default() {
+            call = call.set("retry", &self.retry);
+        }
+        if !self.limits.is_empty() {
+            call = call.set("limit", &self.limits);
+        }
+        if let Some(failure) = call.failure {
+            return Err(failure);
+        }
+        to_raw_value(&call.fields).map_err(|error| ("task", Arc::new(error)))
+    }
+
+    fn set(mut self, field: &'static str, value: &(impl Serialize + ?Sized)) -> Self {
+        match to_raw_value(value) {
+            Ok(json) => {
+                self.fields.insert(field, json);
+            }
+            Err(error) => {
+                self.failure.get_or_insert((field, Arc::new(error)));
             }
         }
-        Ok(json)
-    }
-
-    fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.fields.insert(field.to_owned(), value.into());
-        self
-    }
-
-    fn retry(mut self, field: &str, value: Value) -> Self {
-        self.fields.entry("retry").or_insert_with(|| json!({}))[field] = value;
         self
     }
 }
 
-fn ms(span: Duration) -> Value {
-    u64::try_from(span.as_millis()).map_or(Value::Null, Value::from)
-}
-
-impl IntoTask for Call {
-    fn into_task(self) -> Result<Stamped, Error> {
-        stamp(&self.into_json().map_err(Error::Task)?)
-    }
-}
-
-impl IntoTask for &str {
-    fn into_task(self) -> Result<Stamped, Error> {
-        stamp(self)
-    }
-}
-
-impl IntoTask for &String {
-    fn into_task(self) -> Result<Stamped, Error> {
-        stamp(self)
-    }
-}
-
-impl IntoTask for String {
-    fn into_task(self) -> Result<Stamped, Error> {
-        stamp(&self)
-    }
-}
-
-impl IntoTask for Stamped {
-    fn into_task(self) -> Result<Stamped, Error> {
-        Ok(self)
-    }
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use redial_core::Task;
-
-    use super::*;
-
-    #[test]
-    fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::error::Error>> {
-        let second = Duration::from_secs(1);
-        let call = Call::post("http://h/")
-            .json(&json!({"n": 1}))
-            .header("A", "b")
-            .header("C", "d")
-            .id("x")
-            .idempotency_key("k")
-            .once()
-            .cache_ttl(second)
-            .cache_key("c")
-            .timeout(second)
-            .max_attempts(3)
-            .backoff(second, second * 2)
-            .retry_on(&[418])
-            .ttl(second * 10)
-            .delay(second)
-            .limit("a")
-            .limit("b")
-            .reply_to("list")
-            .result_ttl(second)
-            .traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-            .callback_url("https://me/hook")
-            .then(Call::post("http://h/{{$.body.id}}").json(&json!({"m": 2})).then(Call::get("http://h/")))
-            .meta(&[1, 2]);
-        let stamped = call.into_task()?;
-        let task = Task::parse(stamped.json.as_bytes(), redial_core::protocol::task::MAX_BYTES)
-            .map_err(|refusal| refusal.error)?;
-        assert_eq!((stamped.id.as_str(), task.unknown.len()), ("x", 0), "{:?}", task.unknown);
-        assert!(task.callback_url.is_some() && task.then.is_some_and(|then| then.get().contains(r#""body":{"m":2}"#)));
-        assert_eq!(task.body.as_deref(), Some(&br#"{"n":1}"#[..]));
-        assert_eq!((task.retry.max_attempts, task.retry.cap, task.retry.on), (3, second * 2, vec![418]));
-        assert_eq!((task.headers["c"].to_str()?, task.timeout, task.delay), ("d", second, Some(second)));
-        Ok(())
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_call_is_said() {
-        let wrong = |call: Call| call.into_task().map_or_else(|error| error.to_string(), |task| task.json);
-        assert!(wrong(Call::get("/v1")).contains("`url`"));
-        assert!(wrong(Call::get("http://h/").then(Call::get("/v1"))).contains("`then`: `url`"));
-        assert!(wrong(Call::post("http://h/").text("a").json("b")).contains("body"));
-        assert!(wrong(Call::post("http://h/").json(&std::collections::HashMap::from([((1, 2), 3)]))).contains("JSON"));
-    }
-}
+mod tests;

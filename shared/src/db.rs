@@ -1,7 +1,7 @@
-//! The handle on Redis: where it is, under which prefix, and the connections to it.
+//! The handle on Redis: its address, the prefix of the keys, and the connections.
 //!
-//! Everything that Redial keeps hangs off a [`Db`]: the queues, each in a Cluster slot of its own, and what the whole fleet shares:
-//! limits, breakers and memos. All of it goes over one multiplexed [`Link`]; only a command that blocks needs a connection to itself.
+//! A [`Db`] gives access to everything that Redial stores: the queues, each in a Cluster slot of its own, and the limits, breakers and
+//! memos that the whole fleet shares. They all use one multiplexed [`Link`]; only a blocking command needs a connection of its own.
 
 pub mod keys;
 mod link;
@@ -29,13 +29,13 @@ pub use link::Link;
 pub use manager::Connection;
 pub use target::Target;
 
-/// How long a command may take. redis's own default of 500 ms is less than a node under load may need.
+/// The timeout of a command. A node under load may need longer than redis's default of 500 ms.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long making a connection may take.
+/// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest that a command may block at the server; an idle worker claims at least this often.
+/// The longest time that a command blocks at the server; an idle worker claims at least this often.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most connections of each kind, for commands that answer at once and for those that block, that one process opens.
+/// The maximum number of connections of each kind (for blocking commands, and for all others) that one process opens.
 const MAX_CONNECTIONS: usize = 128;
 
 /// A Redis (one node, Sentinel or a Cluster) and the prefix of the keys in it. Clones share their connections.

@@ -1,19 +1,21 @@
-//! What Redial's worker and its producers share: the protocol, the keys, the scripts, and the only code that speaks to Redis.
+//! The protocol, Redis keys and Lua scripts that Redial's workers and producers share, and the only code that talks to Redis.
+//!
+//! To enqueue calls from Rust, use the crate `redial`, which builds on this one.
 //!
 //! In reading order:
 //!
 //! - [`protocol`]: tasks and results as programs in any language push and read them; checked here, trusted everywhere else
-//! - [`db`]: the handle on Redis: its address, its connections, every key
+//! - [`db`]: the handle on Redis: its address, its connections, and every key
 //! - [`script`]: every Lua script as a typed call
-//! - [`queue`]: a queue from outside: enqueue, results, counts, search, cancellation, dead letters, batches
-//! - [`consumer`]: a queue from a worker's side: claim, complete, reschedule, park, bury; heartbeat and reap
-//! - [`memo`]: what the fleet remembers of a call: in flight, or its answer
+//! - [`queue`]: a queue as producers and operators see it: enqueue, results, counts, search, cancellation, dead letters, batches
+//! - [`consumer`]: a queue as workers see it: claim, complete, reschedule, park, bury; heartbeat and reap
+//! - [`memo`]: what the fleet remembers about a call: that it is in flight, or its answer
 //! - [`limit`]: rate and concurrency limits that the fleet shares
 //! - [`breaker`]: circuit breakers and retry budgets that the fleet shares
-//! - [`schedule`]: tasks that are pushed by the clock
-//! - [`error`]: what can go wrong between here and Redis
+//! - [`schedule`]: tasks that are pushed at the times of a cron expression
+//! - [`error`]: what can go wrong between this crate and Redis
 //!
-//! Decisions about a call (what to retry, how long to wait) are not made here but in the worker.
+//! Decisions about a call, such as what to retry and how long to wait, are made in the worker.
 
 pub mod breaker;
 pub mod consumer;

@@ -22,6 +22,8 @@ pub use types::{Adjustment, DefinedBy, LimitRequest, LimitStatus};
 
 /// The longest wait that a call spends in its worker; for a longer one it goes back to Redis.
 pub const MAX_HOLD: Duration = Duration::from_millis(50);
+/// How long it takes a worker at most to park a task after a limit has answered.
+const PARKING_TIME: Duration = Duration::from_millis(500);
 /// The least time that a limit which only tasks define is kept after its last use.
 const LIMIT_IDLE_TTL: Duration = Duration::from_secs(3600);
 
@@ -136,12 +138,13 @@ impl Limits {
         Ok(())
     }
 
-    /// Defines a limit by hand, overriding configuration and tasks. It is in force at once.
+    /// Defines a limit by hand, overriding configuration and tasks. It takes effect at once, also for the tasks that wait for it.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn set(&self, limit: &Limit) -> Result<(), Error> {
-        self.define(&limit.name, &definition(limit)).await.map(|_| ())
+        self.define(&limit.name, &definition(limit)).await?;
+        self.wake_waiters_twice(&limit.name).await
     }
 
     /// Removes the definition by hand, so that configuration and tasks count again. `false`: there was none.
@@ -149,7 +152,18 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn unset(&self, name: &str) -> Result<bool, Error> {
-        self.define(name, "").await
+        let was_set = self.define(name, "").await?;
+        if was_set {
+            self.wake_waiters_twice(name).await?;
+        }
+        Ok(was_set)
+    }
+
+    /// The second time for tasks that asked before the change but were parked after the first.
+    async fn wake_waiters_twice(&self, name: &str) -> Result<(), Error> {
+        self.wake_waiters(name).await?;
+        tokio::time::sleep(PARKING_TIME).await;
+        self.wake_waiters(name).await
     }
 
     async fn define(&self, name: &str, definition: &str) -> Result<bool, Error> {

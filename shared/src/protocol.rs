@@ -6,6 +6,7 @@ pub mod follow_ups;
 pub mod id;
 pub(crate) mod json;
 pub mod result;
+#[cfg(feature = "schema")]
 pub mod schema;
 pub mod task;
-mod then;
+pub mod then;

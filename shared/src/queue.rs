@@ -1,4 +1,4 @@
-//! A queue as producers, operators and waiting programs use it: enqueue, results, counts; find, cancel, dead letters, batches.
+//! A queue as producers and operators use it: enqueue, results, counts; search, cancellation, dead letters, batches.
 
 pub mod admin;
 pub mod batch;
@@ -14,11 +14,12 @@ use crate::db::Db;
 use crate::db::keys::QueueKeys;
 use crate::{Error, QueueName, TaskId};
 
-/// The most tasks, and roughly the most bytes, of one `LPUSH`: a larger one would hold up everyone else on the node.
-const PUSH_TASKS: usize = 1_000;
-const PUSH_BYTES: usize = 1 << 20;
+/// The maximum number of tasks in one `LPUSH`: a larger one would hold up every other client of the node.
+const MAX_PUSH_TASKS: usize = 1_000;
+/// Roughly the maximum number of bytes in one `LPUSH`, for the same reason.
+const MAX_PUSH_BYTES: usize = 1 << 20;
 
-/// A queue. Clones, and the other queues of its [`Db`], share one connection.
+/// A queue. Its clones and the other queues of its [`Db`] share one connection.
 #[derive(Debug, Clone)]
 pub struct Queue {
     pub(crate) name: QueueName,
@@ -26,14 +27,14 @@ pub struct Queue {
     pub(crate) db: Db,
 }
 
-/// How many tasks are in which place.
+/// How many tasks are in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Pushed and not yet claimed.
     pub waiting: u64,
     /// Waiting for a retry, a delay or a rate limit.
     pub scheduled: u64,
-    /// Parked until the leader of their memo has its answer, or until their upstream is back.
+    /// Parked until the leader of their memo has its answer, or until their upstream recovers.
     pub parked: u64,
     /// Dead letters.
     pub dead: u64,
@@ -45,7 +46,7 @@ impl Queue {
         Self { keys: Arc::new(db.keys().of_queue(&name)), db, name }
     }
 
-    /// The Redis that the queue lies in.
+    /// The Redis that holds the queue.
     pub fn db(&self) -> &Db {
         &self.db
     }
@@ -60,19 +61,19 @@ impl Queue {
         &self.keys
     }
 
-    /// Puts tasks on the queue, in order, as they are: what is wrong with one its dead letter will say.
+    /// Pushes tasks to the queue, in order and unchecked: an invalid one becomes a dead letter that says what is wrong.
     ///
     /// # Errors
-    /// That of Redis; the tasks before it may be on the queue already.
+    /// Redis is unreachable or refuses the command. The first tasks may be on the queue already.
     pub async fn enqueue<T: AsRef<[u8]>>(&self, tasks: &[T]) -> Result<(), Error> {
         let mut rest = tasks;
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = |task: &&T| {
                 bytes += task.as_ref().len();
-                bytes <= PUSH_BYTES
+                bytes <= MAX_PUSH_BYTES
             };
-            let count = rest.iter().take(PUSH_TASKS).take_while(fits).count().max(1);
+            let count = rest.iter().take(MAX_PUSH_TASKS).take_while(fits).count().max(1);
             let (now, later) = rest.split_at(count);
             let mut push = redis::cmd("LPUSH");
             push.arg(&self.keys.waiting);
@@ -85,7 +86,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The result of a task as JSON, or `None` when there is none: not yet, or no longer.
+    /// The result of a task as JSON; `None` if the task has not finished, or its result has expired.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -95,7 +96,7 @@ impl Queue {
         self.db.run(async |connection| get.query_async(connection).await).await
     }
 
-    /// How many tasks are where.
+    /// How many tasks are in each state.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.

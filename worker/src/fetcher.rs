@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redial_core::Reason;
 use redial_core::consumer::{ClaimId, Claimed, MAX_BATCH};
 use redial_core::db::BLOCK_TIMEOUT;
 use redial_core::protocol::id::Token;
-use redial_core::protocol::task::{ReturnAddress, TaskError};
+use redial_core::protocol::task::{InvalidTask, ReturnAddress, TaskError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -151,7 +150,8 @@ async fn start(worker: &Arc<Worker>, lane: &Arc<Lane>, claimed: Claimed, permits
 /// One entry that can't be read stops no other: it becomes a dead letter with all its bytes.
 async fn set_aside(worker: Arc<Worker>, lane: Arc<Lane>, token: Token, error: redial_core::Error) {
     tracing::error!(queue = %lane.name, %error, "an entry can't be read");
-    let refusal = TaskError { reason: Reason::InvalidTask, error: error.to_string(), sender: ReturnAddress::default() };
+    let cause = InvalidTask::UnreadableEntry(error.to_string());
+    let refusal = TaskError { cause, return_address: ReturnAddress::default() };
     let unfit = Unfit { serial: token.as_str().to_owned(), token, refusal: Box::new(refusal) };
     Settler::new(&worker, &lane).refuse(unfit).await;
 }

@@ -191,15 +191,15 @@ impl<'a> Settler<'a> {
     /// What was pushed is no task.
     pub async fn refuse(&self, unfit: Unfit) {
         let Unfit { token, serial, refusal } = unfit;
-        let mut result = TaskResult::new(refusal.sender.id.clone(), Status::Dead, self.lane.clock.now());
-        result.reason = Some(refusal.reason);
-        result.error = Some(refusal.error.clone());
-        let answer = refusal.sender.id.clone().map(|id| Completion {
+        let mut result = TaskResult::new(refusal.return_address.id.clone(), Status::Dead, self.lane.clock.now());
+        result.reason = Some(refusal.reason());
+        result.error = Some(refusal.to_string());
+        let answer = refusal.return_address.id.clone().map(|id| Completion {
             token: token.clone(),
             id,
             result: result.to_line(),
             ttl: redial_core::protocol::task::RESULT_TTL,
-            reply_to: refusal.sender.reply_to.clone(),
+            reply_to: refusal.return_address.reply_to.clone(),
             follow_ups: follow_ups::follow_ups_of_invalid(&refusal, &result),
         });
         self.write_dead(&token, &dead_letter_header(&serial, None, &result), &result, answer.as_ref()).await;

@@ -156,7 +156,7 @@ mod tests {
 
     fn added(upstreams: &Upstreams, url: &str, more: &str) -> anyhow::Result<String> {
         let raw = format!(r#"{{"url":"{url}"{more}}}"#);
-        let task = Task::parse(raw.as_bytes(), 1000).map_err(|refusal| anyhow::anyhow!(refusal.error))?;
+        let task = Task::parse(raw.as_bytes(), 1000)?;
         let headers = upstreams.headers_for(&task);
         let lines: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default())).collect();

@@ -1,17 +1,17 @@
-//! Every key of Redial. No other file puts a key together.
+//! Every Redis key of Redial. No other file builds a key.
 //!
-//! All keys of a queue share the hash tag `{queue}`, so one Cluster slot, so one script can touch them all.
+//! All keys of a queue share the hash tag `{queue}`, and so a Cluster slot, and so one script can access them all.
 
 use redis::cluster_routing::Slot;
 
 use crate::consumer::WaitList;
 use crate::{QueueName, TaskId, WorkerId};
 
-/// The prefix of every key unless configured otherwise.
+/// The prefix of every key by default.
 pub const DEFAULT_PREFIX: &str = "redial";
 
-/// Kinds of keys of a queue, and of fleet-wide ones, that Redial keeps for itself.
-const OF_A_QUEUE: [&str; 12] = [
+/// The suffixes of a queue's keys that producers must not write to, except the list itself.
+const QUEUE_SUFFIXES: [&str; 12] = [
     "handoff",
     "scheduled",
     "workers",
@@ -25,13 +25,15 @@ const OF_A_QUEUE: [&str; 12] = [
     "schedules",
     "firings",
 ];
-const OF_A_QUEUE_BY_NAME: [&str; 6] = ["active:", "claimed:", "result:", "wait:", "answers:", "batch-checkpoint:"];
-const OF_THE_FLEET: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
+/// The same for keys that end in a name.
+const NAMED_QUEUE_SUFFIXES: [&str; 6] = ["active:", "claimed:", "result:", "wait:", "answers:", "batch-checkpoint:"];
+/// How fleet-wide keys begin after the prefix.
+const FLEET_PREFIXES: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// The name of the fleet-wide set of queues.
 const QUEUES: &str = "queues";
 
-/// Whether a key is Redial's own unless it is configured otherwise; [`Keys::is_own`] knows for certain.
+/// Whether a key is Redial's own under the default prefix; [`QueueKeys::is_own`] knows the configured one.
 pub(crate) fn is_reserved(key: &str) -> bool {
     is_own(DEFAULT_PREFIX, key)
 }
@@ -43,20 +45,20 @@ fn is_own(prefix: &str, key: &str) -> bool {
     let of_a_queue = || {
         let (_, kind) = rest.strip_prefix('{')?.split_once('}')?;
         let kind = kind.strip_prefix(':').unwrap_or(kind);
-        let named = OF_A_QUEUE_BY_NAME.iter().any(|own| kind.starts_with(own));
-        Some(kind.is_empty() || named || OF_A_QUEUE.contains(&kind))
+        let named = NAMED_QUEUE_SUFFIXES.iter().any(|own| kind.starts_with(own));
+        Some(kind.is_empty() || named || QUEUE_SUFFIXES.contains(&kind))
     };
     let of_the_fleet =
-        || matches!(rest, "limits" | "breakers" | QUEUES) || OF_THE_FLEET.iter().any(|own| rest.starts_with(own));
+        || matches!(rest, "limits" | "breakers" | QUEUES) || FLEET_PREFIXES.iter().any(|own| rest.starts_with(own));
     of_a_queue().unwrap_or(false) || of_the_fleet()
 }
 
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub struct QueueKeys {
-    /// LIST of waiting tasks as their producers pushed them: push left, taken from the right.
+    /// LIST: waiting tasks as their producers pushed them, from the left; workers take them from the right.
     pub waiting: String,
-    /// LIST of tasks that a blocked worker was handed as they were pushed, until that worker or any other claims them.
+    /// LIST: tasks that were handed to a blocked worker as they were pushed, until that worker or another one claims them.
     pub handoff: String,
     /// ZSET by due time in ms: tasks that wait for a retry, a delay or a rate limit.
     pub scheduled: String,
@@ -78,7 +80,7 @@ pub struct QueueKeys {
     pub schedules: String,
     /// ZSET by ms: the names of schedules, by when each fires next.
     pub firings: String,
-    /// STRING that exists while the queue is paused: since when, in ms.
+    /// STRING: exists while the queue is paused; since when, in ms.
     pub paused: String,
     prefix: String,
 }
@@ -147,13 +149,13 @@ impl QueueKeys {
         format!("{}:answers:{waiter}", self.waiting)
     }
 
-    /// Whether a key belongs to Redial, in this queue or any other, and so must not receive a reply: a result in the waiting list
-    /// would be a task, and its time to live would end all tasks beside it.
+    /// Whether a key belongs to Redial, in this queue or any other, and so must not receive a reply: a result pushed to the waiting
+    /// list would be taken for a task, and its TTL would delete all tasks on the list.
     pub fn is_own(&self, key: &str) -> bool {
         is_own(&self.prefix, key)
     }
 
-    /// Whether a list named by a producer lies in this queue's Cluster slot.
+    /// Whether a key is in this queue's Cluster slot.
     pub fn same_slot(&self, key: &str) -> bool {
         Slot::for_key(key) == Slot::for_key(&self.waiting)
     }
@@ -191,12 +193,12 @@ impl FleetKeys {
         format!("{}:limit:{{{name}}}", self.prefix)
     }
 
-    /// ZSET by us, TTL: the fairness keys that wait for a limit, by when the last call of each may go.
+    /// ZSET by us, TTL: the fairness keys that wait for a limit, by the time reserved for the last call of each.
     pub fn limit_reserved(&self, name: &str) -> String {
         format!("{}:limit:{{{name}}}:reserved", self.prefix)
     }
 
-    /// ZSET by us, TTL: the fairness keys with calls that came on time and found the rate used, by when the last of these may go.
+    /// ZSET by us, TTL: the fairness keys with calls that came on time but found the rate used up, by the time of the last of them.
     pub fn limit_queued(&self, name: &str) -> String {
         format!("{}:limit:{{{name}}}:queued", self.prefix)
     }
@@ -225,11 +227,10 @@ impl FleetKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
 
     /// Producers in every language spell these keys by hand: a change here breaks them.
     #[test]
-    fn the_keys_of_the_protocol_stand() -> Result<(), Box<dyn std::error::Error>> {
+    fn the_keys_of_the_protocol_do_not_change() -> Result<(), Box<dyn std::error::Error>> {
         let keys = QueueKeys::new(DEFAULT_PREFIX, &QueueName::new("default")?);
         assert_eq!(keys.waiting, "redial:{default}");
         assert_eq!(keys.handoff, "redial:{default}:handoff");
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_may_go_anywhere_but_to_a_key_of_redials_own() -> Result<(), Error> {
+    fn a_reply_may_go_to_any_list_except_redials_own_keys() -> Result<(), Box<dyn std::error::Error>> {
         let keys = QueueKeys::new("mine", &QueueName::new("default")?);
         for own in
             ["{other}", "{q/0}:handoff", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}", "queues"]

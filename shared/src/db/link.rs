@@ -1,5 +1,5 @@
-//! One connection to Redis, held for as long as it works and replaced when it does not. Taking one from the pool for each
-//! command would cost a round trip each time.
+//! One connection to Redis, kept for as long as it works and replaced when it fails. Taking one from the pool for each command would
+//! cost a round trip each time.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::manager::{Connection, Manager};
 use super::target::Target;
 use crate::Error;
 
-/// One connection, held for as long as it works.
+/// One connection, kept for as long as it works.
 #[derive(Debug)]
 pub struct Link {
     pool: Pool<Manager>,
@@ -21,7 +21,7 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// Raised with each connection, so that a failure of an old one does not throw away the new one.
+    /// Incremented with each connection, so that a failure of an old one does not throw away the new one.
     number: u64,
     connection: Option<Object<Manager>>,
 }
@@ -31,11 +31,11 @@ impl Link {
         Self { pool, target, held: Mutex::default() }
     }
 
-    /// Runs commands over this connection, making it first if there is none. One try: whether and when to repeat is the
-    /// caller's to decide.
+    /// Runs commands over this connection, which is established first if necessary. It tries once: the caller decides whether and
+    /// when to repeat.
     ///
     /// # Errors
-    /// What Redis answered, or that it did not. A connection that failed is thrown away.
+    /// Redis is unreachable or refuses a command. A connection that failed is thrown away.
     pub async fn run<T>(&self, commands: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, Error> {
         let (number, mut connection) = self.connection().await?;
         let answer = commands(&mut connection).await.map_err(Error::from);

@@ -1,4 +1,4 @@
-//! How connections are made, for deadpool. Its own managers lack the timeouts for Cluster and Sentinel.
+//! How deadpool establishes connections. Its own managers do not support timeouts for Cluster and Sentinel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use super::Target;
 use super::target::tcp;
 use crate::Error;
 
-/// The most commands that wait in one connection to be written; redis's default of 50 would make batches wait.
+/// How many commands may wait in one connection to be written; with redis's default of 50, batches would have to wait.
 const PIPELINE_BUFFER: usize = 1024;
-/// How often the Cluster client sends a command again by itself; beyond that the caller decides.
+/// How often the Cluster client repeats a command by itself; after that the caller decides.
 const CLUSTER_RETRIES: u32 = 3;
 
-/// How long making a connection, and one command over it, may take.
+/// Timeouts for establishing a connection, and for one command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionTimeouts {
     pub(super) connect: Duration,
     pub(super) response: Duration,
 }
 
-/// Makes connections to one target.
+/// Establishes connections to one target.
 pub(super) enum Manager {
     Node(Box<deadpool_redis::Manager>),
     Cluster(Box<ClusterClient>),

@@ -16,7 +16,7 @@ impl Db {
         self.run(async |connection| add.exec_async(connection).await).await
     }
 
-    /// The queues under this prefix that ever had a worker, in alphabetical order.
+    /// The queues under this prefix that have ever had a worker, in alphabetical order.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.

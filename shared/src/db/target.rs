@@ -1,4 +1,4 @@
-//! Where Redis is, as `REDIS_URL` says it.
+//! Where Redis is: the parsed `REDIS_URL`.
 
 use std::fmt;
 
@@ -14,25 +14,25 @@ pub enum Target {
     /// Some nodes of a Cluster: `redis-cluster://host:port,host:port`, `rediss-cluster://`.
     Cluster(Vec<ConnectionInfo>),
     /// Some Sentinels and the name of the master: `redis-sentinel://host:port,host:port/name`, `rediss-sentinel://`.
-    /// User and password are those of the master.
+    /// User and password are for the master.
     Sentinel {
         /// The Sentinels.
         sentinels: Vec<ConnectionInfo>,
-        /// What they call the master.
+        /// The name under which they know the master.
         master: String,
-        /// How to talk to the master.
+        /// User, password, database and TLS for the connection to the master.
         login: Box<ConnectionInfo>,
     },
 }
 
 impl Target {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
-    /// [`Error::Url`] with what is wrong; never with the password.
+    /// The address is invalid ([`Error::Url`]). The message never contains the password.
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(Error::Url("there is no scheme".into()));
+            return Err(Error::Url("the scheme is missing".into()));
         };
         let (base, kind) = scheme.split_once('-').unwrap_or((scheme, ""));
         match kind {
@@ -42,7 +42,7 @@ impl Target {
                 let (hosts, master) = rest
                     .rsplit_once('/')
                     .filter(|(_, name)| !name.is_empty())
-                    .ok_or_else(|| Error::Url("the master's name is missing at the end".into()))?;
+                    .ok_or_else(|| Error::Url("the name of the master is missing at the end".into()))?;
                 let (login, hosts) = split_login(hosts);
                 let first = hosts.split(',').next().unwrap_or_default();
                 Ok(Self::Sentinel {
@@ -51,7 +51,7 @@ impl Target {
                     login: Box::new(node(&format!("{base}://{login}{first}"))?),
                 })
             }
-            other => Err(Error::Url(format!("{other:?} is no kind of Redis that is known"))),
+            other => Err(Error::Url(format!("unknown kind {other:?}"))),
         }
     }
 }
@@ -71,14 +71,14 @@ fn nodes(scheme: &str, rest: &str) -> Result<Vec<ConnectionInfo>, Error> {
 fn node(url: &str) -> Result<ConnectionInfo, Error> {
     let info = url.into_connection_info().map_err(|error| {
         let what = error.to_string();
-        // The parser may quote the address, and the address may hold a password.
-        let safe = if what.contains('@') { "it can't be read".to_owned() } else { what };
+        // The parser may quote the address, and the address may contain a password.
+        let safe = if what.contains('@') { "it cannot be parsed".to_owned() } else { what };
         Error::Url(safe)
     })?;
     Ok(info.set_tcp_settings(tcp()))
 }
 
-/// Small commands must not wait for more (Nagle), and a peer that is gone must be noticed although bytes were sent.
+/// No Nagle delay for small commands, and a dead peer is noticed even while sent bytes are unacknowledged.
 pub(super) fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true).set_user_timeout(std::time::Duration::from_secs(10))
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_address_is_read_and_shown_without_its_password() -> Result<(), Error> {
+    fn every_kind_of_address_is_parsed_and_displayed_without_its_password() -> Result<(), Error> {
         for (url, shown) in [
             ("redis://:geheim@h:1/2", "h:1"),
             ("redis-cluster://u:geheim@h:1,i:2", "cluster h:1,i:2"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_refused_without_its_password() {
+    fn an_invalid_address_is_refused_without_revealing_its_password() {
         for url in ["localhost:6379", "http://x", "redis-foo://h:1", "redis-sentinel://h:1", "redis://:geheim@:x"] {
             let error = Target::parse(url).map(|target| target.to_string());
             assert!(error.is_err(), "{url}: {error:?}");

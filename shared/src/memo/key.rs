@@ -130,7 +130,7 @@ impl Hash {
     /// Adds on whose behalf a call is made.
     fn add_identity(&mut self, task: &Task, added: &HeaderMap) {
         self.add("identity");
-        let of_url = credentials::of_url(&task.url);
+        let of_url = credentials::in_url(&task.url);
         self.add(of_url.len().to_le_bytes());
         for part in of_url {
             self.add(part);
@@ -156,7 +156,7 @@ impl Hash {
 
     fn add_body(&mut self, task: &Task) {
         let Some(body) = &task.body else { return self.add("no body") };
-        let text = std::str::from_utf8(body).ok().filter(|_| json::is_named_by(content_type(task)));
+        let text = std::str::from_utf8(body).ok().filter(|_| json::is_declared_by(content_type(task)));
         if let Some(form) = text.and_then(canonical) {
             self.add("json");
             self.add(form);

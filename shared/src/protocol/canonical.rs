@@ -1,18 +1,18 @@
-//! One spelling for every JSON text of one meaning, to tell whether two calls are the same.
+//! The canonical form of a JSON text, to tell whether two calls are the same.
 //!
-//! RFC 8785: members sorted by name, no white space, strings escaped in one way. But numbers keep their exact value where the
-//! RFC rounds them to doubles, by which two ids above 2^53 that differ by one would be one call.
+//! It follows RFC 8785: members sorted by name, no white space, strings escaped in one way. Unlike the RFC, which rounds numbers to
+//! doubles, it keeps their exact value: otherwise two ids above 2^53 that differ by one would be the same call.
 
 use serde_json::value::RawValue;
 
 use crate::protocol::json;
 
-/// The canonical form; `None` for what is not JSON, or nests too deep.
+/// The canonical form; `None` if the text is not JSON, or nests too deep.
 pub(crate) fn canonical(text: &str) -> Option<String> {
     if json::too_deep(text.as_bytes()) {
         return None;
     }
-    // Checked once; from here on every byte is where the grammar has it.
+    // Validated once; from here on every byte is where the grammar allows it.
     serde_json::from_str::<&RawValue>(text).ok()?;
     let mut walk = Walk { text, at: 0 };
     let mut out = String::with_capacity(text.len());
@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
 
     fn object(&mut self, out: &mut String) -> Option<()> {
         self.at += 1;
-        // Each by its name in UTF-16 code units, by which the RFC sorts.
+        // Each with its name in UTF-16 code units, which is the RFC's sort order.
         let mut members: Vec<(Vec<u16>, String)> = Vec::new();
         while self.peek()? != b'}' {
             if !members.is_empty() {
@@ -82,7 +82,7 @@ impl<'a> Walk<'a> {
             members.push((decoded.encode_utf16().collect(), member));
         }
         self.at += 1;
-        // Stable: of a name that comes twice the order may matter to the upstream.
+        // Stable: the order of duplicate names may matter to the upstream.
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
         out.push('{');
         for (n, (_, member)) in members.iter().enumerate() {
@@ -95,14 +95,14 @@ impl<'a> Walk<'a> {
         Some(())
     }
 
-    /// The next byte that is no white space.
+    /// Skips white space and returns the next byte.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// A string as it is spelled, quotes included.
+    /// A string as it is written, quotes included.
     fn string(&mut self) -> Option<&'a str> {
         let start = self.at;
         let mut escaped = false;
@@ -131,8 +131,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A string escaped in the one way of RFC 8785 §3.2.2.2, which is also that of serde_json. Half a surrogate pair, which no
-/// string can hold, stays as it is spelled: no other string is spelled so.
+/// A string escaped as RFC 8785 section 3.2.2.2 requires, which is also what serde_json writes. A lone surrogate, which a Rust
+/// string cannot represent, is kept as written: no other string is written that way.
 fn spell(quoted: &str) -> std::borrow::Cow<'_, str> {
     if !quoted.contains('\\') {
         return quoted.into();
@@ -141,7 +141,7 @@ fn spell(quoted: &str) -> std::borrow::Cow<'_, str> {
     decoded.and_then(|text| serde_json::to_string(&text)).map_or(quoted.into(), Into::into)
 }
 
-/// A number by its value: its digits without zeros at either end, and the power of ten that they are multiplied by.
+/// A number's exact value: its digits without leading and trailing zeros, and the power of ten to multiply them by.
 fn exact(number: &str) -> String {
     let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
     let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
@@ -152,12 +152,12 @@ fn exact(number: &str) -> String {
         return "0".into();
     }
     let zeros = all.len() - all.trim_end_matches('0').len();
-    // A task has about a million bytes, so neither count can be near the bounds of i64.
+    // A task has about a million bytes, so neither count comes near the bounds of i64.
     let shift = i64::try_from(zeros).unwrap_or(0) - i64::try_from(fraction.len()).unwrap_or(0);
     match exponent.parse::<i64>().ok().and_then(|exponent| exponent.checked_add(shift)) {
         Some(0) => format!("{sign}{digits}"),
         Some(exponent) => format!("{sign}{digits}e{exponent}"),
-        // An exponent of twenty digits: only the same spelling is the same number.
+        // The exponent overflows i64: only an identical text counts as the same number.
         None => number.to_owned(),
     }
 }

@@ -1,12 +1,12 @@
-//! What carries credentials: the one list, for what must not be shown and for who may share an answer.
+//! What carries credentials: one list for redaction and for deciding who may share an answer.
 
 use url::Url;
 
-/// Parts of the names of headers that hold secrets.
+/// Substrings of the names of headers that contain secrets.
 const SECRET: [&str; 8] = ["authorization", "cookie", "api-key", "apikey", "token", "secret", "password", "signature"];
 
-/// Headers that choose an account among those that a credential opens: OpenAI, Anthropic, Stripe, Google, Azure, and what
-/// services of one's own commonly use.
+/// Headers that select one of the accounts that a credential gives access to: those of OpenAI, Anthropic, Stripe, Google and Azure,
+/// and names that in-house services commonly use.
 const ACCOUNT: [&str; 9] = [
     "openai-organization",
     "openai-project",
@@ -19,7 +19,7 @@ const ACCOUNT: [&str; 9] = [
     "x-organization-id",
 ];
 
-/// Parameters of a query that hold secrets.
+/// Query parameters that contain secrets.
 const SECRET_PARAMETER: [&str; 7] = ["key", "auth", "sig", "token", "secret", "password", "signature"];
 
 /// Whether a header's value must never be shown.
@@ -28,20 +28,20 @@ pub fn is_secret(header: &str) -> bool {
     SECRET.iter().any(|part| name.contains(part))
 }
 
-/// Whether a header says on whose behalf a call is made.
+/// Whether a header determines on whose behalf a call is made.
 pub fn is_identity(header: &str) -> bool {
     is_secret(header) || ACCOUNT.contains(&header.to_ascii_lowercase().as_str())
 }
 
-/// Whether the value of a parameter of a query must never be shown: `key`, `api_key`, `access_token`, `X-Amz-Signature`, ...
+/// Whether the value of a query parameter must never be shown: `key`, `api_key`, `access_token`, `X-Amz-Signature`, ...
 pub fn is_secret_parameter(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.split(['_', '-', '.']).any(|word| SECRET_PARAMETER.contains(&word))
         || matches!(name.as_str(), "apikey" | "accesstoken")
 }
 
-/// The credentials in a URL: its user information, and the parameters that hold secrets.
-pub fn of_url(url: &Url) -> Vec<String> {
+/// The credentials in a URL: its user information, and the query parameters that contain secrets.
+pub fn in_url(url: &Url) -> Vec<String> {
     let login = (!url.username().is_empty() || url.password().is_some())
         .then(|| format!("{}:{}", url.username(), url.password().unwrap_or_default()));
     let secret = url.query_pairs().filter(|(name, _)| is_secret_parameter(name));
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_known_by_their_names() {
+    fn secrets_are_recognized_by_their_names() {
         for secret in ["Authorization", "X-Api-Key", "api-key", "Cookie", "X-Auth-Token", "x-goog-api-key"] {
             assert!(is_secret(secret) && is_identity(secret), "{secret}");
         }
@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn a_urls_credentials_are_found() -> Result<(), url::ParseError> {
-        assert_eq!(of_url(&Url::parse("https://u:p@h/a?q=1&key=k&x=2")?), ["u:p", "key=k"]);
-        assert!(of_url(&Url::parse("https://h/a?q=a%20b")?).is_empty());
+        assert_eq!(in_url(&Url::parse("https://u:p@h/a?q=1&key=k&x=2")?), ["u:p", "key=k"]);
+        assert!(in_url(&Url::parse("https://h/a?q=a%20b")?).is_empty());
         Ok(())
     }
 }

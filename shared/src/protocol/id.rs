@@ -1,4 +1,4 @@
-//! The names of things, and the one way to write down a time.
+//! Ids, names and times.
 
 use std::fmt;
 
@@ -6,33 +6,32 @@ use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::Error;
 
-/// A moment in whole milliseconds since the Unix epoch, by the clock of Redis.
+/// A time in whole milliseconds since the Unix epoch, by the clock of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-#[derive(schemars::JsonSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnixMs(pub u64);
 
 impl UnixMs {
-    /// This moment and `ms` milliseconds more.
+    /// The time `ms` milliseconds later.
     #[must_use]
     pub fn plus(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from `earlier` to this moment; 0 if it is not earlier.
+    /// Milliseconds from `earlier` to this time; 0 if `earlier` is later.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// As Redis has it, in a score: whole milliseconds, far below 2^53, which a double holds exactly.
+    /// The score of a sorted set: whole milliseconds, far below 2^53, which a double represents exactly.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) fn from_double(ms: f64) -> Self {
         Self(ms as u64)
     }
 
-    /// This machine's clock: for what a producer stamps on a task. Workers go by Redis.
+    /// The time by this machine's clock, for a producer to put on a task. Workers use the clock of Redis.
     pub fn local_now() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
@@ -48,33 +47,32 @@ impl fmt::Display for UnixMs {
 /// The producer's name for a task: 1 to 200 printable ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-#[derive(schemars::JsonSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskId(String);
 
 impl TaskId {
-    /// The longest id, in characters.
+    /// The maximum length of an id, in characters.
     pub const MAX: usize = 200;
 
     /// Checks a producer's id.
     ///
     /// # Errors
-    /// What is wrong with it, in words for its producer.
-    pub fn new(id: &str) -> Result<Self, String> {
+    /// The id is empty, too long, or contains other characters than printable ASCII.
+    pub fn new(id: &str) -> Result<Self, InvalidId> {
         if id.is_empty() {
-            return Err("`id` is empty: leave it out to be given one".into());
+            return Err(InvalidId::Empty);
         }
         if id.len() > Self::MAX {
-            let max = Self::MAX;
-            return Err(format!("`id` has {} bytes; at most {max} are allowed", id.len()));
+            return Err(InvalidId::TooLong { bytes: id.len() });
         }
-        if let Some(bad) = id.chars().find(|c| !matches!(c, ' '..='~')) {
-            return Err(format!("`id` holds {bad:?}; only printable ASCII is allowed"));
+        if let Some(character) = id.chars().find(|c| !matches!(c, ' '..='~')) {
+            return Err(InvalidId::Character(character));
         }
         Ok(Self(id.to_owned()))
     }
 
-    /// The id of a task that came without one: a UUIDv7 (RFC 9562) made of its first claim, so that every worker that
-    /// ever holds the task names it alike.
+    /// The id of a task that was pushed without one: a UUIDv7 (RFC 9562) derived from its first claim, so that every worker that
+    /// ever holds the task gives it the same id.
     pub fn derive(serial: &str, first_seen: UnixMs) -> Self {
         let digest = sha2::Sha256::digest(serial);
         let mut random = [0; 10];
@@ -82,7 +80,7 @@ impl TaskId {
         Self(uuid_v7(first_seen, &random))
     }
 
-    /// A new UUIDv7 by this machine's clock, for a producer that wants a name before it pushes.
+    /// A new UUIDv7 by this machine's clock, for a producer that needs an id before it pushes.
     pub fn random() -> Self {
         Self(uuid_v7(UnixMs::local_now(), &rand::rng().random()))
     }
@@ -103,21 +101,44 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// A queue's name: 1 to 100 of letters, digits, `.`, `_`, `-`, `/`.
+/// What is wrong with a task's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// It has no characters.
+    #[error("`id` is empty: omit it to have one assigned")]
+    Empty,
+    /// It is too long.
+    #[error("`id` has {bytes} bytes; the limit is {}", TaskId::MAX)]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// It contains a character that is not printable ASCII.
+    #[error("`id` contains {0:?}; only printable ASCII is allowed")]
+    Character(char),
+}
+
+/// A queue name that does not conform to the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not a valid queue name: use 1 to 100 letters, digits, `.`, `_`, `-` or `/`")]
+pub struct InvalidQueueName {
+    /// The name.
+    pub name: String,
+}
+
+/// A queue's name: 1 to 100 letters, digits, `.`, `_`, `-` or `/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueName(String);
 
 impl QueueName {
-    /// Checks a queue's name. Braces are what a key's hash tag is made of, so they can't be part of it.
+    /// Checks a queue's name. Braces are not allowed because they delimit the hash tag of the queue's keys.
     ///
     /// # Errors
-    /// [`Error::Name`] says what is allowed.
-    pub fn new(name: &str) -> Result<Self, Error> {
+    /// The name is empty, too long, or contains other characters.
+    pub fn new(name: &str) -> Result<Self, InvalidQueueName> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
         if name.is_empty() || name.len() > 100 || !name.chars().all(allowed) {
-            return Err(Error::Name(format!(
-                "{name:?} is no name for a queue: use 1 to 100 letters, digits, `.`, `_`, `-` or `/`"
-            )));
+            return Err(InvalidQueueName { name: name.to_owned() });
         }
         Ok(Self(name.to_owned()))
     }
@@ -134,7 +155,7 @@ impl fmt::Display for QueueName {
     }
 }
 
-/// One run of one worker. Random at every start: a name that came back after a restart would hide what its forerunner held.
+/// One run of one worker. Random at every start: a name reused after a restart would hide the tasks of the previous run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkerId(String);
 
@@ -144,13 +165,13 @@ impl WorkerId {
         Self(format!("{:016x}", rand::rng().random::<u64>()))
     }
 
-    /// This worker's name at its `n`th queue: what it names there, after itself and a number, is unique in all of them.
+    /// This worker's id at its `n`th queue, so that tokens, which begin with it, are unique across queues.
     #[must_use]
     pub fn for_queue(&self, n: usize) -> Self {
         Self(format!("{self}-{n}"))
     }
 
-    /// An id as Redis holds it.
+    /// An id read from Redis.
     pub fn from_redis(id: String) -> Self {
         Self(id)
     }
@@ -167,12 +188,12 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// The fence of one delivery of one task: only who holds it may finish, give back or bury the task. Never used twice.
+/// The fencing token of one delivery of a task: only its holder may complete, reschedule or bury the task. Never used twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Token(pub(crate) String);
 
 impl Token {
-    /// Which of its worker's claims brought the task.
+    /// The number of the claim that delivered the task to its worker.
     pub fn claim_number(&self) -> Option<u64> {
         self.0.split(':').nth(1)?.parse().ok()
     }
@@ -198,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_an_id_is_named_alike_by_every_worker() {
+    fn every_worker_derives_the_same_id_for_a_task_without_one() {
         let at = UnixMs(1_763_900_000_000);
         let id = TaskId::derive("w-1:1", at);
         assert_eq!(id, TaskId::derive("w-1:1", at));
@@ -208,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_name_can_not_break_its_hash_tag() {
+    fn a_queue_name_cannot_break_its_hash_tag() {
         assert!(QueueName::new("q/0").is_ok());
         for bad in ["", "a}b", "{a", "a b", "a:b"] {
             assert!(QueueName::new(bad).is_err(), "{bad:?}");

@@ -1,7 +1,7 @@
-//! What serde_json leaves open: how deep a document may nest, and what is meant to be one.
+//! What serde_json leaves open: how deep a document may nest, and which content types declare JSON.
 
-/// The deepest nesting of arrays and objects that a task or an answer may have: what serde_json itself takes by default,
-/// so that whoever reads a result can read it.
+/// The maximum nesting of arrays and objects in a task or an answer: serde_json's default, so that readers of a result can parse
+/// it.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Whether the brackets of a JSON text nest deeper than [`MAX_DEPTH`]. One pass, no recursion; the text need not be valid.
@@ -25,8 +25,8 @@ pub(crate) fn too_deep(json: &[u8]) -> bool {
     false
 }
 
-/// Whether a content type says that a body is JSON: `application/json`, or `...+json` (RFC 6839).
-pub(crate) fn is_named_by(content_type: Option<&str>) -> bool {
+/// Whether a content type declares JSON: `application/json`, or `...+json` (RFC 6839).
+pub(crate) fn is_declared_by(content_type: Option<&str>) -> bool {
     content_type.and_then(|value| value.split(';').next()).is_some_and(|essence| {
         let essence = essence.trim().to_ascii_lowercase();
         essence == "application/json" || essence.ends_with("+json")
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_real_brackets_count() {
+    fn brackets_inside_strings_do_not_count() {
         let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(!too_deep(nested(128).as_bytes()));
         assert!(too_deep(nested(129).as_bytes()));

@@ -1,108 +1,112 @@
-//! What became of a task, as any language reads it.
+//! The result of a task, as programs in any language read it.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::protocol::json;
 use crate::{TaskId, UnixMs};
 
-/// The final answer to a task, as it stands under its result key and on its reply list.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[schemars(title = "Redial result", rename = "Result")]
+/// The result of a task, as it is stored under its result key and pushed to its reply list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(title = "Redial result", rename = "Result"))]
 pub struct TaskResult {
     /// The task's id; null only in a dead letter whose id could not be read.
     pub id: Option<TaskId>,
-    /// Whether there is a good answer.
+    /// Whether the call succeeded.
     pub status: Status,
-    /// The status of the upstream's last answer, if it gave one.
+    /// The HTTP status of the upstream's last answer, if there was one.
     pub http_status: Option<u16>,
-    /// The headers of that answer, names in lower case, a bounded number of them.
+    /// The headers of that answer: a bounded number, with names in lower case.
     pub headers: Option<BTreeMap<String, String>>,
-    /// The answer's body where it is JSON, byte for byte.
+    /// The answer's body if it is JSON, byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Value>")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Value>"))]
     pub body: Option<Box<RawValue>>,
-    /// The answer's body where it is other text.
+    /// The answer's body if it is other text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_text: Option<String>,
-    /// The answer's body where it is neither, in base64.
+    /// The answer's body if it is neither, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
-    /// Why the task is dead; null when it is not.
+    /// Why the task is dead; null if it is not.
     pub reason: Option<Reason>,
-    /// What went wrong, in words; null when nothing did.
+    /// What went wrong, in words; null if nothing did.
     pub error: Option<String>,
-    /// Every call on the wire, oldest first; of more than 32 the last 32.
+    /// Every attempt, oldest first; at most the last 32.
     pub attempts: Vec<Attempt>,
     /// Where the answer came from.
     pub source: Source,
-    /// When the producer says that it pushed the task.
+    /// When the producer pushed the task, as it stated in `enqueued_at_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enqueued_at_ms: Option<UnixMs>,
-    /// When this result was made.
+    /// When the task finished.
     pub finished_at_ms: UnixMs,
-    /// The task's `meta`, as it came.
-    #[schemars(with = "Option<serde_json::Value>")]
+    /// The task's `meta`, unchanged.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Value>"))]
     pub meta: Option<Box<RawValue>>,
 }
 
-/// One call on the wire.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// One attempt: a call that was sent to the upstream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attempt {
     /// When it began.
     pub at_ms: UnixMs,
     /// How long it took, to the last byte or the failure.
     pub took_ms: u64,
-    /// The status of the answer, if there was one.
+    /// The HTTP status of the answer, if there was one.
     pub http_status: Option<u16>,
-    /// What was wrong with it; null for the one that succeeded.
+    /// Why it failed; null for the attempt that succeeded.
     pub error: Option<String>,
-    /// The wait until the next attempt; null where none followed.
+    /// The wait before the next attempt; null if there was none.
     pub wait_ms: Option<u64>,
 }
 
-/// Whether there is a good answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Whether the call succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The upstream answered with a 2xx.
     Ok,
-    /// It did not, and there will be no further attempt.
+    /// It did not, and no further attempt will be made.
     Dead,
 }
 
 /// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// A call made for this task.
     Call,
-    /// An earlier answer, kept.
+    /// An earlier answer from the cache.
     Cache,
     /// The call of another task that ran at the same time.
     Shared,
-    /// The answer kept under the idempotency key.
+    /// The answer stored under the idempotency key.
     Idempotency,
 }
 
 /// Why a task is dead. The list is fixed: programs rely on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It can't be parsed, or a field is wrong.
+    /// It cannot be parsed, or a field is invalid.
     InvalidTask,
-    /// The task, or the answer to it, has too many bytes.
+    /// The task or its answer has too many bytes.
     TooLarge,
-    /// Its time was up before it could succeed.
+    /// Its deadline passed before it succeeded.
     Expired,
     /// Its producer cancelled it.
     Cancelled,
-    /// Its address may not be called.
+    /// Its address must not be called.
     ForbiddenTarget,
     /// Every attempt failed.
     AttemptsExhausted,
@@ -110,14 +114,14 @@ pub enum Reason {
     Rejected,
     /// Its idempotency key was used for a different call.
     IdempotencyMismatch,
-    /// It may have been carried out, and may not be sent twice.
+    /// It may have been carried out, and must not be sent twice.
     OutcomeUnknown,
-    /// The workers that ran it died.
+    /// The workers that ran it crashed.
     CrashedWorker,
 }
 
 impl Reason {
-    /// The reason as it stands in results, dead letters and metrics.
+    /// The reason as it appears in results, dead letters and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidTask => "invalid_task",
@@ -134,7 +138,7 @@ impl Reason {
     }
 }
 
-/// An answer's body in the one of three forms that fits it.
+/// An answer's body in whichever of three forms fits it.
 #[derive(Debug, Clone)]
 pub enum Body {
     /// Valid JSON, byte for byte.
@@ -146,14 +150,14 @@ pub enum Body {
 }
 
 impl Body {
-    /// The form for `bytes`: JSON only where the upstream calls it so (`application/json`, `...+json`, RFC 6839), it is
-    /// valid, and it nests no deeper than readers take.
+    /// The form that fits `bytes`: JSON only if the upstream declares it (`application/json`, or `...+json` as in RFC 6839), it is
+    /// valid, and parsers will accept its nesting.
     pub fn new(bytes: Vec<u8>, content_type: Option<&str>) -> Self {
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => return Self::Bytes(error.into_bytes()),
         };
-        if !json::is_named_by(content_type) || json::too_deep(text.as_bytes()) {
+        if !json::is_declared_by(content_type) || json::too_deep(text.as_bytes()) {
             return Self::Text(text);
         }
         match serde_json::from_str::<&RawValue>(&text) {
@@ -164,7 +168,7 @@ impl Body {
 }
 
 impl TaskResult {
-    /// A result without an answer, for the fields to be filled in.
+    /// A result without an answer; the caller fills in the fields that apply.
     pub fn new(id: Option<TaskId>, status: Status, finished_at: UnixMs) -> Self {
         Self {
             id,
@@ -184,7 +188,7 @@ impl TaskResult {
         }
     }
 
-    /// Puts the answer's body in.
+    /// Sets the field that fits the answer's body.
     pub fn set_body(&mut self, body: Body) {
         match body {
             Body::Json(json) => self.body = Some(json),
@@ -193,9 +197,9 @@ impl TaskResult {
         }
     }
 
-    /// The result as one line of JSON: a body's own line breaks, which JSON allows only between values, become spaces.
+    /// The result as one line of JSON. Line breaks in a JSON body, which can only occur between values, become spaces.
     pub fn to_line(&self) -> String {
-        // It can't fail: the keys are strings, and every value is plain data or JSON already.
+        // It cannot fail: the keys are strings, and every value is plain data or valid JSON.
         let mut line = serde_json::to_string(self).unwrap_or_default();
         if line.contains(['\n', '\r']) {
             line = line.replace(['\n', '\r'], " ");

@@ -1,5 +1,7 @@
 //! A call to make. Parsed and checked here, once; trusted everywhere else.
 
+mod error;
+mod limit;
 mod raw;
 
 use std::time::Duration;
@@ -11,158 +13,158 @@ use url::Url;
 
 use crate::db::keys;
 use crate::protocol::then;
-use crate::{Reason, TaskId, UnixMs};
+use crate::{TaskId, UnixMs};
 
-pub use raw::{CacheScope, Effect, Jitter, Limit, RawTask, ReturnAddress};
+pub use error::{InvalidTask, ReturnAddress, TaskError};
+pub use limit::{InvalidLimit, Limit};
+pub use raw::{CacheScope, Effect, Jitter, RawTask};
 
-/// The most bytes of a task as pushed: a body of 1 MiB and 64 KiB for all the rest.
+/// The maximum size of a task in bytes: a body of 1 MiB, and 64 KiB for everything else.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
 
-/// How long a result is kept where the task does not say.
+/// How long a result is kept by default.
 pub const RESULT_TTL: Duration = Duration::from_millis(RESULT_TTL_MS);
 const RESULT_TTL_MS: u64 = 3_600_000;
 
-/// The most time for connecting where the task does not say.
+/// The timeout of an attempt by default.
+const TIMEOUT_MS: u64 = 30_000;
+
+/// The timeout for connecting by default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS);
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
-/// The longest time that may be given in milliseconds, a year: beyond it a mistake in units is likelier than a wish.
+/// The retry policy by default: with eight attempts the waits add up to at least a minute, as long as a deployment or a short
+/// outage of an upstream takes.
+const MAX_ATTEMPTS: u32 = 8;
+const BACKOFF_BASE_MS: u64 = 1_000;
+const BACKOFF_CAP_MS: u64 = 60_000;
+const JITTER: Jitter = Jitter::Equal;
+
+/// The longest time span that a field may set in milliseconds: a year. A larger number is more likely a mistake in units.
 const MAX_MS: u64 = 366 * 24 * 3600 * 1000;
 
 /// A checked task.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// The producer's name for it, if it gave one.
+    /// The producer's name for it, if it set one.
     pub id: Option<TaskId>,
-    /// Where to.
+    /// What to call.
     pub url: Url,
-    /// How.
+    /// The method of the call.
     pub method: Method,
     /// The task's own headers and the content type of its body; names and values are valid.
     pub headers: HeaderMap,
     /// The bytes to send; `None` sends no body at all.
     pub body: Option<Vec<u8>>,
-    /// The most time for one attempt, from connecting to the last byte of the answer.
+    /// The timeout of one attempt, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// The most time for connecting.
+    /// The timeout for connecting.
     pub connect_timeout: Duration,
     /// When and how often to try again.
     pub retry: Retry,
-    /// After this moment no attempt starts.
+    /// No attempt starts after this time.
     pub expires_at: Option<UnixMs>,
-    /// After this long no attempt starts, counted from [`Task::enqueued_at`] or else from the first claim.
+    /// No attempt starts after this long, counted from [`Task::enqueued_at`] or else from the first claim.
     pub ttl: Option<Duration>,
-    /// No attempt starts before this moment.
+    /// No attempt starts before this time.
     pub run_at: Option<UnixMs>,
     /// No attempt starts before this long has passed, counted as for [`Task::ttl`].
     pub delay: Option<Duration>,
-    /// Sent as `Idempotency-Key` on every attempt; one call and one answer under it.
+    /// Sent as `Idempotency-Key` on every attempt; tasks with the same key share one call and its answer.
     pub idempotency_key: Option<String>,
     /// Whether the call may be made twice.
     pub effect: Effect,
-    /// How long the answer is shared and kept; `None` for not at all, zero for shared and not kept.
+    /// How long the answer is shared and kept; `None` for not at all, zero for shared but not kept.
     pub cache_ttl: Option<Duration>,
-    /// The name under which it is, instead of the computed one.
+    /// The key that the answer is cached under, instead of the computed one.
     pub cache_key: Option<String>,
-    /// Who may share it.
+    /// Who may share the answer.
     pub cache_scope: CacheScope,
     /// The limits that the call is under.
     pub limits: Vec<Limit>,
-    /// The list that gets the result as well.
+    /// The list that the result is also pushed to.
     pub reply_to: Option<String>,
-    /// How long result and reply are kept.
+    /// How long the result and the reply are kept.
     pub result_ttl: Duration,
     /// Where the result is delivered.
     pub callback_url: Option<Url>,
-    /// The task whose result is the body.
+    /// In a delivery: the task whose result is the body.
     pub callback_of: Option<TaskId>,
-    /// The task that follows, as it was given.
+    /// The next task of the chain, as the producer wrote it.
     pub then: Option<Box<RawValue>>,
-    /// W3C trace context, sent along.
+    /// W3C trace context, sent as a header.
     pub traceparent: Option<String>,
     /// Echoed in the result.
     pub meta: Option<Box<RawValue>>,
-    /// When its producer says it pushed the task.
+    /// When the producer pushed the task, by its own clock.
     pub enqueued_at: Option<UnixMs>,
-    /// Fields that the protocol does not know.
+    /// Fields that the protocol does not define.
     pub unknown: Vec<String>,
 }
 
 /// When and how often to try again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// The most attempts, the first one included.
+    /// The maximum number of attempts, the first one included.
     pub max_attempts: u32,
-    /// The first wait, before jitter.
+    /// The first backoff, before jitter.
     pub base: Duration,
-    /// The longest wait, before jitter.
+    /// The longest backoff, before jitter.
     pub cap: Duration,
-    /// How a wait is spread.
+    /// How the backoff is randomized.
     pub jitter: Jitter,
-    /// Statuses to retry beyond those that always are.
+    /// Statuses to retry in addition to those that always are.
     pub on: Vec<u16>,
-}
-
-/// Why a task can't be taken.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TaskError {
-    /// The reason of the dead letter.
-    pub reason: Reason,
-    /// What was wrong, where, and what to do.
-    pub error: String,
-    /// Whom to tell.
-    pub sender: ReturnAddress,
 }
 
 impl Task {
     /// Parses and checks a task of at most `max_bytes`.
     ///
     /// # Errors
-    /// A [`TaskError`] that says what is wrong and where.
+    /// The task is invalid: the [`TaskError`] says what is wrong and where.
     pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<TaskError>> {
-        let refuse = |reason, error| Box::new(TaskError { reason, error, sender: raw::sender(raw) });
-        if raw.len() > max_bytes {
-            let error = format!(
-                "the task has {} bytes; at most {max_bytes} are allowed: keep large inputs elsewhere and send where they are",
-                raw.len()
-            );
-            return Err(refuse(Reason::TooLarge, error));
-        }
-        let (raw, unknown) = RawTask::parse(raw).map_err(|error| refuse(Reason::InvalidTask, error))?;
-        Self::check(raw, unknown).map_err(|error| refuse(Reason::InvalidTask, error))
+        Self::try_parse(raw, max_bytes)
+            .map_err(|cause| Box::new(TaskError { cause, return_address: ReturnAddress::read(raw) }))
     }
 
-    fn check(raw: RawTask, unknown: Vec<String>) -> Result<Self, String> {
+    fn try_parse(raw: &[u8], max_bytes: usize) -> Result<Self, InvalidTask> {
+        if raw.len() > max_bytes {
+            return Err(InvalidTask::TooLarge { bytes: raw.len(), limit: max_bytes });
+        }
+        let (raw, unknown) = RawTask::parse(raw)?;
+        Self::check(raw, unknown)
+    }
+
+    fn check(raw: RawTask, unknown: Vec<String>) -> Result<Self, InvalidTask> {
         let id = raw.id.as_deref().map(TaskId::new).transpose()?;
-        let url = url(&raw.url)?;
+        let url = url("url", &raw.url)?;
         let mut headers = headers(raw.headers.as_ref())?;
         let body = body(raw.body.as_deref(), raw.body_text, raw.body_base64.as_deref(), &mut headers)?;
         let method = method(raw.method.as_deref(), body.is_some() || raw.callback_of.is_some())?;
         let idempotency_key = raw.idempotency_key.map(|key| idempotency_key(key, &mut headers)).transpose()?;
         if let Some(trace) = &raw.traceparent {
-            let value = HeaderValue::from_str(trace).map_err(|_| "`traceparent` is no header value".to_owned())?;
+            let value = HeaderValue::from_str(trace).map_err(|_| InvalidTask::Traceparent)?;
             headers.entry(HeaderName::from_static("traceparent")).or_insert(value);
         }
-        let callback_url = raw.callback_url.as_deref().map(self::url).transpose();
-        let callback_url = callback_url.map_err(|error| format!("`callback_url`: {error}"))?;
-        let callback_of = raw.callback_of.as_deref().map(TaskId::new).transpose();
-        let callback_of = callback_of.map_err(|error| format!("`callback_of`: {error}"))?;
+        let callback_url = raw.callback_url.as_deref().map(|text| self::url("callback_url", text)).transpose()?;
+        let callback_of = raw.callback_of.as_deref().map(TaskId::new).transpose().map_err(InvalidTask::CallbackOf)?;
         if callback_of.is_some() && body.is_some() {
-            return Err("`callback_of` and a body are given: the body of a delivery is the result".into());
+            return Err(InvalidTask::BodyOfDelivery);
         }
         if let Some(error) = raw.then_error {
-            return Err(format!("the task before it is complete, but `then` could not be made of its result: {error}"));
+            return Err(InvalidTask::ThenFailed(error));
         }
-        raw.then.as_deref().map_or(Ok(()), then::check)?;
-        if let Some(key) = raw.cache_key.as_ref().filter(|key| !(1..=1024).contains(&key.len())) {
-            return Err(format!("`cache_key` has {} bytes: use 1 to 1024", key.len()));
+        if let Some(then) = raw.then.as_deref() {
+            then::check(then).map_err(|cause| InvalidTask::Then(Box::new(cause)))?;
+        }
+        if let Some(key) = &raw.cache_key {
+            check_length("cache_key", key, 1024)?;
         }
         raw.limit.iter().flatten().try_for_each(Limit::check)?;
-        if raw.reply_to.as_deref() == Some("") {
-            return Err("`reply_to` is empty: name a list, or leave it out".into());
-        }
-        if raw.reply_to.as_deref().is_some_and(keys::is_reserved) {
-            return Err("`reply_to` names a key of Redial's own: name a list of yours, as in answers:{default}".into());
+        match raw.reply_to.as_deref() {
+            Some("") => return Err(InvalidTask::EmptyReplyTo),
+            Some(list) if keys::is_reserved(list) => return Err(InvalidTask::ReservedReplyTo),
+            _ => {}
         }
         Ok(Self {
             id,
@@ -170,17 +172,17 @@ impl Task {
             method,
             headers,
             body,
-            timeout: ms("timeout_ms", raw.timeout_ms, 30_000, 1)?,
+            timeout: ms("timeout_ms", raw.timeout_ms, TIMEOUT_MS, 1)?,
             connect_timeout: ms("connect_timeout_ms", raw.connect_timeout_ms, CONNECT_TIMEOUT_MS, 1)?,
             retry: retry(raw.retry)?,
             expires_at: raw.expires_at_ms,
-            ttl: opt_ms("ttl_ms", raw.ttl_ms)?,
+            ttl: optional_ms("ttl_ms", raw.ttl_ms)?,
             run_at: raw.run_at_ms,
-            delay: opt_ms("delay_ms", raw.delay_ms)?,
+            delay: optional_ms("delay_ms", raw.delay_ms)?,
             idempotency_key,
-            // A POST without a word about its effect is idempotent, as AI calls are: docs/protocol.md says so loudly.
+            // A POST that does not state its effect counts as idempotent, as calls to AI APIs are; docs/protocol.md stresses it.
             effect: raw.effect.unwrap_or(Effect::Idempotent),
-            cache_ttl: opt_ms("cache_ttl_ms", raw.cache_ttl_ms)?,
+            cache_ttl: optional_ms("cache_ttl_ms", raw.cache_ttl_ms)?,
             cache_key: raw.cache_key,
             cache_scope: raw.cache_scope.unwrap_or_default(),
             limits: raw.limit.unwrap_or_default(),
@@ -196,13 +198,13 @@ impl Task {
         })
     }
 
-    /// The moment after which no attempt starts.
+    /// The time after which no attempt starts.
     pub fn deadline(&self, first_seen: UnixMs) -> Option<UnixMs> {
         let by_ttl = self.ttl.map(|ttl| self.counted_from(first_seen, ttl));
         [self.expires_at, by_ttl].into_iter().flatten().min()
     }
 
-    /// The moment before which no attempt starts.
+    /// The time before which no attempt starts.
     pub fn not_before(&self, first_seen: UnixMs) -> Option<UnixMs> {
         let by_delay = self.delay.map(|delay| self.counted_from(first_seen, delay));
         [self.run_at, by_delay].into_iter().flatten().max()
@@ -214,21 +216,19 @@ impl Task {
     }
 }
 
-fn url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("`url` {error}: give it whole, as in \"https://api.example.com/v1/extract\""))?;
+fn url(field: &'static str, text: &str) -> Result<Url, InvalidTask> {
+    let url = Url::parse(text).map_err(|cause| InvalidTask::Url { field, cause })?;
     if !matches!(url.scheme(), "http" | "https") {
-        let scheme = url.scheme();
-        return Err(format!("`url` has the scheme {scheme:?}: only http and https are called"));
+        return Err(InvalidTask::Scheme { field, scheme: url.scheme().to_owned() });
     }
     Ok(url)
 }
 
-fn method(given: Option<&str>, has_body: bool) -> Result<Method, String> {
-    let Some(given) = given else {
+fn method(name: Option<&str>, has_body: bool) -> Result<Method, InvalidTask> {
+    let Some(name) = name else {
         return Ok(if has_body { Method::POST } else { Method::GET });
     };
-    match given.to_ascii_uppercase().as_str() {
+    match name.to_ascii_uppercase().as_str() {
         "GET" => Ok(Method::GET),
         "HEAD" => Ok(Method::HEAD),
         "POST" => Ok(Method::POST),
@@ -236,11 +236,11 @@ fn method(given: Option<&str>, has_body: bool) -> Result<Method, String> {
         "PATCH" => Ok(Method::PATCH),
         "DELETE" => Ok(Method::DELETE),
         "OPTIONS" => Ok(Method::OPTIONS),
-        _ => Err(format!("`method` {given:?} is unknown: use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS")),
+        _ => Err(InvalidTask::Method(name.to_owned())),
     }
 }
 
-/// Headers that belong to the connection, not to the task (RFC 9110 §7.6.1): set by a task they could smuggle a request.
+/// Headers that belong to the connection, not to the task (RFC 9110 section 7.6.1): set by a task, they could smuggle a request.
 const CONNECTION_HEADERS: [HeaderName; 10] = [
     header::HOST,
     header::CONTENT_LENGTH,
@@ -254,16 +254,16 @@ const CONNECTION_HEADERS: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-fn headers(given: Option<&std::collections::BTreeMap<String, String>>) -> Result<HeaderMap, String> {
+fn headers(raw: Option<&std::collections::BTreeMap<String, String>>) -> Result<HeaderMap, InvalidTask> {
     let mut headers = HeaderMap::new();
-    for (name, value) in given.into_iter().flatten() {
+    for (name, value) in raw.into_iter().flatten() {
         let parsed =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`headers` {name:?} is no header name"))?;
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(name.clone()))?;
         if CONNECTION_HEADERS.contains(&parsed) {
-            return Err(format!("`headers` {name:?} belongs to the connection: leave it out, the worker sets it"));
+            return Err(InvalidTask::ConnectionHeader(name.clone()));
         }
-        let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| format!("`headers` {name:?} has a value with a control character, such as a line break"))?;
+        let value =
+            HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
         headers.append(parsed, value);
     }
     Ok(headers)
@@ -274,69 +274,71 @@ fn body(
     text: Option<String>,
     base64: Option<&str>,
     headers: &mut HeaderMap,
-) -> Result<Option<Vec<u8>>, String> {
+) -> Result<Option<Vec<u8>>, InvalidTask> {
     let (bytes, content_type) = match (json, text, base64) {
         (None, None, None) => return Ok(None),
         (Some(json), None, None) => (json.get().as_bytes().to_vec(), "application/json"),
         (None, Some(text), None) => (text.into_bytes(), "text/plain; charset=utf-8"),
         (None, None, Some(base64)) => (from_base64(base64)?, "application/octet-stream"),
-        _ => {
-            return Err("more than one of `body`, `body_text` and `body_base64` is given: a call has one body".into());
-        }
+        _ => return Err(InvalidTask::SeveralBodies),
     };
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
     Ok(Some(bytes))
 }
 
-fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+fn from_base64(text: &str) -> Result<Vec<u8>, InvalidTask> {
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
     const LENIENT: GeneralPurpose = GeneralPurpose::new(
         &base64::alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    LENIENT.decode(text).map_err(|error| format!("`body_base64` can't be decoded: {error}"))
+    LENIENT.decode(text).map_err(|error| InvalidTask::Base64(error.to_string()))
 }
 
-/// The header is bare, as Stripe and most take it; the IETF draft's quoted form is a setting of the upstream.
-fn idempotency_key(key: String, headers: &mut HeaderMap) -> Result<String, String> {
-    if key.is_empty() || key.len() > 255 {
-        return Err(format!("`idempotency_key` has {} bytes: use 1 to 255", key.len()));
-    }
-    let value = HeaderValue::from_str(&key)
-        .map_err(|_| "`idempotency_key` holds what no header may: use printable ASCII".to_owned())?;
+/// The header is bare, as Stripe and most APIs take it; the IETF draft's quoted form is a setting of the upstream.
+fn idempotency_key(key: String, headers: &mut HeaderMap) -> Result<String, InvalidTask> {
+    check_length("idempotency_key", &key, 255)?;
+    let value = HeaderValue::from_str(&key).map_err(|_| InvalidTask::IdempotencyKey)?;
     headers.insert(HeaderName::from_static("idempotency-key"), value);
     Ok(key)
 }
 
-fn retry(raw: Option<raw::RawRetry>) -> Result<Retry, String> {
+fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidTask> {
+    if (1..=limit).contains(&text.len()) {
+        return Ok(());
+    }
+    Err(InvalidTask::Length { field, bytes: text.len(), limit })
+}
+
+fn retry(raw: Option<raw::RawRetry>) -> Result<Retry, InvalidTask> {
     let raw = raw.unwrap_or_default();
-    let max_attempts = raw.max_attempts.unwrap_or(5);
+    let max_attempts = raw.max_attempts.unwrap_or(MAX_ATTEMPTS);
     if !(1..=1000).contains(&max_attempts) {
-        return Err(format!("`retry.max_attempts` is {max_attempts}: use 1 to 1000"));
+        return Err(InvalidTask::MaxAttempts(max_attempts));
     }
     let on = raw.on.unwrap_or_default();
     if let Some(status) = on.iter().find(|status| !(300..600).contains(*status)) {
-        return Err(format!("`retry.on` holds {status}: use statuses from 300 to 599"));
+        return Err(InvalidTask::RetryStatus(*status));
     }
     Ok(Retry {
         max_attempts,
-        base: ms("retry.base_ms", raw.base_ms, 500, 0)?,
-        cap: ms("retry.cap_ms", raw.cap_ms, 60_000, 0)?,
-        jitter: raw.jitter.unwrap_or(Jitter::Full),
+        base: ms("retry.base_ms", raw.base_ms, BACKOFF_BASE_MS, 0)?,
+        cap: ms("retry.cap_ms", raw.cap_ms, BACKOFF_CAP_MS, 0)?,
+        jitter: raw.jitter.unwrap_or(JITTER),
         on,
     })
 }
 
-fn ms(field: &str, given: Option<u64>, default: u64, least: u64) -> Result<Duration, String> {
-    let value = given.unwrap_or(default);
-    if !(least..=MAX_MS).contains(&value) {
-        return Err(format!("`{field}` is {value}: use milliseconds from {least} to {MAX_MS}"));
+fn ms(field: &'static str, value: Option<u64>, default: u64, min: u64) -> Result<Duration, InvalidTask> {
+    let value = value.unwrap_or(default);
+    if !(min..=MAX_MS).contains(&value) {
+        return Err(InvalidTask::Milliseconds { field, value, min });
     }
     Ok(Duration::from_millis(value))
 }
 
-fn opt_ms(field: &str, given: Option<u64>) -> Result<Option<Duration>, String> {
-    given.map(|value| ms(field, Some(value), 0, 0)).transpose()
+fn optional_ms(field: &'static str, value: Option<u64>) -> Result<Option<Duration>, InvalidTask> {
+    value.map(|value| ms(field, Some(value), 0, 0)).transpose()
 }
 
 #[cfg(test)]

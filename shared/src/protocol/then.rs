@@ -1,9 +1,9 @@
-//! A chain: the task that follows when this one is complete, with values taken from its result.
+//! A chain: the task that is pushed when this one is complete, with values taken from its result.
 //!
-//! In the strings of `then`, `{{path}}` stands for what a JSONPath (RFC 9535) finds in the result, as `{{$.body.choices[0].text}}`. A
-//! string that is nothing but one path becomes the value itself, of whatever type; within a longer string it is put in as text, and
-//! in `url` percent-encoded. All else of `then` stays byte for byte, also braces without a `$`, as prompts may have them. A `then` inside
-//! of it is left alone: its turn comes later.
+//! In the strings of `then`, `{{path}}` is replaced by what a JSONPath (RFC 9535) finds in the result, such as
+//! `{{$.body.choices[0].text}}`. A string that consists of a single path becomes the value itself, whatever its type. Inside a longer
+//! string the value is inserted as text, and in `url` percent-encoded. Everything else in `then` is kept byte for byte, including
+//! braces without a `$`, which prompts may contain. A nested `then` is left alone until its own turn comes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,56 +14,100 @@ use serde_json::{Value, json};
 use serde_json_path::JsonPath;
 
 use super::follow_ups;
-use super::task::{MAX_BYTES, Task};
+use super::task::{InvalidTask, MAX_BYTES, Task};
 use crate::{TaskId, TaskResult};
 
-/// The most tasks of a chain.
+/// The maximum number of tasks in a chain.
 const MAX_LENGTH: usize = 20;
-/// What is percent-encoded in a URL: all but RFC 3986's unreserved characters.
+/// What is percent-encoded in a URL: everything except the unreserved characters of RFC 3986.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// Checks a chain, as far as that goes without a result.
-pub(super) fn check(then: &RawValue) -> Result<(), String> {
-    let mut given = then;
+/// What is wrong with a `then`, or why it could not be filled in.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidThen {
+    /// It is JSON of another kind.
+    #[error("`then`: it is not a JSON object: use a task")]
+    NotAnObject,
+    /// It does not say what to call.
+    #[error("`then`: missing field `url`")]
+    NoUrl,
+    /// The chain is too long.
+    #[error("`then` is nested {MAX_LENGTH} tasks deep or more: split the chain")]
+    TooLong,
+    /// The task itself is invalid.
+    #[error("`then`: {0}")]
+    Task(InvalidTask),
+    /// A path in it is wrong.
+    #[error("`then`: {0}")]
+    Path(PathError),
+}
+
+/// What is wrong with a path in a `then`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PathError {
+    /// Its braces are not closed.
+    #[error("{0:?} has a {{{{ without the closing }}}}")]
+    Unclosed(String),
+    /// It cannot be parsed.
+    #[error("{{{{{path}}}}} is not a JSONPath such as {{{{$.body.text}}}}: {why}")]
+    Syntax {
+        /// The path.
+        path: String,
+        /// What the parser found.
+        why: String,
+    },
+    /// The result does not have what it asks for.
+    #[error("{{{{{0}}}}} finds nothing in the result")]
+    NotFound(String),
+    /// The result or the template cannot be read as JSON.
+    #[error("the result cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Checks a chain, as far as that is possible without a result.
+pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
+    let mut link = then;
     for _ in 0..MAX_LENGTH {
-        let wrong = |why: String| format!("`then`: {why}");
-        let fields: Fields<'_> =
-            serde_json::from_str(given.get()).map_err(|_| wrong("it is no JSON object: give a task".into()))?;
-        let after = fields.get("then").copied();
-        let has_paths = fill_fields(&fields, &mut |path| parse(path).map(|_| json!(""))).map_err(wrong)?.1;
+        let fields: Fields<'_> = serde_json::from_str(link.get()).map_err(|_| InvalidThen::NotAnObject)?;
+        let (_, has_paths) =
+            fill_fields(&fields, &mut |path| parse(path).map(|_| json!(""))).map_err(InvalidThen::Path)?;
         if !fields.contains_key("url") {
-            return Err(wrong("missing field `url`".into()));
+            return Err(InvalidThen::NoUrl);
         }
         if !has_paths {
-            return Task::parse(given.get().as_bytes(), MAX_BYTES).map(|_| ()).map_err(|refusal| wrong(refusal.error));
+            // Complete as it is, so it is checked as a task, the rest of the chain included.
+            let task = Task::parse(link.get().as_bytes(), MAX_BYTES);
+            return task.map(|_| ()).map_err(|error| InvalidThen::Task(error.cause));
         }
-        match after {
-            Some(after) => given = after,
+        match fields.get("then") {
+            Some(next) => link = next,
             None => return Ok(()),
         }
     }
-    Err(format!("`then` is {MAX_LENGTH} tasks deep or more: split the chain"))
+    Err(InvalidThen::TooLong)
 }
 
-/// The task that follows on the task `id` with this result. One that can't be made is pushed all the same, and says why: it ends
-/// as a dead letter.
+/// The task that follows the task `id` with this result. One that cannot be made is pushed all the same and says why: it becomes
+/// a dead letter.
 pub(super) fn fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> String {
-    let filled =
-        serde_json::to_value(result).map_err(|error| format!("the result can't be read: {error}")).and_then(|result| {
-            let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(|error| error.to_string())?;
-            let mut filled = fill_fields(&fields, &mut |path| look_up(path, &result))?.0;
-            filled.entry("id".into()).or_insert_with(|| json!(follow_ups::follow_up_id(id, "then")).to_string());
-            filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
-            Ok(object(&filled))
-        });
-    filled.unwrap_or_else(|error| {
-        let given: Option<Fields<'_>> = serde_json::from_str(then.get()).ok();
-        let own = given.as_ref().and_then(|given| serde_json::from_str::<String>(given.get("id")?.get()).ok());
-        let own = own.and_then(|own| TaskId::new(&own).ok()).unwrap_or_else(|| follow_ups::follow_up_id(id, "then"));
-        json!({"id": own, "url": "http://then.invalid/", "then_error": error}).to_string()
+    try_fill(then, id, result).unwrap_or_else(|error| {
+        let fields: Option<Fields<'_>> = serde_json::from_str(then.get()).ok();
+        let own_id = fields.and_then(|fields| serde_json::from_str::<String>(fields.get("id")?.get()).ok());
+        let id = own_id.and_then(|id| TaskId::new(&id).ok()).unwrap_or_else(|| follow_ups::follow_up_id(id, "then"));
+        json!({"id": id, "url": "http://then.invalid/", "then_error": error.to_string()}).to_string()
     })
+}
+
+fn try_fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> Result<String, PathError> {
+    let unreadable = |error: serde_json::Error| PathError::Unreadable(error.to_string());
+    let result = serde_json::to_value(result).map_err(unreadable)?;
+    let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(unreadable)?;
+    let (mut filled, _) = fill_fields(&fields, &mut |path| look_up(path, &result))?;
+    filled.entry("id".into()).or_insert_with(|| json!(follow_ups::follow_up_id(id, "then")).to_string());
+    filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
+    Ok(object(&filled))
 }
 
 fn object(fields: &BTreeMap<String, String>) -> String {
@@ -71,18 +115,18 @@ fn object(fields: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Fills in all fields but `then`. Returns them, and whether there was anything to fill in.
+/// Fills in all fields except `then`. Returns them, and whether there was anything to fill in.
 fn fill_fields(
     fields: &Fields<'_>,
-    look_up: &mut impl FnMut(&str) -> Result<Value, String>,
-) -> Result<(BTreeMap<String, String>, bool), String> {
+    look_up: &mut impl FnMut(&str) -> Result<Value, PathError>,
+) -> Result<(BTreeMap<String, String>, bool), PathError> {
     let mut has_paths = false;
     let mut filled = BTreeMap::new();
-    for (name, given) in fields {
+    for (name, value) in fields {
         let json = if name == "then" {
-            Cow::Borrowed(given.get())
+            Cow::Borrowed(value.get())
         } else {
-            fill_strings(given.get(), name == "url", look_up)?
+            fill_strings(value.get(), name == "url", look_up)?
         };
         has_paths |= matches!(json, Cow::Owned(_));
         filled.insert(name.clone(), json.into_owned());
@@ -90,12 +134,12 @@ fn fill_fields(
     Ok((filled, has_paths))
 }
 
-/// Fills in the strings of a JSON text that have paths in them; the rest stays as it is.
+/// Fills in the strings of a JSON text that contain paths; the rest is kept as it is.
 fn fill_strings<'a>(
     json: &'a str,
     in_url: bool,
-    look_up: &mut impl FnMut(&str) -> Result<Value, String>,
-) -> Result<Cow<'a, str>, String> {
+    look_up: &mut impl FnMut(&str) -> Result<Value, PathError>,
+) -> Result<Cow<'a, str>, PathError> {
     let (mut filled, mut rest, mut has_paths) = (String::new(), json, false);
     while let Some(start) = rest.find('"') {
         let (before, string) = rest.split_at(start);
@@ -116,7 +160,7 @@ fn fill_strings<'a>(
     Ok(if has_paths { Cow::Owned(filled) } else { Cow::Borrowed(json) })
 }
 
-/// Where a JSON string at the beginning of a text ends, its quotes included.
+/// Where the JSON string at the beginning of a text ends, its quotes included.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     let closing = text.bytes().skip(1).position(|byte| {
@@ -130,11 +174,11 @@ fn end_of_string(text: &str) -> usize {
 fn fill_text(
     text: &str,
     in_url: bool,
-    look_up: &mut impl FnMut(&str) -> Result<Value, String>,
-) -> Result<Value, String> {
+    look_up: &mut impl FnMut(&str) -> Result<Value, PathError>,
+) -> Result<Value, PathError> {
     let (mut filled, mut rest) = (String::new(), text);
     while let Some((before, after)) = split_at_path(rest) {
-        let (path, after) = after.split_once("}}").ok_or_else(|| format!("{text:?} has a {{{{ without its }}}}"))?;
+        let (path, after) = after.split_once("}}").ok_or_else(|| PathError::Unclosed(text.to_owned()))?;
         let value = look_up(path.trim())?;
         if before.is_empty() && filled.is_empty() && after.is_empty() {
             return Ok(value);
@@ -152,21 +196,21 @@ fn fill_text(
     Ok(Value::String(filled))
 }
 
-/// What is before the braces of the next path, and what is behind them.
+/// The text before the braces of the next path, and the text after them.
 fn split_at_path(text: &str) -> Option<(&str, &str)> {
     let opens = |(at, _): &(usize, &str)| text[at + 2..].trim_start().starts_with('$');
     let (at, braces) = text.match_indices("{{").find(opens)?;
     Some((&text[..at], &text[at + braces.len()..]))
 }
 
-fn parse(path: &str) -> Result<JsonPath, String> {
-    JsonPath::parse(path).map_err(|error| format!("{{{{{path}}}}} is no JSONPath, as in {{{{$.body.text}}}}: {error}"))
+fn parse(path: &str) -> Result<JsonPath, PathError> {
+    JsonPath::parse(path).map_err(|error| PathError::Syntax { path: path.to_owned(), why: error.to_string() })
 }
 
-/// What a path finds: the value, or where it may find several, a list of them.
-fn look_up(path: &str, result: &Value) -> Result<Value, String> {
+/// What a path finds: the value, or a list where it finds several.
+fn look_up(path: &str, result: &Value) -> Result<Value, PathError> {
     match parse(path)?.query(result).all().as_slice() {
-        [] => Err(format!("{{{{{path}}}}} finds nothing in the result")),
+        [] => Err(PathError::NotFound(path.to_owned())),
         [value] => Ok((*value).clone()),
         values => Ok(Value::Array(values.iter().map(|value| (*value).clone()).collect())),
     }
@@ -178,16 +222,16 @@ mod tests {
     use crate::protocol::result::Body;
     use crate::{Status, UnixMs};
 
-    fn filled(then: &str, body: &str) -> Result<Value, String> {
-        let then: Box<RawValue> = serde_json::from_str(then).map_err(|error| error.to_string())?;
+    fn filled(then: &str, body: &str) -> Result<Value, Box<dyn std::error::Error>> {
+        let then: Box<RawValue> = serde_json::from_str(then)?;
         check(&then)?;
         let mut result = TaskResult::new(Some(TaskId::new("a")?), Status::Ok, UnixMs(7));
         result.set_body(Body::new(body.into(), Some("application/json")));
-        serde_json::from_str(&fill(&then, &TaskId::new("a")?, &result)).map_err(|error| error.to_string())
+        Ok(serde_json::from_str(&fill(&then, &TaskId::new("a")?, &result))?)
     }
 
     #[test]
-    fn values_of_the_result_take_the_place_of_paths() -> Result<(), String> {
+    fn paths_are_replaced_by_values_of_the_result() -> Result<(), Box<dyn std::error::Error>> {
         let body = r#"{"text":"a \"b\" & ü","n":[1,2.5,{"x":null}],"id":"x/y?z"}"#;
         for (given, expected) in [
             (r#""{{$.body.text}}""#, json!("a \"b\" & ü")),
@@ -206,17 +250,16 @@ mod tests {
         }
         let then = r#"{"url":"http://h/{{$.body.id}}?q={{$.body.text}}","then":{"url":"{{$.body.next}}"}}"#;
         let next = filled(then, body)?;
-        assert_eq!(next["url"], "http://h/x%2Fy%3Fz?q=a%20%22b%22%20%26%20%C3%BC", "no value breaks out of its place");
+        assert_eq!(next["url"], "http://h/x%2Fy%3Fz?q=a%20%22b%22%20%26%20%C3%BC", "a value cannot break out of its place");
         assert_eq!((&next["id"], &next["enqueued_at_ms"]), (&json!("a.then"), &json!(7)));
-        assert_eq!(next["then"]["url"], "{{$.body.next}}", "its turn comes later");
+        assert_eq!(next["then"]["url"], "{{$.body.next}}", "it is filled in when its own turn comes");
         Ok(())
     }
 
     #[test]
-    fn what_has_no_path_stays_byte_for_byte() -> Result<(), String> {
+    fn text_without_a_path_is_kept_byte_for_byte() -> Result<(), Box<dyn std::error::Error>> {
         let then: Box<RawValue> =
-            serde_json::from_str(r#"{"url":"{{$.body.u}}","body":{"n": 9007199254740993.10,"s":"\u00e9"}}"#)
-                .map_err(|error| error.to_string())?;
+            serde_json::from_str(r#"{"url":"{{$.body.u}}","body":{"n": 9007199254740993.10,"s":"\u00e9"}}"#)?;
         let mut result = TaskResult::new(Some(TaskId::new("a")?), Status::Ok, UnixMs(7));
         result.set_body(Body::new(br#"{"u":"http://h/"}"#.to_vec(), Some("application/json")));
         let next = fill(&then, &TaskId::new("a")?, &result);
@@ -228,28 +271,28 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_made_says_why() -> Result<(), String> {
+    fn a_task_that_cannot_be_made_says_why() -> Result<(), Box<dyn std::error::Error>> {
         let next = filled(r#"{"id":"b","url":"http://h/","body":"{{$.body.no}}"}"#, "{}")?;
         assert_eq!(
             (&next["id"], &next["then_error"]),
             (&json!("b"), &json!("{{$.body.no}} finds nothing in the result"))
         );
-        let refused = Task::parse(next.to_string().as_bytes(), 1_000).map_err(|refusal| refusal.error);
-        assert!(refused.is_err_and(|why| why.contains("finds nothing")));
+        let refused = Task::parse(next.to_string().as_bytes(), 1_000);
+        assert!(refused.is_err_and(|why| why.to_string().contains("finds nothing")));
         let deep = (0..30).fold(r#"{"url":"http://h/{{$.id}}"}"#.to_owned(), |then, _| {
             format!(r#"{{"url":"http://h/{{{{$.id}}}}","then":{then}}}"#)
         });
         for (then, says) in [
-            ("[]", "no JSON object"),
+            ("[]", "not a JSON object"),
             (r#"{"body":1}"#, "missing field `url`"),
             (r#"{"url":"nowhere"}"#, "`then`: `url`"),
-            (r#"{"url":"http://h/","body":"{{$body x}}"}"#, "no JSONPath"),
-            (r#"{"url":"http://h/","body":"{{$.x"}"#, "without its }}"),
+            (r#"{"url":"http://h/","body":"{{$body x}}"}"#, "not a JSONPath"),
+            (r#"{"url":"http://h/","body":"{{$.x"}"#, "without the closing }}"),
             (r#"{"url":"http://h/{{$.id}}","then":{"url":"nowhere"}}"#, "`then`: `url`"),
             (deep.as_str(), "split the chain"),
         ] {
             let refused = filled(then, "{}");
-            assert!(refused.as_ref().is_err_and(|why| why.contains(says)), "{then}: {refused:?}");
+            assert!(refused.as_ref().is_err_and(|why| why.to_string().contains(says)), "{then}: {refused:?}");
         }
         Ok(())
     }

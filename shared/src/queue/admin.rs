@@ -1,46 +1,46 @@
-//! The operator's side of queues: which there are, how full they are, who works on them; and pausing one.
+//! What operators do with a queue: see how full it is and which workers serve it, and pause it.
 
 use std::collections::HashMap;
 
 use crate::{Error, Queue, UnixMs, WorkerId};
 
-/// A queue at one moment. The numbers are read one after the other, so that a task on its way may be counted in two places or in
-/// none.
+/// A snapshot of a queue. The numbers are read one after the other, so a task that changes state meanwhile may be counted twice or
+/// not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
     /// Pushed and not yet claimed.
     pub waiting: u64,
-    /// In a worker's hands.
+    /// Claimed by a worker.
     pub active: u64,
-    /// Waiting for a retry, a delay or a free place.
+    /// Waiting for a retry, a delay or a rate limit.
     pub scheduled: u64,
-    /// Waiting for the answer of another task that makes the same call.
+    /// Waiting for another task that makes the same call, or for an upstream that is down.
     pub parked: u64,
-    /// Dead letters that are kept.
+    /// Dead letters.
     pub dead: u64,
-    /// Tasks that were ever completed here.
+    /// How many tasks have ever completed.
     pub completed: u64,
-    /// Tasks that ever died here.
+    /// How many tasks have ever died.
     pub died: u64,
-    /// Whether it is paused: nothing is claimed from it.
+    /// Whether the queue is paused: workers claim nothing from it.
     pub paused: bool,
-    /// Its workers.
+    /// The workers that serve it.
     pub workers: Vec<WorkerInfo>,
 }
 
-/// A worker at a queue.
+/// A worker that serves a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerInfo {
-    /// Its name.
+    /// Its id.
     pub worker: WorkerId,
-    /// The end of its lease; when that is past, the worker is gone, and another one will take back what it held.
+    /// When its lease ends. After that the worker counts as dead, and another one takes back its tasks.
     pub lease_until: UnixMs,
     /// How many tasks it holds.
     pub tasks: u64,
 }
 
 impl Queue {
-    /// The queue at this moment, without a look at its tasks.
+    /// A snapshot of the queue. It does not read tasks, so it is cheap however many there are.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -77,7 +77,7 @@ impl Queue {
         })
     }
 
-    /// Lets workers claim nothing from this queue until it is resumed. What they have in info ends as usual. `false`: it was
+    /// Pauses the queue: workers claim nothing from it until it is resumed, and finish what they hold. Returns `false` if it was
     /// paused already.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Queue {
         Ok(was_set.is_some())
     }
 
-    /// Ends a pause. `false`: it was not paused.
+    /// Resumes the queue. Returns `false` if it was not paused.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.

@@ -1,19 +1,19 @@
-//! A batch at its queue: tasks pushed once however often they are sent, and answers taken off one list.
+//! A batch: tasks that are pushed once however often they are sent, and answers taken from one list.
 
 use crate::db::{BLOCK_TIMEOUT, Link};
 use crate::script::task::EnqueueOnce;
 use crate::{Error, Queue, TaskId};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
-/// How long Redis keeps the mark of a batch that stands still: a week.
-pub const KEPT_MS: u64 = 7 * DAY_MS;
-/// How long the results of its tasks are kept, if they are not taken. Longer than the mark, so that a line that the mark says
-/// was pushed is on the queue or has its result.
-pub const RESULT_KEPT_MS: u64 = KEPT_MS + DAY_MS;
-/// The most tasks of one push.
-pub const PUSH: usize = 500;
-/// The most keys of one `MGET` or `UNLINK`.
-const KEYS: usize = 500;
+/// How long Redis keeps the checkpoint of a batch that makes no progress: a week.
+pub const CHECKPOINT_TTL_MS: u64 = 7 * DAY_MS;
+/// How long the results of its tasks are kept if they are not taken. Longer than the checkpoint, so that every line before the
+/// checkpoint is on the queue or has its result.
+pub const RESULT_TTL_MS: u64 = CHECKPOINT_TTL_MS + DAY_MS;
+/// The maximum number of tasks in one push.
+pub const MAX_PUSH: usize = 500;
+/// The maximum number of keys in one `MGET` or `UNLINK`.
+const MAX_KEYS: usize = 500;
 
 /// One batch. Its task ids are `<batch id>-<line>`.
 #[derive(Debug)]
@@ -22,22 +22,22 @@ pub struct Batch {
     waiter: Link,
     id: String,
     replies: String,
-    mark: String,
+    checkpoint: String,
 }
 
 impl Batch {
-    /// The batch `id` at `queue`.
+    /// The batch `id` on `queue`.
     pub fn new(queue: Queue, id: &str) -> Self {
-        let (replies, mark) = (queue.keys().batch_replies(id), queue.keys().batch_checkpoint(id));
-        Self { waiter: queue.db.blocking_link(), queue, id: id.to_owned(), replies, mark }
+        let (replies, checkpoint) = (queue.keys().batch_replies(id), queue.keys().batch_checkpoint(id));
+        Self { waiter: queue.db.blocking_link(), queue, id: id.to_owned(), replies, checkpoint }
     }
 
-    /// The name of the task of a line.
+    /// The id of the task of a line.
     ///
     /// # Errors
-    /// [`Error::Name`] when the batch's id is no part of one.
+    /// The batch's id cannot be part of a task id ([`Error::Id`]).
     pub fn task_id(&self, line: u64) -> Result<TaskId, Error> {
-        TaskId::new(&format!("{}-{line}", self.id)).map_err(Error::Name)
+        Ok(TaskId::new(&format!("{}-{line}", self.id))?)
     }
 
     /// The line of a task of this batch.
@@ -45,45 +45,46 @@ impl Batch {
         task.strip_prefix(&self.id)?.strip_prefix('-')?.parse().ok()
     }
 
-    /// The list that gets the answers, in the queue's slot.
+    /// The list that receives the answers, in the queue's slot.
     pub fn replies(&self) -> &str {
         &self.replies
     }
 
-    /// The last line that was pushed, and 0 for none; keeps that knowledge for another week.
+    /// The last line that was pushed, 0 if none was. Renews the time that Redis keeps it.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn mark(&self) -> Result<u64, Error> {
+    pub async fn checkpoint(&self) -> Result<u64, Error> {
         let mut get = redis::cmd("GETEX");
-        get.arg(&self.mark).arg("PX").arg(KEPT_MS);
-        let mark: Option<u64> = self.queue.db.run(async |connection| get.query_async(connection).await).await?;
-        Ok(mark.unwrap_or(0))
+        get.arg(&self.checkpoint).arg("PX").arg(CHECKPOINT_TTL_MS);
+        let checkpoint: Option<u64> = self.queue.db.run(async |connection| get.query_async(connection).await).await?;
+        Ok(checkpoint.unwrap_or(0))
     }
 
-    /// Pushes at most [`PUSH`] tasks, the lines after `before` up to `after`, unless they were pushed already. Returns the
-    /// mark as it stands: `after` when they are on the queue.
+    /// Pushes at most [`MAX_PUSH`] tasks, the lines after `before` up to `after`, unless they were pushed already. Returns the
+    /// current checkpoint: `after` if they are on the queue.
     ///
     /// # Errors
-    /// That of Redis; sent again, it pushes nothing twice.
+    /// Redis is unreachable or refuses the command. Sending it again pushes nothing twice.
     pub async fn push(&self, before: u64, after: u64, tasks: &[String]) -> Result<u64, Error> {
-        let (waiting, checkpoint) = (&self.queue.keys.waiting, &self.mark);
-        self.queue.db.call(&EnqueueOnce { waiting, checkpoint, before, after, ttl_ms: KEPT_MS, tasks }).await
+        let (waiting, checkpoint) = (&self.queue.keys.waiting, &self.checkpoint);
+        self.queue.db.call(&EnqueueOnce { waiting, checkpoint, before, after, ttl_ms: CHECKPOINT_TTL_MS, tasks }).await
     }
 
-    /// Takes up to `most` answers off the list, oldest first.
+    /// Takes up to `limit` answers from the list, oldest first.
     ///
     /// # Errors
-    /// That of Redis; what it had taken off is still under [`results`](Self::results).
-    pub async fn take(&self, most: usize) -> Result<Vec<String>, Error> {
+    /// Redis is unreachable or refuses the command. Answers that were taken but did not arrive are still among the
+    /// [`results`](Self::results).
+    pub async fn take(&self, limit: usize) -> Result<Vec<String>, Error> {
         let mut pop = redis::cmd("RPOP");
-        pop.arg(&self.replies).arg(most);
+        pop.arg(&self.replies).arg(limit);
         let taken: Option<Vec<String>> =
             self.queue.db.run(async |connection| pop.query_async(connection).await).await?;
         Ok(taken.unwrap_or_default())
     }
 
-    /// Waits for an answer, for at most [`BLOCK_TIMEOUT`], and takes it off the list.
+    /// Waits for an answer, for at most [`BLOCK_TIMEOUT`], and takes it from the list.
     ///
     /// # Errors
     /// As for [`take`](Self::take).
@@ -95,13 +96,13 @@ impl Batch {
         Ok(taken.map(|(_, answer)| answer))
     }
 
-    /// The results that are there of the tasks of these lines.
+    /// The results of those of these lines that have one.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn results(&self, lines: &[u64]) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
-        for keys in self.keys(lines)?.chunks(KEYS) {
+        for keys in self.keys(lines)?.chunks(MAX_KEYS) {
             let mut get = redis::cmd("MGET");
             get.arg(keys);
             let results: Vec<Option<String>> =
@@ -111,23 +112,23 @@ impl Batch {
         Ok(found)
     }
 
-    /// Deletes results that are kept elsewhere by now.
+    /// Deletes the results of these lines, which the caller has stored elsewhere.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget(&self, lines: &[u64]) -> Result<(), Error> {
-        for keys in self.keys(lines)?.chunks(KEYS) {
+        for keys in self.keys(lines)?.chunks(MAX_KEYS) {
             self.unlink(keys).await?;
         }
         Ok(())
     }
 
-    /// Deletes what the batch kept for itself.
+    /// Deletes the batch's own keys: the list of answers and the checkpoint.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn end(&self) -> Result<(), Error> {
-        self.unlink(&[self.replies.clone(), self.mark.clone()]).await
+        self.unlink(&[self.replies.clone(), self.checkpoint.clone()]).await
     }
 
     async fn unlink(&self, keys: &[String]) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! Cancellation: a task is ended where it is, at once. No worker has to agree: who has it in hand finds its lease gone, as if it
-//! had been cut off, writes nothing more, and gives up the call at its next heartbeat.
+//! Cancellation: a task is ended wherever it is, at once. No worker has to agree: one that holds the task finds its lease gone, as if
+//! it had been cut off from Redis; it writes nothing more, and aborts the call at its next heartbeat.
 
 use crate::consumer::{Completion, ParkedTasks, TaskPosition, WaitList, dead_letter_header};
 use crate::memo::{Delivery, LeadOutcome};
@@ -10,17 +10,17 @@ use crate::queue::entry::{Entry, Progress};
 use crate::queue::find::{FoundTask, Search, TaskLocation};
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult};
 
-/// How often a task that is on its way from one place to another is looked for.
-const LOOKS: usize = 5;
+/// How often the search is repeated for a task that moves from one place to another meanwhile.
+const MAX_SEARCHES: usize = 5;
 
-/// What came of it.
+/// The outcome of a cancellation.
 #[derive(Debug)]
 pub enum Cancelled {
-    /// It is dead, with the reason `cancelled`. This is where it was.
+    /// The task is dead now, with the reason `cancelled`; it was here.
     Done(TaskLocation),
-    /// It had come to its end before.
+    /// The task had finished before.
     Ended(TaskLocation),
-    /// It was not found.
+    /// The task was not found.
     NotFound(Search),
 }
 
@@ -28,40 +28,36 @@ pub enum Cancelled {
 struct CancelTarget<'a> {
     position: TaskPosition<'a>,
     raw: &'a [u8],
-    /// Its own name inside Redial; one that never was in a worker's hands has none yet.
+    /// Its serial; `None` if no worker has claimed it yet.
     serial: Option<&'a str>,
     state: Progress,
 }
 
 impl Queue {
-    /// Cancels a task wherever it is: it is looked for as [`Queue::find`] does, up to `most` tasks of each place.
+    /// Cancels a task wherever it is. It is searched for as [`Queue::find`] does, among up to `limit` tasks in each state.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to ask again.
-    pub async fn cancel(&self, id: &TaskId, most: usize) -> Result<Cancelled, Error> {
-        let mut looks = 0;
+    /// Redis is unreachable or refuses the command, or the task kept moving ([`Error::TaskMoving`]). Safe to repeat.
+    pub async fn cancel(&self, id: &TaskId, limit: usize) -> Result<Cancelled, Error> {
+        let mut searches = 0;
         loop {
-            looks += 1;
-            let (found, search) = self.locate(id, most).await?;
+            searches += 1;
+            let (found, search) = self.locate(id, limit).await?;
             match found {
                 Some(found @ FoundTask::Ended(_)) => return Ok(Cancelled::Ended(found.into())),
                 Some(found) if self.end_as_cancelled(id, &found).await? => return Ok(Cancelled::Done(found.into())),
-                // One that goes back for a retry passes the other way, and may be missed once.
-                None if looks > 1 || !search.cut_short.is_empty() => return Ok(Cancelled::NotFound(search)),
-                Some(_) if looks == LOOKS => {
-                    return Err(Error::Data(format!(
-                        "a place for {id}: it moved on each time it was found, try again"
-                    )));
-                }
+                // A task that is rescheduled moves against the order of the search, and may be missed once.
+                None if searches > 1 || !search.cut_short.is_empty() => return Ok(Cancelled::NotFound(search)),
+                Some(_) if searches == MAX_SEARCHES => return Err(Error::TaskMoving(id.clone())),
                 Some(_) | None => {}
             }
         }
     }
 
-    /// Whether a task was cancelled, as its result says.
+    /// Whether a task's result says that it was cancelled.
     ///
     /// # Errors
-    /// That of Redis; [`Error::Data`] when the result is not Redial's.
+    /// Redis is unreachable or refuses the command, or Redial did not write the result ([`Error::Data`]).
     pub async fn is_cancelled(&self, id: &TaskId) -> Result<bool, Error> {
         Ok(self.ended(id).await?.is_some_and(|result| result.reason == Some(Reason::Cancelled)))
     }
@@ -110,9 +106,9 @@ impl Queue {
                 result.enqueued_at_ms = task.enqueued_at;
                 (task.reply_to, task.result_ttl, next)
             }
-            Err(refusal) => {
-                let next = follow_ups_of_invalid(&refusal, &result);
-                (refusal.sender.reply_to, RESULT_TTL, next)
+            Err(invalid) => {
+                let next = follow_ups_of_invalid(&invalid, &result);
+                (invalid.return_address.reply_to, RESULT_TTL, next)
             }
         };
         let serial = target.serial.map_or_else(|| TaskId::random().to_string(), str::to_owned);
@@ -128,7 +124,7 @@ impl Queue {
         self.bury(&target.position, &token, &dead_letter_header(&serial, None, &result), Some(&answer)).await
     }
 
-    /// The next in line makes the call that a cancelled task was to make for all of them.
+    /// Lets the next task of the memo make the call that the cancelled task would have made for all of them.
     async fn pass_lead_on(&self, hash: &str, serial: &str) -> Result<(), Error> {
         let delivery = Delivery { serial, token: &Token(String::new()), queue: &self.name };
         let LeadOutcome::Done(queues) = self.db.memos().settle(hash, delivery, None).await? else { return Ok(()) };

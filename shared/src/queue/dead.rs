@@ -1,4 +1,4 @@
-//! Dead letters: what ended without a good answer, kept with its producer's bytes until someone replays or drops it.
+//! Dead letters: tasks that failed for good, kept with their producers' bytes until someone replays or deletes them.
 
 use serde::Deserialize;
 
@@ -6,26 +6,27 @@ use crate::script::MoreKeys;
 use crate::script::task::{DropDead, Replay};
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult, UnixMs};
 
-/// How many dead letters are read at a time: each may have a megabyte.
-const PAGE: isize = 20;
+/// How many dead letters are read at a time: each may be a megabyte.
+const PAGE_SIZE: isize = 20;
 
-/// A task that ended without a good answer.
+/// A task that failed for good.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
-    /// Redial's own name for this delivery, never used twice; ids may repeat.
+    /// The task's serial, which is unique; ids may repeat.
     pub serial: String,
     /// When it died.
     pub at: UnixMs,
-    /// The hash of the memo under its idempotency key, if it has one.
+    /// The hash of the memo under the task's idempotency key, if it has one.
     pub memo: Option<String>,
-    /// The result as its producer got it.
+    /// The result that the producer received.
     pub result: TaskResult,
     /// The producer's bytes, exactly.
     pub raw: Vec<u8>,
 }
 
 impl DeadLetter {
-    /// Takes a member apart. What is no letter of ours stops no other: it is shown as it is, and can't be replayed.
+    /// Parses a member of the set. One that Redial did not write does not stop the others: it is shown as it is, and cannot be
+    /// replayed.
     fn parse(member: &[u8], at: f64) -> Self {
         #[derive(Deserialize)]
         struct Names {
@@ -45,7 +46,7 @@ impl DeadLetter {
         Self { serial: String::new(), at, memo: None, result, raw: member.to_vec() }
     }
 
-    /// The task's id, where it could be read.
+    /// The task's id, if it could be read.
     pub fn id(&self) -> Option<&TaskId> {
         self.result.id.as_ref()
     }
@@ -55,7 +56,7 @@ impl DeadLetter {
         self.result.reason
     }
 
-    /// Whether this is what an operator means by `name`: an id or a serial.
+    /// Whether `name` is the letter's id or serial.
     pub fn is(&self, name: &str) -> bool {
         self.serial == name || self.id().is_some_and(|id| id.as_str() == name)
     }
@@ -66,20 +67,20 @@ impl DeadLetter {
 }
 
 impl Queue {
-    /// A page of dead letters, oldest first: those after the first `skip`. An empty page is the end.
+    /// A page of dead letters, oldest first, without the first `skip`. An empty page is the end.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn dead_page(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
-        let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE);
+        let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE_SIZE);
         let mut range = redis::cmd("ZRANGE");
-        range.arg(&self.keys.dead).arg(skip).arg(skip + PAGE - 1).arg("WITHSCORES");
+        range.arg(&self.keys.dead).arg(skip).arg(skip + PAGE_SIZE - 1).arg("WITHSCORES");
         let page: Vec<(Vec<u8>, f64)> = self.db.run(async |connection| range.query_async(connection).await).await?;
         Ok(page.into_iter().map(|(member, at)| DeadLetter::parse(&member, at)).collect())
     }
 
-    /// Puts a dead letter back on the queue as if it had just been pushed. A failure held under its idempotency key is forgotten
-    /// first, or it would only get that again; a good answer stands. `false`: it was gone already.
+    /// Puts a dead letter back on the queue as if it had just been pushed. A failure stored under its idempotency key is deleted
+    /// first, or the task would only get that failure again; a success is kept. Returns `false` if the letter was gone already.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -99,7 +100,7 @@ impl Queue {
         self.db.call(&call).await
     }
 
-    /// Deletes a dead letter for good. `false`: it was gone already.
+    /// Deletes a dead letter for good. Returns `false` if it was gone already.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.

@@ -1,7 +1,7 @@
-//! What Redial keeps of a task beyond the producer's bytes: one header line before them.
+//! What Redial stores about a task besides the producer's bytes: one header line in front of them.
 //!
-//! `<serial> <first_seen_ms> <crashes> <started> <state>`, a newline, the bytes. Scripts read the fields before the state;
-//! the state is JSON for workers alone, `-` when there is none yet.
+//! The format is `<serial> <first_seen_ms> <crashes> <started> <state>`, a newline, and the bytes. Scripts read the fields before the
+//! state; the state is JSON that only workers read, or `-` for a task that has none yet.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,63 +9,63 @@ use crate::limit::Reservation;
 use crate::protocol::id::Token;
 use crate::{Attempt, Error, UnixMs};
 
-/// A task in a worker's hands: its token, what is known of it, and its bytes.
+/// A claimed task: its token, its header, and its bytes.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The fence of this delivery.
+    /// The fencing token of this delivery.
     pub token: Token,
-    /// What is known of the task.
+    /// What Redial knows about the task.
     pub header: EntryHeader,
     /// The producer's bytes, exactly.
     pub raw: Vec<u8>,
 }
 
-/// What is known of a task beyond its bytes.
+/// What Redial knows about a task besides its bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EntryHeader {
-    /// The task's own name inside Redial, never used twice: the token of its first delivery.
+    /// The task's unique name inside Redial: the token of its first delivery.
     pub serial: String,
     /// When a worker first claimed it.
     pub first_seen: UnixMs,
-    /// How many workers died with it in their hands.
+    /// How many workers died while they held it.
     pub crashes: u32,
-    /// Whether it is known that a call was about to go out, and not what became of it.
+    /// Whether a call was about to be sent and its outcome is unknown.
     pub started: bool,
-    /// Its attempts so far.
+    /// Its progress so far.
     pub state: Progress,
 }
 
-/// What a task's attempts have been so far.
+/// A task's progress: its attempts, and what limits and memos hold for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Attempts that count against `max_attempts`.
     #[serde(rename = "n", default)]
     pub counted: u32,
-    /// Attempts that did not count, since the upstream said when to come back.
+    /// Attempts that did not count because the upstream said when to come back.
     #[serde(rename = "p", default)]
     pub uncounted: u32,
     /// The last backoff, for decorrelated jitter.
     #[serde(rename = "b", default)]
     pub backoff_ms: u64,
-    /// What limits gave it to say when it comes back: their names, and times by their own clocks in us.
+    /// Its reservations, by the name of the limit, to present when it comes back.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<(String, Reservation)>,
-    /// The retry, by how many attempts had counted before it, that has been to the retry budget, and whether it has leave.
+    /// The last retry that asked the retry budget, by the number of attempts counted before it, and whether it was admitted.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub retry_reservation: Option<(u32, bool)>,
-    /// The memos that it leads while no worker holds it, by hash: who cancels it then ends their lead.
+    /// The hashes of the memos that it leads while no worker holds it; cancelling it ends their lead.
     #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
     pub leads: Vec<String>,
-    /// Every call on the wire, oldest first; of more than [`Progress::MAX_ATTEMPTS`] the last ones.
+    /// Every attempt, oldest first; at most the last [`Progress::MAX_ATTEMPTS`].
     #[serde(rename = "a", default)]
     pub attempts: Vec<Attempt>,
 }
 
 impl Progress {
-    /// How many attempts are remembered.
+    /// How many attempts are kept.
     pub const MAX_ATTEMPTS: usize = 32;
 
-    /// Remembers an attempt.
+    /// Adds an attempt.
     pub fn remember(&mut self, attempt: Attempt) {
         if self.attempts.len() == Self::MAX_ATTEMPTS {
             self.attempts.remove(0);
@@ -73,12 +73,12 @@ impl Progress {
         self.attempts.push(attempt);
     }
 
-    /// What a limit gave it before, to be told again.
+    /// Its reservation with a limit, to present again.
     pub fn reservation_for(&self, limit: &str) -> Option<Reservation> {
         self.reservations.iter().find(|(name, _)| name == limit).map(|(_, reservation)| *reservation)
     }
 
-    /// Keeps what a limit gave it, instead of what it gave before.
+    /// Replaces its reservation with a limit.
     pub fn set_reservation(&mut self, limit: &str, reservation: Reservation) {
         self.reservations.retain(|(name, _)| name != limit);
         self.reservations.push((limit.to_owned(), reservation));
@@ -86,7 +86,7 @@ impl Progress {
 }
 
 impl EntryHeader {
-    /// What fences the task while it is a follower of another: its serial.
+    /// The token that fences the task while it is parked: its serial.
     pub fn parked_token(&self) -> Token {
         Token(self.serial.clone())
     }
@@ -96,7 +96,7 @@ impl EntryHeader {
         let state = if self.state == Progress::default() {
             "-".to_owned()
         } else {
-            // It can't fail: plain data with string keys.
+            // It cannot fail: plain data with string keys.
             serde_json::to_string(&self.state).unwrap_or_else(|_| "-".into())
         };
         let Self { serial, first_seen, crashes, started, .. } = self;
@@ -119,10 +119,10 @@ impl EntryHeader {
 }
 
 impl Entry {
-    /// Takes apart what a script answered.
+    /// Parses an entry that a script returned.
     ///
     /// # Errors
-    /// [`Error::Data`] when it is not what this version writes.
+    /// This version did not write the entry ([`Error::Data`]).
     pub fn parse(token: Token, mut bytes: Vec<u8>) -> Result<Self, Error> {
         let bad = || Error::Data(format!("the entry under token {}", token.as_str()));
         let newline = bytes.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_comes_back_as_it_went() -> Result<(), Error> {
+    fn an_entry_parses_back_to_what_was_written() -> Result<(), Error> {
         let mut header = EntryHeader {
             serial: "w:1:1".into(),
             first_seen: UnixMs(1_763_900_000_000),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_an_error() {
+    fn bytes_that_are_not_an_entry_are_an_error() {
         for bad in ["", "no newline", "a b c d e\nraw", "s 1 0 0 {\nraw"] {
             assert!(Entry::parse(Token("t".into()), bad.into()).is_err(), "{bad:?}");
         }

@@ -1,4 +1,4 @@
-//! Where a task is, found by its id: there is no index, so that the places are looked through, up to a bound.
+//! Finding a task by its id. There is no index: each state is searched, up to a limit.
 
 use serde::Deserialize;
 
@@ -6,58 +6,58 @@ use crate::protocol::id::Token;
 use crate::queue::entry::Entry;
 use crate::{Error, Queue, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
-/// How many tasks are read at a time: each may have a megabyte.
-const PAGE: usize = 50;
+/// How many tasks are read at a time: each may be a megabyte.
+const PAGE_SIZE: usize = 50;
 
 /// Where a task is.
 #[derive(Debug, Clone)]
 pub enum TaskLocation {
-    /// On the queue; so many are taken before it.
+    /// On the queue, waiting to be claimed.
     Waiting {
-        /// How many.
+        /// How many tasks will be claimed before it.
         before: usize,
     },
-    /// To be claimed again at this time, after a retry, a delay, or for want of a free place.
+    /// Waiting for a retry, a delay or a rate limit.
     Scheduled {
-        /// When.
+        /// When it can be claimed.
         due: UnixMs,
     },
-    /// Waiting for the answer of another task that makes the same call.
+    /// Waiting for another task that makes the same call, or for an upstream that is down.
     Parked,
-    /// In the hands of this worker.
+    /// Claimed by a worker.
     Active {
-        /// Which.
+        /// The worker.
         worker: WorkerId,
     },
-    /// It has its answer.
+    /// It succeeded; its result is still kept.
     Complete(Box<TaskResult>),
-    /// It ended without a good answer; its result is still kept, or only its dead letter.
+    /// It failed for good; its result or its dead letter is still kept.
     Dead(Box<TaskResult>),
 }
 
-/// What a search found.
+/// The outcome of a search.
 #[derive(Debug)]
 pub struct Search {
-    /// Where the task is; `None` where it was not found.
+    /// Where the task is; `None` if it was not found.
     pub place: Option<TaskLocation>,
-    /// How many tasks were looked at.
+    /// How many tasks were read.
     pub looked_at: usize,
-    /// The places that hold more than was looked at.
+    /// The states that have more tasks than were read.
     pub cut_short: Vec<&'static str>,
 }
 
-/// A task as it lies somewhere.
+/// A task together with the bytes that identify it where it was found.
 #[derive(Debug)]
 pub(crate) enum FoundTask {
-    /// In one of the lists of what waits.
+    /// In one of the lists of waiting tasks.
     Waiting { list: String, raw: Vec<u8>, before: usize },
-    /// To be claimed again.
+    /// In the sorted set of scheduled tasks.
     Scheduled { entry: Vec<u8>, due: UnixMs },
-    /// In a line, under its serial.
+    /// Parked in a wait list, under its serial.
     Parked { serial: Token, entry: Vec<u8> },
-    /// In a worker's hands.
+    /// Claimed by a worker.
     Active { worker: WorkerId, token: Token, entry: Vec<u8> },
-    /// It has its result.
+    /// Finished, with this result.
     Ended(Box<TaskResult>),
 }
 
@@ -75,52 +75,53 @@ impl From<FoundTask> for TaskLocation {
 }
 
 impl Queue {
-    /// Looks for a task: under its result's key first, which costs nothing, then through the places, at most `most` tasks of
-    /// each, those first that are taken first. In the order in which tasks move, so that one on its way is not missed.
+    /// Finds a task: first by its result's key, which costs one command, then by reading up to `limit` tasks in each state, in the
+    /// order in which they will be claimed. States are searched in the order in which tasks pass through them, so that a task that
+    /// moves on meanwhile is not missed.
     ///
     /// # Errors
-    /// That of Redis; [`Error::Data`] when the result is not Redial's.
-    pub async fn find(&self, id: &TaskId, most: usize) -> Result<Search, Error> {
-        let (found, mut search) = self.locate(id, most).await?;
+    /// Redis is unreachable or refuses the command, or Redial did not write the result ([`Error::Data`]).
+    pub async fn find(&self, id: &TaskId, limit: usize) -> Result<Search, Error> {
+        let (found, mut search) = self.locate(id, limit).await?;
         search.place = found.map(TaskLocation::from);
         Ok(search)
     }
 
     /// The same, and the task itself.
-    pub(crate) async fn locate(&self, id: &TaskId, most: usize) -> Result<(Option<FoundTask>, Search), Error> {
+    pub(crate) async fn locate(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
         let mut search = Search { place: None, looked_at: 0, cut_short: Vec::new() };
-        let found = self.look_for(id, most, &mut search).await?;
+        let found = self.search_states(id, limit, &mut search).await?;
         Ok((found, search))
     }
 
-    async fn look_for(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
+    async fn search_states(&self, id: &TaskId, limit: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         if let Some(result) = self.ended(id).await? {
             return Ok(Some(FoundTask::Ended(result)));
         }
         let keys = &self.keys;
         for (list, name) in [(&keys.waiting, "waiting"), (&keys.handoff, "handoff")] {
-            if let Some(found) = self.in_list(id, list, name, most, search).await? {
+            if let Some(found) = self.in_list(id, list, name, limit, search).await? {
                 return Ok(Some(found));
             }
         }
-        if let Some(found) = self.in_scheduled(id, most, search).await? {
+        if let Some(found) = self.in_scheduled(id, limit, search).await? {
             return Ok(Some(found));
         }
-        if let Some((serial, entry)) = self.in_hash(id, &keys.parked, "parked", most, search).await? {
+        if let Some((serial, entry)) = self.in_hash(id, &keys.parked, "parked", limit, search).await? {
             return Ok(Some(FoundTask::Parked { serial, entry }));
         }
         for info in self.overview().await?.workers {
-            if let Some((token, entry)) = self.in_hash(id, &keys.active(&info.worker), "active", most, search).await? {
+            if let Some((token, entry)) = self.in_hash(id, &keys.active(&info.worker), "active", limit, search).await? {
                 return Ok(Some(FoundTask::Active { worker: info.worker, token, entry }));
             }
         }
         if let Some(result) = self.ended(id).await? {
             return Ok(Some(FoundTask::Ended(result)));
         }
-        self.in_dead(id, most, search).await
+        self.in_dead(id, limit, search).await
     }
 
-    /// The result of a task that has one.
+    /// The result of a task, if it has one.
     pub(crate) async fn ended(&self, id: &TaskId) -> Result<Option<Box<TaskResult>>, Error> {
         let Some(json) = self.result(id).await? else { return Ok(None) };
         serde_json::from_str(&json).map(Some).map_err(|error| Error::Data(format!("the result of {id}: {error}")))
@@ -131,45 +132,45 @@ impl Queue {
         id: &TaskId,
         list: &str,
         name: &'static str,
-        most: usize,
+        limit: usize,
         search: &mut Search,
     ) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
-        while seen < most {
-            // From the right, where tasks are taken.
-            let (from, to) = (-index(seen + PAGE), -index(seen) - 1);
+        while seen < limit {
+            // From the right, where tasks are claimed.
+            let (from, to) = (-index(seen + PAGE_SIZE), -index(seen) - 1);
             let mut range = redis::cmd("LRANGE");
             range.arg(list).arg(from).arg(to);
             let page: Vec<Vec<u8>> = self.db.run(async |connection| range.query_async(connection).await).await?;
             search.looked_at += page.len();
-            let is_last = page.len() < PAGE;
-            if let Some((n, raw)) = page.into_iter().rev().enumerate().find(|(_, raw)| is(raw, id)) {
+            let is_last = page.len() < PAGE_SIZE;
+            if let Some((n, raw)) = page.into_iter().rev().enumerate().find(|(_, raw)| has_id(raw, id)) {
                 return Ok(Some(FoundTask::Waiting { list: list.to_owned(), raw, before: seen + n }));
             }
             if is_last {
                 return Ok(None);
             }
-            seen += PAGE;
+            seen += PAGE_SIZE;
         }
         search.cut_short.push(name);
         Ok(None)
     }
 
-    async fn in_scheduled(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
+    async fn in_scheduled(&self, id: &TaskId, limit: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
-        while seen < most {
+        while seen < limit {
             let mut range = redis::cmd("ZRANGE");
-            range.arg(&self.keys.scheduled).arg(seen).arg(index(seen + PAGE) - 1).arg("WITHSCORES");
+            range.arg(&self.keys.scheduled).arg(seen).arg(index(seen + PAGE_SIZE) - 1).arg("WITHSCORES");
             let page: Vec<(Vec<u8>, f64)> = self.db.run(async |connection| range.query_async(connection).await).await?;
             search.looked_at += page.len();
-            let is_last = page.len() < PAGE;
-            if let Some((entry, due)) = page.into_iter().find(|(entry, _)| is_entry(entry, id)) {
+            let is_last = page.len() < PAGE_SIZE;
+            if let Some((entry, due)) = page.into_iter().find(|(entry, _)| is_entry_of(entry, id)) {
                 return Ok(Some(FoundTask::Scheduled { entry, due: UnixMs::from_double(due) }));
             }
             if is_last {
                 return Ok(None);
             }
-            seen += PAGE;
+            seen += PAGE_SIZE;
         }
         search.cut_short.push("scheduled");
         Ok(None)
@@ -180,21 +181,21 @@ impl Queue {
         id: &TaskId,
         hash: &str,
         name: &'static str,
-        most: usize,
+        limit: usize,
         search: &mut Search,
     ) -> Result<Option<(Token, Vec<u8>)>, Error> {
         let (mut cursor, mut seen) = (0_u64, 0);
-        while seen < most {
+        while seen < limit {
             let mut scan = redis::cmd("HSCAN");
-            scan.arg(hash).arg(cursor).arg("COUNT").arg(PAGE);
-            // Fields and values by turns.
+            scan.arg(hash).arg(cursor).arg("COUNT").arg(PAGE_SIZE);
+            // Fields and values alternate.
             let (next, page): (u64, Vec<Vec<u8>>) =
                 self.db.run(async |connection| scan.query_async(connection).await).await?;
             let entries = page.len() / 2;
             search.looked_at += entries;
             let mut words = page.into_iter();
             while let (Some(field), Some(entry)) = (words.next(), words.next()) {
-                if is_entry(&entry, id) {
+                if is_entry_of(&entry, id) {
                     return Ok(Some((Token(String::from_utf8_lossy(&field).into_owned()), entry)));
                 }
             }
@@ -207,9 +208,9 @@ impl Queue {
         Ok(None)
     }
 
-    async fn in_dead(&self, id: &TaskId, most: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
+    async fn in_dead(&self, id: &TaskId, limit: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
-        while seen < most {
+        while seen < limit {
             let page = self.dead_page(seen).await?;
             search.looked_at += page.len();
             if page.is_empty() {
@@ -229,13 +230,13 @@ fn index(n: usize) -> isize {
     isize::try_from(n).unwrap_or(isize::MAX)
 }
 
-fn is_entry(entry: &[u8], id: &TaskId) -> bool {
-    let given = |entry: &Entry| TaskId::derive(&entry.header.serial, entry.header.first_seen) == *id;
-    Entry::parse(Token(String::new()), entry.to_vec()).is_ok_and(|entry| is(&entry.raw, id) || given(&entry))
+fn is_entry_of(entry: &[u8], id: &TaskId) -> bool {
+    let has_derived_id = |entry: &Entry| TaskId::derive(&entry.header.serial, entry.header.first_seen) == *id;
+    Entry::parse(Token(String::new()), entry.to_vec()).is_ok_and(|entry| has_id(&entry.raw, id) || has_derived_id(&entry))
 }
 
-/// Whether a task has this id, also one that a worker would refuse for something else.
-fn is(raw: &[u8], id: &TaskId) -> bool {
+/// Whether a task has this id, even if it is invalid otherwise.
+fn has_id(raw: &[u8], id: &TaskId) -> bool {
     #[derive(Deserialize)]
     struct Named {
         id: String,

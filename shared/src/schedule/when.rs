@@ -8,19 +8,20 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::ScheduleError;
 use crate::UnixMs;
 
-/// A cron expression in a time zone, checked.
+/// A checked cron expression in a time zone.
 #[derive(Debug, Clone)]
 pub struct When {
-    written: Written,
+    spec: Spec,
     cron: Cron,
     zone: TimeZone,
 }
 
-/// As it was given, and as it lies in Redis.
+/// The expression as it was written, and as it is stored in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Written {
+struct Spec {
     cron: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tz: Option<String>,
@@ -28,34 +29,31 @@ struct Written {
 
 impl When {
     /// The times of `cron`: five fields (minute, hour, day of the month, month, day of the week), six with seconds before them,
-    /// or `@hourly` and its like; by the clock of `tz`, a name such as `Europe/Berlin`, or in UTC.
+    /// or a nickname such as `@hourly`; in the time zone `tz`, a name such as `Europe/Berlin`, by default UTC.
     ///
     /// # Errors
-    /// What is wrong with which of them.
-    pub fn new(cron: &str, tz: Option<&str>) -> Result<Self, String> {
-        Self::check(Written { cron: cron.trim().to_owned(), tz: tz.map(str::to_owned) })
+    /// The expression cannot be parsed, or the time zone is unknown.
+    pub fn new(cron: &str, tz: Option<&str>) -> Result<Self, ScheduleError> {
+        Self::check(Spec { cron: cron.trim().to_owned(), tz: tz.map(str::to_owned) })
     }
 
-    /// One as [`to_line`](Self::to_line) wrote it.
-    pub(super) fn parse(line: &str) -> Result<Self, String> {
-        Self::check(serde_json::from_str(line).map_err(|error| error.to_string())?)
+    /// Parses a line written by [`to_line`](Self::to_line).
+    pub(super) fn parse(line: &str) -> Result<Self, ScheduleError> {
+        Self::check(serde_json::from_str(line).map_err(|error| ScheduleError::Unreadable(error.to_string()))?)
     }
 
-    fn check(written: Written) -> Result<Self, String> {
-        let Written { cron: text, tz } = &written;
-        let cron = Cron::from_str(text).map_err(|error| {
-            format!("{text:?} is no cron expression: {error} Use five fields, as in \"30 6 * * 1-5\" (minute, hour, day, month, weekday), six with seconds before them, or @hourly, @daily, @weekly, @monthly")
-        })?;
+    fn check(spec: Spec) -> Result<Self, ScheduleError> {
+        let Spec { cron: expression, tz } = &spec;
+        let cron = Cron::from_str(expression)
+            .map_err(|error| ScheduleError::Cron { expression: expression.clone(), why: error.to_string() })?;
         let zone = match tz {
             None => TimeZone::UTC,
-            Some(tz) => {
-                TimeZone::get(tz).map_err(|_| format!("{tz:?} is no time zone: use a name such as Europe/Berlin"))?
-            }
+            Some(tz) => TimeZone::get(tz).map_err(|_| ScheduleError::TimeZone(tz.clone()))?,
         };
-        Ok(Self { written, cron, zone })
+        Ok(Self { spec, cron, zone })
     }
 
-    /// The first time after `at`; `None`: there is none.
+    /// The first time after `at`; `None` if it never fires again.
     pub fn after(&self, at: UnixMs) -> Option<UnixMs> {
         let at = Timestamp::from_millisecond(i64::try_from(at.0).ok()?).ok()?.to_zoned(self.zone.clone());
         let next = self.cron.find_next_occurrence(&at, false).ok()?;
@@ -64,18 +62,18 @@ impl When {
 
     /// The cron expression.
     pub fn cron(&self) -> &str {
-        &self.written.cron
+        &self.spec.cron
     }
 
-    /// The time zone, where one was given.
+    /// The time zone, if it is not the default, UTC.
     pub fn tz(&self) -> Option<&str> {
-        self.written.tz.as_deref()
+        self.spec.tz.as_deref()
     }
 
-    /// One line of JSON; the same for what is written the same.
+    /// The expression as one line of JSON. Equal expressions give equal lines, which the script that fires them compares.
     pub(super) fn to_line(&self) -> String {
-        // It can't fail: two strings.
-        serde_json::to_string(&self.written).unwrap_or_default()
+        // It cannot fail: the fields are strings.
+        serde_json::to_string(&self.spec).unwrap_or_default()
     }
 }
 
@@ -85,7 +83,7 @@ impl fmt::Display for When {
     }
 }
 
-/// A moment as RFC 3339 has it, in UTC.
+/// A time in the format of RFC 3339, in UTC.
 pub(super) fn rfc3339(at: UnixMs) -> String {
     let at = i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     at.unwrap_or(Timestamp::MAX).to_string()
@@ -100,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn times_follow_the_clock_of_the_zone() -> Result<(), String> {
+    fn times_follow_the_clock_of_the_zone() -> Result<(), ScheduleError> {
         for (cron, tz, after, next) in [
             ("0 3 * * *", None, "2026-11-24T03:00:00Z", "2026-11-25T03:00:00Z"),
             ("0 3 * * *", Some("Europe/Berlin"), "2026-11-24T00:00:00Z", "2026-11-24T02:00:00Z"),
             ("0 3 * * *", Some("Europe/Berlin"), "2026-07-01T00:00:00Z", "2026-07-01T01:00:00Z"),
-            // The clock goes from 2:00 to 3:00: what falls between comes right after.
+            // The clock jumps from 2:00 to 3:00: a time in between fires right after the jump.
             ("30 2 * * *", Some("Europe/Berlin"), "2026-03-29T00:00:00Z", "2026-03-29T01:00:00Z"),
-            // It goes from 3:00 back to 2:00: once.
+            // It goes back from 3:00 to 2:00: the time fires once.
             ("30 2 * * *", Some("Europe/Berlin"), "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
             ("*/10 * * * * *", None, "2026-11-24T00:00:00.500Z", "2026-11-24T00:00:10Z"),
             ("@daily", None, "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z"),
@@ -119,25 +117,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn an_invalid_expression_or_zone_is_refused() {
         for (cron, tz, says) in [
-            ("", None, "no cron expression"),
+            ("", None, "not a valid cron expression"),
             ("* * *", None, "Use five fields"),
-            ("61 * * * *", None, "no cron expression"),
-            ("every day", None, "no cron expression"),
+            ("61 * * * *", None, "not a valid cron expression"),
+            ("every day", None, "not a valid cron expression"),
             ("* * * * *", Some("Nowhere/Here"), "Europe/Berlin"),
         ] {
             let refused = When::new(cron, tz).map(|_| ());
-            assert!(refused.as_ref().is_err_and(|why| why.contains(says)), "{cron}: {refused:?}");
+            assert!(refused.as_ref().is_err_and(|why| why.to_string().contains(says)), "{cron}: {refused:?}");
         }
         assert_eq!(When::new("0 0 30 2 *", None).map(|when| when.after(UnixMs(0))), Ok(None), "never");
     }
 
     #[test]
-    fn a_line_comes_back_as_it_went() -> Result<(), String> {
+    fn a_line_parses_back_to_the_same_expression() -> Result<(), ScheduleError> {
         for tz in [None, Some("Asia/Tokyo")] {
             let when = When::new("0 3 * * *", tz)?;
-            assert_eq!(When::parse(&when.to_line())?.written, when.written);
+            assert_eq!(When::parse(&when.to_line())?.spec, when.spec);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redial::Producer;
+use redial::Client;
 use redial_tests::{Cli, Worker, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -42,10 +42,10 @@ async fn every_occurrence_of_ten_schedules_fires_exactly_once_despite_worker_kil
     let stage = Stage::slow(Duration::ZERO).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
     let mut workers: Vec<Worker> = (0..4).map(|_| start()).collect();
-    let producer = Producer::open(stage.redis.url(), "default").unwrap();
+    let client = Client::open(stage.redis.url(), "default").unwrap();
     for n in 0..SCHEDULES {
         let task = json!({"url": stage.url(&format!("/?name=s{n}"))}).to_string();
-        producer.schedule(&format!("s{n}"), "* * * * * *", None, &task).await.unwrap();
+        client.schedule(&format!("s{n}"), "* * * * * *", None, &task).await.unwrap();
     }
     let mut kill = 0;
     while fired(&stage).await < FIRINGS {
@@ -56,7 +56,7 @@ async fn every_occurrence_of_ten_schedules_fires_exactly_once_despite_worker_kil
         assert!(kill < 300, "only {} firings", fired(&stage).await);
     }
     for n in 0..SCHEDULES {
-        assert!(producer.unschedule(&format!("s{n}")).await.unwrap());
+        assert!(client.unschedule(&format!("s{n}")).await.unwrap());
     }
     let pushed = fired(&stage).await;
     let all_ended = || async { (ended(&stage).await.len() >= pushed).then_some(()) };
@@ -83,10 +83,10 @@ fn second(time: &str) -> u64 {
 #[tokio::test]
 async fn occurrences_missed_while_no_worker_ran_are_made_up_for_by_one() {
     let stage = Stage::slow(Duration::ZERO).await;
-    let producer = Producer::open(stage.redis.url(), "default").unwrap();
+    let client = Client::open(stage.redis.url(), "default").unwrap();
     let task = |name: &str| json!({"url": stage.url(&format!("/?name={name}"))}).to_string();
-    producer.schedule("minutely", "* * * * *", None, &task("minutely")).await.unwrap();
-    producer.schedule("later", "0 0 1 1 *", None, &task("later")).await.unwrap();
+    client.schedule("minutely", "* * * * *", None, &task("minutely")).await.unwrap();
+    client.schedule("later", "0 0 1 1 *", None, &task("later")).await.unwrap();
     // As if its time had come three hours ago.
     let missed = redial_core::UnixMs::local_now().0 / 60_000 * 60_000 - 3 * 3_600_000;
     stage.redis.cli(&["ZADD", "redial:{default}:firings", &missed.to_string(), "minutely"]).await;
@@ -96,7 +96,7 @@ async fn occurrences_missed_while_no_worker_ran_are_made_up_for_by_one() {
     let first = &ended(&stage).await[0];
     assert_eq!(second(first.strip_prefix("minutely@").unwrap()), missed / 1000);
     // The next one is one to come.
-    let next = producer.schedules().await.unwrap().into_iter().find(|schedule| schedule.name == "minutely").unwrap();
+    let next = client.schedules().await.unwrap().into_iter().find(|schedule| schedule.name == "minutely").unwrap();
     assert!(next.next.unwrap().0 > missed + 3 * 3_600_000);
     sleep(Duration::from_secs(2)).await;
     assert!(times(&stage)["minutely"].len() <= 2, "{:?}", times(&stage));
@@ -150,6 +150,6 @@ async fn schedules_can_be_added_listed_and_removed() {
 }
 
 async fn producer_names(stage: &Stage) -> Vec<String> {
-    let producer = Producer::open(stage.redis.url(), "default").unwrap();
-    producer.schedules().await.unwrap().into_iter().map(|schedule| schedule.name).collect()
+    let client = Client::open(stage.redis.url(), "default").unwrap();
+    client.schedules().await.unwrap().into_iter().map(|schedule| schedule.name).collect()
 }

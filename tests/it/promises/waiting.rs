@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial::{Call, Producer};
+use redial::{Call, Client};
 use redial_core::TaskId;
 use redial_tests::{Cli, RedisServer, TestQueue, Upstream, Worker, eventually};
 
@@ -12,13 +12,13 @@ const SOON: Duration = Duration::from_secs(20);
 async fn a_thousand_waiters_are_notified_at_once_without_polling() {
     const MANY: usize = 1_000;
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
-    let producer = Producer::open(redis.url(), "default").unwrap();
+    let client = Client::open(redis.url(), "default").unwrap();
     let mut waiters = Vec::new();
     for n in 0..MANY {
-        let producer = producer.clone();
+        let client = client.clone();
         let id = TaskId::new(&format!("t{n}")).unwrap();
         waiters.push(tokio::spawn(async move {
-            let answered = producer.wait(&id, Duration::from_secs(120)).await.unwrap().unwrap();
+            let answered = client.wait(&id, Duration::from_secs(120)).await.unwrap().unwrap();
             (Instant::now(), redial_core::UnixMs::local_now(), answered.result().unwrap().finished_at_ms)
         }));
     }
@@ -54,23 +54,23 @@ async fn a_thousand_waiters_are_notified_at_once_without_polling() {
 async fn a_call_enqueued_with_the_library_can_be_awaited() {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
-    let producer = Producer::open(redis.url(), "default").unwrap();
+    let client = Client::open(redis.url(), "default").unwrap();
     let call = Call::post(upstream.url("/echo")).json(&serde_json::json!({"text": "hi"})).header("Accept", "*/*");
-    let answer = producer.enqueue_and_wait(call, SOON).await.unwrap().unwrap();
+    let answer = client.enqueue_and_wait(call, SOON).await.unwrap().unwrap();
     assert_eq!(answer.result().unwrap().http_status, Some(200));
     // What is there already is answered too.
-    assert_eq!(producer.wait(&answer.id, SOON).await.unwrap(), Some(answer));
+    assert_eq!(client.wait(&answer.id, SOON).await.unwrap(), Some(answer));
 
     let calls = (0..300).map(|n| Call::get(upstream.url("/echo")).meta(&n));
-    let mut answers = producer.enqueue_all_and_wait(calls).await.unwrap();
+    let mut answers = client.enqueue_all_and_wait(calls).await.unwrap();
     let mut came = 0;
     while let Some(answer) = tokio::time::timeout(SOON, answers.next()).await.unwrap() {
         assert_eq!(answer.result().unwrap().status, redial_core::Status::Ok);
         came += 1;
     }
-    assert_eq!((came, answers.left().len()), (300, 0));
+    assert_eq!((came, answers.outstanding().len()), (300, 0));
     let nobody = TaskId::new("nobody").unwrap();
-    assert_eq!(producer.wait(&nobody, Duration::from_millis(50)).await.unwrap(), None);
+    assert_eq!(client.wait(&nobody, Duration::from_millis(50)).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -8,18 +8,10 @@ fn parse(json: &str) -> Result<Task, Box<TaskError>> {
 
 fn refused(json: &str) -> String {
     match parse(json) {
-        Ok(task) => format!("taken: {task:?}"),
-        Err(refusal) => format!("{}: {}", refusal.reason.as_str(), refusal.error),
+        Ok(task) => format!("accepted: {task:?}"),
+        Err(refusal) => format!("{}: {refusal}", refusal.reason().as_str()),
     }
 }
-
-impl std::fmt::Display for TaskError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.error)
-    }
-}
-
-impl std::error::Error for TaskError {}
 
 #[test]
 fn a_url_is_enough() -> Tested {
@@ -30,8 +22,8 @@ fn a_url_is_enough() -> Tested {
     assert_eq!(task.connect_timeout, Duration::from_secs(5));
     assert_eq!(task.result_ttl, Duration::from_secs(3600));
     assert_eq!(task.effect, Effect::Idempotent);
-    assert_eq!((task.retry.max_attempts, task.retry.jitter), (5, Jitter::Full));
-    assert_eq!(task.retry.base, Duration::from_millis(500));
+    assert_eq!((task.retry.max_attempts, task.retry.jitter), (8, Jitter::Equal));
+    assert_eq!(task.retry.base, Duration::from_secs(1));
     assert_eq!(task.retry.cap, Duration::from_secs(60));
     Ok(())
 }
@@ -56,11 +48,11 @@ fn a_body_may_be_text_or_bytes_and_null_is_absent() -> Tested {
 }
 
 #[test]
-fn what_is_wrong_is_refused_and_said() {
+fn an_invalid_task_is_refused_with_the_field_and_the_reason() {
     for (json, says) in [
         ("nonsense", "invalid_task: the task is not JSON"),
         ("", "invalid_task: the task is not JSON"),
-        ("[1]", "invalid_task: the task is JSON but no object"),
+        ("[1]", "invalid_task: the task is JSON but not an object"),
         (r#"{"url":"http://h/"} x"#, "invalid_task: the task is not one JSON object"),
         ("{}", "invalid_task: missing field `url`"),
         (r#"{"url":5}"#, "invalid_task: `url`: invalid type"),
@@ -69,16 +61,16 @@ fn what_is_wrong_is_refused_and_said() {
         (r#"{"url":"http://h/","retry":{"base_ms":-1}}"#, "invalid_task: `retry.base_ms`"),
         (r#"{"url":"http://h/","retry":{"jitter":"some"}}"#, "invalid_task: `retry.jitter`: unknown variant"),
         (r#"{"url":"http://h/","retry":{"max_attempts":0}}"#, "invalid_task: `retry.max_attempts` is 0"),
-        (r#"{"url":"http://h/","retry":{"on":[99]}}"#, "invalid_task: `retry.on` holds 99"),
+        (r#"{"url":"http://h/","retry":{"on":[99]}}"#, "invalid_task: `retry.on` contains 99"),
         (r#"{"url":"/v1"}"#, "invalid_task: `url` relative URL"),
         (r#"{"url":"http://"}"#, "invalid_task: `url` empty host"),
         (r#"{"url":"file:///etc/passwd"}"#, "invalid_task: `url` has the scheme"),
         (r#"{"url":"http://h/","method":"FETCH"}"#, "invalid_task: `method` \"FETCH\" is unknown"),
         (r#"{"url":"http://h/","headers":{"X":"a\r\nB: c"}}"#, "invalid_task: `headers` \"X\" has a value"),
-        (r#"{"url":"http://h/","headers":{"X\n":"a"}}"#, "invalid_task: `headers` \"X\\n\" is no header name"),
+        (r#"{"url":"http://h/","headers":{"X\n":"a"}}"#, "invalid_task: `headers` \"X\\n\" is not a valid header name"),
         (r#"{"url":"http://h/","headers":{"Host":"i"}}"#, "invalid_task: `headers` \"Host\" belongs"),
         (r#"{"url":"http://h/","body":1,"body_text":"1"}"#, "invalid_task: more than one of"),
-        (r#"{"url":"http://h/","body_base64":"?"}"#, "invalid_task: `body_base64` can't be decoded"),
+        (r#"{"url":"http://h/","body_base64":"?"}"#, "invalid_task: `body_base64` cannot be decoded"),
         (r#"{"url":"http://h/","effect":"twice"}"#, "invalid_task: `effect`: unknown variant"),
         (r#"{"url":"http://h/","idempotency_key":"a\nb"}"#, "invalid_task: `idempotency_key`"),
         (r#"{"url":"http://h/","cache_key":""}"#, "invalid_task: `cache_key`"),
@@ -99,16 +91,16 @@ fn what_is_wrong_is_refused_and_said() {
 }
 
 #[test]
-fn what_no_json_parser_should_meet_is_refused_and_said() {
+fn text_that_would_break_a_json_parser_is_refused() {
     let deep = format!(r#"{{"url":"http://h/","body":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert!(refused(&deep).contains("nests deeper"));
     let not_utf8 = Task::parse(b"{\"url\":\"http://h/\xff\"}", MAX_BYTES);
-    assert!(not_utf8.is_err_and(|refusal| refusal.error.contains("not UTF-8: byte 17")));
+    assert!(not_utf8.is_err_and(|refusal| refusal.to_string().contains("not UTF-8: byte 17")));
 }
 
 #[test]
-fn a_task_that_is_wrong_still_names_its_id_where_it_can_be_read() {
-    let id_of = |json: &[u8], max| Task::parse(json, max).err().and_then(|refusal| refusal.sender.id);
+fn an_invalid_task_still_gives_its_id_where_it_can_be_read() {
+    let id_of = |json: &[u8], max| Task::parse(json, max).err().and_then(|refusal| refusal.return_address.id);
     let named = TaskId::new("a").ok();
     assert_eq!(id_of(br#"{"id":"a","url":5}"#, MAX_BYTES), named);
     assert_eq!(id_of(br#"{"url":5,"x":[[1]],"id":"a"}"#, MAX_BYTES), named);
@@ -126,7 +118,7 @@ fn unknown_fields_are_named() -> Tested {
 }
 
 #[test]
-fn times_count_from_the_push_where_it_is_known() -> Tested {
+fn spans_count_from_the_push_when_its_time_is_known() -> Tested {
     let seen = UnixMs(1_000);
     let task = parse(r#"{"url":"http://h/","ttl_ms":50,"expires_at_ms":2000,"delay_ms":5}"#)?;
     assert_eq!(task.deadline(seen), Some(UnixMs(1_050)));

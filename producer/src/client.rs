@@ -1,0 +1,229 @@
+//! The client of one queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redial_core::db::keys::DEFAULT_PREFIX;
+use redial_core::protocol::task::Limit;
+use redial_core::queue::cancel::Cancelled;
+use redial_core::schedule::{Schedule, Schedules, When};
+use redial_core::{Db, Queue, QueueName, TaskId, UnixMs, Waiter};
+
+use crate::prepare::prepare_all;
+use crate::results::Hub;
+use crate::{Completed, Error, IntoTask, PreparedTask, Results};
+
+/// A client of one queue: enqueues calls and waits for their results. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    queue: Queue,
+    hub: Arc<Hub>,
+}
+
+impl Client {
+    /// A client of the queue `queue` of the Redis at `url`. It connects when it is first used.
+    ///
+    /// The URL is `redis://`, `rediss://` (TLS) or `unix://`, `redis-cluster://host:port,host:port` for a Cluster, or
+    /// `redis-sentinel://host:port,host:port/master-name`.
+    ///
+    /// # Errors
+    /// The URL or the name of the queue is invalid.
+    pub fn open(url: &str, queue: &str) -> Result<Self, Error> {
+        Self::with_prefix(url, DEFAULT_PREFIX, queue)
+    }
+
+    /// The same for keys that begin with `prefix` instead of `redial`.
+    ///
+    /// # Errors
+    /// The URL or the name of the queue is invalid.
+    pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
+        let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
+        Ok(Self { hub: Arc::new(Hub::new(Waiter::new(queue.clone()))), queue })
+    }
+
+    /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
+    ///
+    /// # Errors
+    /// The task is invalid, or Redis is unreachable or refuses the command.
+    pub async fn enqueue(&self, task: impl IntoTask) -> Result<TaskId, Error> {
+        let task = task.into_task()?;
+        self.push(std::slice::from_ref(&task)).await?;
+        Ok(task.id)
+    }
+
+    /// Checks tasks and, if all of them are valid, pushes them in order, many at a time. Returns their ids.
+    ///
+    /// # Errors
+    /// A task is invalid, or Redis is unreachable or refuses a command. In the latter case the first tasks may be on the queue already.
+    pub async fn enqueue_all<T: IntoTask>(&self, tasks: impl IntoIterator<Item = T>) -> Result<Vec<TaskId>, Error> {
+        let tasks = prepare_all(tasks)?;
+        self.push(&tasks).await?;
+        Ok(tasks.into_iter().map(|task| task.id).collect())
+    }
+
+    /// Pushes a task and waits for its result. Returns `None` after the timeout; the task itself goes on. If an earlier task with the
+    /// same id still has its result, that one is returned at once.
+    ///
+    /// # Errors
+    /// The task is invalid, or Redis is unreachable or refuses a command.
+    pub async fn enqueue_and_wait(
+        &self,
+        task: impl IntoTask,
+        timeout: Duration,
+    ) -> Result<Option<Completed>, Error> {
+        let results = self.enqueue_all_and_wait([task]).await?;
+        self.single(results, timeout).await
+    }
+
+    /// Pushes tasks and streams their results as they arrive.
+    ///
+    /// # Errors
+    /// As for [`Client::enqueue_all`].
+    pub async fn enqueue_all_and_wait<T: IntoTask>(
+        &self,
+        tasks: impl IntoIterator<Item = T>,
+    ) -> Result<Results, Error> {
+        let tasks = prepare_all(tasks)?;
+        let results = self.wait_all(tasks.iter().map(|task| task.id.clone())).await?;
+        self.push(&tasks).await?;
+        Ok(results)
+    }
+
+    /// Waits for the result of a task, whoever enqueued it. Returns `None` after the timeout; the task itself goes on.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub async fn wait(&self, id: &TaskId, timeout: Duration) -> Result<Option<Completed>, Error> {
+        let results = self.wait_all([id.clone()]).await?;
+        self.single(results, timeout).await
+    }
+
+    /// Streams the results of tasks, whoever enqueued them, as they arrive. Those that exist already come first.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub async fn wait_all(&self, ids: impl IntoIterator<Item = TaskId>) -> Result<Results, Error> {
+        Hub::wait(&self.hub, ids).await
+    }
+
+    /// The result of a task; `None` if the task has not finished, or its result has expired.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn result(&self, id: &TaskId) -> Result<Option<Completed>, Error> {
+        Ok(self.queue.result(id).await?.map(|json| Completed { id: id.clone(), json }))
+    }
+
+    /// Pushes tasks that have been [prepared](crate::prepare) in order, many at a time.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command. The first tasks may be on the queue already.
+    pub async fn push(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
+        let tasks: Vec<&str> = tasks.iter().map(|task| task.json.as_str()).collect();
+        Ok(self.queue.enqueue(&tasks).await?)
+    }
+
+    /// Cancels a task wherever it is, at once: it becomes a dead letter with the reason `cancelled`. A call in flight is aborted within
+    /// two seconds, and its answer is dropped. There is no index of ids: up to `limit` tasks in each state are searched.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command, or the task kept moving ([`Error::TaskMoving`]). Safe to repeat.
+    pub async fn cancel(&self, id: &TaskId, limit: usize) -> Result<Cancelled, Error> {
+        Ok(self.queue.cancel(id, limit).await?)
+    }
+
+    /// Has the workers push a task at each time of a cron expression, in a time zone such as `Europe/Berlin`, by default UTC. Replaces
+    /// the schedule with this name. Returns when it fires next.
+    ///
+    /// # Errors
+    /// The name, expression, time zone or task is invalid, or Redis is unreachable or refuses a command.
+    pub async fn schedule(
+        &self,
+        name: &str,
+        cron: &str,
+        tz: Option<&str>,
+        task: impl IntoScheduledTask,
+    ) -> Result<UnixMs, Error> {
+        let when = When::new(cron, tz)?;
+        Ok(Schedules::new(self.queue.clone()).add(name, &when, &task.into_scheduled_task()?).await?)
+    }
+
+    /// Removes a schedule; tasks that it has pushed go on. Returns `false` if no schedule has this name.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn unschedule(&self, name: &str) -> Result<bool, Error> {
+        Ok(Schedules::new(self.queue.clone()).remove(name).await?)
+    }
+
+    /// The schedules of the queue, sorted by name.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command, or a schedule cannot be read.
+    pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
+        Ok(Schedules::new(self.queue.clone()).list().await?)
+    }
+
+    /// Defines a limit for the whole fleet, in place of what the configuration and tasks say. It takes effect at once, also for tasks
+    /// that wait for it. `cost` and `usage` are properties of a call and have no effect here.
+    ///
+    /// # Errors
+    /// The definition is invalid, or Redis is unreachable or refuses a command.
+    pub async fn set_limit(&self, limit: &Limit) -> Result<(), Error> {
+        limit.check()?;
+        Ok(self.queue.db().limits().set(limit).await?)
+    }
+
+    /// Removes a definition made by [`Client::set_limit`], so that configuration and tasks define the limit again. Returns `false` if
+    /// there was none.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub async fn unset_limit(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.queue.db().limits().unset(name).await?)
+    }
+
+    /// The queue itself, for operators: counts, dead letters, pausing.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The only result of a stream. After the timeout it looks once more, so that a failing Redis is not mistaken for an unfinished
+    /// task.
+    async fn single(&self, mut results: Results, timeout: Duration) -> Result<Option<Completed>, Error> {
+        if let Ok(completed) = tokio::time::timeout(timeout, results.next()).await {
+            return Ok(completed);
+        }
+        match results.outstanding().iter().next() {
+            Some(id) => self.result(id).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// What a schedule can push: a [`Call`](crate::Call) or a task as JSON.
+pub trait IntoScheduledTask {
+    /// The task as JSON, without an id: each firing gets its own.
+    ///
+    /// # Errors
+    /// A value of the call cannot be serialized.
+    fn into_scheduled_task(self) -> Result<String, Error>;
+}
+
+impl IntoScheduledTask for crate::Call {
+    fn into_scheduled_task(self) -> Result<String, Error> {
+        self.to_json()
+    }
+}
+
+impl IntoScheduledTask for &str {
+    fn into_scheduled_task(self) -> Result<String, Error> {
+        Ok(self.to_owned())
+    }
+}
+
+impl IntoScheduledTask for &String {
+    fn into_scheduled_task(self) -> Result<String, Error> {
+        Ok(self.clone())
+    }
+}

@@ -1,0 +1,190 @@
+//! Why a task is invalid, and whom to tell.
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{InvalidLimit, MAX_MS};
+use crate::protocol::id::InvalidId;
+use crate::protocol::json::MAX_DEPTH;
+use crate::protocol::then::InvalidThen;
+use crate::{Reason, TaskId};
+
+/// A task that cannot be accepted: the cause, and where its result can be sent all the same.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{cause}")]
+pub struct TaskError {
+    /// What is wrong, where, and what to do about it.
+    pub cause: InvalidTask,
+    /// Where the dead letter's result goes.
+    pub return_address: ReturnAddress,
+}
+
+impl TaskError {
+    /// The reason that the dead letter gets.
+    pub fn reason(&self) -> Reason {
+        match self.cause {
+            InvalidTask::TooLarge { .. } => Reason::TooLarge,
+            _ => Reason::InvalidTask,
+        }
+    }
+}
+
+/// What is wrong with a task. The message names the field and says what is allowed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidTask {
+    /// It has too many bytes.
+    #[error("the task has {bytes} bytes; the limit is {limit}: store large inputs elsewhere and send a reference")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// It is not UTF-8.
+    #[error("the task is not UTF-8: byte {valid_up_to} is invalid")]
+    NotUtf8 {
+        /// How many bytes before the first invalid one.
+        valid_up_to: usize,
+    },
+    /// Its brackets nest too deep.
+    #[error("the task nests deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// It is not JSON.
+    #[error("the task is not JSON: {0}")]
+    NotJson(String),
+    /// It is JSON, but not an object.
+    #[error("the task is JSON but not an object: push {{\"url\": \"https://...\"}}")]
+    NotAnObject,
+    /// Something follows the object.
+    #[error("the task is not one JSON object: {0}")]
+    TrailingData(String),
+    /// A field is missing, appears twice, or has the wrong type.
+    #[error("{0}")]
+    WrongType(String),
+    /// Redial's own record of the task cannot be read.
+    #[error("the task's entry in Redis cannot be read: {0}")]
+    UnreadableEntry(String),
+    /// `id`.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// A URL that cannot be parsed.
+    #[error("`{field}` {cause}: use an absolute URL such as \"https://api.example.com/v1/extract\"")]
+    Url {
+        /// The field.
+        field: &'static str,
+        /// What the parser found.
+        cause: url::ParseError,
+    },
+    /// A URL of a scheme that Redial does not call.
+    #[error("`{field}` has the scheme {scheme:?}: only http and https are supported")]
+    Scheme {
+        /// The field.
+        field: &'static str,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// `method`.
+    #[error("`method` {0:?} is unknown: use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS")]
+    Method(String),
+    /// A header name that HTTP does not allow.
+    #[error("`headers` {0:?} is not a valid header name")]
+    HeaderName(String),
+    /// A header value that HTTP does not allow.
+    #[error("`headers` {0:?} has a value with a control character, such as a line break")]
+    HeaderValue(String),
+    /// A header that only the worker may set.
+    #[error("`headers` {0:?} belongs to the connection: omit it, the worker sets it")]
+    ConnectionHeader(String),
+    /// More than one kind of body.
+    #[error("more than one of `body`, `body_text` and `body_base64` is set: a call has one body")]
+    SeveralBodies,
+    /// `body_base64`.
+    #[error("`body_base64` cannot be decoded: {0}")]
+    Base64(String),
+    /// A delivery with a body of its own.
+    #[error("`callback_of` and a body are both set: the body of a delivery is the result")]
+    BodyOfDelivery,
+    /// `callback_of`.
+    #[error("`callback_of`: {0}")]
+    CallbackOf(InvalidId),
+    /// The length of a field.
+    #[error("`{field}` has {bytes} bytes: use 1 to {limit}")]
+    Length {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+    /// `idempotency_key` is sent as a header.
+    #[error("`idempotency_key` contains characters that a header may not: use printable ASCII")]
+    IdempotencyKey,
+    /// `traceparent` is sent as a header.
+    #[error("`traceparent` is not a valid header value")]
+    Traceparent,
+    /// A time span out of range.
+    #[error("`{field}` is {value}: use milliseconds from {min} to {MAX_MS}")]
+    Milliseconds {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+        /// The smallest allowed.
+        min: u64,
+    },
+    /// `retry.max_attempts`.
+    #[error("`retry.max_attempts` is {0}: use 1 to 1000")]
+    MaxAttempts(u32),
+    /// `retry.on`.
+    #[error("`retry.on` contains {0}: use statuses from 300 to 599")]
+    RetryStatus(u16),
+    /// `limit`.
+    #[error(transparent)]
+    Limit(#[from] InvalidLimit),
+    /// `reply_to` is empty.
+    #[error("`reply_to` is empty: name a list, or omit it")]
+    EmptyReplyTo,
+    /// `reply_to` would overwrite Redial's data.
+    #[error("`reply_to` names a key of Redial's own: use a list of yours, such as answers:{{default}}")]
+    ReservedReplyTo,
+    /// `then`.
+    #[error("{0}")]
+    Then(Box<InvalidThen>),
+    /// This is the next task of a chain, and it could not be made.
+    #[error("the task before it is complete, but `then` could not be filled in from its result: {0}")]
+    ThenFailed(String),
+}
+
+/// Where to send the result of a task that is otherwise invalid.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ReturnAddress {
+    /// The task's id, where it can be read.
+    pub id: Option<TaskId>,
+    /// The list for its reply, where it can be read.
+    pub reply_to: Option<String>,
+    /// The URL that its result is delivered to, where it can be read.
+    pub callback_url: Option<Url>,
+}
+
+impl ReturnAddress {
+    /// Whatever can be read of it.
+    pub(super) fn read(raw: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Fields {
+            id: Option<serde_json::Value>,
+            reply_to: Option<serde_json::Value>,
+            callback_url: Option<serde_json::Value>,
+        }
+        let fields: Fields = serde_json::from_slice(raw).unwrap_or_default();
+        let text = |field: Option<serde_json::Value>| match field {
+            Some(serde_json::Value::String(text)) => Some(text),
+            _ => None,
+        };
+        Self {
+            id: text(fields.id).and_then(|id| TaskId::new(&id).ok()),
+            reply_to: text(fields.reply_to).filter(|list| !list.is_empty()),
+            callback_url: text(fields.callback_url).and_then(|url| super::url("callback_url", &url).ok()),
+        }
+    }
+}
