@@ -1,4 +1,4 @@
-//! The subcommands: a file each. `redial batch` has a folder of its own.
+//! The subcommands, a file each. `redial batch` has a folder of its own.
 
 pub mod breakers;
 pub mod cache;

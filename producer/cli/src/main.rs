@@ -1,91 +1,92 @@
-//! redial: put calls on a queue, read the answers, look after what died.
+//! The `redial` command: enqueue calls, run batches, wait for answers, inspect and operate queues.
 
 mod batch;
 mod commands;
 mod output;
 mod redact;
+mod task_json;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use redial::Producer;
+use redial::Client;
 
 use commands::{breakers, cache, cancel, dead, enqueue, limits, queues, result, schedule, status, wait};
+use output::Output;
 
-/// Put HTTP calls on a Redial queue, read the answers, and look after what died.
+/// Enqueue HTTP calls on a Redial queue, read their answers, and operate queues.
 ///
-/// Exit codes: 0 done; 1 an error, said on standard error; 2 wrong usage; 3 what was asked for is not there; 4 some
-/// lines of a batch failed.
+/// Exit codes: 0 success; 1 an error, printed to standard error; 2 wrong usage; 3 not found; 4 some lines of a batch failed.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
-struct Args {
+#[command(name = "redial", version, propagate_version = true)]
+struct RedialArgs {
     /// Where Redis is: redis://, rediss://, redis-cluster://, redis-sentinel://.
     #[arg(
         long,
         global = true,
-        help_heading = EVERYWHERE,
+        help_heading = EVERY_COMMAND,
         env = "REDIS_URL",
         default_value = "redis://127.0.0.1:6379",
         hide_env_values = true
     )]
     redis_url: String,
     /// The queue.
-    #[arg(short, long, global = true, help_heading = EVERYWHERE, default_value = "default")]
+    #[arg(short, long, global = true, help_heading = EVERY_COMMAND, default_value = "default")]
     queue: String,
-    /// What every key in Redis begins with.
-    #[arg(long, global = true, help_heading = EVERYWHERE, env = "REDIAL_PREFIX", default_value = redial_core::db::keys::DEFAULT_PREFIX)]
+    /// The prefix of every key in Redis.
+    #[arg(long, global = true, help_heading = EVERY_COMMAND, env = "REDIAL_PREFIX", default_value = redial_core::db::keys::DEFAULT_PREFIX)]
     prefix: String,
-    /// Print JSON, one object a line.
-    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    /// Print JSON, one object per line.
+    #[arg(long, global = true, help_heading = EVERY_COMMAND)]
     json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 /// The heading of the options that every command has.
-const EVERYWHERE: &str = "Options of every command";
+const EVERY_COMMAND: &str = "Options of every command";
 
-/// What is said of a command stands at its arguments, or here where two commands share them.
+/// The help of a command is at its arguments, or here where two commands share them.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Enqueue(enqueue::Enqueue),
-    Batch(batch::Batch),
-    Result(result::Results),
-    Wait(wait::Wait),
-    Status(status::Status),
-    Cancel(cancel::Cancel),
-    /// List queues: how many tasks are where, how many workers there are.
-    Queues(queues::Which),
-    /// Let workers claim nothing more from a queue; what they have in hand ends as usual.
-    Pause(queues::One),
-    /// End a pause.
-    Resume(queues::One),
-    /// List workers: what they hold, and until when their lease lasts.
-    Workers(queues::Which),
-    /// Dead letters: calls that ended without a good answer.
+    Enqueue(enqueue::EnqueueArgs),
+    Batch(batch::BatchArgs),
+    Result(result::ResultArgs),
+    Wait(wait::WaitArgs),
+    Status(status::StatusArgs),
+    Cancel(cancel::CancelArgs),
+    /// List queues: how many tasks are in each state, and how many workers serve them.
+    Queues(queues::QueuesArgs),
+    /// Pause a queue: workers claim nothing more from it, and finish what they hold.
+    Pause(queues::QueueArgs),
+    /// Resume a paused queue.
+    Resume(queues::QueueArgs),
+    /// List workers: how many tasks they hold, and when their lease ends.
+    Workers(queues::QueuesArgs),
+    /// Dead letters: calls that failed for good.
     #[command(subcommand)]
-    Dead(dead::Dead),
-    /// KeptAnswer answers: look at one, or drop it.
+    Dead(dead::DeadCommand),
+    /// Stored answers: show or delete one.
     #[command(subcommand)]
-    Cache(cache::Cache),
-    /// Limits that the fleet shares: how each stands, set one, or take that back.
-    Limits(limits::Args),
-    /// Upstreams that are down: their breakers, shared by the fleet.
-    Breakers(breakers::Args),
-    /// Calls that the fleet makes by the clock.
+    Cache(cache::CacheCommand),
+    /// Limits that the fleet shares: show them, set one, or unset it.
+    Limits(limits::LimitsArgs),
+    /// Upstreams that are down: circuit breakers that the fleet shares.
+    Breakers(breakers::BreakersArgs),
+    /// Calls that the fleet makes at fixed times.
     #[command(subcommand)]
-    Schedule(schedule::Command),
+    Schedule(schedule::ScheduleCommand),
     /// Print completions for a shell, as in: redial completions bash > /etc/bash_completion.d/redial
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    // Before any TLS to Redis. It fails only when it was done already.
+    let args = RedialArgs::parse();
+    // Required before TLS connections to Redis. It fails only if it has been done already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(args).await {
         Ok(code) => code,
@@ -96,35 +97,36 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
+async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
     if let Command::Completions { shell } = args.command {
-        // Made whole first: a reader that went away is no fault.
+        // Generated completely before it is printed: a reader that has gone away is not an error.
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Args::command(), "redial", &mut script);
+        clap_complete::generate(shell, &mut RedialArgs::command(), "redial", &mut script);
         output::line(String::from_utf8_lossy(&script).trim_end())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let producer = Producer::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
+    let client = Client::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
+    let (queue, output) = (client.queue(), if args.json { Output::Json } else { Output::Text });
     match args.command {
-        Command::Enqueue(enqueue) => enqueue.run(&producer, args.json).await,
-        Command::Batch(batch) => batch.run(&args.prefix, producer.queue(), args.json).await,
-        Command::Result(results) => results.run(&producer).await,
-        Command::Wait(wait) => wait.run(&producer).await,
-        Command::Cancel(cancel) => cancel.run(&producer, args.json).await,
-        Command::Status(status) => status.run(producer.queue(), args.json).await,
-        Command::Queues(which) => which.list(producer.queue(), args.json).await,
-        Command::Workers(which) => which.workers(producer.queue(), args.json).await,
-        Command::Pause(one) => one.pause(producer.queue(), args.json).await,
-        Command::Resume(one) => one.resume(producer.queue(), args.json).await,
-        Command::Dead(dead) => dead.run(producer.queue(), args.json).await,
-        Command::Cache(cache) => cache.run(producer.queue(), args.json).await,
-        Command::Limits(limits) => limits.run(producer.queue(), args.json).await,
-        Command::Breakers(breakers) => breakers.run(producer.queue(), args.json).await,
-        Command::Schedule(command) => command.run(&producer, args.json).await,
-        // Printed before any Redis was looked for.
+        Command::Enqueue(args) => args.run(&client, output).await,
+        Command::Batch(batch) => batch.run(&args.prefix, queue, output).await,
+        Command::Result(args) => args.run(&client).await,
+        Command::Wait(args) => args.run(&client).await,
+        Command::Cancel(args) => args.run(&client, output).await,
+        Command::Status(args) => args.run(queue, output).await,
+        Command::Queues(args) => args.list_queues(queue, output).await,
+        Command::Workers(args) => args.list_workers(queue, output).await,
+        Command::Pause(args) => args.pause(queue, output).await,
+        Command::Resume(args) => args.resume(queue, output).await,
+        Command::Dead(command) => command.run(queue, output).await,
+        Command::Cache(command) => command.run(queue, output).await,
+        Command::Limits(args) => args.run(queue, output).await,
+        Command::Breakers(args) => args.run(queue, output).await,
+        Command::Schedule(command) => command.run(&client, output).await,
+        // Printed above, before a connection was needed.
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// The exit code for what is not there.
-const NOT_THERE: u8 = 3;
+/// The exit code if what the command names does not exist.
+const NOT_FOUND: u8 = 3;

@@ -1,13 +1,41 @@
-//! What is printed: results to standard output, complaints to standard error.
+//! What is printed: results to standard output, diagnostics to standard error.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Prints a line. A reader that went away (`| head`) ends the program quietly.
+use serde_json::Value;
+
+/// The format of what a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON object per line, for programs.
+    Json,
+}
+
+impl Output {
+    /// Prints a line in this format.
+    pub fn print(self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> io::Result<()> {
+        match self {
+            Self::Text => line(&text()),
+            Self::Json => line(&json().to_string()),
+        }
+    }
+
+    /// A note for people, on standard error; programs do not get it.
+    pub fn note(self, text: impl FnOnce() -> String) {
+        if self == Self::Text {
+            complain(&text());
+        }
+    }
+}
+
+/// Prints a line. If the reader has gone away (`| head`), the program ends quietly.
 pub fn line(text: &str) -> io::Result<()> {
     bytes(text.as_bytes())
 }
 
-/// Prints bytes as they are, and a newline.
+/// Prints bytes unchanged, and a newline.
 pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.write_all(b"\n")) {
@@ -16,26 +44,26 @@ pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Says what went wrong.
+/// Prints a diagnostic to standard error.
 pub fn complain(text: &str) {
-    // There is nowhere left to say that this failed.
+    // If this fails, there is nowhere left to report it.
     let _ = writeln!(io::stderr().lock(), "redial: {text}");
 }
 
-/// A time as people read it, in UTC.
+/// A time for people to read, in UTC.
 pub fn utc(ms: u64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// What a colour says.
+/// What a colour means.
 #[derive(Debug, Clone, Copy)]
 pub enum Tint {
     Good,
     Bad,
 }
 
-/// The text in colour, where standard output is a terminal and nobody has asked for none (`NO_COLOR`).
+/// The text in colour if standard output is a terminal and `NO_COLOR` is not set.
 pub fn paint(text: &str, tint: Tint) -> String {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");

@@ -1,17 +1,17 @@
-//! Keeps credentials off the screen.
+//! Redacting credentials in what is printed.
 
 use redial_core::protocol::credentials;
 use serde_json::Value;
 
-/// A task for showing: as JSON, with the values of headers that carry credentials and the password of its URL taken out.
-/// `None` when it is not JSON.
+/// A task as JSON, with the values of headers that carry credentials, logins in URLs, and secret query parameters redacted. `None` if
+/// it is not JSON.
 pub fn task(raw: &[u8]) -> Option<Value> {
     let mut task: Value = serde_json::from_slice(raw).ok()?;
     redact(&mut task);
     Some(task)
 }
 
-/// The same for a task that is parsed, and for those that are to follow on it.
+/// Redacts a parsed task and the rest of its chain.
 fn redact(task: &mut Value) {
     if let Some(headers) = task.get_mut("headers").and_then(Value::as_object_mut) {
         for (name, value) in headers {
@@ -30,7 +30,7 @@ fn redact(task: &mut Value) {
     }
 }
 
-/// A URL for showing, as it is spelled but for its login and the values of parameters that hold secrets.
+/// A URL as it is written, with its login and the values of secret query parameters redacted.
 fn url(text: &str) -> String {
     let mut text = text.to_owned();
     if let Some((scheme, rest)) = text.split_once("://")
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_taken_out_and_nothing_else() {
+    fn credentials_are_redacted_and_nothing_else() {
         let raw =
             br#"{"url":"https://u:p@h/a@b?q=1&api_key=k","headers":{"Authorization":"Bearer x","X-Api-Key":"k","Accept":"*/*"}}"#;
         let shown = task(raw).map(|task| task.to_string()).unwrap_or_default();

@@ -39,7 +39,7 @@ pub enum TaskLocation {
 #[derive(Debug)]
 pub struct Search {
     /// Where the task is; `None` if it was not found.
-    pub place: Option<TaskLocation>,
+    pub location: Option<TaskLocation>,
     /// How many tasks were read.
     pub looked_at: usize,
     /// The states that have more tasks than were read.
@@ -83,13 +83,13 @@ impl Queue {
     /// Redis is unreachable or refuses the command, or Redial did not write the result ([`Error::Data`]).
     pub async fn find(&self, id: &TaskId, limit: usize) -> Result<Search, Error> {
         let (found, mut search) = self.locate(id, limit).await?;
-        search.place = found.map(TaskLocation::from);
+        search.location = found.map(TaskLocation::from);
         Ok(search)
     }
 
     /// The same, and the task itself.
     pub(crate) async fn locate(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
-        let mut search = Search { place: None, looked_at: 0, cut_short: Vec::new() };
+        let mut search = Search { location: None, looked_at: 0, cut_short: Vec::new() };
         let found = self.search_states(id, limit, &mut search).await?;
         Ok((found, search))
     }

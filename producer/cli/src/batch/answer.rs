@@ -1,4 +1,4 @@
-//! How an answer is written: Redial's result, or a line of the OpenAI Batch output.
+//! Formatting an answer: as Redial's result, or as a line of the OpenAI Batch output.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use redial_core::{Status, TaskResult};
 use serde_json::{Value, json};
 
-/// How a result begins as workers write it: what is taken from there need not be parsed.
-const BEGINS: &str = "{\"id\":\"";
+/// How a result written by a worker begins. One that begins like this need not be parsed.
+const RESULT_START: &str = "{\"id\":\"";
 
 /// The id of a result.
 pub fn id_of(text: &str) -> Option<Cow<'_, str>> {
@@ -16,17 +16,17 @@ pub fn id_of(text: &str) -> Option<Cow<'_, str>> {
         id: String,
     }
     if let Some((id, _)) =
-        text.strip_prefix(BEGINS).and_then(|rest| rest.split_once('"')).filter(|(id, _)| !id.contains('\\'))
+        text.strip_prefix(RESULT_START).and_then(|rest| rest.split_once('"')).filter(|(id, _)| !id.contains('\\'))
     {
         return Some(id.into());
     }
     serde_json::from_str(text).ok().map(|Id { id }| id.into())
 }
 
-/// The result of a line as Redial writes it, under its producer's name and with the number of its line.
-pub fn of_redial(line: u64, task: &str, name: Option<&str>, text: &str) -> anyhow::Result<String> {
+/// A result in Redial's format, with the producer's id and the number of the line.
+pub fn redial_line(line: u64, task: &str, name: Option<&str>, text: &str) -> anyhow::Result<String> {
     let after_id =
-        text.strip_prefix(BEGINS).and_then(|rest| rest.strip_prefix(task)).and_then(|rest| rest.strip_prefix('"'));
+        text.strip_prefix(RESULT_START).and_then(|rest| rest.strip_prefix(task)).and_then(|rest| rest.strip_prefix('"'));
     if let Some(after_id) = after_id {
         return Ok(format!("{{\"line\":{line},\"id\":{}{after_id}", json!(name.unwrap_or(task))));
     }
@@ -38,8 +38,8 @@ pub fn of_redial(line: u64, task: &str, name: Option<&str>, text: &str) -> anyho
     Ok(format!("{{\"line\":{line},{}", fields.strip_prefix('{').unwrap_or("}")))
 }
 
-/// A line of the OpenAI Batch output, the error file's lines included.
-pub fn of_openai(task: &str, name: Option<&str>, result: &TaskResult) -> String {
+/// A result in the format of OpenAI Batch, for the output file or the error file.
+pub fn openai_line(task: &str, name: Option<&str>, result: &TaskResult) -> String {
     let answered = result.status == Status::Ok || result.attempts.last().is_some_and(|last| last.http_status.is_some());
     let status = result.http_status.filter(|_| answered);
     let body = || -> String {
@@ -62,15 +62,15 @@ pub fn of_openai(task: &str, name: Option<&str>, result: &TaskResult) -> String 
     format!("{{\"id\":\"batch_req_{task}\",\"custom_id\":{},\"response\":{response},\"error\":{error}}}", json!(name))
 }
 
-/// A line that is no call, in either format.
-pub fn of_bad(line: u64, name: Option<&str>, wrong: &str, is_openai: bool) -> String {
-    let wrong = format!("line {line}: {wrong}");
+/// The error line for an invalid input line, in either format.
+pub fn invalid_line(line: u64, name: Option<&str>, error: &str, is_openai: bool) -> String {
+    let message = format!("line {line}: {error}");
     if is_openai {
-        let error = json!({"code": "invalid_line", "message": wrong});
+        let error = json!({"code": "invalid_line", "message": message});
         return json!({"id": format!("batch_req_line_{line}"), "custom_id": name, "response": null, "error": error})
             .to_string();
     }
-    json!({"line": line, "id": name, "status": "dead", "reason": "invalid_task", "error": wrong}).to_string()
+    json!({"line": line, "id": name, "status": "dead", "reason": "invalid_task", "error": message}).to_string()
 }
 
 #[cfg(test)]
@@ -78,20 +78,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_keeps_its_bytes_behind_its_line_and_name_however_it_is_spelled() -> anyhow::Result<()> {
+    fn a_result_keeps_its_bytes_after_the_added_line_and_id() -> anyhow::Result<()> {
         let usual = r#"{"id":"b-7","status":"ok","body":{"n": 1.0}}"#;
         assert_eq!(
-            of_redial(7, "b-7", Some("a\"b"), usual)?,
+            redial_line(7, "b-7", Some("a\"b"), usual)?,
             r#"{"line":7,"id":"a\"b","status":"ok","body":{"n": 1.0}}"#
         );
-        assert_eq!(of_redial(7, "b-7", None, usual)?, format!("{{\"line\":7,{}", &usual[1..]));
+        assert_eq!(redial_line(7, "b-7", None, usual)?, format!("{{\"line\":7,{}", &usual[1..]));
         let other = r#"{ "status":"ok", "id":"b-7","body":{"n": 1.0}}"#;
         for (text, id) in [(usual, "b-7"), (other, "b-7"), (r#"{"id":"a\"b"}"#, "a\"b"), (r#"{"id":"b-71"}"#, "b-71")] {
             assert_eq!(id_of(text).as_deref(), Some(id));
         }
-        let value: Value = serde_json::from_str(&of_redial(7, "b-7", Some("a"), other)?)?;
+        let value: Value = serde_json::from_str(&redial_line(7, "b-7", Some("a"), other)?)?;
         assert_eq!(value, json!({"line": 7, "id": "a", "status": "ok", "body": {"n": 1.0}}));
-        assert!(of_redial(7, "b-7", None, r#"{"id":"b-71"}"#)?.contains("b-71"), "no id but its own is taken for it");
+        assert!(redial_line(7, "b-7", None, r#"{"id":"b-71"}"#)?.contains("b-71"), "an id that only begins like the task's is not replaced");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The lines of a batch: read one at a time, each turned into a call or a complaint.
+//! The input of a batch, read line by line; each line becomes a call or an error.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -8,68 +8,111 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use redial::add_field;
 use redial_core::protocol::task::{self, Task};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::template::{self, Template};
+use crate::task_json::add_field;
 
 /// A line of the input.
 #[derive(Debug)]
-pub struct Line {
-    /// Where it stands in the file, from 1.
+pub struct InputLine {
+    /// Its number in the file, from 1.
     pub number: u64,
-    /// The call, or what is wrong with the line and the name it gives, if it does.
-    pub call: Result<Call, (Option<String>, String)>,
+    /// The call, or why the line is invalid.
+    pub call: Result<LineCall, InvalidLine>,
+}
+
+/// Why a line is invalid.
+#[derive(Debug)]
+pub struct InvalidLine {
+    /// The producer's id for it, if it can be read.
+    pub id: Option<String>,
+    pub error: LineError,
+}
+
+/// The causes, in words for whoever reads the error file.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    #[error("it is longer than the {} bytes that a task may have", task::MAX_BYTES)]
+    TooLong,
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    #[error("it has {found} columns, the first line {expected}")]
+    Columns { found: usize, expected: usize },
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+    #[error("it is not a JSON object: {0}")]
+    NotAnObject(serde_json::Error),
+    #[error("it is not a request: {0}")]
+    NotARequest(serde_json::Error),
+    #[error("it has no `custom_id`")]
+    NoCustomId,
+    #[error("the id {0:?} was used by an earlier line")]
+    DuplicateId(String),
+    #[error("`reply_to` is used by the batch itself: omit it")]
+    ReplyTo,
+    #[error("`callback_url` does not work in a batch, which takes the results itself: omit it")]
+    CallbackUrl,
+    #[error(transparent)]
+    Template(#[from] template::TemplateError),
+    #[error(transparent)]
+    Task(#[from] Box<task::TaskError>),
+}
+
+impl<E: Into<LineError>> From<E> for InvalidLine {
+    fn from(error: E) -> Self {
+        Self { id: None, error: error.into() }
+    }
 }
 
 /// The call of a line.
 #[derive(Debug)]
-pub struct Call {
-    /// The name that its producer gave it: `id` or `custom_id`.
-    pub name: Option<String>,
-    /// A task that was checked.
+pub struct LineCall {
+    /// The producer's id for it: `id` or `custom_id`.
+    pub id: Option<String>,
+    /// The checked task.
     text: String,
 }
 
-impl Call {
+impl LineCall {
     /// The task as it is pushed.
     pub fn task(&self, id: &str, reply_to: &str) -> anyhow::Result<String> {
-        let mut given: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
-        given.retain(|name, value| match name.as_str() {
+        let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
+        fields.retain(|name, value| match name.as_str() {
             "id" | "reply_to" | "result_ttl_ms" => false,
             "enqueued_at_ms" => value.get() != "null",
             _ => true,
         });
-        // The result's time to live, whatever the line says: what was taken off the list and not written before a kill is found
+        // The result's TTL, whatever the line says: an answer that was taken from the list but not written before a kill is read again
         // under its key.
-        let kept = redial_core::queue::batch::RESULT_KEPT_MS;
-        let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{kept}", json!(id), json!(reply_to));
-        if !given.contains_key("enqueued_at_ms") {
+        let ttl = redial_core::queue::batch::RESULT_TTL_MS;
+        let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{ttl}", json!(id), json!(reply_to));
+        if !fields.contains_key("enqueued_at_ms") {
             let _ = write!(task, ",\"enqueued_at_ms\":{}", redial_core::UnixMs::local_now());
         }
-        for (name, value) in &given {
+        for (name, value) in &fields {
             let _ = write!(task, ",{}:{}", json!(name), value.get());
         }
         task.push('}');
-        anyhow::ensure!(task.len() <= task::MAX_BYTES, "the task has {} bytes, too many", task.len());
+        anyhow::ensure!(task.len() <= task::MAX_BYTES, "the task has {} bytes: too many", task.len());
         Ok(task)
     }
 }
 
-/// How the lines are written.
+/// The format of the lines.
 #[derive(Debug)]
 pub enum Format {
     /// Redial's own tasks.
     Redial,
-    /// Requests of the OpenAI Batch format, under this address and with these headers.
+    /// Requests of the OpenAI Batch format, with this base URL and these headers.
     OpenAi {
         base_url: String,
         headers: BTreeMap<String, String>,
     },
-    /// Rows for a template: CSV with a first line of names, or objects of JSON.
+    /// Rows for a template: CSV with a first line of column names, or JSON objects.
     Csv(Template),
     Jsonl(Template),
 }
@@ -78,8 +121,8 @@ pub enum Format {
 pub struct Input {
     format: Format,
     source: Source,
-    /// Hashes of the names seen: 8 bytes each, so that a million lines fit.
-    names: HashSet<u64>,
+    /// Hashes of the ids seen: 8 bytes each, so that a million lines fit in memory.
+    ids: HashSet<u64>,
 }
 
 enum Source {
@@ -92,62 +135,57 @@ impl Input {
         let file = File::open(path).with_context(|| format!("{}", path.display()))?;
         let source = if let Format::Csv(_) = format {
             let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-            let columns = reader.headers().context("the first line, of names")?.iter().map(str::to_owned).collect();
+            let columns = reader.headers().context("the first line, with the column names")?.iter().map(str::to_owned).collect();
             Source::Csv { reader: Box::new(reader), columns }
         } else {
             Source::Lines { file: BufReader::with_capacity(1 << 16, file), number: 0 }
         };
-        Ok(Self { format, source, names: HashSet::new() })
+        Ok(Self { format, source, ids: HashSet::new() })
     }
 
     /// The next line that is not blank.
-    pub fn next(&mut self) -> anyhow::Result<Option<Line>> {
+    pub fn next(&mut self) -> anyhow::Result<Option<InputLine>> {
         let read = match &mut self.source {
             Source::Lines { file, number } => next_text(file, number)?,
             Source::Csv { reader, columns } => next_row(reader, columns, &self.format)?,
         };
         let Some((number, text)) = read else { return Ok(None) };
-        let call = match text {
-            Ok(text) => self.call(&text),
-            Err(wrong) => Err((None, wrong)),
-        };
-        Ok(Some(Line { number, call }))
+        let call = text.map_err(InvalidLine::from).and_then(|text| self.call(&text));
+        Ok(Some(InputLine { number, call }))
     }
 
-    fn call(&mut self, text: &[u8]) -> Result<Call, (Option<String>, String)> {
-        let text = std::str::from_utf8(text).map_err(|_| (None, "it is not UTF-8".to_owned()))?;
+    fn call(&mut self, text: &[u8]) -> Result<LineCall, InvalidLine> {
+        let text = std::str::from_utf8(text).map_err(|_| LineError::NotUtf8)?;
         let call = match &self.format {
-            Format::Redial | Format::Csv(_) => of_task(text),
-            Format::OpenAi { base_url, headers } => of_request(text, base_url, headers),
-            Format::Jsonl(template) => {
-                fill(template, text).map_err(|wrong| (None, wrong)).and_then(|task| of_task(&task))
-            }
+            Format::Redial | Format::Csv(_) => parse_task(text),
+            Format::OpenAi { base_url, headers } => parse_request(text, base_url, headers),
+            Format::Jsonl(template) => parse_task(&fill(template, text)?),
         }?;
-        if let Some(name) = &call.name {
+        if let Some(id) = &call.id {
             let mut hasher = DefaultHasher::new();
-            name.hash(&mut hasher);
-            if !self.names.insert(hasher.finish()) {
-                return Err((Some(name.clone()), format!("the name {name:?} was used by a line before it")));
+            id.hash(&mut hasher);
+            if !self.ids.insert(hasher.finish()) {
+                return Err(InvalidLine { id: Some(id.clone()), error: LineError::DuplicateId(id.clone()) });
             }
         }
         Ok(call)
     }
 }
 
-type Read = Option<(u64, Result<Vec<u8>, String>)>;
+/// The number and the text of a line, or why it cannot be read; `None` at the end.
+type NumberedText = Option<(u64, Result<Vec<u8>, LineError>)>;
 
-fn next_text(file: &mut BufReader<File>, number: &mut u64) -> anyhow::Result<Read> {
+fn next_text(file: &mut BufReader<File>, number: &mut u64) -> anyhow::Result<NumberedText> {
     loop {
         let mut line = Vec::new();
-        let most = task::MAX_BYTES as u64 + 2;
-        if file.by_ref().take(most).read_until(b'\n', &mut line)? == 0 {
+        let max_bytes = task::MAX_BYTES as u64 + 2;
+        if file.by_ref().take(max_bytes).read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
         *number += 1;
-        if line.last() != Some(&b'\n') && line.len() as u64 == most {
+        if line.last() != Some(&b'\n') && line.len() as u64 == max_bytes {
             file.skip_until(b'\n')?;
-            let wrong = format!("it is longer than the {} bytes that a task may have", task::MAX_BYTES);
-            return Ok(Some((*number, Err(wrong))));
+            return Ok(Some((*number, Err(LineError::TooLong))));
         }
         if !line.trim_ascii().is_empty() {
             return Ok(Some((*number, Ok(line))));
@@ -155,7 +193,7 @@ fn next_text(file: &mut BufReader<File>, number: &mut u64) -> anyhow::Result<Rea
     }
 }
 
-fn next_row(reader: &mut csv::Reader<File>, columns: &[String], format: &Format) -> anyhow::Result<Read> {
+fn next_row(reader: &mut csv::Reader<File>, columns: &[String], format: &Format) -> anyhow::Result<NumberedText> {
     let Format::Csv(template) = format else { bail!("a CSV file needs a template") };
     let mut row = csv::StringRecord::new();
     let line = reader.position().line();
@@ -163,37 +201,34 @@ fn next_row(reader: &mut csv::Reader<File>, columns: &[String], format: &Format)
         Ok(false) => return Ok(None),
         Ok(true) => {}
         Err(error) if error.is_io_error() => return Err(error.into()),
-        Err(error) => return Ok(Some((line, Err(error.to_string())))),
+        Err(error) => return Ok(Some((line, Err(error.into())))),
     }
     let number = row.position().map_or(line, csv::Position::line);
     if row.len() != columns.len() {
-        let wrong = format!("it has {} columns, the first line {}", row.len(), columns.len());
-        return Ok(Some((number, Err(wrong))));
+        return Ok(Some((number, Err(LineError::Columns { found: row.len(), expected: columns.len() }))));
     }
     let value = |name: &str| row.get(columns.iter().position(|column| column == name)?).map(template::cell);
-    Ok(Some((number, template.fill(value).map(String::into_bytes).map_err(|error| error.to_string()))))
+    Ok(Some((number, template.fill(value).map(String::into_bytes).map_err(LineError::from))))
 }
 
-fn fill(template: &Template, text: &str) -> Result<String, String> {
-    let row: BTreeMap<String, Value> =
-        serde_json::from_str(text).map_err(|error| format!("it is no object: {error}"))?;
-    template.fill(|name| row.get(name).cloned()).map_err(|error| error.to_string())
+fn fill(template: &Template, text: &str) -> Result<String, LineError> {
+    let row: BTreeMap<String, Value> = serde_json::from_str(text).map_err(LineError::NotAnObject)?;
+    Ok(template.fill(|name| row.get(name).cloned())?)
 }
 
-fn of_task(text: &str) -> Result<Call, (Option<String>, String)> {
-    let task = Task::parse(text.trim().as_bytes(), task::MAX_BYTES)
-        .map_err(|refusal| (refusal.sender.id.map(|id| id.as_str().to_owned()), refusal.error))?;
-    let name = task.id.map(|id| id.as_str().to_owned());
+fn parse_task(text: &str) -> Result<LineCall, InvalidLine> {
+    let task = Task::parse(text.trim().as_bytes(), task::MAX_BYTES).map_err(|error| InvalidLine {
+        id: error.return_address.id.as_ref().map(|id| id.as_str().to_owned()),
+        error: error.into(),
+    })?;
+    let id = task.id.map(|id| id.as_str().to_owned());
     if task.reply_to.is_some() {
-        return Err((name, "`reply_to` is the batch's own: leave it out".into()));
+        return Err(InvalidLine { id, error: LineError::ReplyTo });
     }
     if task.callback_url.is_some() {
-        return Err((
-            name,
-            "`callback_url`: a batch takes its results itself, and nothing is left to deliver: leave it out".into(),
-        ));
+        return Err(InvalidLine { id, error: LineError::CallbackUrl });
     }
-    Ok(Call { name, text: text.to_owned() })
+    Ok(LineCall { id, text: text.to_owned() })
 }
 
 #[derive(Deserialize)]
@@ -205,17 +240,13 @@ struct Request<'a> {
     body: Option<&'a RawValue>,
 }
 
-fn of_request(
-    text: &str,
-    base_url: &str,
-    headers: &BTreeMap<String, String>,
-) -> Result<Call, (Option<String>, String)> {
-    let request: Request = serde_json::from_str(text).map_err(|error| (None, format!("it is no request: {error}")))?;
-    let Some(name) = request.custom_id.filter(|name| !name.is_empty()) else {
-        return Err((None, "it has no `custom_id`".into()));
+fn parse_request(text: &str, base_url: &str, headers: &BTreeMap<String, String>) -> Result<LineCall, InvalidLine> {
+    let request: Request = serde_json::from_str(text).map_err(LineError::NotARequest)?;
+    let Some(id) = request.custom_id.filter(|id| !id.is_empty()) else {
+        return Err(LineError::NoCustomId.into());
     };
     let base = base_url.trim_end_matches('/');
-    // Both spellings of a base are in use: with and without the version.
+    // Base URLs are commonly written both with and without the version.
     let base = if request.url.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
     let mut task = json!({"url": format!("{base}{}", request.url), "method": request.method});
     if !headers.is_empty() {
@@ -225,7 +256,8 @@ fn of_request(
     if let Some(body) = request.body {
         add_field(&mut task, "body", body.get());
     }
-    let mut call = of_task(&task).map_err(|(_, wrong)| (Some(name.clone()), wrong))?;
-    call.name = Some(name);
-    Ok(call)
+    match parse_task(&task) {
+        Ok(call) => Ok(LineCall { id: Some(id), ..call }),
+        Err(invalid) => Err(InvalidLine { id: Some(id), ..invalid }),
+    }
 }

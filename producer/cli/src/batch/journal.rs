@@ -1,7 +1,7 @@
-//! What a batch has finished, on disk: the two files of answers, and beside them the state that lets it go on.
+//! What a batch has finished, on disk: the two output files, and next to them the state that lets it resume.
 //!
-//! A flush makes the answers durable first and notes them in the journal after; what stands behind the last note is cut off
-//! when the batch goes on, and comes again from Redis, which is told to forget an answer only after its note.
+//! A flush first makes the answers durable and then records them in the journal. When the batch resumes, it truncates the output files
+//! to the last record; the answers after it come again from Redis, which deletes an answer only after it has been recorded.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-/// What is kept in `OUT.redial-state`.
+/// The contents of `OUT.redial-state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct JournalState {
     pub batch: String,
     pub input: Fingerprint,
     pub queue: String,
@@ -23,7 +23,7 @@ pub struct State {
     pub finished: Option<Totals>,
 }
 
-/// By which an input is known again.
+/// Identifies the contents of an input file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     pub bytes: u64,
@@ -50,7 +50,7 @@ impl Fingerprint {
     }
 }
 
-/// How many lines came to what.
+/// How many lines ended in which way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub ok: u64,
@@ -59,32 +59,32 @@ pub struct Totals {
     pub retries: u64,
 }
 
-/// A note of the journal: how long the files are with it, the totals, and which lines it adds.
+/// A record of the journal: the lengths of the output files, the totals, and the lines that it adds.
 #[derive(Serialize, Deserialize)]
-struct Note {
+struct Record {
     out: u64,
     errors: u64,
     totals: Totals,
     lines: Vec<u64>,
 }
 
-/// The files of a batch, held by one process at a time.
+/// The files of a batch, locked by one process at a time.
 pub struct Journal {
-    pub state: State,
+    pub state: JournalState,
     pub totals: Totals,
     out: File,
     errors: File,
-    notes: File,
+    records: File,
     lengths: (u64, u64),
     done: Vec<u64>,
-    /// What the next flush will write.
+    /// What the next flush writes.
     new_out: Vec<u8>,
     new_errors: Vec<u8>,
     new_lines: Vec<u64>,
     paths: (PathBuf, PathBuf),
 }
 
-/// The file of that name with an ending more.
+/// The path with a suffix added to the file name.
 pub fn beside(out: &Path, ending: &str) -> PathBuf {
     let mut path = out.as_os_str().to_owned();
     path.push(ending);
@@ -92,8 +92,8 @@ pub fn beside(out: &Path, ending: &str) -> PathBuf {
 }
 
 impl Journal {
-    /// Goes on with the batch whose answers are in `out`, or begins it. `fresh` is the state of one that begins.
-    pub fn open(out: &Path, fresh: State) -> anyhow::Result<Self> {
+    /// Resumes the batch whose answers are in `out`, or begins it with the state `fresh`.
+    pub fn open(out: &Path, fresh: JournalState) -> anyhow::Result<Self> {
         let paths = (beside(out, ".redial-state"), beside(out, ".redial-done"));
         let append = |path: &Path| {
             let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
@@ -102,28 +102,28 @@ impl Journal {
         let has_state = paths.0.exists();
         ensure!(
             has_state || !out.exists(),
-            "{} is there already and was not made by a batch that can go on: name another file, or move it away",
+            "{} exists already and does not belong to a batch that can be resumed: use another file, or move it away",
             out.display()
         );
         ensure!(
             has_state || !fresh.errors.exists(),
-            "{} is there already: name another file with --errors, or move it away",
+            "{} exists already: use another file with --errors, or move it away",
             fresh.errors.display()
         );
-        let notes = append(&paths.1)?;
-        lock(&notes).with_context(|| format!("{} is being worked on by another process", out.display()))?;
-        // Whoever held the lock until now may have written it.
+        let records = append(&paths.1)?;
+        lock(&records).with_context(|| format!("{} is in use by another process", out.display()))?;
+        // The process that held the lock until now may have written it.
         let has_state = paths.0.exists();
-        let state = if has_state { known(&paths.0, &fresh)? } else { fresh };
+        let state = if has_state { saved_state(&paths.0, &fresh)? } else { fresh };
         if !has_state {
-            // Before the files of answers: those that are there without it are somebody else's.
+            // Before the output files are created: output files without a state belong to something else.
             write_state(&paths.0, &state)?;
         }
         let mut journal = Self {
             totals: state.finished.unwrap_or_default(),
             out: append(out)?,
             errors: append(&state.errors)?,
-            notes,
+            records,
             lengths: (0, 0),
             done: Vec::new(),
             new_out: Vec::new(),
@@ -132,54 +132,54 @@ impl Journal {
             paths,
             state,
         };
-        // The names of the new files outlast a crash of the machine before anything in them counts.
+        // The new files' directory entries must survive a crash of the machine before anything in the files counts.
         for path in [out, &journal.state.errors] {
             sync_folder_of(path)?;
         }
         if journal.state.finished.is_some() {
             std::fs::remove_file(&journal.paths.1)?;
         } else {
-            journal.read_notes()?;
+            journal.read_records()?;
         }
         Ok(journal)
     }
 
-    fn read_notes(&mut self) -> anyhow::Result<()> {
-        let (mut reader, mut whole) = (BufReader::new(&self.notes), 0);
+    fn read_records(&mut self) -> anyhow::Result<()> {
+        let (mut reader, mut whole) = (BufReader::new(&self.records), 0);
         let mut done = Vec::new();
         loop {
             let mut line = Vec::new();
             whole += match reader.read_until(b'\n', &mut line)? {
                 count if line.last() == Some(&b'\n') => count as u64,
-                _ => break, // The end, or a note that a kill cut off.
+                _ => break, // The end, or a record that was cut off by a kill.
             };
-            let Ok(note) = serde_json::from_slice::<Note>(&line) else {
-                bail!("{} is damaged: it can't be told what is finished", self.paths.1.display());
+            let Ok(record) = serde_json::from_slice::<Record>(&line) else {
+                bail!("{} is damaged: it does not say what is finished", self.paths.1.display());
             };
-            self.lengths = (note.out, note.errors);
-            self.totals = note.totals;
-            done.extend(note.lines);
+            self.lengths = (record.out, record.errors);
+            self.totals = record.totals;
+            done.extend(record.lines);
         }
         for line in done {
             self.mark(line);
         }
-        let files = [(&mut self.notes, whole), (&mut self.out, self.lengths.0), (&mut self.errors, self.lengths.1)];
+        let files = [(&mut self.records, whole), (&mut self.out, self.lengths.0), (&mut self.errors, self.lengths.1)];
         for (file, length) in files {
-            ensure!(file.metadata()?.len() >= length, "a file of answers is shorter than it was: it can't go on");
+            ensure!(file.metadata()?.len() >= length, "an output file is shorter than it was: the batch cannot be resumed");
             file.set_len(length)?;
             file.seek(SeekFrom::Start(length))?;
         }
         Ok(())
     }
 
-    /// Whether a line is finished, on disk or about to be.
+    /// Whether a line is finished, on disk or with the next flush.
     pub fn is_done(&self, line: u64) -> bool {
-        let (word, bit) = place(line);
+        let (word, bit) = bit_of(line);
         self.done.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
     fn mark(&mut self, line: u64) {
-        let (word, bit) = place(line);
+        let (word, bit) = bit_of(line);
         if self.done.len() <= word {
             self.done.resize(word + 1, 0);
         }
@@ -195,12 +195,12 @@ impl Journal {
         self.mark(line);
     }
 
-    /// How many answers and how many bytes wait for a flush.
+    /// How many answers and bytes the next flush writes.
     pub fn unwritten(&self) -> (usize, usize) {
         (self.new_lines.len(), self.new_out.len() + self.new_errors.len())
     }
 
-    /// Makes what was added durable, and returns its lines: Redis may forget their answers now.
+    /// Makes added answers durable, and returns their lines: Redis may delete these answers now.
     pub fn flush(&mut self) -> anyhow::Result<Vec<u64>> {
         let lines = std::mem::take(&mut self.new_lines);
         if lines.is_empty() {
@@ -219,15 +219,15 @@ impl Journal {
             *length += new.len() as u64;
             new.clear();
         }
-        let note = Note { out: self.lengths.0, errors: self.lengths.1, totals: self.totals, lines };
-        let mut text = serde_json::to_vec(&note)?;
+        let record = Record { out: self.lengths.0, errors: self.lengths.1, totals: self.totals, lines };
+        let mut text = serde_json::to_vec(&record)?;
         text.push(b'\n');
-        self.notes.write_all(&text)?;
-        self.notes.sync_data()?;
-        Ok(note.lines)
+        self.records.write_all(&text)?;
+        self.records.sync_data()?;
+        Ok(record.lines)
     }
 
-    /// Notes that all is finished; the journal is not needed any more.
+    /// Records that the batch is finished, and removes the journal.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.state.finished = Some(self.totals);
         write_state(&self.paths.0, &self.state)?;
@@ -235,7 +235,7 @@ impl Journal {
     }
 }
 
-fn write_state(path: &Path, state: &State) -> anyhow::Result<()> {
+fn write_state(path: &Path, state: &JournalState) -> anyhow::Result<()> {
     let new = beside(path, ".new");
     let mut file = File::create(&new)?;
     file.write_all(serde_json::to_string(state)?.as_bytes())?;
@@ -249,17 +249,17 @@ fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_data()?)
 }
 
-fn place(line: u64) -> (usize, u64) {
+fn bit_of(line: u64) -> (usize, u64) {
     (usize::try_from(line / 64).unwrap_or(usize::MAX - 1), 1 << (line % 64))
 }
 
-/// Locks a file. One whose process was killed just now is not free at once.
+/// Locks a file. The lock of a process that has just been killed takes a moment to be released.
 fn lock(file: &File) -> Result<(), TryLockError> {
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
     let started = Instant::now();
     loop {
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => {
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             done => return done,
@@ -267,13 +267,13 @@ fn lock(file: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// The state of a batch that was started before, if it is the same one.
-fn known(path: &Path, fresh: &State) -> anyhow::Result<State> {
-    let state: State = serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
-    let same = State { batch: state.batch.clone(), finished: state.finished, ..fresh.clone() };
+/// The state of an earlier run, if it was the same batch.
+fn saved_state(path: &Path, fresh: &JournalState) -> anyhow::Result<JournalState> {
+    let state: JournalState = serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
+    let same = JournalState { batch: state.batch.clone(), finished: state.finished, ..fresh.clone() };
     ensure!(
         same == state,
-        "{} belongs to a batch of another input, queue or format: run its command again, name another output, or delete it to begin anew",
+        "{} belongs to a batch with another input, queue or format: run its command again, use another output, or delete it to start over",
         path.display()
     );
     Ok(state)

@@ -1,45 +1,50 @@
-//! A batch on its way: a window of lines on the queue, answers off one list, flushed and forgotten.
+//! Running a batch: push a window of lines, take answers from one list, write them to disk, delete them from Redis.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use redial_core::queue::batch::{Batch, PUSH};
+use redial_core::queue::batch::{Batch, MAX_PUSH};
 use redial_core::{Error, Status};
 
 use super::answer;
 use super::input::{Format, Input};
 use super::journal::Journal;
 
-/// How long Redis may be away before the batch stops.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a lost reply is looked for.
-const LOOK: Duration = Duration::from_secs(5);
-/// Answers are made durable at least this often, by time, number and bytes.
-const FLUSH: (Duration, usize, usize) = (Duration::from_millis(250), 5_000, 4 << 20);
-/// How many answers are taken off the list at a time, and the most bytes of tasks pushed at once.
-const TAKE: usize = 200;
-/// While there are fewer, more are let come together: a round trip for each would cost the whole fleet more.
-const LET_COME: Duration = Duration::from_millis(5);
-const PUSH_BYTES: usize = 1 << 20;
+/// How long Redis may be unavailable before the batch stops.
+const MAX_OUTAGE: Duration = Duration::from_secs(60);
+/// How often lost replies are searched for.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Answers are made durable at the latest after this long,
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+/// or when there are this many,
+const MAX_UNFLUSHED: usize = 5_000;
+/// or when they have this many bytes.
+const MAX_UNFLUSHED_BYTES: usize = 4 << 20;
+/// How many answers are taken from the list at a time.
+const MAX_TAKEN: usize = 200;
+/// How long to let answers accumulate when there are fewer: a round trip for each would cost the whole fleet more.
+const ACCUMULATION_TIME: Duration = Duration::from_millis(5);
+/// The maximum number of bytes of tasks that are pushed at once.
+const MAX_PUSH_BYTES: usize = 1 << 20;
 
 /// How a run ended.
-pub enum End {
+pub enum RunOutcome {
     Done,
     /// By Ctrl-C or SIGTERM.
     Stopped,
-    /// Redis has lost writes, so the mark went back: go on as after a kill.
-    WentBack,
+    /// Redis has lost writes, the checkpoint among them: resume as after a kill.
+    CheckpointLost,
 }
 
-/// A line on the queue, or answered and not its turn to be written.
+/// A line that is on the queue, or has its answer but cannot be written yet.
 struct Pending {
-    name: Option<String>,
+    id: Option<String>,
     answer: Option<String>,
 }
 
-/// What the totals need to know of a result.
+/// The parts of a result that the totals need.
 #[derive(serde::Deserialize)]
 struct Brief {
     status: Status,
@@ -54,7 +59,7 @@ pub struct Run<'a> {
     window: usize,
     is_ordered: bool,
     pending: BTreeMap<u64, Pending>,
-    mark: u64,
+    checkpoint: u64,
     flushed: Instant,
     is_read: bool,
     bar: ProgressBar,
@@ -69,7 +74,7 @@ impl<'a> Run<'a> {
         window: u64,
         is_ordered: bool,
     ) -> anyhow::Result<Self> {
-        // Drawn on a terminal alone.
+        // It is only drawn on a terminal.
         let bar = ProgressBar::new(journal.state.input.lines);
         bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec}, {eta} left{msg}")?);
         Ok(Self {
@@ -77,7 +82,7 @@ impl<'a> Run<'a> {
             input: Input::open(input, format)?,
             window: usize::try_from(window)?,
             pending: BTreeMap::new(),
-            mark: 0,
+            checkpoint: 0,
             flushed: Instant::now(),
             is_read: false,
             batch,
@@ -87,73 +92,73 @@ impl<'a> Run<'a> {
         })
     }
 
-    pub async fn go(mut self) -> anyhow::Result<End> {
+    pub async fn run(mut self) -> anyhow::Result<RunOutcome> {
         let mut stop = Box::pin(stopped());
         let end = tokio::select! {
             end = self.work() => end,
-            () = &mut stop => Ok(End::Stopped),
+            () = &mut stop => Ok(RunOutcome::Stopped),
         };
-        // What is here is worth keeping, however it ended.
+        // Keep what has arrived, however the run ended.
         self.flush().await?;
         self.bar.finish_and_clear();
         end
     }
 
-    async fn work(&mut self) -> anyhow::Result<End> {
-        self.mark = patiently(async || self.batch.mark().await).await?;
+    async fn work(&mut self) -> anyhow::Result<RunOutcome> {
+        self.checkpoint = retry_while_unavailable(async || self.batch.checkpoint().await).await?;
         let mut looked: Option<Instant> = None;
         loop {
             while !self.is_read && self.pending.len() + self.chunk() <= self.window {
                 if !self.push().await? {
-                    return Ok(End::WentBack);
+                    return Ok(RunOutcome::CheckpointLost);
                 }
                 self.flush_when_due().await?;
             }
-            // What was answered while nobody waited: its reply may be lost with the process that took it.
-            if looked.is_none_or(|at| at.elapsed() > LOOK) {
+            // Answers whose reply was lost, for example with a process that took it and was killed.
+            if looked.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
                 let waiting = self.pending.iter().filter(|(_, line)| line.answer.is_none()).map(|(number, _)| *number);
                 let waiting: Vec<u64> = waiting.collect();
-                for part in waiting.chunks(TAKE) {
-                    let found = patiently(async || self.batch.results(part).await).await?;
+                for part in waiting.chunks(MAX_TAKEN) {
+                    let found = retry_while_unavailable(async || self.batch.results(part).await).await?;
                     self.take(found)?;
                     self.flush_when_due().await?;
                 }
-                if patiently(async || self.batch.mark().await).await? < self.mark {
-                    return Ok(End::WentBack);
+                if retry_while_unavailable(async || self.batch.checkpoint().await).await? < self.checkpoint {
+                    return Ok(RunOutcome::CheckpointLost);
                 }
                 looked = Some(Instant::now());
             }
             self.flush_when_due().await?;
             if self.is_read && self.pending.is_empty() {
                 self.flush().await?;
-                return Ok(End::Done);
+                return Ok(RunOutcome::Done);
             }
-            let mut answers = patiently(async || self.batch.take(TAKE).await).await?;
+            let mut answers = retry_while_unavailable(async || self.batch.take(MAX_TAKEN).await).await?;
             if answers.is_empty() {
                 self.flush().await?;
-                answers.extend(patiently(async || self.batch.wait().await).await?);
+                answers.extend(retry_while_unavailable(async || self.batch.wait().await).await?);
             }
-            let are_few = answers.len() < TAKE;
+            let are_few = answers.len() < MAX_TAKEN;
             self.take(answers)?;
             if are_few && !self.pending.is_empty() {
-                tokio::time::sleep(LET_COME).await;
+                tokio::time::sleep(ACCUMULATION_TIME).await;
             }
         }
     }
 
-    /// How many lines are pushed at once: few enough that a small window is never empty.
+    /// How many lines are pushed at once: few enough that a small window does not run empty.
     fn chunk(&self) -> usize {
-        (self.window / 4).clamp(1, PUSH)
+        (self.window / 4).clamp(1, MAX_PUSH)
     }
 
-    /// Reads the next lines and pushes those that are not on the queue yet. `false`: the mark went back.
+    /// Reads the next lines and pushes those that are not on the queue yet. Returns `false` if the checkpoint was lost.
     async fn push(&mut self) -> anyhow::Result<bool> {
-        let (mut tasks, mut last, mut bytes) = (Vec::new(), self.mark, 0);
-        // So that a signal is heard while lines that are done go by.
+        let (mut tasks, mut last, mut bytes) = (Vec::new(), self.checkpoint, 0);
+        // So that signals are handled while finished lines are skipped.
         tokio::task::yield_now().await;
-        let (room, mut read) = (self.chunk(), 0);
-        for _ in 0..PUSH {
-            if read >= room || bytes >= PUSH_BYTES {
+        let (chunk, mut read) = (self.chunk(), 0);
+        for _ in 0..MAX_PUSH {
+            if read >= chunk || bytes >= MAX_PUSH_BYTES {
                 break;
             }
             let Some(line) = self.input.next()? else {
@@ -165,24 +170,26 @@ impl<'a> Run<'a> {
                 continue;
             }
             read += 1;
-            let id = self.batch.task_id(number)?;
-            let made = line.call.and_then(|call| {
-                let name = call.name.clone();
-                let made = call.task(id.as_str(), self.batch.replies());
-                made.map(|task| (name.clone(), task)).map_err(|error| (name, error.to_string()))
-            });
-            match made {
-                Ok((name, task)) => {
-                    self.pending.insert(number, Pending { name, answer: None });
-                    if number > self.mark {
+            let task_id = self.batch.task_id(number)?;
+            let task = match line.call {
+                Ok(call) => match call.task(task_id.as_str(), self.batch.replies()) {
+                    Ok(task) => Ok((call.id, task)),
+                    Err(error) => Err((call.id, error.to_string())),
+                },
+                Err(invalid) => Err((invalid.id, invalid.error.to_string())),
+            };
+            match task {
+                Ok((id, task)) => {
+                    self.pending.insert(number, Pending { id, answer: None });
+                    if number > self.checkpoint {
                         bytes += task.len();
                         last = number;
                         tasks.push(task);
                     }
                 }
-                Err((name, wrong)) => {
+                Err((id, error)) => {
                     self.journal.totals.bad += 1;
-                    let text = answer::of_bad(number, name.as_deref(), &wrong, self.is_openai);
+                    let text = answer::invalid_line(number, id.as_deref(), &error, self.is_openai);
                     self.journal.add(number, &text, true);
                 }
             }
@@ -190,14 +197,14 @@ impl<'a> Run<'a> {
         if tasks.is_empty() {
             return Ok(true);
         }
-        let mark = patiently(async || self.batch.push(self.mark, last, &tasks).await).await?;
-        // Another mark: Redis lost the last writes, or a copy of a push came late, from the process before this one.
-        let is_pushed = mark == last;
-        self.mark = last;
+        let checkpoint = retry_while_unavailable(async || self.batch.push(self.checkpoint, last, &tasks).await).await?;
+        // It differs if Redis lost the last writes, or if a delayed push by a previous process arrived.
+        let is_pushed = checkpoint == last;
+        self.checkpoint = last;
         Ok(is_pushed)
     }
 
-    /// Takes answers in; one that came before is dropped.
+    /// Accepts answers. Duplicates are dropped.
     fn take(&mut self, answers: Vec<String>) -> anyhow::Result<()> {
         for text in answers {
             let Some(number) = answer::id_of(&text).and_then(|id| self.batch.line_of(&id)) else { continue };
@@ -219,17 +226,17 @@ impl<'a> Run<'a> {
     }
 
     fn write(&mut self, number: u64) -> anyhow::Result<()> {
-        let Some(Pending { name, answer: Some(text) }) = self.pending.remove(&number) else { return Ok(()) };
+        let Some(Pending { id, answer: Some(text) }) = self.pending.remove(&number) else { return Ok(()) };
         let brief: Brief = serde_json::from_str(&text)?;
         let is_ok = brief.status == Status::Ok;
         self.journal.totals.ok += u64::from(is_ok);
         self.journal.totals.failed += u64::from(!is_ok);
         self.journal.totals.retries += brief.attempts.len().saturating_sub(1) as u64;
-        let id = self.batch.task_id(number)?;
+        let task_id = self.batch.task_id(number)?;
         let text = if self.is_openai {
-            answer::of_openai(id.as_str(), name.as_deref(), &serde_json::from_str(&text)?)
+            answer::openai_line(task_id.as_str(), id.as_deref(), &serde_json::from_str(&text)?)
         } else {
-            answer::of_redial(number, id.as_str(), name.as_deref(), &text)?
+            answer::redial_line(number, task_id.as_str(), id.as_deref(), &text)?
         };
         self.journal.add(number, &text, !is_ok);
         Ok(())
@@ -237,7 +244,9 @@ impl<'a> Run<'a> {
 
     async fn flush_when_due(&mut self) -> anyhow::Result<()> {
         let (answers, bytes) = self.journal.unwritten();
-        if answers >= FLUSH.1 || bytes >= FLUSH.2 || (answers > 0 && self.flushed.elapsed() > FLUSH.0) {
+        if answers >= MAX_UNFLUSHED
+            || bytes >= MAX_UNFLUSHED_BYTES
+            || (answers > 0 && self.flushed.elapsed() > FLUSH_INTERVAL) {
             self.flush().await?;
         }
         Ok(())
@@ -247,21 +256,21 @@ impl<'a> Run<'a> {
         let lines = self.journal.flush()?;
         self.flushed = Instant::now();
         if !lines.is_empty() {
-            // What is not deleted now goes by itself at the end of its time.
+            // Results that are not deleted now expire.
             let _ = self.batch.forget(&lines).await;
         }
         Ok(())
     }
 }
 
-/// Tries until Redis answers, for a while: a push sent twice is on the queue once, and an answer that was taken off and
-/// lost on the way is found under its key.
-async fn patiently<T>(mut act: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+/// Repeats an operation until Redis answers, for up to [`MAX_OUTAGE`]. This is safe: a push that is sent twice is on the queue once, and
+/// an answer that was taken from the list but lost on the way is still under its key.
+async fn retry_while_unavailable<T>(mut operation: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     let began = Instant::now();
     let mut wait = Duration::from_millis(50);
     loop {
-        match act().await {
-            Err(Error::Redis(_) | Error::Unreachable { .. }) if began.elapsed() < PATIENCE => {
+        match operation().await {
+            Err(error) if error.is_temporary() && began.elapsed() < MAX_OUTAGE => {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(2));
             }

@@ -1,25 +1,35 @@
-//! A task with places for the columns of a row: `{{name}}`. What begins with `$` is no column but a chain's, `{{$.body.id}}`.
+//! A task with placeholders for the columns of a row: `{{name}}`. Those that begin with `$` are left for chains: `{{$.body.id}}`.
 
-use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-/// A template, taken apart at its places.
+/// Why a template cannot be used, or a row does not fit it.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    #[error("the template has an empty {{{{}}}}: put the name of a column in it")]
+    EmptyPlaceholder,
+    #[error("the template is not JSON, even with its columns filled in: {0}")]
+    NotJson(serde_json::Error),
+    #[error("there is no column {0:?}")]
+    NoColumn(String),
+}
+
+/// A template, split at its placeholders.
 #[derive(Debug)]
 pub struct Template {
-    /// Text, and the place after it.
-    parts: Vec<(String, Place)>,
+    /// Text, and the placeholder after it.
+    parts: Vec<(String, Placeholder)>,
     rest: String,
 }
 
 #[derive(Debug)]
-struct Place {
+struct Placeholder {
     column: String,
-    /// Whether it stands inside a JSON string: then the value goes in as text, else as JSON.
+    /// Whether it is inside a JSON string: then the value is inserted as text, otherwise as JSON.
     is_quoted: bool,
 }
 
 impl Template {
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let (mut parts, mut before, mut rest) = (Vec::new(), String::new(), text);
         let (mut is_quoted, mut is_escaped) = (false, false);
         while let Some(next) = rest.chars().next() {
@@ -29,8 +39,10 @@ impl Template {
                 && !name.trim_start().starts_with('$')
             {
                 let column = name.trim().to_owned();
-                ensure!(!column.is_empty(), "the template has an empty {{{{}}}}: name a column in it");
-                parts.push((std::mem::take(&mut before), Place { column, is_quoted }));
+                if column.is_empty() {
+                    return Err(TemplateError::EmptyPlaceholder);
+                }
+                parts.push((std::mem::take(&mut before), Placeholder { column, is_quoted }));
                 rest = after;
                 continue;
             }
@@ -45,23 +57,24 @@ impl Template {
         }
         let template = Self { parts, rest: before };
         let sample = template.fill(|_| Some(Value::from(0)))?;
-        serde_json::from_str::<Value>(&sample).context("the template is no JSON, also with its columns filled in")?;
+        serde_json::from_str::<Value>(&sample).map_err(TemplateError::NotJson)?;
         Ok(template)
     }
 
-    /// The template with a row's values in it.
-    pub fn fill(&self, value_of: impl Fn(&str) -> Option<Value>) -> anyhow::Result<String> {
+    /// The template with a row's values filled in.
+    pub fn fill(&self, value_of: impl Fn(&str) -> Option<Value>) -> Result<String, TemplateError> {
         let mut filled = String::new();
-        for (text, place) in &self.parts {
-            let value = value_of(&place.column).with_context(|| format!("there is no column {:?}", place.column))?;
+        for (text, placeholder) in &self.parts {
+            let value =
+                value_of(&placeholder.column).ok_or_else(|| TemplateError::NoColumn(placeholder.column.clone()))?;
             filled.push_str(text);
-            if !place.is_quoted {
+            if !placeholder.is_quoted {
                 filled.push_str(&value.to_string());
                 continue;
             }
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let quoted = Value::from(text).to_string();
-            // Its own quotes stand in the template.
+            // The quotes are part of the template.
             filled.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
         }
         filled.push_str(&self.rest);
@@ -69,7 +82,7 @@ impl Template {
     }
 }
 
-/// A cell of a CSV file where JSON is wanted: a number, `true`, `false` or `null` as such, else a string.
+/// The JSON value of a CSV cell: a number, `true`, `false` or `null` as such, anything else as a string.
 pub fn cell(text: &str) -> Value {
     match serde_json::from_str::<Value>(text) {
         Ok(value) if !value.is_array() && !value.is_object() && !value.is_string() => value,
@@ -82,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_go_in_as_text_inside_quotes_and_as_json_outside() -> anyhow::Result<()> {
+    fn values_are_inserted_as_text_inside_quotes_and_as_json_outside() -> anyhow::Result<()> {
         let template = Template::parse(r#"{"url":"http://h/{{ a }}","body":{"a":{{a}},"t":"\"{{a}}"}}"#)?;
         let filled = template.fill(|_| Some(Value::from("x\"\n")))?;
         assert_eq!(filled, r#"{"url":"http://h/x\"\n","body":{"a":"x\"\n","t":"\"x\"\n"}}"#);

@@ -6,30 +6,30 @@ use redial_core::breaker::BreakerState;
 use redial_core::{Queue, UnixMs};
 use serde_json::json;
 
-use crate::output;
+use crate::output::Output;
 
-/// Upstreams that are down, or coming back, for the whole fleet.
+/// List upstreams that are down or recovering, for the whole fleet.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct BreakersArgs {}
 
-impl Args {
-    pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let listed = queue.db().breakers().list().await?;
-        if listed.is_empty() && !as_json {
-            output::complain("no breaker is open: every upstream that is called is up");
+impl BreakersArgs {
+    pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        let breakers = queue.db().breakers().list().await?;
+        if breakers.is_empty() {
+            output.note(|| "no breaker is open: every upstream is up".into());
         }
-        for (upstream, state, since) in listed {
+        for (upstream, state, since) in breakers {
             let for_ms = UnixMs::local_now().since(since);
-            output::line(&if as_json {
-                json!({"upstream": upstream, "state": state.as_str(), "since_ms": since.0, "for_ms": for_ms})
-                    .to_string()
-            } else {
-                let says = match state {
-                    BreakerState::HalfOpen => "coming back: more and more calls go",
-                    _ => "down: its tasks wait, one probe at a time tries it",
+            let text = || {
+                let explanation = match state {
+                    BreakerState::HalfOpen => "recovering: the share of calls that are let through is growing",
+                    _ => "down: its tasks wait, and one probe at a time tests it",
                 };
-                format!("{upstream}  {}  for {} s  {says}", state.as_str(), for_ms / 1000)
-            })?;
+                format!("{upstream}  {}  for {} s  {explanation}", state.as_str(), for_ms / 1000)
+            };
+            let json =
+                || json!({"upstream": upstream, "state": state.as_str(), "since_ms": since.0, "for_ms": for_ms});
+            output.print(text, json)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -7,44 +7,44 @@ use redial_core::queue::dead::DeadLetter;
 use redial_core::{Queue, UnixMs};
 use serde_json::{Value, json};
 
-use crate::output::{self, Tint};
+use crate::output::{self, Output, Tint};
 use crate::redact;
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Dead {
-    /// List dead letters, oldest first: when, why, which.
+pub enum DeadCommand {
+    /// List dead letters, oldest first: time, reason and id.
     List {
-        /// Only those with this reason, as in attempts_exhausted.
+        /// Only those with this reason, such as attempts_exhausted.
         #[arg(long)]
         reason: Option<String>,
-        /// At most so many.
+        /// The maximum number to list.
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
-    /// Print dead letters whole: result, attempts and task, credentials taken out.
+    /// Print dead letters in full: result, attempts and task, with credentials redacted.
     Show {
         /// Ids, or serials as `dead list --json` shows them.
         #[arg(value_name = "ID", required = true)]
         names: Vec<String>,
-        /// The producer's bytes alone, exactly, credentials included.
+        /// Only the producer's bytes, exactly, including credentials.
         #[arg(long)]
         raw: bool,
     },
-    /// Put dead letters back on the queue, as if they had just been pushed. A failure that is held under their idempotency key
-    /// is forgotten, so that the call is made again.
+    /// Put dead letters back on the queue, as if they had just been pushed. A failure that is stored under their idempotency key is
+    /// deleted, so that the call is made again.
     Replay {
         #[command(flatten)]
-        which: Which,
-        /// Also those with an idempotency key that died more than a day ago: their upstream may have forgotten the key, and
-        /// act a second time.
+        which: LettersArgs,
+        /// Also replay those with an idempotency key that died more than a day ago: their upstream may have forgotten the key and act a
+        /// second time.
         #[arg(long)]
         forgotten_keys: bool,
     },
     /// Delete dead letters for good.
-    Drop(Which),
+    Drop(LettersArgs),
     /// Delete old dead letters for good.
     Purge {
-        /// Those that died longer ago than this, as in 30d, 12h or 0s.
+        /// Those that died longer ago than this, such as 30d, 12h or 0s.
         #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
         older_than: Duration,
         /// Only those with this reason.
@@ -54,7 +54,7 @@ pub enum Dead {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Which {
+pub struct LettersArgs {
     /// Ids, or serials as `dead list --json` shows them.
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     names: Vec<String>,
@@ -64,24 +64,24 @@ pub struct Which {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Act {
+enum Action {
     Replay { forgotten_keys: bool },
     Drop,
 }
 
-impl Dead {
-    pub async fn run(self, queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
+impl DeadCommand {
+    pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         match self {
-            Self::List { reason, limit } => list(queue, reason.as_deref(), limit, json).await,
-            Self::Show { names, raw } => show(queue, &names, raw, json).await,
-            Self::Replay { which, forgotten_keys } => which.each(queue, Act::Replay { forgotten_keys }, json).await,
-            Self::Drop(which) => which.each(queue, Act::Drop, json).await,
-            Self::Purge { older_than, reason } => purge(queue, older_than, reason.as_deref(), json).await,
+            Self::List { reason, limit } => list(queue, reason.as_deref(), limit, output).await,
+            Self::Show { names, raw } => show(queue, &names, raw, output).await,
+            Self::Replay { which, forgotten_keys } => which.apply(queue, Action::Replay { forgotten_keys }, output).await,
+            Self::Drop(which) => which.apply(queue, Action::Drop, output).await,
+            Self::Purge { older_than, reason } => purge(queue, older_than, reason.as_deref(), output).await,
         }
     }
 }
 
-async fn list(queue: &Queue, reason: Option<&str>, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
+async fn list(queue: &Queue, reason: Option<&str>, limit: usize, output: Output) -> anyhow::Result<ExitCode> {
     let (mut skip, mut shown) = (0, 0);
     while shown < limit {
         let page = queue.dead_page(skip).await?;
@@ -91,17 +91,17 @@ async fn list(queue: &Queue, reason: Option<&str>, limit: usize, json: bool) -> 
         skip += page.len();
         let wanted = page.iter().filter(|letter| reason.is_none_or(|reason| reason_of(letter) == reason));
         for letter in wanted.take(limit - shown) {
-            output::line(&if json { as_json(letter).to_string() } else { as_text(letter) })?;
+            output.print(|| to_text(letter), || to_json(letter))?;
             shown += 1;
         }
     }
-    if shown == 0 && !json {
-        output::complain(&format!("no dead letters in queue {}", queue.name()));
+    if shown == 0 {
+        output.note(|| format!("no dead letters in queue {}", queue.name()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(queue: &Queue, names: &[String], raw: bool, json: bool) -> anyhow::Result<ExitCode> {
+async fn show(queue: &Queue, names: &[String], raw: bool, output: Output) -> anyhow::Result<ExitCode> {
     let (mut skip, mut found) = (0, vec![false; names.len()]);
     loop {
         let page = queue.dead_page(skip).await?;
@@ -114,17 +114,15 @@ async fn show(queue: &Queue, names: &[String], raw: bool, json: bool) -> anyhow:
             found[name] = true;
             if raw {
                 output::bytes(&letter.raw)?;
-            } else if json {
-                output::line(&as_json(letter).to_string())?;
             } else {
-                output::line(&serde_json::to_string_pretty(&as_json(letter))?)?;
+                output.print(|| format!("{:#}", to_json(letter)), || to_json(letter))?;
             }
         }
     }
     Ok(complain_of_missing(queue, names, &found))
 }
 
-async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
     let before = UnixMs::local_now().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let (mut done, mut skip) = (0, 0);
     'all: loop {
@@ -142,34 +140,33 @@ async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, json: bool) -
             } else if queue.drop_dead(letter).await? {
                 done += 1;
             } else if letter.serial.is_empty() {
-                // What Redial has not written it does not delete.
+                // Redial did not write it, so it does not delete it.
                 skip += 1;
             }
         }
     }
-    say(queue, "deleted", done, json)?;
+    report_count(queue, "deleted", done, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn say(queue: &Queue, said: &str, done: usize, json: bool) -> anyhow::Result<()> {
+fn report_count(queue: &Queue, outcome: &str, done: usize, output: Output) -> anyhow::Result<()> {
     let letters = if done == 1 { "letter" } else { "letters" };
-    Ok(output::line(&if json {
-        json!({"queue": queue.name().as_str(), "done": done, "what": said}).to_string()
-    } else {
-        format!("{done} dead {letters} of queue {} {said}", queue.name())
-    })?)
+    Ok(output.print(
+        || format!("{done} dead {letters} of queue {} {outcome}", queue.name()),
+        || json!({"queue": queue.name().as_str(), "done": done, "what": outcome}),
+    )?)
 }
 
 fn complain_of_missing(queue: &Queue, names: &[String], found: &[bool]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for (name, _) in names.iter().zip(found).filter(|(_, found)| !**found) {
-        output::complain(&format!("{name}: no dead letter of that id or serial in queue {}", queue.name()));
-        code = ExitCode::from(crate::NOT_THERE);
+        output::complain(&format!("{name}: no dead letter with this id or serial in queue {}", queue.name()));
+        code = ExitCode::from(crate::NOT_FOUND);
     }
     code
 }
 
-fn as_text(letter: &DeadLetter) -> String {
+fn to_text(letter: &DeadLetter) -> String {
     let id = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
     let tries = letter.result.attempts.len();
     let error = letter.result.error.as_deref().unwrap_or_default();
@@ -177,9 +174,9 @@ fn as_text(letter: &DeadLetter) -> String {
     format!("{}  {reason} {id}  {tries} attempts  {error}", output::utc(letter.at.0))
 }
 
-fn as_json(letter: &DeadLetter) -> Value {
+fn to_json(letter: &DeadLetter) -> Value {
     let task = redact::task(&letter.raw);
-    let as_text = task.is_none().then(|| String::from_utf8_lossy(&letter.raw).into_owned());
+    let task_text = task.is_none().then(|| String::from_utf8_lossy(&letter.raw).into_owned());
     json!({
         "id": letter.id(),
         "serial": letter.serial,
@@ -190,7 +187,7 @@ fn as_json(letter: &DeadLetter) -> Value {
         "attempts": letter.result.attempts,
         "memo": letter.memo,
         "task": task,
-        "task_text": as_text,
+        "task_text": task_text,
         "bytes": letter.raw.len(),
     })
 }
@@ -199,16 +196,16 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
     letter.reason().map_or("unknown", |reason| reason.as_str())
 }
 
-/// Whether the upstream may have forgotten the letter's idempotency key: Stripe holds one for a day, and so do others.
+/// Whether the upstream may have forgotten the letter's idempotency key: Stripe and others keep keys for a day.
 fn is_past_its_key(letter: &DeadLetter) -> bool {
     letter.memo.is_some() && UnixMs::local_now().since(letter.at) > redial_core::memo::IDEMPOTENCY_TTL_MS
 }
 
-impl Which {
-    async fn each(self, queue: &Queue, act: Act, json: bool) -> anyhow::Result<ExitCode> {
+impl LettersArgs {
+    async fn apply(self, queue: &Queue, action: Action, output: Output) -> anyhow::Result<ExitCode> {
         let (mut done, mut skip, mut refused) = (0_usize, 0, false);
         let mut found: Vec<bool> = vec![false; self.names.len()];
-        // Letters that die meanwhile come after the last page of now: with --all they would be replayed for ever.
+        // Only letters that are there now: with --all, tasks that die again meanwhile would be replayed forever.
         let until = queue.counts().await?.dead;
         let mut seen = 0;
         while seen < until {
@@ -226,31 +223,31 @@ impl Which {
                 if let Some(name) = name {
                     found[name] = true;
                 }
-                let acted = match act {
-                    Act::Replay { forgotten_keys: false } if is_past_its_key(letter) => {
+                let acted = match action {
+                    Action::Replay { forgotten_keys: false } if is_past_its_key(letter) => {
                         let name = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
                         output::complain(&format!(
-                            "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: replay with --forgotten-keys if that does no harm"
+                            "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: use --forgotten-keys if that does no harm"
                         ));
                         (skip, refused) = (skip + 1, true);
                         continue;
                     }
-                    Act::Replay { .. } => queue.replay(letter).await?,
-                    Act::Drop => queue.drop_dead(letter).await?,
+                    Action::Replay { .. } => queue.replay(letter).await?,
+                    Action::Drop => queue.drop_dead(letter).await?,
                 };
                 done += usize::from(acted);
             }
         }
-        let code = self.report(queue, act, done, &found, json)?;
+        let code = self.report(queue, action, done, &found, output)?;
         Ok(if refused { ExitCode::FAILURE } else { code })
     }
 
-    fn report(&self, queue: &Queue, act: Act, done: usize, found: &[bool], json: bool) -> anyhow::Result<ExitCode> {
-        let said = match act {
-            Act::Replay { .. } => "put back on the queue",
-            Act::Drop => "deleted",
+    fn report(&self, queue: &Queue, action: Action, done: usize, found: &[bool], output: Output) -> anyhow::Result<ExitCode> {
+        let outcome = match action {
+            Action::Replay { .. } => "put back on the queue",
+            Action::Drop => "deleted",
         };
-        say(queue, said, done, json)?;
+        report_count(queue, outcome, done, output)?;
         Ok(complain_of_missing(queue, &self.names, found))
     }
 }

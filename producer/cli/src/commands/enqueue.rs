@@ -5,29 +5,30 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
-use redial::{Producer, Stamped, add_field, stamp};
+use redial::{Client, PreparedTask, prepare};
 use serde_json::{Map, Value, json};
 
-use crate::output;
+use crate::output::Output;
+use crate::task_json::add_field;
 
-/// Tasks are pushed this many at a time.
-const BATCH: usize = 1_000;
+/// How many tasks are pushed at a time.
+const MAX_PUSH: usize = 1_000;
 
-/// Put calls on the queue; prints the id of each.
+/// Enqueue calls; prints the id of each.
 ///
-/// Three ways: whole tasks as JSON; `-` to read tasks from standard input, one a line; or --url and what goes with it.
+/// There are three ways: whole tasks as JSON; `-` to read tasks from standard input, one per line; or --url and its options.
 #[derive(Debug, clap::Args)]
-pub struct Enqueue {
-    /// Tasks as JSON, or - to read them from standard input, one a line.
+pub struct EnqueueArgs {
+    /// Tasks as JSON, or - to read them from standard input, one per line.
     #[arg(value_name = "TASK", required_unless_present = "url", conflicts_with = "url")]
     tasks: Vec<String>,
-    /// Where to call.
+    /// The URL to call.
     #[arg(long)]
     url: Option<String>,
-    /// GET, POST, ...; default: POST with a body, else GET.
+    /// GET, POST, ... Default: POST with a body, else GET.
     #[arg(short = 'X', long, requires = "url")]
     method: Option<String>,
-    /// A request header, as in 'Accept: text/html'.
+    /// A request header, such as 'Accept: text/html'.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", requires = "url")]
     headers: Vec<String>,
     /// A JSON body.
@@ -36,43 +37,43 @@ pub struct Enqueue {
     /// A text body.
     #[arg(long, requires = "url", conflicts_with = "body")]
     body_text: Option<String>,
-    /// A name for the call.
+    /// An id for the call. Default: a new UUIDv7.
     #[arg(long, requires = "url")]
     id: Option<String>,
-    /// Sent as Idempotency-Key on every attempt; one call and one answer under it, for a day.
+    /// Sent as Idempotency-Key on every attempt. For a day, calls with the same key are made once and share the answer.
     #[arg(long, requires = "url")]
     idempotency_key: Option<String>,
-    /// Share the answer with all who make the same call, and keep it so many milliseconds.
+    /// Share the answer with all tasks that make the same call, and keep it this many milliseconds.
     #[arg(long, requires = "url")]
     cache_ttl_ms: Option<u64>,
-    /// The most attempts.
+    /// The maximum number of attempts.
     #[arg(long, requires = "url")]
     max_attempts: Option<u32>,
-    /// No attempt before so many milliseconds have passed.
+    /// No attempt starts before this many milliseconds have passed.
     #[arg(long, requires = "url")]
     delay_ms: Option<u64>,
-    /// Never send it twice, unless it is certain that the upstream did not act: `"effect": "once"`.
+    /// Never make the call twice, unless it is certain that the upstream did not act: `"effect": "once"`.
     #[arg(long, requires = "url")]
     once: bool,
-    /// Where the result is delivered, by a POST.
+    /// Where to deliver the result, by a POST.
     #[arg(long, requires = "url")]
     callback_url: Option<String>,
-    /// The task, as JSON, that is pushed when this one is complete; '{{$.body.id}}' in it stands for a value of the result.
+    /// The task, as JSON, to push when this one is complete; '{{$.body.id}}' in it is replaced by a value of the result.
     #[arg(long, value_name = "TASK", requires = "url")]
     then: Option<String>,
 }
 
-impl Enqueue {
-    pub async fn run(self, producer: &Producer, json: bool) -> anyhow::Result<ExitCode> {
+impl EnqueueArgs {
+    pub async fn run(self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
         if let Some(url) = &self.url {
             let task = self.task(url)?;
-            return push(producer, &[stamp(&task)?], json).await;
+            return push(client, &[prepare(&task)?], output).await;
         }
         if self.tasks == ["-"] {
-            return from_stdin(producer, json).await;
+            return from_stdin(client, output).await;
         }
-        let stamped = self.tasks.iter().map(|task| stamp(task)).collect::<Result<Vec<_>, _>>()?;
-        push(producer, &stamped, json).await
+        let tasks = self.tasks.iter().map(|task| prepare(task)).collect::<Result<Vec<_>, _>>()?;
+        push(client, &tasks, output).await
     }
 
     fn task(&self, url: &str) -> anyhow::Result<String> {
@@ -95,11 +96,11 @@ impl Enqueue {
             put("headers", Some(json!(headers(&self.headers)?)));
         }
         let mut task = Value::Object(task).to_string();
-        let instead = ["--body is not JSON: use --body-text for other text", "--then is not JSON: give a whole task"];
-        for ((field, given), wrong) in [("body", &self.body), ("then", &self.then)].into_iter().zip(instead) {
-            if let Some(json) = given {
-                let _: &serde_json::value::RawValue = serde_json::from_str(json).context(wrong)?;
-                // As it was typed, byte for byte.
+        let errors = ["--body is not JSON: use --body-text for other text", "--then is not JSON: use a whole task"];
+        for ((field, json), error) in [("body", &self.body), ("then", &self.then)].into_iter().zip(errors) {
+            if let Some(json) = json {
+                let _: &serde_json::value::RawValue = serde_json::from_str(json).context(error)?;
+                // Byte for byte as it was typed.
                 add_field(&mut task, field, json);
             }
         }
@@ -107,7 +108,7 @@ impl Enqueue {
     }
 }
 
-/// Headers as they are typed: 'Name: value'.
+/// Parses headers as they are typed: 'Name: value'.
 pub fn headers(typed: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let pair = |header: &String| {
         let (name, value) =
@@ -117,38 +118,38 @@ pub fn headers(typed: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     typed.iter().map(pair).collect()
 }
 
-/// Checks every line before it is pushed; the first wrong one ends it, and says how many were pushed.
-async fn from_stdin(producer: &Producer, json: bool) -> anyhow::Result<ExitCode> {
-    let mut batch: Vec<Stamped> = Vec::with_capacity(BATCH);
+/// Checks every line before it is pushed. The first invalid one ends the command, which says how many were pushed.
+async fn from_stdin(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+    let mut batch: Vec<PreparedTask> = Vec::with_capacity(MAX_PUSH);
     let mut pushed = 0_usize;
     for (number, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line.with_context(|| format!("line {}", number + 1))?;
         if line.trim().is_empty() {
             continue;
         }
-        match stamp(&line) {
-            Ok(stamped) => batch.push(stamped),
+        match prepare(&line) {
+            Ok(task) => batch.push(task),
             Err(error) => {
-                push(producer, &batch, json).await?;
+                push(client, &batch, output).await?;
                 pushed += batch.len();
                 bail!("line {}: {error} ({pushed} tasks before it were pushed)", number + 1);
             }
         }
-        if batch.len() == BATCH {
-            push(producer, &batch, json).await?;
+        if batch.len() == MAX_PUSH {
+            push(client, &batch, output).await?;
             pushed += batch.len();
             batch.clear();
         }
     }
-    ensure!(pushed > 0 || !batch.is_empty(), "standard input holds no task: give one as JSON a line");
-    push(producer, &batch, json).await
+    ensure!(pushed > 0 || !batch.is_empty(), "standard input contains no task: use one as JSON per line");
+    push(client, &batch, output).await
 }
 
-async fn push(producer: &Producer, tasks: &[Stamped], json: bool) -> anyhow::Result<ExitCode> {
-    producer.push(tasks).await?;
+async fn push(client: &Client, tasks: &[PreparedTask], output: Output) -> anyhow::Result<ExitCode> {
+    client.push(tasks).await?;
     for task in tasks {
         let id = task.id.as_str();
-        output::line(&if json { json!({ "id": id }).to_string() } else { id.to_owned() })?;
+        output.print(|| id.to_owned(), || json!({ "id": id }))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,27 +3,27 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::ensure;
 use redial_core::Queue;
-use redial_core::limit::{DefinedBy, LimitStatus, Limits};
+use redial_core::limit::{DefinedBy, LimitStatus};
 use redial_core::protocol::task::Limit;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::output;
+use crate::output::{self, Output};
 
-/// Limits that the fleet shares, as they stand now; or say by hand what one is.
+/// Show the limits that the fleet shares, or set one by hand.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, flatten_help = true)]
-pub struct Args {
+pub struct LimitsArgs {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<LimitsCommand>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Say what a limit is, before all that configuration and tasks say. In force at once; what waits for it, in whichever queue, asks again.
-    Set(Set),
-    /// Go back to what configuration and tasks say; exit code 3 when it was not set.
+enum LimitsCommand {
+    /// Set a limit, overriding the configuration and tasks. It takes effect at once, also for tasks that wait for it in any queue.
+    Set(SetLimitArgs),
+    /// Let the configuration and tasks define a limit again; exit code 3 if it was not set.
     Unset {
         /// The limit's name.
         name: String,
@@ -31,64 +31,58 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Set {
+struct SetLimitArgs {
     /// The limit's name.
     name: String,
-    /// How many calls, or how much of what they cost, in each `--per-ms`.
+    /// How many calls, or units of their cost, per `--per-ms`.
     #[arg(long)]
     rate: Option<f64>,
-    /// The time that the rate is for, in ms; 1000 unless said.
+    /// The period of the rate, in ms. Default: 1000.
     #[arg(long, requires = "rate")]
     per_ms: Option<u64>,
-    /// How much may go at once; one second's worth unless said.
+    /// How much may be taken at once. Default: one second's worth of the rate.
     #[arg(long, requires = "rate")]
     burst: Option<f64>,
-    /// The most calls in flight.
+    /// The maximum number of calls in flight.
     #[arg(long, required_unless_present = "rate")]
     concurrency: Option<u32>,
 }
 
-impl Args {
-    pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+impl LimitsArgs {
+    pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let limits = queue.db().limits();
         match self.command {
-            None => list(&limits.list().await?, as_json),
-            Some(Command::Set(Set { name, rate, per_ms, burst, concurrency })) => {
-                let limit = Limit { name, cost: None, rate, per_ms, burst, concurrency, usage: None };
-                limit.check().map_err(|error| anyhow!(error))?;
+            None => list(&limits.list().await?, output),
+            Some(LimitsCommand::Set(SetLimitArgs { name, rate, per_ms, burst, concurrency })) => {
+                let limit = Limit { rate, per_ms, burst, concurrency, ..Limit::named(name) };
+                limit.check()?;
                 limits.set(&limit).await?;
-                wake_waiters(&limits, &limit.name).await?;
-                list(&[limits.inspect(&limit.name).await?], as_json)
+                list(&[limits.inspect(&limit.name).await?], output)
             }
-            Some(Command::Unset { name }) => {
-                ensure!(!name.is_empty(), "the name is empty: `redial limits` lists those there are");
+            Some(LimitsCommand::Unset { name }) => {
+                ensure!(!name.is_empty(), "the name is empty: `redial limits` lists the limits in use");
                 if !limits.unset(&name).await? {
-                    output::complain(&format!("the limit {name:?} was not set: nothing to take back"));
-                    return Ok(ExitCode::from(crate::NOT_THERE));
+                    output::complain(&format!("the limit {name:?} was not set: nothing to unset"));
+                    return Ok(ExitCode::from(crate::NOT_FOUND));
                 }
-                wake_waiters(&limits, &name).await?;
-                output::line(if as_json { "{\"unset\":true}" } else { "unset: configuration and tasks count again" })?;
+                output.print(
+                    || "unset: the configuration and tasks define it again".into(),
+                    || json!({"unset": true}),
+                )?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
 }
 
-/// Twice, for those that had asked before the change and were not parked yet.
-async fn wake_waiters(limits: &Limits, name: &str) -> anyhow::Result<()> {
-    limits.wake_waiters(name).await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    Ok(limits.wake_waiters(name).await?)
-}
-
-fn list(statuses: &[LimitStatus], as_json: bool) -> anyhow::Result<ExitCode> {
-    if statuses.is_empty() && !as_json {
-        output::complain(
-            "no limit is in use: a task names one in `limit`, workers in [[limit]], or use `redial limits set`",
-        );
+fn list(statuses: &[LimitStatus], output: Output) -> anyhow::Result<ExitCode> {
+    if statuses.is_empty() {
+        output.note(|| {
+            "no limit is in use: tasks name limits in `limit`, workers in [[limit]]; `redial limits set` sets one".into()
+        });
     }
     for status in statuses {
-        output::line(&if as_json { object(status).to_string() } else { text(status) })?;
+        output.print(|| to_text(status), || to_json(status))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,32 +91,32 @@ fn source(status: &LimitStatus) -> &'static str {
     status.source.map_or("none", DefinedBy::as_str)
 }
 
-fn object(status: &LimitStatus) -> serde_json::Value {
+fn to_json(status: &LimitStatus) -> Value {
     let LimitStatus { name, limit, left, flows, in_flight, .. } = status;
     json!({
         "name": name, "defined_by": source(status), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
-        "concurrency": limit.concurrency, "left": left, "in_flight": in_flight, "flows_waiting": flows,
+        "concurrency": limit.concurrency, "left": left, "in_flight": in_flight, "fairness_keys_waiting": flows,
         "closed_ms": ms(status.closed), "clears_in_ms": ms(status.clears_in),
     })
 }
 
-fn text(status: &LimitStatus) -> String {
+fn to_text(status: &LimitStatus) -> String {
     let LimitStatus { name, limit, .. } = status;
-    let mut words = vec![format!("{name} ({})", source(status))];
+    let mut parts = vec![format!("{name} ({})", source(status))];
     if let Some(rate) = limit.rate {
-        words.push(format!("{rate} in {} ms", limit.per_ms.unwrap_or(1000)));
-        words.extend(limit.burst.map(|burst| format!("burst {burst}")));
-        words.extend(status.left.map(|left| format!("left {left:.1}")));
+        parts.push(format!("{rate} in {} ms", limit.per_ms.unwrap_or(1000)));
+        parts.extend(limit.burst.map(|burst| format!("burst {burst}")));
+        parts.extend(status.left.map(|left| format!("left {left:.1}")));
     }
-    words.extend(limit.concurrency.map(|most| format!("in flight {} of {most}", status.in_flight)));
+    parts.extend(limit.concurrency.map(|max| format!("in flight {} of {max}", status.in_flight)));
     if !status.closed.is_zero() {
-        words.push(format!("closed for {} ms, as the upstream asked", ms(status.closed)));
+        parts.push(format!("closed for {} ms, as the upstream asked", ms(status.closed)));
     }
     if status.flows > 0 {
-        let (flows, s) = (status.flows, if status.flows == 1 { "" } else { "s" });
-        words.push(format!("{flows} flow{s} waiting, the last call in {} ms", ms(status.clears_in)));
+        let (keys, s) = (status.flows, if status.flows == 1 { "" } else { "s" });
+        parts.push(format!("{keys} fairness key{s} waiting, the last call in {} ms", ms(status.clears_in)));
     }
-    words.join("  ")
+    parts.join("  ")
 }
 
 fn ms(time: Duration) -> u64 {

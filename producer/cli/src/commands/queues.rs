@@ -3,30 +3,32 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use redial_core::queue::admin::Overview;
+use redial_core::queue::admin::{Overview, WorkerInfo};
 use redial_core::{Queue, QueueName, UnixMs};
 use serde_json::json;
 
-use crate::output::{self, Tint};
+use crate::output::{self, Output, Tint};
 
-/// Which queues: those that ever had a worker, unless some are named. Their tasks are not looked at, so this is cheap however many
-/// there are.
+/// Queues: by default all that have ever had a worker. Their tasks are not read, so this is cheap however many there are.
 #[derive(Debug, clap::Args)]
-pub struct Which {
-    /// Queues.
+pub struct QueuesArgs {
+    /// The queues.
     #[arg(value_name = "QUEUE")]
     names: Vec<String>,
 }
 
 /// One queue.
 #[derive(Debug, clap::Args)]
-pub struct One {
+pub struct QueueArgs {
     /// The queue.
     #[arg(value_name = "QUEUE")]
     name: String,
 }
 
-impl Which {
+const HEADER: &str =
+    "QUEUE                   WAITING   ACTIVE  SCHEDULED     PARKED     DEAD   COMPLETED        DIED  WORKERS";
+
+impl QueuesArgs {
     async fn overviews(&self, queue: &Queue) -> anyhow::Result<Vec<(QueueName, Overview)>> {
         let mut names: BTreeSet<QueueName> =
             self.names.iter().map(|name| QueueName::new(name)).collect::<Result<_, _>>()?;
@@ -36,111 +38,116 @@ impl Which {
         if names.is_empty() {
             output::complain("no queue has had a worker yet: start one, or name a queue");
         }
-        let mut found = Vec::with_capacity(names.len());
+        let mut overviews = Vec::with_capacity(names.len());
         for name in names {
             let overview = queue.db().queue(name.clone()).overview().await?;
-            found.push((name, overview));
+            overviews.push((name, overview));
         }
-        Ok(found)
+        Ok(overviews)
     }
 
     /// `redial queues`
-    pub async fn list(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let found = self.overviews(queue).await?;
-        if !as_json && !found.is_empty() {
-            output::line(
-                "QUEUE                   WAITING   ACTIVE  SCHEDULED     PARKED     DEAD   COMPLETED        DIED  WORKERS",
-            )?;
+    pub async fn list_queues(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        let overviews = self.overviews(queue).await?;
+        if output == Output::Text && !overviews.is_empty() {
+            output::line(HEADER)?;
         }
-        for (name, at) in found {
+        for (name, at) in overviews {
             let workers = at.workers.iter().filter(|worker| worker.lease_until > UnixMs::local_now()).count();
-            if as_json {
-                let line = json!({
+            let json = || {
+                json!({
                     "queue": name.as_str(), "paused": at.paused, "waiting": at.waiting, "active": at.active,
                     "scheduled": at.scheduled, "parked": at.parked, "dead": at.dead, "completed": at.completed,
                     "died": at.died, "workers": workers,
-                });
-                output::line(&line.to_string())?;
-                continue;
-            }
-            let dead = format!("{:>8}", at.dead);
-            let dead = if at.dead > 0 { output::paint(&dead, Tint::Bad) } else { dead };
-            let paused = if at.paused { output::paint("  paused", Tint::Bad) } else { String::new() };
-            output::line(&format!(
-                "{:<20} {:>10} {:>8} {:>10} {:>10} {dead} {:>11} {:>11} {workers:>8}{paused}",
-                name.as_str(),
-                at.waiting,
-                at.active,
-                at.scheduled,
-                at.parked,
-                at.completed,
-                at.died
-            ))?;
+                })
+            };
+            output.print(|| row(&name, &at, workers), json)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
     /// `redial workers`
-    pub async fn workers(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
-        let found = self.overviews(queue).await?;
+    pub async fn list_workers(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        let overviews = self.overviews(queue).await?;
         let now = UnixMs::local_now();
         let mut shown = 0;
-        for (name, at) in &found {
-            for worker in &at.workers {
+        for (name, overview) in &overviews {
+            for info in &overview.workers {
                 shown += 1;
-                let is_gone = worker.lease_until <= now;
-                if as_json {
-                    let line = json!({
-                        "queue": name.as_str(), "worker": worker.worker.as_str(), "tasks": worker.tasks,
-                        "lease_until_ms": worker.lease_until, "gone": is_gone,
-                    });
-                    output::line(&line.to_string())?;
-                    continue;
-                }
-                let lease = if is_gone {
-                    output::paint("gone; another worker takes back what it held", Tint::Bad)
-                } else {
-                    format!("lease ends in {} s", worker.lease_until.since(now) / 1_000)
+                let json = || {
+                    json!({
+                        "queue": name.as_str(), "worker": info.worker.as_str(), "tasks": info.tasks,
+                        "lease_until_ms": info.lease_until, "gone": info.lease_until <= now,
+                    })
                 };
-                let queue = name.as_str();
-                output::line(&format!(
-                    "{queue:<20} {:<20} {:>5} tasks  {lease}",
-                    worker.worker.as_str(),
-                    worker.tasks
-                ))?;
+                output.print(|| worker_row(name, info, now), json)?;
             }
         }
-        if shown == 0 && !as_json && !found.is_empty() {
-            output::complain("no workers are running");
+        if shown == 0 && !overviews.is_empty() {
+            output.note(|| "no workers are running".into());
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-impl One {
+fn row(name: &QueueName, at: &Overview, workers: usize) -> String {
+    let dead = format!("{:>8}", at.dead);
+    let dead = if at.dead > 0 { output::paint(&dead, Tint::Bad) } else { dead };
+    let paused = if at.paused { output::paint("  paused", Tint::Bad) } else { String::new() };
+    format!(
+        "{:<20} {:>10} {:>8} {:>10} {:>10} {dead} {:>11} {:>11} {workers:>8}{paused}",
+        name.as_str(),
+        at.waiting,
+        at.active,
+        at.scheduled,
+        at.parked,
+        at.completed,
+        at.died
+    )
+}
+
+fn worker_row(queue: &QueueName, info: &WorkerInfo, now: UnixMs) -> String {
+    let lease = if info.lease_until <= now {
+        output::paint("gone; another worker takes back its tasks", Tint::Bad)
+    } else {
+        format!("lease ends in {} s", info.lease_until.since(now) / 1_000)
+    };
+    format!("{:<20} {:<20} {:>5} tasks  {lease}", queue.as_str(), info.worker.as_str(), info.tasks)
+}
+
+impl QueueArgs {
     /// `redial pause`
-    pub async fn pause(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+    pub async fn pause(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let queue = queue.db().queue(QueueName::new(&self.name)?);
         let changed = queue.pause().await?;
-        let said = if changed { "paused: nothing more is claimed, what is in hand ends" } else { "was paused already" };
-        say(&queue, true, changed, said, as_json)
+        let outcome = if changed {
+            "paused: workers claim nothing more and finish what they hold"
+        } else {
+            "was paused already"
+        };
+        report(&queue, Pause { paused: true, changed }, outcome, output)
     }
 
     /// `redial resume`
-    pub async fn resume(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+    pub async fn resume(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let queue = queue.db().queue(QueueName::new(&self.name)?);
         let changed = queue.resume().await?;
-        let said = if changed { "resumed: workers claim from it within 2 s" } else { "was not paused" };
-        say(&queue, false, changed, said, as_json)
+        let outcome = if changed { "resumed: workers claim from it within 2 s" } else { "was not paused" };
+        report(&queue, Pause { paused: false, changed }, outcome, output)
     }
 }
 
-fn say(queue: &Queue, paused: bool, changed: bool, said: &str, as_json: bool) -> anyhow::Result<ExitCode> {
-    let name = queue.name();
-    output::line(&if as_json {
-        json!({"queue": name.as_str(), "paused": paused, "changed": changed}).to_string()
-    } else {
-        format!("queue {name} {said}")
-    })?;
+/// Whether a queue is paused now, and whether that is a change.
+struct Pause {
+    paused: bool,
+    changed: bool,
+}
+
+fn report(queue: &Queue, pause: Pause, outcome: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let (name, Pause { paused, changed }) = (queue.name().as_str(), pause);
+    output.print(
+        || format!("queue {name} {outcome}"),
+        || json!({"queue": name, "paused": paused, "changed": changed}),
+    )?;
     Ok(ExitCode::SUCCESS)
 }

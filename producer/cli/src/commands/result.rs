@@ -2,34 +2,31 @@
 
 use std::process::ExitCode;
 
-use redial::Producer;
-use redial_core::TaskId;
+use redial::{Client, TaskId};
 
 use crate::output;
 
-/// Print the result of calls; exit code 3 when one has none, not yet or no longer.
-///
-/// As they stand in Redis: JSON, one a line.
+/// Print the results of calls as JSON, one per line; exit code 3 if one has no result, not yet or no longer.
 #[derive(Debug, clap::Args)]
-pub struct Results {
+pub struct ResultArgs {
     /// The ids of the calls.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
 
-impl Results {
-    pub async fn run(self, producer: &Producer) -> anyhow::Result<ExitCode> {
+impl ResultArgs {
+    pub async fn run(self, client: &Client) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
         for id in self.ids {
-            let id = TaskId::new(&id).map_err(anyhow::Error::msg)?;
-            if let Some(result) = producer.result(&id).await? {
-                output::line(&result)?;
+            let id = TaskId::new(&id)?;
+            if let Some(completed) = client.result(&id).await? {
+                output::line(&completed.json)?;
             } else {
                 output::complain(&format!(
-                    "{id}: no result in queue {}: not answered yet, never pushed there, or its result_ttl_ms is over",
-                    producer.queue().name()
+                    "{id}: no result in queue {}: it is not finished, was never pushed there, or its result expired",
+                    client.queue().name()
                 ));
-                code = ExitCode::from(crate::NOT_THERE);
+                code = ExitCode::from(crate::NOT_FOUND);
             }
         }
         Ok(code)

@@ -2,58 +2,60 @@
 
 use std::process::ExitCode;
 
-use redial_core::queue::find::{Search, TaskLocation};
-use redial_core::{Queue, TaskId};
+use redial::{Queue, Search, TaskId, TaskLocation};
 use serde_json::{Value, json};
 
-use crate::output::{self, Tint};
+use crate::output::{self, Output, Tint};
 
-/// Say where calls are: waiting, active, scheduled, complete, dead.
+/// Show where calls are: waiting, scheduled, parked, active, complete or dead.
 ///
-/// One that has its result is found at once; for another the queue's places are looked through, as there
-/// is no index: what waits, is scheduled, follows or is in hand, and the dead letters, up to --most of each.
+/// A call that has its result is found at once. For others, tasks in each state and the dead letters are searched, because there is no
+/// index of ids.
 #[derive(Debug, clap::Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// The ids of the calls.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
-    /// The most tasks to look at in each place, those first that are taken first.
-    #[arg(long, default_value_t = 10_000)]
-    most: usize,
+    /// How many tasks to search in each state, in the order in which they will be claimed.
+    #[arg(long, value_name = "TASKS", default_value_t = 10_000)]
+    search_limit: usize,
 }
 
-impl Status {
-    pub async fn run(self, queue: &Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+impl StatusArgs {
+    pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
         for id in &self.ids {
-            let id = TaskId::new(id).map_err(anyhow::Error::msg)?;
-            let search = queue.find(&id, self.most).await?;
-            if search.place.is_none() {
-                code = ExitCode::from(crate::NOT_THERE);
+            let id = TaskId::new(id)?;
+            let search = queue.find(&id, self.search_limit).await?;
+            if search.location.is_none() {
+                code = ExitCode::from(crate::NOT_FOUND);
             }
-            match (&search.place, as_json) {
-                (_, true) => output::line(&to_json(&id, &search).to_string())?,
-                (Some(place), false) => output::line(&format!("{id}  {}", to_text(place)))?,
-                (None, false) => {
-                    output::complain(&format!("{id}: not found in queue {}: {}", queue.name(), why(&search)));
-                }
+            match (&search.location, output) {
+                (_, Output::Json) => output::line(&to_json(&id, &search).to_string())?,
+                (Some(location), Output::Text) => output::line(&format!("{id}  {}", describe(location)))?,
+                (None, Output::Text) => output::complain(&format!(
+                    "{id}: not found in queue {}: {}",
+                    queue.name(),
+                    why_not_found(&search)
+                )),
             }
         }
         Ok(code)
     }
 }
 
-pub fn why(search: &Search) -> String {
+/// Why a search may have missed a task.
+pub fn why_not_found(search: &Search) -> String {
     if search.cut_short.is_empty() {
-        return "never pushed there, or the time of its result is over".into();
+        return "never pushed there, or its result expired".into();
     }
-    let (seen, places) = (search.looked_at, search.cut_short.join(", "));
-    format!("looked at {seen} tasks, and there are more that are {places}: give a larger --most")
+    let (seen, states) = (search.looked_at, search.cut_short.join(", "));
+    format!("searched {seen} tasks, and there are more that are {states}: use a larger --search-limit")
 }
 
-/// The word for where a task is.
-pub fn state(place: &TaskLocation) -> &'static str {
-    match place {
+/// The name of a task's state.
+pub fn state(location: &TaskLocation) -> &'static str {
+    match location {
         TaskLocation::Waiting { .. } => "waiting",
         TaskLocation::Scheduled { .. } => "scheduled",
         TaskLocation::Parked => "parked",
@@ -63,12 +65,13 @@ pub fn state(place: &TaskLocation) -> &'static str {
     }
 }
 
-pub fn to_text(place: &TaskLocation) -> String {
-    let more = match place {
+/// A task's state and its details, for people.
+pub fn describe(location: &TaskLocation) -> String {
+    let details = match location {
         TaskLocation::Waiting { before } => format!("{before} before it"),
         TaskLocation::Scheduled { due } => format!("due {}", output::utc(due.0)),
-        TaskLocation::Parked => "waits in line: for the answer of another task that makes the same call, or for an upstream that is down (`redial breakers`)".into(),
-        TaskLocation::Active { worker } => format!("in the hands of worker {worker}"),
+        TaskLocation::Parked => "waits for another task that makes the same call, or for an upstream that is down (`redial breakers`)".into(),
+        TaskLocation::Active { worker } => format!("held by worker {worker}"),
         TaskLocation::Complete(result) => {
             let at = output::utc(result.finished_at_ms.0);
             return format!(
@@ -83,11 +86,11 @@ pub fn to_text(place: &TaskLocation) -> String {
             return format!("{}  {reason}: {error}", output::paint("dead", Tint::Bad));
         }
     };
-    format!("{}  {more}", state(place))
+    format!("{}  {details}", state(location))
 }
 
 fn to_json(id: &TaskId, search: &Search) -> Value {
-    let mut said = match &search.place {
+    let mut json = match &search.location {
         None => json!({"state": null, "cut_short": search.cut_short}),
         Some(TaskLocation::Waiting { before }) => json!({"state": "waiting", "before": before}),
         Some(TaskLocation::Scheduled { due }) => json!({"state": "scheduled", "due_ms": due}),
@@ -102,7 +105,7 @@ fn to_json(id: &TaskId, search: &Search) -> Value {
             "finished_at_ms": result.finished_at_ms, "reason": result.reason, "error": result.error,
         }),
     };
-    said["id"] = json!(id);
-    said["looked_at"] = json!(search.looked_at);
-    said
+    json["id"] = json!(id);
+    json["looked_at"] = json!(search.looked_at);
+    json
 }

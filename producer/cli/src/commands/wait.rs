@@ -3,49 +3,47 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redial::Producer;
-use redial_core::TaskId;
+use redial::{Client, TaskId};
 use tokio::time::Instant;
 
 use crate::output;
 
-/// Wait for the results of calls and print them as they come; exit code 3 when one has none in time.
+/// Wait for the results of calls and print them as they arrive, without polling; exit code 3 if one does not arrive in time.
 ///
-/// JSON, one a line. Nothing is polled.
+/// Results are JSON, one per line.
 #[derive(Debug, clap::Args)]
-pub struct Wait {
+pub struct WaitArgs {
     /// The ids of the calls.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
-    /// How long to wait for all of them, in seconds; default: for ever.
+    /// How long to wait for all of them, in seconds. Default: forever.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
 }
 
-impl Wait {
-    pub async fn run(self, producer: &Producer) -> anyhow::Result<ExitCode> {
-        let ids: Vec<TaskId> =
-            self.ids.iter().map(|id| TaskId::new(id)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-        let until = self.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
-        let mut answers = producer.wait_all(ids).await?;
+impl WaitArgs {
+    pub async fn run(self, client: &Client) -> anyhow::Result<ExitCode> {
+        let ids: Vec<TaskId> = self.ids.iter().map(|id| TaskId::new(id)).collect::<Result<_, _>>()?;
+        let deadline = self.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+        let mut results = client.wait_all(ids).await?;
         loop {
-            let next = match until {
-                None => answers.next().await,
-                Some(until) => match tokio::time::timeout_at(until, answers.next()).await {
+            let next = match deadline {
+                None => results.next().await,
+                Some(deadline) => match tokio::time::timeout_at(deadline, results.next()).await {
                     Ok(next) => next,
                     Err(_) => break,
                 },
             };
-            let Some(answered) = next else { return Ok(ExitCode::SUCCESS) };
-            output::line(&answered.json)?;
+            let Some(completed) = next else { return Ok(ExitCode::SUCCESS) };
+            output::line(&completed.json)?;
         }
-        for id in answers.left() {
-            // Once more, so that an error of Redis is not taken for silence.
-            match producer.result(id).await? {
-                Some(result) => output::line(&result)?,
-                None => output::complain(&format!("{id}: no result in queue {} in time", producer.queue().name())),
+        for id in results.outstanding() {
+            // Once more, so that a failing Redis is not mistaken for an unfinished task.
+            match client.result(id).await? {
+                Some(completed) => output::line(&completed.json)?,
+                None => output::complain(&format!("{id}: no result in queue {} in time", client.queue().name())),
             }
         }
-        Ok(ExitCode::from(crate::NOT_THERE))
+        Ok(ExitCode::from(crate::NOT_FOUND))
     }
 }
