@@ -224,7 +224,7 @@ impl Call {
     /// The call that is pushed when this one is complete. Its id is `<id>.then` unless it has one. In its strings,
     /// `{{$.body.text}}` is replaced by a value of this call's result, by JSONPath.
     pub fn then(mut self, next: Self) -> Self {
-        match next.to_raw() {
+        match next.into_raw() {
             Ok(task) => self.set("then", &task),
             Err(failure) => {
                 self.failure.get_or_insert(failure);
@@ -249,26 +249,27 @@ impl Call {
     }
 
     /// The task as JSON.
-    pub(crate) fn to_json(&self) -> Result<String, Error> {
-        let task = self.to_raw().map_err(|(field, error)| Error::Serialize { index: 0, field, error })?;
+    pub(crate) fn into_json(self) -> Result<String, Error> {
+        let task = self.into_raw().map_err(|(field, error)| Error::Serialize { index: 0, field, error })?;
         Ok(Box::<str>::from(task).into_string())
     }
 
-    fn to_raw(&self) -> Result<Box<RawValue>, (&'static str, Arc<serde_json::Error>)> {
-        let mut call = self.clone();
-        if !self.headers.is_empty() {
-            call = call.set("headers", &self.headers);
+    fn into_raw(mut self) -> Result<Box<RawValue>, (&'static str, Arc<serde_json::Error>)> {
+        let (headers, limits) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.limits));
+        let retry = std::mem::take(&mut self.retry);
+        if !headers.is_empty() {
+            self = self.set("headers", &headers);
         }
-        if self.retry != RetryFields::default() {
-            call = call.set("retry", &self.retry);
+        if retry != RetryFields::default() {
+            self = self.set("retry", &retry);
         }
-        if !self.limits.is_empty() {
-            call = call.set("limit", &self.limits);
+        if !limits.is_empty() {
+            self = self.set("limit", &limits);
         }
-        if let Some(failure) = call.failure {
+        if let Some(failure) = self.failure {
             return Err(failure);
         }
-        to_raw_value(&call.fields).map_err(|error| ("task", Arc::new(error)))
+        to_raw_value(&self.fields).map_err(|error| ("task", Arc::new(error)))
     }
 
     fn set(mut self, field: &'static str, value: &(impl Serialize + ?Sized)) -> Self {

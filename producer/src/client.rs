@@ -66,11 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// The task is invalid, or Redis is unreachable or refuses a command.
-    pub async fn enqueue_and_wait(
-        &self,
-        task: impl IntoTask,
-        timeout: Duration,
-    ) -> Result<Option<Completed>, Error> {
+    pub async fn enqueue_and_wait(&self, task: impl IntoTask, timeout: Duration) -> Result<Option<Completed>, Error> {
         let results = self.enqueue_all_and_wait([task]).await?;
         self.single(results, timeout).await
     }
@@ -212,7 +208,7 @@ pub trait IntoScheduledTask {
 
 impl IntoScheduledTask for crate::Call {
     fn into_scheduled_task(self) -> Result<String, Error> {
-        self.to_json()
+        self.into_json()
     }
 }
 

@@ -48,12 +48,12 @@ pub use prepare::{IntoTask, PreparedTask, prepare};
 pub use results::{Completed, Results};
 
 // Everything that the functions above take, return or report, so that a program needs no other crate of Redial.
+/// The error of [`Queue`] and of Redis itself.
+pub use redial_core::Error as CoreError;
 pub use redial_core::protocol::id::{InvalidId, InvalidQueueName};
 pub use redial_core::protocol::task::{CacheScope, InvalidLimit, InvalidTask, Jitter, Limit, ReturnAddress, TaskError};
 pub use redial_core::protocol::then::{InvalidThen, PathError};
 pub use redial_core::queue::cancel::Cancelled;
 pub use redial_core::queue::find::{Search, TaskLocation};
 pub use redial_core::schedule::{Schedule, ScheduleError, When};
-/// The error of [`Queue`] and of Redis itself.
-pub use redial_core::Error as CoreError;
 pub use redial_core::{Attempt, Queue, QueueName, Reason, Source, Status, TaskId, TaskResult, UnixMs, WorkerId};

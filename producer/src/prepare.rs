@@ -57,7 +57,7 @@ pub(crate) fn prepare_all<T: IntoTask>(tasks: impl IntoIterator<Item = T>) -> Re
 
 impl IntoTask for Call {
     fn into_task(self) -> Result<PreparedTask, Error> {
-        prepare(&self.to_json()?)
+        prepare(&self.into_json()?)
     }
 }
 

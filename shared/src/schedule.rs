@@ -240,7 +240,11 @@ mod tests {
         assert_eq!(next(&hourly, HOUR, HOUR + 5), Some(2 * HOUR));
         assert_eq!(next(&hourly, HOUR, 9 * HOUR + 100_000), Some(10 * HOUR));
         assert_eq!(next(&each_second, 1_000, 61_500), Some(2_000), "a late round skips nothing");
-        assert_eq!(next(&each_second, 1_000, 500_500), Some(501_000), "an outage does not fire every second that was missed");
+        assert_eq!(
+            next(&each_second, 1_000, 500_500),
+            Some(501_000),
+            "an outage does not fire every second that was missed"
+        );
         Ok(())
     }
 

@@ -75,12 +75,12 @@ async fn an_invalid_task_or_redis_url_is_an_error_that_suggests_a_fix() {
     let redis = RedisServer::start().await;
     for (typed, status, says) in [
         (&["enqueue", "{}"][..], 1, "missing field `url`"),
-        (&["enqueue", "--url", "/v1"], 1, "give it whole"),
+        (&["enqueue", "--url", "/v1"], 1, "use an absolute URL"),
         (&["enqueue", "--url", "http://h/", "--body", "x"], 1, "--body-text"),
         (&["enqueue"], 2, "TASK"),
-        (&["enqueue", "-"], 1, "holds no task"),
+        (&["enqueue", "-"], 1, "contains no task"),
         (&["dead", "replay"], 2, "<ID>..."),
-        (&["-q", "a}b", "dead", "list"], 1, "no name for a queue"),
+        (&["-q", "a}b", "dead", "list"], 1, "not a valid queue name"),
         (&["--redis-url", "localhost", "dead", "list"], 1, "use redis://host:6379"),
         (&["--redis-url", "redis://:geheim@127.0.0.1:1", "dead", "list"], 1, "no connection to Redis at 127.0.0.1:1"),
     ] {

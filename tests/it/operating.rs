@@ -106,9 +106,9 @@ async fn status_shows_where_a_task_is() {
         (&found[0]["state"], &found[0]["before"], &found[1]["before"]),
         (&json!("waiting"), &json!(0), &json!(119))
     );
-    let short = cli.run(&["status", "w119", "--most", "50"]).await;
+    let short = cli.run(&["status", "w119", "--search-limit", "50"]).await;
     assert_eq!((short.status, short.stdout.as_str()), (3, ""));
-    assert!(short.stderr.contains("there are more that are waiting: give a larger --most"), "{}", short.stderr);
+    assert!(short.stderr.contains("there are more that are waiting: use a larger --search-limit"), "{}", short.stderr);
 
     let _worker = Worker::spawn(&redis);
     let later = json!({"id": "later", "url": upstream.url("/"), "delay_ms": 60_000}).to_string();

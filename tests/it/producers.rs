@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use redial_tests::{Cli, RedisServer, Upstream, Worker};
+use redial_tests::{RedisServer, Upstream, Worker};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -60,23 +60,6 @@ async fn producers_in_other_languages_get_their_results() {
     }
     eprintln!("run: {ran:?}; skipped, as this machine lacks the language or its Redis client: {skipped:?}");
     assert!(ran.contains(&"producer.sh"), "redis-cli is there wherever these tests are");
-}
-
-/// It is the example on the first page of the Rust library, too.
-#[tokio::test]
-async fn the_rust_example_gets_its_results_and_cancels_a_call() {
-    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
-    let _worker = Worker::spawn(&redis);
-    let program = Cli::new(&redis).program().with_file_name("calls");
-    let output = run(&[program.to_str().unwrap(), &upstream.url("/echo")], &redis).await.expect("it is built");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines.len(), 102, "{said}");
-    assert!(lines[0].ends_with("Some(200)") && lines[101].starts_with("Done(Scheduled"), "{said}");
-    let results = lines[1..101].iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let told: BTreeSet<u64> = results.map(|result| result["meta"].as_u64().unwrap()).collect();
-    assert_eq!((told.len(), upstream.count()), (100, 101));
 }
 
 #[test]

@@ -85,7 +85,8 @@ impl BatchArgs {
                 return report(totals, output);
             }
             let batch = redial_core::queue::batch::Batch::new(queue.clone(), &journal.state.batch);
-            let run = run::Run::new(&batch, &mut journal, self.format()?, &self.input, self.window, self.ordered)?.run();
+            let run =
+                run::Run::new(&batch, &mut journal, self.format()?, &self.input, self.window, self.ordered)?.run();
             match run.await.context("stopped; run the same command again to resume")? {
                 RunOutcome::Done => {
                     batch.end().await?;

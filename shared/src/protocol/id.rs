@@ -6,7 +6,6 @@ use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-
 /// A time in whole milliseconds since the Unix epoch, by the clock of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]

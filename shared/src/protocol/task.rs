@@ -257,13 +257,11 @@ const CONNECTION_HEADERS: [HeaderName; 10] = [
 fn headers(raw: Option<&std::collections::BTreeMap<String, String>>) -> Result<HeaderMap, InvalidTask> {
     let mut headers = HeaderMap::new();
     for (name, value) in raw.into_iter().flatten() {
-        let parsed =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(name.clone()))?;
+        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(name.clone()))?;
         if CONNECTION_HEADERS.contains(&parsed) {
             return Err(InvalidTask::ConnectionHeader(name.clone()));
         }
-        let value =
-            HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
         headers.append(parsed, value);
     }
     Ok(headers)

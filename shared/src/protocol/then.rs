@@ -250,7 +250,10 @@ mod tests {
         }
         let then = r#"{"url":"http://h/{{$.body.id}}?q={{$.body.text}}","then":{"url":"{{$.body.next}}"}}"#;
         let next = filled(then, body)?;
-        assert_eq!(next["url"], "http://h/x%2Fy%3Fz?q=a%20%22b%22%20%26%20%C3%BC", "a value cannot break out of its place");
+        assert_eq!(
+            next["url"], "http://h/x%2Fy%3Fz?q=a%20%22b%22%20%26%20%C3%BC",
+            "a value cannot break out of its place"
+        );
         assert_eq!((&next["id"], &next["enqueued_at_ms"]), (&json!("a.then"), &json!(7)));
         assert_eq!(next["then"]["url"], "{{$.body.next}}", "it is filled in when its own turn comes");
         Ok(())

@@ -232,7 +232,8 @@ fn index(n: usize) -> isize {
 
 fn is_entry_of(entry: &[u8], id: &TaskId) -> bool {
     let has_derived_id = |entry: &Entry| TaskId::derive(&entry.header.serial, entry.header.first_seen) == *id;
-    Entry::parse(Token(String::new()), entry.to_vec()).is_ok_and(|entry| has_id(&entry.raw, id) || has_derived_id(&entry))
+    Entry::parse(Token(String::new()), entry.to_vec())
+        .is_ok_and(|entry| has_id(&entry.raw, id) || has_derived_id(&entry))
 }
 
 /// Whether a task has this id, even if it is invalid otherwise.

@@ -11,7 +11,8 @@ use super::{CalledPaths, SOON, Stage, assert_counted, attempts, number};
 async fn two_503s_and_a_success_take_three_attempts_within_the_backoff_bounds() {
     let stage = Stage::unruly().await;
     let worker = stage.worker().env("REDIAL_LOG_FORMAT", "json").spawn();
-    let result = stage.answer(json!({"id": "a", "url": stage.url("/flaky/2/503?key=a")})).await;
+    let retry = json!({"base_ms": 500, "jitter": "full"});
+    let result = stage.answer(json!({"id": "a", "url": stage.url("/flaky/2/503?key=a"), "retry": retry})).await;
     assert_eq!(result["status"], "ok");
     assert_eq!(result["body"]["calls"], 3);
     let attempts = result["attempts"].as_array().unwrap();

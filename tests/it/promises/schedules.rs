@@ -135,12 +135,12 @@ async fn schedules_can_be_added_listed_and_removed() {
     assert!(said.stderr.contains("nobody: no such schedule"), "{}", said.stderr);
 
     for (typed, says) in [
-        (["a", "* * *", "{\"url\":\"http://h/\"}"], "no cron expression"),
+        (["a", "* * *", "{\"url\":\"http://h/\"}"], "not a valid cron expression"),
         (["a", "0 0 30 2 *", "{\"url\":\"http://h/\"}"], "never fires"),
         (["a", "@daily", "{}"], "missing field `url`"),
-        (["a", "@daily", "no/such/file"], "give a file"),
-        (["a b", "@daily", "{\"url\":\"http://h/\"}"], "no name for a schedule"),
-        (["a", "@daily", "{\"url\":\"http://h/\",\"id\":\"x\"}"], "each firing has its own"),
+        (["a", "@daily", "no/such/file"], "use a file"),
+        (["a b", "@daily", "{\"url\":\"http://h/\"}"], "not a valid schedule name"),
+        (["a", "@daily", "{\"url\":\"http://h/\",\"id\":\"x\"}"], "each firing gets its own"),
     ] {
         let said = cli.run(&[&["schedule", "add"][..], &typed[..]].concat()).await;
         assert_eq!(said.status, 1, "{typed:?}");

@@ -25,8 +25,10 @@ pub fn id_of(text: &str) -> Option<Cow<'_, str>> {
 
 /// A result in Redial's format, with the producer's id and the number of the line.
 pub fn redial_line(line: u64, task: &str, name: Option<&str>, text: &str) -> anyhow::Result<String> {
-    let after_id =
-        text.strip_prefix(RESULT_START).and_then(|rest| rest.strip_prefix(task)).and_then(|rest| rest.strip_prefix('"'));
+    let after_id = text
+        .strip_prefix(RESULT_START)
+        .and_then(|rest| rest.strip_prefix(task))
+        .and_then(|rest| rest.strip_prefix('"'));
     if let Some(after_id) = after_id {
         return Ok(format!("{{\"line\":{line},\"id\":{}{after_id}", json!(name.unwrap_or(task))));
     }
@@ -91,7 +93,10 @@ mod tests {
         }
         let value: Value = serde_json::from_str(&redial_line(7, "b-7", Some("a"), other)?)?;
         assert_eq!(value, json!({"line": 7, "id": "a", "status": "ok", "body": {"n": 1.0}}));
-        assert!(redial_line(7, "b-7", None, r#"{"id":"b-71"}"#)?.contains("b-71"), "an id that only begins like the task's is not replaced");
+        assert!(
+            redial_line(7, "b-7", None, r#"{"id":"b-71"}"#)?.contains("b-71"),
+            "an id that only begins like the task's is not replaced"
+        );
         Ok(())
     }
 }

@@ -135,7 +135,8 @@ impl Input {
         let file = File::open(path).with_context(|| format!("{}", path.display()))?;
         let source = if let Format::Csv(_) = format {
             let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-            let columns = reader.headers().context("the first line, with the column names")?.iter().map(str::to_owned).collect();
+            let columns =
+                reader.headers().context("the first line, with the column names")?.iter().map(str::to_owned).collect();
             Source::Csv { reader: Box::new(reader), columns }
         } else {
             Source::Lines { file: BufReader::with_capacity(1 << 16, file), number: 0 }

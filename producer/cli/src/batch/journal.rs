@@ -165,7 +165,10 @@ impl Journal {
         }
         let files = [(&mut self.records, whole), (&mut self.out, self.lengths.0), (&mut self.errors, self.lengths.1)];
         for (file, length) in files {
-            ensure!(file.metadata()?.len() >= length, "an output file is shorter than it was: the batch cannot be resumed");
+            ensure!(
+                file.metadata()?.len() >= length,
+                "an output file is shorter than it was: the batch cannot be resumed"
+            );
             file.set_len(length)?;
             file.seek(SeekFrom::Start(length))?;
         }
@@ -269,7 +272,8 @@ fn lock(file: &File) -> Result<(), TryLockError> {
 
 /// The state of an earlier run, if it was the same batch.
 fn saved_state(path: &Path, fresh: &JournalState) -> anyhow::Result<JournalState> {
-    let state: JournalState = serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
+    let state: JournalState =
+        serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
     let same = JournalState { batch: state.batch.clone(), finished: state.finished, ..fresh.clone() };
     ensure!(
         same == state,

@@ -246,7 +246,8 @@ impl<'a> Run<'a> {
         let (answers, bytes) = self.journal.unwritten();
         if answers >= MAX_UNFLUSHED
             || bytes >= MAX_UNFLUSHED_BYTES
-            || (answers > 0 && self.flushed.elapsed() > FLUSH_INTERVAL) {
+            || (answers > 0 && self.flushed.elapsed() > FLUSH_INTERVAL)
+        {
             self.flush().await?;
         }
         Ok(())

@@ -27,8 +27,7 @@ impl BreakersArgs {
                 };
                 format!("{upstream}  {}  for {} s  {explanation}", state.as_str(), for_ms / 1000)
             };
-            let json =
-                || json!({"upstream": upstream, "state": state.as_str(), "since_ms": since.0, "for_ms": for_ms});
+            let json = || json!({"upstream": upstream, "state": state.as_str(), "since_ms": since.0, "for_ms": for_ms});
             output.print(text, json)?;
         }
         Ok(ExitCode::SUCCESS)

@@ -74,7 +74,9 @@ impl DeadCommand {
         match self {
             Self::List { reason, limit } => list(queue, reason.as_deref(), limit, output).await,
             Self::Show { names, raw } => show(queue, &names, raw, output).await,
-            Self::Replay { which, forgotten_keys } => which.apply(queue, Action::Replay { forgotten_keys }, output).await,
+            Self::Replay { which, forgotten_keys } => {
+                which.apply(queue, Action::Replay { forgotten_keys }, output).await
+            }
             Self::Drop(which) => which.apply(queue, Action::Drop, output).await,
             Self::Purge { older_than, reason } => purge(queue, older_than, reason.as_deref(), output).await,
         }
@@ -242,7 +244,14 @@ impl LettersArgs {
         Ok(if refused { ExitCode::FAILURE } else { code })
     }
 
-    fn report(&self, queue: &Queue, action: Action, done: usize, found: &[bool], output: Output) -> anyhow::Result<ExitCode> {
+    fn report(
+        &self,
+        queue: &Queue,
+        action: Action,
+        done: usize,
+        found: &[bool],
+        output: Output,
+    ) -> anyhow::Result<ExitCode> {
         let outcome = match action {
             Action::Replay { .. } => "put back on the queue",
             Action::Drop => "deleted",

@@ -65,10 +65,8 @@ impl LimitsArgs {
                     output::complain(&format!("the limit {name:?} was not set: nothing to unset"));
                     return Ok(ExitCode::from(crate::NOT_FOUND));
                 }
-                output.print(
-                    || "unset: the configuration and tasks define it again".into(),
-                    || json!({"unset": true}),
-                )?;
+                output
+                    .print(|| "unset: the configuration and tasks define it again".into(), || json!({"unset": true}))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -78,7 +76,8 @@ impl LimitsArgs {
 fn list(statuses: &[LimitStatus], output: Output) -> anyhow::Result<ExitCode> {
     if statuses.is_empty() {
         output.note(|| {
-            "no limit is in use: tasks name limits in `limit`, workers in [[limit]]; `redial limits set` sets one".into()
+            "no limit is in use: tasks name limits in `limit`, workers in [[limit]]; `redial limits set` sets one"
+                .into()
         });
     }
     for status in statuses {

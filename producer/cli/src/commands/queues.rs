@@ -120,11 +120,8 @@ impl QueueArgs {
     pub async fn pause(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let queue = queue.db().queue(QueueName::new(&self.name)?);
         let changed = queue.pause().await?;
-        let outcome = if changed {
-            "paused: workers claim nothing more and finish what they hold"
-        } else {
-            "was paused already"
-        };
+        let outcome =
+            if changed { "paused: workers claim nothing more and finish what they hold" } else { "was paused already" };
         report(&queue, Pause { paused: true, changed }, outcome, output)
     }
 
@@ -145,9 +142,7 @@ struct Pause {
 
 fn report(queue: &Queue, pause: Pause, outcome: &str, output: Output) -> anyhow::Result<ExitCode> {
     let (name, Pause { paused, changed }) = (queue.name().as_str(), pause);
-    output.print(
-        || format!("queue {name} {outcome}"),
-        || json!({"queue": name, "paused": paused, "changed": changed}),
-    )?;
+    output
+        .print(|| format!("queue {name} {outcome}"), || json!({"queue": name, "paused": paused, "changed": changed}))?;
     Ok(ExitCode::SUCCESS)
 }

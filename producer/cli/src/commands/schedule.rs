@@ -66,8 +66,7 @@ fn read_task(task: &str) -> anyhow::Result<String> {
 async fn list(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
     let schedules = client.schedules().await?;
     if schedules.is_empty() {
-        output
-            .note(|| format!("no schedules in queue {}: add one with `redial schedule add`", client.queue().name()));
+        output.note(|| format!("no schedules in queue {}: add one with `redial schedule add`", client.queue().name()));
     }
     for schedule in &schedules {
         output.print(|| to_text(schedule), || to_json(schedule))?;

@@ -33,11 +33,9 @@ impl StatusArgs {
             match (&search.location, output) {
                 (_, Output::Json) => output::line(&to_json(&id, &search).to_string())?,
                 (Some(location), Output::Text) => output::line(&format!("{id}  {}", describe(location)))?,
-                (None, Output::Text) => output::complain(&format!(
-                    "{id}: not found in queue {}: {}",
-                    queue.name(),
-                    why_not_found(&search)
-                )),
+                (None, Output::Text) => {
+                    output::complain(&format!("{id}: not found in queue {}: {}", queue.name(), why_not_found(&search)));
+                }
             }
         }
         Ok(code)
@@ -70,7 +68,10 @@ pub fn describe(location: &TaskLocation) -> String {
     let details = match location {
         TaskLocation::Waiting { before } => format!("{before} before it"),
         TaskLocation::Scheduled { due } => format!("due {}", output::utc(due.0)),
-        TaskLocation::Parked => "waits for another task that makes the same call, or for an upstream that is down (`redial breakers`)".into(),
+        TaskLocation::Parked => {
+            "waits for another task that makes the same call, or for an upstream that is down (`redial breakers`)"
+                .into()
+        }
         TaskLocation::Active { worker } => format!("held by worker {worker}"),
         TaskLocation::Complete(result) => {
             let at = output::utc(result.finished_at_ms.0);

@@ -182,8 +182,8 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<L
 impl RawTask {
     /// Parses a task and names the fields that the protocol does not define.
     pub(super) fn parse(raw: &[u8]) -> Result<(Self, Vec<String>), InvalidTask> {
-        let text = std::str::from_utf8(raw)
-            .map_err(|error| InvalidTask::NotUtf8 { valid_up_to: error.valid_up_to() })?;
+        let text =
+            std::str::from_utf8(raw).map_err(|error| InvalidTask::NotUtf8 { valid_up_to: error.valid_up_to() })?;
         if json::too_deep(raw) {
             return Err(InvalidTask::TooDeep);
         }
