@@ -43,7 +43,7 @@ pub struct Counts {
 impl Queue {
     /// The queue `name`; see [`Db::queue`].
     pub(crate) fn new(db: Db, name: QueueName) -> Self {
-        Self { keys: Arc::new(db.keys().of_queue(&name)), db, name }
+        Self { keys: Arc::new(db.keys().for_queue(&name)), db, name }
     }
 
     /// The Redis that holds the queue.

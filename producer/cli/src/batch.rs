@@ -71,7 +71,7 @@ impl BatchArgs {
     pub async fn run(self, prefix: &str, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let state = JournalState {
             batch: TaskId::random().as_str().replace('-', ""),
-            input: Fingerprint::of(&self.input)?,
+            input: Fingerprint::read(&self.input)?,
             queue: queue.name().to_string(),
             prefix: prefix.to_owned(),
             format: self.format_description()?,
@@ -135,7 +135,7 @@ impl BatchArgs {
 
     /// The format and its options, without headers, which may contain secrets. If it changes, it is another batch.
     fn format_description(&self) -> anyhow::Result<String> {
-        let template = self.template.as_deref().map(Fingerprint::of).transpose()?;
+        let template = self.template.as_deref().map(Fingerprint::read).transpose()?;
         let template = template.map_or(0, |print| print.fnv);
         Ok(format!("{:?} {} {template:x}", self.format_name(), self.base_url.as_deref().unwrap_or("-")))
     }

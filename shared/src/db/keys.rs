@@ -174,7 +174,7 @@ impl FleetKeys {
     }
 
     /// The keys of a queue under the same prefix.
-    pub fn of_queue(&self, queue: &QueueName) -> QueueKeys {
+    pub fn for_queue(&self, queue: &QueueName) -> QueueKeys {
         QueueKeys::new(&self.prefix, queue)
     }
 

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_replaced_by_values_of_the_result() -> Result<(), Box<dyn std::error::Error>> {
+    fn values_of_the_result_take_the_place_of_paths() -> Result<(), Box<dyn std::error::Error>> {
         let body = r#"{"text":"a \"b\" & ü","n":[1,2.5,{"x":null}],"id":"x/y?z"}"#;
         for (given, expected) in [
             (r#""{{$.body.text}}""#, json!("a \"b\" & ü")),

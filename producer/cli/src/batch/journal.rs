@@ -32,7 +32,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    pub fn of(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut file = File::open(path).with_context(|| format!("{}", path.display()))?;
         let (mut bytes, mut lines, mut fnv) = (0, 0, 0xcbf2_9ce4_8422_2325_u64);
         let mut part = vec![0; 1 << 16];
