@@ -81,15 +81,16 @@ async fn a_crate_outside_the_workspace_runs_the_doc_example_with_the_packed_libr
         "[package]\nname = \"outside\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
          redial = {{ path = \"../redial-{version}\" }}\n\
          tokio = {{ version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }}\n\n\
-         [patch.crates-io]\nredial-core = {{ path = \"../redial-core-{version}\" }}\n\n[workspace]\n"
+         [patch.crates-io]\nredial-core = {{ path = \"../redial-core-{version}\" }}\n\n[workspace]\n\n\
+         [profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\ndebug = false\n"
     );
     std::fs::write(outside.join("Cargo.toml"), manifest).unwrap();
     std::fs::write(outside.join("src/main.rs"), doc_example(&redis, &upstream)).unwrap();
     // The versions that this workspace has locked, all of which are on this machine.
     std::fs::copy(root().join("Cargo.lock"), outside.join("Cargo.lock")).unwrap();
 
-    // Kept between runs, so that only the first one compiles the dependencies.
-    let target = Cli::new(&redis).program().ancestors().nth(2).unwrap().join("outside");
+    // Shared with this workspace and built by the same profile, so that dependencies with the same features are not compiled again.
+    let target = Cli::new(&redis).program().ancestors().nth(2).unwrap().to_owned();
     let target = target.to_str().unwrap().to_owned();
     let output = tokio::task::spawn_blocking(move || cargo(&outside, &["run", "--quiet", "--target-dir", &target]));
     let output = output.await.unwrap();

@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
 
     async fn work(&mut self) -> anyhow::Result<RunOutcome> {
         self.checkpoint = retry_while_unavailable(async || self.batch.checkpoint().await).await?;
-        let mut looked: Option<Instant> = None;
+        let mut checked_at: Option<Instant> = None;
         loop {
             while !self.is_read && self.pending.len() + self.chunk() <= self.window {
                 if !self.push().await? {
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
                 self.flush_when_due().await?;
             }
             // Answers whose reply was lost, for example with a process that took it and was killed.
-            if looked.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
+            if checked_at.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
                 let waiting = self.pending.iter().filter(|(_, line)| line.answer.is_none()).map(|(number, _)| *number);
                 let waiting: Vec<u64> = waiting.collect();
                 for part in waiting.chunks(MAX_TAKEN) {
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
                 if retry_while_unavailable(async || self.batch.checkpoint().await).await? < self.checkpoint {
                     return Ok(RunOutcome::CheckpointLost);
                 }
-                looked = Some(Instant::now());
+                checked_at = Some(Instant::now());
             }
             self.flush_when_due().await?;
             if self.is_read && self.pending.is_empty() {

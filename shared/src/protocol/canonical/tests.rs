@@ -17,7 +17,7 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 #[test]
-fn the_spelling_makes_no_difference() {
+fn texts_that_differ_only_in_spelling_have_the_same_form() {
     for (a, b) in [
         (r#"{"a":1,"b":2}"#, " { \"b\" :\n2 , \"a\" : 1 } "),
         ("[1,1.5,-0,100]", "[1.0, 15e-1, 0.0, 1E+2]"),
@@ -34,7 +34,7 @@ fn the_spelling_makes_no_difference() {
 }
 
 #[test]
-fn the_meaning_does() {
+fn texts_that_differ_in_meaning_have_different_forms() {
     for (a, b) in [
         ("9007199254740993", "9007199254740992"),
         ("123456789012345678901", "123456789012345678902"),
@@ -66,7 +66,7 @@ fn what_is_not_json_has_no_canonical_form() {
 
 #[test]
 fn members_are_sorted_as_the_rfc_sorts_them() {
-    // RFC 8785 §3.2.3, its own example of an order by UTF-16 code units.
+    // RFC 8785 section 3.2.3: its example of sorting by UTF-16 code units.
     let text = r#"{"\u20ac":1,"\r":2,"\ufb33":3,"1":4,"\ud83d\ude00":5,"\u0080":6,"\u00f6":7}"#;
     let form = canonical(text).unwrap();
     let values: Vec<&str> =
@@ -91,7 +91,7 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Another spelling: members the other way round, white space, escapes, exponents.
+/// Another spelling of a value: members in reverse order, white space, escapes, exponents.
 fn respell(value: &Value) -> String {
     match value {
         Value::Null | Value::Bool(_) => format!(" {value}\t"),
@@ -116,7 +116,7 @@ proptest! {
         let (plain, other) = (a.to_string(), respell(&a));
         prop_assert_eq!(canonical(&plain), canonical(&other));
         prop_assert_eq!(a == b, canonical(&plain) == canonical(&b.to_string()));
-        // It is JSON of the same value, and its own canonical form.
+        // It is JSON with the same value, and is its own canonical form.
         let form = canonical(&plain).unwrap();
         prop_assert_eq!(canonical(&form), Some(form.clone()));
     }

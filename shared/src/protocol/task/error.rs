@@ -33,7 +33,9 @@ impl TaskError {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidTask {
     /// It has too many bytes.
-    #[error("the task has {bytes} bytes; at most {limit} are allowed: store large inputs elsewhere and send a reference")]
+    #[error(
+        "the task has {bytes} bytes; at most {limit} are allowed: store large inputs elsewhere and send a reference"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
