@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::worker::program;
 
 /// Longer than any test lets a command wait.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Runs `redial` commands against one Redis.
 #[derive(Clone, Debug)]

@@ -207,7 +207,7 @@ async fn ctrl_c_keeps_finished_lines_and_prints_how_to_resume() {
     let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("run the same command again to go on"), "{said}");
+    assert!(said.contains("run the same command again to resume"), "{said}");
     let finished = lines(&out).len();
     assert!(
         (1..LINES).contains(&finished) && said.contains(&format!("stopped: {finished} lines")),
