@@ -79,8 +79,7 @@ impl Schedules {
     /// The name or task is invalid, the schedule never fires ([`Error::Schedule`]), or Redis is unreachable or refuses the command.
     pub async fn add(&self, name: &str, when: &When, task: &str) -> Result<UnixMs, Error> {
         let task = check(name, task)?;
-        let next =
-            when.after(self.queue.db.now().await?).ok_or_else(|| ScheduleError::NeverFires(when.to_string()))?;
+        let next = when.after(self.queue.db.now().await?).ok_or_else(|| ScheduleError::NeverFires(when.to_string()))?;
         let keys = &self.queue.keys;
         let call = PutSchedule {
             schedules: &keys.schedules,
