@@ -1,43 +1,24 @@
-//! redial-worker: takes calls off Redis, makes them until they succeed, leaves the answers in Redis.
+//! redial-worker: takes HTTP calls off a Redis list, makes them until they succeed, and leaves the answers in Redis.
 //!
-//! The story of a task is in `execute`; `gate`, `call`, `classify` and `settle` are its four acts.
+//! `task/execute.rs` tells the story of a task; `task/gate`, `task/policy` and `task/settle.rs` are its chapters. In reading order:
+//!
+//! - [`task`]: the life of a task: gate, call, classify, settle
+//! - [`http`]: the call itself
+//! - [`memo`], [`limit`], [`breaker`]: what the fleet shares, asked before a call and told after it
+//! - [`queue`]: claims, slots, completions, heartbeats, and what is taken over from workers that died
+//! - [`runtime`]: start and stop in order, and the embedded Redis
+//! - [`observe`]: metrics, health, the HTTP endpoints, logs
+//! - [`config`]: the settings
 
-mod backoff;
 mod breaker;
-mod call;
-mod classify;
-mod clock;
 mod config;
-#[cfg(debug_assertions)]
-mod debug;
-mod embedded;
-mod execute;
-mod fetcher;
-mod finisher;
-mod gate;
-mod guard;
-mod heartbeat;
-mod job;
-mod leader;
-mod limiter;
-mod limits;
-mod line;
-mod lock;
-mod metrics;
-mod pages;
-mod persist;
-mod rate_headers;
-mod retry_after;
-mod rotation;
+mod http;
+mod limit;
+mod memo;
+mod observe;
+mod queue;
 mod runtime;
-mod scheduler;
-mod settle;
-mod sharer;
-mod sweeper;
-mod telemetry;
-mod upstream;
-mod webhook;
-mod worker;
+mod task;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -50,23 +31,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Takes HTTP calls off a Redis list, makes them until they succeed, and leaves the answers in Redis.
 ///
-/// Settings: the environment (REDIS_URL, REDIAL_QUEUES, ...) over the file over the defaults; --print-config shows them all.
+/// The environment (REDIS_URL, REDIAL_QUEUES, ...) overrides the settings file, which overrides the defaults; --print-config shows them all.
 #[derive(clap::Parser)]
 #[command(version)]
 struct Args {
-    /// The settings file [default: redial.toml, if there is one].
+    /// The settings file [default: redial.toml, if it exists].
     #[arg(long, env = "REDIAL_CONFIG")]
     config: Option<PathBuf>,
-    /// Print every setting with its meaning and its default, and end.
+    /// Print every setting with its meaning and default, and exit.
     #[arg(long)]
     print_config: bool,
+    /// Ask the worker at the configured metrics_addr whether it is ready, and exit: 0 if it is, else 1.
+    #[arg(long, conflicts_with = "print_config")]
+    healthcheck: bool,
 }
 
 fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is nowhere left to say that this failed.
+            // If this fails, there is nowhere left to report it.
             let _ = writeln!(std::io::stderr(), "redial-worker: {error:#}");
             ExitCode::FAILURE
         }
@@ -76,7 +60,7 @@ fn main() -> ExitCode {
 fn start() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = runtime.block_on(run());
-    // A name that is being looked up must not hold up the end.
+    // A pending DNS lookup must not delay the exit.
     runtime.shutdown_background();
     ended
 }
@@ -87,11 +71,17 @@ async fn run() -> anyhow::Result<()> {
         return Ok(std::io::stdout().write_all(config::DEFAULTS.as_bytes())?);
     }
     let config = config::Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
-    telemetry::start(&config)?;
-    for name in config::unknown_variables(std::env::vars().map(|(name, _)| name))? {
-        tracing::warn!(name, "this variable looks like a setting but is none: see redial-worker --print-config");
-    }
-    // Before any TLS: reqwest and redis take the process's own provider. It fails only when there is one already.
+    // Before any TLS: reqwest and redis use the provider of the process. This fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if args.healthcheck {
+        return Ok(observe::healthcheck::check(config.metrics_addr).await?);
+    }
+    observe::telemetry::start(&config)?;
+    for name in config::unknown_variables(std::env::vars().map(|(name, _)| name))? {
+        tracing::warn!(
+            name,
+            "this environment variable looks like a setting, but there is none of that name; see redial-worker --print-config"
+        );
+    }
     runtime::run(config).await
 }

@@ -1,0 +1,59 @@
+//! The `[[limit]]` blocks.
+
+use anyhow::{Context as _, ensure};
+use redial_core::protocol::task::Limit;
+use serde::Deserialize;
+
+/// All `[[limit]]` blocks.
+#[derive(Debug, Clone, Default)]
+pub struct LimitConfig(Vec<Limit>);
+
+/// A block as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawLimit {
+    name: String,
+    cost: Option<f64>,
+    rate: Option<f64>,
+    per_ms: Option<u64>,
+    burst: Option<f64>,
+    concurrency: Option<u32>,
+    usage: Option<String>,
+}
+
+impl LimitConfig {
+    /// Checks the blocks.
+    ///
+    /// # Errors
+    /// A block has an invalid value, limits nothing, or has the name of another one.
+    pub fn new(blocks: Vec<RawLimit>) -> anyhow::Result<Self> {
+        let mut limits: Vec<Limit> = Vec::new();
+        for RawLimit { name, cost, rate, per_ms, burst, concurrency, usage } in blocks {
+            let limit = Limit { name, cost, rate, per_ms, burst, concurrency, usage };
+            limit.check().map_err(anyhow::Error::msg).context("[[limit]]")?;
+            let name = &limit.name;
+            ensure!(
+                limit.rate.is_some() || limit.concurrency.is_some(),
+                "[[limit]] {name:?} limits nothing: give it a rate or a concurrency"
+            );
+            ensure!(limits.iter().all(|other| other.name != *name), "[[limit]] {name:?} is defined twice");
+            limits.push(limit);
+        }
+        Ok(Self(limits))
+    }
+
+    /// Checks that a limit that an upstream names is defined.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn require(&self, name: &str) -> anyhow::Result<()> {
+        self.get(name)
+            .map(|_| ())
+            .with_context(|| format!("an [[upstream]] names the limit {name:?}, but no [[limit]] has that name"))
+    }
+
+    /// The limit of this name.
+    pub fn get(&self, name: &str) -> Option<&Limit> {
+        self.0.iter().find(|limit| limit.name == name)
+    }
+}

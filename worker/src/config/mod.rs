@@ -1,0 +1,352 @@
+//! The settings. The environment overrides the file, which overrides the defaults in `config.default.toml`; that file explains each
+//! setting.
+
+mod limit;
+mod upstream;
+mod webhook;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use ipnet::IpNet;
+use redial_core::QueueName;
+use redial_core::breaker::BreakerConfig;
+use serde::Deserialize;
+
+pub use limit::LimitConfig;
+pub use upstream::Upstreams;
+pub use webhook::WebhookSecrets;
+
+/// The defaults, each with an explanation.
+pub const DEFAULTS: &str = include_str!("../../config.default.toml");
+
+/// Where the metrics are served by default.
+pub const DEFAULT_METRICS_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+/// The settings, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub redis_url: Option<String>,
+    pub queues: Vec<(QueueName, u32)>,
+    pub concurrency: usize,
+    pub metrics_addr: Option<SocketAddr>,
+    pub allow_private: Vec<IpNet>,
+    pub drain: Duration,
+    pub lease: Duration,
+    pub max_task_bytes: usize,
+    pub max_answer_bytes: usize,
+    pub max_stated_wait: Duration,
+    pub max_free_waits: u32,
+    pub cache_max_bytes: usize,
+    pub idempotency_hold: Duration,
+    pub breaker: BreakerConfig,
+    pub upstreams: Upstreams,
+    pub webhook_secrets: WebhookSecrets,
+    pub limits: LimitConfig,
+    pub prefix: String,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub embedded_port: u16,
+    pub state_dir: PathBuf,
+}
+
+/// The format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The settings as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    redis_url: String,
+    queues: String,
+    concurrency: usize,
+    metrics_addr: String,
+    allow_private: String,
+    drain_ms: u64,
+    lease_ms: u64,
+    max_task_bytes: usize,
+    max_answer_bytes: usize,
+    max_stated_wait_ms: u64,
+    max_free_waits: u32,
+    cache_max_bytes: usize,
+    idempotency_hold_ms: u64,
+    breaker_calls: u32,
+    breaker_failing_percent: f64,
+    breaker_probe_ms: u64,
+    retry_budget_percent: f64,
+    retry_budget_per_s: f64,
+    webhook_secret: String,
+    #[serde(default)]
+    upstream: Vec<upstream::RawUpstream>,
+    #[serde(default)]
+    limit: Vec<limit::RawLimit>,
+    prefix: String,
+    log: String,
+    log_format: LogFormat,
+    embedded_port: u16,
+    state_dir: String,
+}
+
+impl Config {
+    /// Reads the settings from `file`, or else from `redial.toml` in the current directory if it exists, and from the environment,
+    /// as `var` gives it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a setting is unknown or invalid.
+    pub fn load(file: Option<&Path>, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        use config::{File, FileFormat};
+        let mut settings = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        settings = match file {
+            Some(path) => settings.add_source(File::from(path).format(FileFormat::Toml)),
+            None => settings.add_source(File::new("redial.toml", FileFormat::Toml).required(false)),
+        };
+        for name in names()? {
+            let variable = variable(&name);
+            if let Some(value) = var(&variable) {
+                settings = settings
+                    .set_override(&name, value)
+                    .with_context(|| format!("the environment variable {variable}"))?;
+            }
+        }
+        let raw: RawConfig = settings
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .context("settings can't be read; `redial-worker --print-config` shows all of them")?;
+        raw.check(var)
+    }
+}
+
+/// The environment variable of a setting.
+fn variable(name: &str) -> String {
+    match name {
+        "redis_url" => "REDIS_URL".into(),
+        "log" => "RUST_LOG".into(),
+        name => format!("REDIAL_{}", name.to_ascii_uppercase()),
+    }
+}
+
+fn names() -> anyhow::Result<Vec<String>> {
+    let defaults =
+        config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml)).build()?;
+    Ok(defaults.try_deserialize::<std::collections::BTreeMap<String, config::Value>>()?.into_keys().collect())
+}
+
+/// Variables that look like settings but are not, most likely because they are misspelled.
+///
+/// # Errors
+/// The built-in defaults cannot be parsed, which a test rules out.
+pub fn unknown_variables(given: impl Iterator<Item = String>) -> anyhow::Result<Vec<String>> {
+    let known: Vec<String> = names()?.iter().map(|name| variable(name)).collect();
+    Ok(given
+        .filter(|name| {
+            name.starts_with("REDIAL_")
+                // Names the file, so it is not in it.
+                && name != "REDIAL_CONFIG"
+                && !name.starts_with("REDIAL_DEBUG_")
+                && !known.contains(name)
+        })
+        .collect())
+}
+
+impl RawConfig {
+    fn check(self, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<Config> {
+        ensure!(self.concurrency >= 1, "concurrency is 0, so nothing could run: use at least 1");
+        ensure!(
+            self.lease_ms >= 1000,
+            "lease_ms is {}: use at least 1000, since a worker under load may miss a heartbeat",
+            self.lease_ms
+        );
+        ensure!(
+            self.idempotency_hold_ms >= 1000,
+            "idempotency_hold_ms is {}: use at least 1000, since a key that is not kept protects from nothing",
+            self.idempotency_hold_ms
+        );
+        ensure!(
+            !self.prefix.is_empty() && !self.prefix.contains(['{', '}']),
+            "prefix is {:?}: use at least one character and no braces",
+            self.prefix
+        );
+        let metrics_addr = match self.metrics_addr.as_str() {
+            "" => None,
+            addr => Some(
+                addr.parse()
+                    .with_context(|| format!("metrics_addr is {addr:?}: use address:port, such as 127.0.0.1:9464"))?,
+            ),
+        };
+        let allow_private = list(&self.allow_private)
+            .map(|net| {
+                net.parse::<IpNet>()
+                    .or_else(|_| net.parse::<IpAddr>().map(IpNet::from))
+                    .with_context(|| format!("allow_private holds {net:?}: use networks, such as 10.0.0.0/8"))
+            })
+            .collect::<Result<_, _>>()?;
+        let breaker = self.breaker()?;
+        let limits = LimitConfig::new(self.limit)?;
+        let upstreams = Upstreams::new(self.upstream, var)?;
+        upstreams.limits_named().try_for_each(|name| limits.require(name))?;
+        Ok(Config {
+            redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),
+            queues: queues(&self.queues)?,
+            concurrency: self.concurrency,
+            metrics_addr,
+            allow_private,
+            drain: Duration::from_millis(self.drain_ms),
+            lease: Duration::from_millis(self.lease_ms),
+            max_task_bytes: self.max_task_bytes,
+            max_answer_bytes: self.max_answer_bytes,
+            max_stated_wait: Duration::from_millis(self.max_stated_wait_ms),
+            max_free_waits: self.max_free_waits,
+            cache_max_bytes: self.cache_max_bytes,
+            idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
+            breaker,
+            upstreams,
+            webhook_secrets: WebhookSecrets::parse(&self.webhook_secret)?,
+            limits,
+            prefix: self.prefix,
+            log: self.log,
+            log_format: self.log_format,
+            embedded_port: self.embedded_port,
+            state_dir: state_dir(&self.state_dir)?,
+        })
+    }
+}
+
+impl RawConfig {
+    fn breaker(&self) -> anyhow::Result<BreakerConfig> {
+        ensure!(
+            self.breaker_failing_percent > 0.0 && self.breaker_failing_percent <= 100.0,
+            "breaker_failing_percent is {}: use more than 0 and at most 100; to turn breakers off, set breaker_calls = 0",
+            self.breaker_failing_percent
+        );
+        ensure!(self.breaker_probe_ms >= 100, "breaker_probe_ms is {}: use at least 100", self.breaker_probe_ms);
+        for (name, value) in
+            [("retry_budget_percent", self.retry_budget_percent), ("retry_budget_per_s", self.retry_budget_per_s)]
+        {
+            ensure!(
+                (0.0..=1e6).contains(&value),
+                "{name} is {value}: use 0 to 1000000; 0 for both turns the retry budget off"
+            );
+        }
+        Ok(BreakerConfig {
+            min_calls: self.breaker_calls,
+            failure_ratio: self.breaker_failing_percent / 100.0,
+            probe_interval: Duration::from_millis(self.breaker_probe_ms),
+            retry_ratio: self.retry_budget_percent / 100.0,
+            retries_per_second: self.retry_budget_per_s,
+        })
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn queues(text: &str) -> anyhow::Result<Vec<(QueueName, u32)>> {
+    let mut queues: Vec<(QueueName, u32)> = Vec::new();
+    for item in list(text) {
+        let (name, weight) = item.split_once('=').unwrap_or((item, "1"));
+        let name = QueueName::new(name.trim()).with_context(|| format!("queues holds {item:?}"))?;
+        let weight = weight.trim().parse().ok().filter(|weight| (1..=1000).contains(weight));
+        let weight =
+            weight.with_context(|| format!("queues holds {item:?}: use name=weight with a weight from 1 to 1000"))?;
+        if queues.iter().any(|(other, _)| *other == name) {
+            bail!("queues names {name} twice");
+        }
+        queues.push((name, weight));
+    }
+    ensure!(!queues.is_empty(), "queues is empty: name at least one, such as default=1");
+    Ok(queues)
+}
+
+/// Where state that should survive restarts belongs, according to the XDG Base Directory Specification.
+fn state_dir(given: &str) -> anyhow::Result<PathBuf> {
+    if !given.is_empty() {
+        return Ok(given.into());
+    }
+    if let Some(state) = std::env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()) {
+        return Ok(PathBuf::from(state).join("redial"));
+    }
+    let home = std::env::home_dir().context("state_dir is not set, and there is no home directory for its default")?;
+    Ok(home.join(".local/state/redial"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(vars: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Config::load(None, var)
+    }
+
+    #[test]
+    fn the_defaults_match_the_protocol() -> anyhow::Result<()> {
+        let config = with(&[])?;
+        assert_eq!(config.concurrency, 256);
+        assert_eq!(config.redis_url, None);
+        assert_eq!(config.metrics_addr, Some(DEFAULT_METRICS_ADDR));
+        assert_eq!(config.queues, [(QueueName::new("default")?, 1)]);
+        assert_eq!(config.max_task_bytes, redial_core::protocol::task::MAX_BYTES);
+        assert_eq!(config.idempotency_hold, Duration::from_millis(redial_core::memo::IDEMPOTENCY_TTL_MS));
+        assert!(config.allow_private.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn the_environment_overrides_the_defaults() -> anyhow::Result<()> {
+        let config = with(&[
+            ("REDIS_URL", "redis://r:1"),
+            ("REDIAL_QUEUES", "critical=6, default"),
+            ("REDIAL_CONCURRENCY", "9"),
+            ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/8,::1"),
+            ("REDIAL_DRAIN_MS", "100"),
+            ("REDIAL_LOG_FORMAT", "json"),
+            ("REDIAL_METRICS_ADDR", ""),
+        ])?;
+        assert_eq!(config.redis_url.as_deref(), Some("redis://r:1"));
+        assert_eq!(config.queues, [(QueueName::new("critical")?, 6), (QueueName::new("default")?, 1)]);
+        assert_eq!(config.concurrency, 9);
+        assert_eq!(config.allow_private.len(), 2);
+        assert_eq!(config.drain, Duration::from_millis(100));
+        assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!(config.metrics_addr, None);
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_setting_is_named() {
+        for (name, value, says) in [
+            ("REDIAL_CONCURRENCY", "0", "concurrency is 0"),
+            ("REDIAL_CONCURRENCY", "many", "concurrency"),
+            ("REDIAL_QUEUES", "a=0", "queues holds \"a=0\""),
+            ("REDIAL_QUEUES", "a,a", "queues names a twice"),
+            ("REDIAL_QUEUES", "", "queues is empty"),
+            ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/99", "allow_private holds"),
+            ("REDIAL_METRICS_ADDR", "9464", "metrics_addr is"),
+            ("REDIAL_LOG_FORMAT", "xml", "log_format"),
+            ("REDIAL_IDEMPOTENCY_HOLD_MS", "5", "idempotency_hold_ms is 5"),
+            ("REDIAL_BREAKER_FAILING_PERCENT", "0", "breaker_failing_percent is 0"),
+            ("REDIAL_BREAKER_PROBE_MS", "5", "breaker_probe_ms is 5"),
+            ("REDIAL_RETRY_BUDGET_PERCENT", "-1", "retry_budget_percent is -1"),
+        ] {
+            let error = with(&[(name, value)]).map(|_| ()).map_err(|error| format!("{error:#}"));
+            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{name}={value}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_variable_is_noticed() -> anyhow::Result<()> {
+        let given = ["REDIAL_CONCURENCY", "REDIAL_PREFIX", "REDIAL_CONFIG", "PATH"].map(String::from);
+        assert_eq!(unknown_variables(given.into_iter())?, ["REDIAL_CONCURENCY"]);
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! Translates the errors of the HTTP client into the reasons that Redial tells apart.
+
+use std::error::Error;
+use std::io;
+
+use super::guard::Forbidden;
+use super::types::Failure;
+
+impl Failure {
+    /// Finds the cause in the chain of reqwest's errors. Never quotes the URL, which may hold secrets.
+    pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
+        let causes = || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+        let root = || causes().last().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        if let Some(forbidden) = causes().find_map(|cause| cause.downcast_ref::<Forbidden>()) {
+            return Self::ForbiddenTarget(forbidden.to_string());
+        }
+        let io = causes().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
+        if error.is_connect() {
+            return match io {
+                Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
+                Some(io::ErrorKind::TimedOut) => Self::ConnectTimeout,
+                _ if error.is_timeout() => Self::ConnectTimeout,
+                _ if causes().any(|cause| cause.is::<rustls::Error>() || io_holds_tls(cause)) => Self::Tls(root()),
+                _ if causes().any(|cause| cause.to_string().contains("dns error")) => Self::Dns(root()),
+                _ => Self::Connect(root()),
+            };
+        }
+        if matches!(
+            io,
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted)
+        ) {
+            return Self::Reset;
+        }
+        match causes().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
+            Some(hyper) if hyper.is_parse() => Self::NotHttp(root()),
+            Some(hyper) if hyper.is_incomplete_message() && !error.is_body() && !error.is_decode() => Self::Closed,
+            _ if error.is_timeout() => Self::Timeout,
+            _ if error.is_body() || error.is_decode() => Self::Truncated(root()),
+            _ => Self::Other(root()),
+        }
+    }
+}
+
+/// Whether a rustls error is nested in I/O errors, which `source()` does not reveal.
+fn io_holds_tls(cause: &(dyn Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>() || io_holds_tls(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tls_error_is_found_however_deeply_it_is_nested() {
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        let deeper = io::Error::other(tls);
+        assert!(io_holds_tls(&deeper));
+        assert!(!io_holds_tls(&io::Error::other("another")));
+        assert!(!io_holds_tls(&io::Error::from(io::ErrorKind::ConnectionRefused)));
+    }
+}

@@ -1,0 +1,203 @@
+//! The target guard: which addresses a call may reach.
+//!
+//! Whoever can push a task can make this machine send requests. So calls reach only public unicast addresses, unless the
+//! configuration allows more. The check applies to the address that is connected to, after DNS, so that a name cannot be rebound
+//! between check and use. Address literals bypass the resolver and are checked separately.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+/// Which addresses may be called.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    allowed: Arc<[IpNet]>,
+}
+
+/// A target that must not be called.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} is at {address}, which is not a public address; REDIAL_ALLOW_PRIVATE can allow its network")]
+pub struct Forbidden {
+    host: String,
+    address: IpAddr,
+}
+
+impl Guard {
+    /// Allows public addresses and, in addition, these networks.
+    pub fn new(allowed: &[IpNet]) -> Self {
+        Self { allowed: allowed.into() }
+    }
+
+    /// Checks a URL whose host is an address. The URL parser has already normalized its spelling (`0x7f.1`, `2130706433`).
+    ///
+    /// # Errors
+    /// The address is not allowed. A host name passes: [`Resolve`] checks the addresses that it resolves to.
+    pub fn check_literal(&self, url: &Url) -> Result<(), Forbidden> {
+        let address = match url.host() {
+            Some(Host::Ipv4(v4)) => IpAddr::V4(v4),
+            Some(Host::Ipv6(v6)) => IpAddr::V6(v6),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        if self.allows(address) {
+            return Ok(());
+        }
+        Err(Forbidden { host: url.host_str().unwrap_or_default().to_owned(), address })
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        let address = embedded_v4(address).map_or(address, IpAddr::V4);
+        is_public(address) || self.allowed.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = self.clone();
+        Box::pin(async move {
+            let host = name.as_str();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
+            let (allowed, forbidden): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| guard.allows(found.ip()));
+            match (allowed.is_empty(), forbidden.first()) {
+                (false, _) => Ok(Box::new(allowed.into_iter()) as Addrs),
+                (true, Some(found)) => Err(Forbidden { host: host.to_owned(), address: found.ip() }.into()),
+                (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
+            }
+        })
+    }
+}
+
+/// The IPv4 address that is embedded in an IPv6 address: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let s = v6.segments();
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match s {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            v4(high, low)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an address is public unicast, after the IANA special-purpose address registries.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(v4: Ipv4Addr) -> bool {
+    // Azure's virtual machines reach their host here, although the address looks public.
+    const AZURE_HOST: [u8; 4] = [168, 63, 129, 16];
+    match v4.octets() {
+        AZURE_HOST
+        | [0 | 10 | 127, ..]
+        | [169, 254, ..]
+        | [192, 168, ..]
+        | [192, 0, 0 | 2, _]
+        | [192, 88, 99, _]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _] => false,
+        [100, second, ..] => second & 0xc0 != 64,
+        [172, second, ..] => second & 0xf0 != 16,
+        [first, ..] => first < 224,
+    }
+}
+
+fn is_public_v6(v6: Ipv6Addr) -> bool {
+    match v6.segments() {
+        // Teredo, benchmarking, ORCHID and documentation are inside the global unicast block 2000::/3.
+        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => false,
+        [0x3fff, second, ..] if second < 0x1000 => false,
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(url: &str, allowed: &[&str]) -> bool {
+        let nets: Vec<IpNet> = allowed.iter().filter_map(|net| net.parse().ok()).collect();
+        Url::parse(url).is_ok_and(|url| Guard::new(&nets).check_literal(&url).is_ok())
+    }
+
+    #[test]
+    fn no_spelling_of_a_private_address_passes() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:a9fe:a9fe]",
+            "[64:ff9b::7f00:1]",
+            "[2002:7f00:1::]",
+            "[2001::1]",
+            "[fe80::1]",
+            "[fc00::1]",
+            "[fd00:ec2::254]",
+            "[ff02::1]",
+            "[2001:db8::1]",
+            "[::127.0.0.1]",
+        ] {
+            assert!(!checked(&format!("http://{host}/"), &[]), "{host}");
+        }
+    }
+
+    #[test]
+    fn public_addresses_and_names_pass() {
+        for host in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "223.255.255.1",
+            "[2606:4700::1111]",
+            "[2a00:1450::1]",
+            "example.com",
+        ] {
+            assert!(checked(&format!("http://{host}/"), &[]), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_network_passes_in_every_spelling() {
+        let allowed = ["127.0.0.0/8", "fd00::/8"];
+        for host in ["127.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]", "[fd00::5]"] {
+            assert!(checked(&format!("http://{host}/"), &allowed), "{host}");
+        }
+        assert!(!checked("http://10.0.0.1/", &allowed));
+        assert!(!checked("http://[::1]/", &allowed));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_a_private_address_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let refused = Guard::new(&[]).resolve("localhost".parse()?).await;
+        assert!(refused.is_err_and(|error| error.is::<Forbidden>()));
+        let allowed = Guard::new(&["127.0.0.0/8".parse()?, "::1/128".parse()?]).resolve("localhost".parse()?).await;
+        assert!(allowed.is_ok());
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! What an attempt brings: a response, or the reason why there is none.
+
+use http::HeaderMap;
+
+/// A complete response. Any status is one.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers as received.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Vec<u8>,
+}
+
+/// How an attempt ended.
+pub type AttemptResult = Result<Response, Failure>;
+
+/// Why an attempt brought no complete response.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// Nothing listens on the port.
+    #[error("connection refused")]
+    Refused,
+    /// The name has no address.
+    #[error("DNS: {0}")]
+    Dns(String),
+    /// No connection within the connect timeout.
+    #[error("no connection within connect_timeout_ms")]
+    ConnectTimeout,
+    /// The TLS handshake failed.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// No connection for another reason.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// No complete response within the timeout.
+    #[error("no answer within timeout_ms")]
+    Timeout,
+    /// The connection broke after the request was sent.
+    #[error("connection reset")]
+    Reset,
+    /// The connection was closed before the response.
+    #[error("connection closed before the answer")]
+    Closed,
+    /// The response ended early.
+    #[error("the answer broke off: {0}")]
+    Truncated(String),
+    /// The response was not HTTP.
+    #[error("the answer is not HTTP: {0}")]
+    NotHttp(String),
+    /// The response has more bytes than allowed.
+    #[error("the answer has more than {0} bytes; max_answer_bytes sets the limit")]
+    ResponseTooLarge(usize),
+    /// The target must not be called.
+    #[error("{0}")]
+    ForbiddenTarget(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// Whether it is certain that the request was not sent.
+    pub fn is_before_sending(&self) -> bool {
+        match self {
+            Self::Refused
+            | Self::Dns(_)
+            | Self::ConnectTimeout
+            | Self::Tls(_)
+            | Self::Connect(_)
+            | Self::ForbiddenTarget(_) => true,
+            Self::Timeout
+            | Self::Reset
+            | Self::Closed
+            | Self::Truncated(_)
+            | Self::NotHttp(_)
+            | Self::ResponseTooLarge(_)
+            | Self::Other(_) => false,
+        }
+    }
+
+    /// Its value of the metric label `reason`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Dns(_) => "dns",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Tls(_) => "tls",
+            Self::Connect(_) => "connect",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Truncated(_) => "truncated",
+            Self::NotHttp(_) => "not_http",
+            Self::ResponseTooLarge(_) => "answer_too_large",
+            Self::ForbiddenTarget(_) => "forbidden_target",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+/// How an attempt ended, as a value of the metric label `reason`: `ok`, a status, or the kind of failure.
+pub fn label(result: &AttemptResult) -> &'static str {
+    match result {
+        Err(failure) => failure.label(),
+        Ok(response) => match response.status {
+            200..300 => "ok",
+            408 => "status_408",
+            425 => "status_425",
+            429 => "status_429",
+            500 => "status_500",
+            502 => "status_502",
+            503 => "status_503",
+            504 => "status_504",
+            529 => "status_529",
+            300..400 => "status_3xx",
+            400..500 => "status_4xx",
+            _ => "status_5xx",
+        },
+    }
+}

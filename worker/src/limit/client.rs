@@ -1,0 +1,211 @@
+//! Asks the limits that the fleet shares. Calls of this worker that ask the same limit at the same time share one command.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redial_core::UnixMs;
+use redial_core::consumer::MAX_BATCH;
+use redial_core::limit::{Acquired, DefinedBy, Grant, LimitRequest, Limits, definition};
+use redial_core::protocol::id::Token;
+use redial_core::protocol::task::Limit;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::queue::redis_retry::RedisRetry;
+use crate::queue::wakeups::Wakeups;
+
+/// How often the name of a limit in use is registered, so that it can be listed.
+const REGISTER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A worker's connection to the fleet's limits.
+#[derive(Debug)]
+pub struct LimitClient {
+    limits: Limits,
+    retry: Arc<RedisRetry>,
+    /// How long a concurrency slot lasts unless it is extended.
+    lease: Duration,
+    wakeups: Arc<Wakeups>,
+    background: TaskTracker,
+    /// Requests that wait to be sent, by limit and definition. An entry exists as long as a task sends them.
+    waiting: Mutex<HashMap<String, Vec<Waiting>>>,
+    /// The concurrency slots of calls in flight, by limit.
+    slots: Mutex<HashMap<String, Vec<Token>>>,
+    /// When a limit's name was last registered.
+    registered: Mutex<HashMap<String, Instant>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: LimitRequest,
+    first_seen: UnixMs,
+    reply: oneshot::Sender<Grant>,
+}
+
+/// A limit to ask, and how the task or the configuration defines it.
+#[derive(Debug, Clone)]
+struct Target {
+    limit: Limit,
+    defined_by: DefinedBy,
+    key: String,
+}
+
+/// A concurrency slot of a call in flight. Released when dropped.
+#[derive(Debug)]
+pub struct ConcurrencySlot {
+    client: Arc<LimitClient>,
+    limit: String,
+    token: Token,
+    since: Instant,
+}
+
+impl LimitClient {
+    /// A client that holds no slots yet.
+    pub fn new(
+        limits: Limits,
+        retry: Arc<RedisRetry>,
+        lease: Duration,
+        wakeups: Arc<Wakeups>,
+        background: TaskTracker,
+    ) -> Self {
+        Self {
+            limits,
+            retry,
+            lease,
+            wakeups,
+            background,
+            waiting: Mutex::default(),
+            slots: Mutex::default(),
+            registered: Mutex::default(),
+        }
+    }
+
+    /// The fleet's limits, for commands that are sent once.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What retries commands about limits.
+    pub fn retry(&self) -> &RedisRetry {
+        &self.retry
+    }
+
+    /// Asks a limit for one call of a task that was first seen at a time. `None` if the worker aborts.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        limit: &Limit,
+        defined_by: DefinedBy,
+        first_seen: UnixMs,
+        request: LimitRequest,
+    ) -> Option<Grant> {
+        let (reply, granted) = oneshot::channel();
+        let key = format!("{} {} {}", defined_by.as_str(), definition(limit), limit.name);
+        let is_first = {
+            let mut waiting = self.waiting.lock();
+            let is_first = !waiting.contains_key(&key);
+            waiting.entry(key.clone()).or_default().push(Waiting { request, first_seen, reply });
+            is_first
+        };
+        if is_first {
+            let target = Target { limit: limit.clone(), defined_by, key };
+            tokio::spawn(self.clone().send(target));
+        }
+        granted.await.ok()
+    }
+
+    /// Sends the requests that wait for one limit, and those that arrive meanwhile.
+    async fn send(self: Arc<Self>, target: Target) {
+        self.register(&target.limit.name).await;
+        while let Some(batch) = self.next_batch(&target.key) {
+            let newest = batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0));
+            let (requests, replies): (Vec<LimitRequest>, Vec<_>) =
+                batch.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
+            let acquire = || self.limits.acquire(&target.limit, target.defined_by, newest, self.lease, &requests);
+            // Without an answer there are no grants: the senders are dropped, and so the calls are not made.
+            let Acquired { definition_changed, grants } =
+                self.retry.retry("acquire", acquire).await.unwrap_or_default();
+            for (reply, grant) in replies.into_iter().zip(grants) {
+                let _ = reply.send(grant);
+            }
+            if definition_changed {
+                let name = &target.limit.name;
+                tracing::info!(limit = name, "limit definition changed; waking the tasks that wait for it");
+                self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
+                self.wakeups.wake();
+            }
+        }
+    }
+
+    fn next_batch(&self, key: &str) -> Option<Vec<Waiting>> {
+        let mut waiting = self.waiting.lock();
+        let size = waiting.get(key).map_or(0, Vec::len).min(MAX_BATCH);
+        if size == 0 {
+            waiting.remove(key);
+            return None;
+        }
+        waiting.get_mut(key).map(|all| all.drain(..size).collect())
+    }
+
+    async fn register(&self, name: &str) {
+        let is_due = {
+            let mut registered = self.registered.lock();
+            let is_due = registered.get(name).is_none_or(|at| at.elapsed() > REGISTER_INTERVAL);
+            if is_due {
+                registered.retain(|_, at| at.elapsed() <= REGISTER_INTERVAL);
+                registered.insert(name.to_owned(), Instant::now());
+            }
+            is_due
+        };
+        if is_due && let Err(error) = self.limits.register(name).await {
+            tracing::debug!(%error, limit = name, "could not register a limit's name");
+        }
+    }
+
+    /// Extends the concurrency slots of all calls in flight, at every beat. If that fails, the next beat tries again.
+    pub async fn keep_slots(self: Arc<Self>, beat: Duration) {
+        let mut beats = tokio::time::interval(beat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beats.tick().await;
+            let held = self.slots.lock().clone();
+            for (name, tokens) in held {
+                if let Err(error) = self.limits.extend_slots(&name, self.lease, &tokens).await {
+                    tracing::debug!(%error, limit = name, "could not extend concurrency slots");
+                }
+            }
+        }
+    }
+}
+
+impl ConcurrencySlot {
+    /// Takes over a slot that `limit` granted.
+    pub fn new(client: &Arc<LimitClient>, limit: &str, token: &Token) -> Self {
+        client.slots.lock().entry(limit.to_owned()).or_default().push(token.clone());
+        Self { client: client.clone(), limit: limit.to_owned(), token: token.clone(), since: Instant::now() }
+    }
+
+    /// Whether `limit` granted it.
+    pub fn is_of(&self, limit: &str) -> bool {
+        self.limit == limit
+    }
+}
+
+impl Drop for ConcurrencySlot {
+    fn drop(&mut self) {
+        {
+            let mut slots = self.client.slots.lock();
+            if let Some(tokens) = slots.get_mut(&self.limit) {
+                tokens.retain(|token| *token != self.token);
+                if tokens.is_empty() {
+                    slots.remove(&self.limit);
+                }
+            }
+        }
+        let (client, limit) = (self.client.clone(), std::mem::take(&mut self.limit));
+        let ended = vec![(self.token.clone(), self.since.elapsed())];
+        self.client.background.spawn(async move {
+            client.retry.retry("release_slots", || client.limits.release_slots(&limit, &ended)).await;
+        });
+    }
+}

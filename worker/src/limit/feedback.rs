@@ -1,0 +1,68 @@
+//! Tells the limits what a response revealed: for how long the upstream wants no calls, what remains there, what the call cost.
+
+use std::time::Duration;
+
+use redial_core::limit::Adjustment;
+use serde_json::Value;
+
+use super::applied::{AppliedLimit, fairness_key};
+use crate::http::types::{AttemptResult, Response};
+use crate::queue::clock::millis;
+use crate::queue::queue_worker::QueueWorker;
+use crate::task::policy::rate_headers;
+use crate::task::policy::retry_after::stated_wait;
+
+/// Adjusts the limits of a call after its attempt.
+pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], result: &AttemptResult) {
+    let Ok(response) = result else { return };
+    let now = worker.queue.clock.now();
+    let info = rate_headers::parse(&response.headers, now);
+    let mut close_for = info.exhausted_for;
+    if response.status == 429 {
+        close_for = close_for.max(stated_wait(&response.headers, now));
+    }
+    let close_for = close_for.unwrap_or_default().min(worker.shared.config.max_stated_wait);
+    let has_upstream_limit = limits.iter().any(|applied| applied.of_upstream);
+    let json = limits.iter().any(|applied| applied.usage.is_some()).then(|| json_body(response)).flatten();
+    for applied in limits {
+        // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
+        let concerned = applied.of_upstream || !has_upstream_limit;
+        let remaining = if applied.usage.is_some() { info.tokens } else { info.requests };
+        let used = json.as_ref().zip(applied.usage.as_deref()).and_then(|(json, path)| usage_at(json, path));
+        let adjustment = Adjustment {
+            close_for: if concerned { close_for } else { Duration::ZERO },
+            charge: used.map_or(0.0, |used| used - applied.cost),
+            fairness_key: fairness_key(limits, applied, worker.name()),
+            remaining: remaining.filter(|_| concerned),
+            admitted_at: applied.admitted_at,
+        };
+        adjust(worker, &applied.limit.name, &adjustment).await;
+    }
+}
+
+async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) {
+    let closes = !adjustment.close_for.is_zero();
+    if !closes && adjustment.remaining.is_none() && adjustment.charge == 0.0 {
+        return;
+    }
+    if closes {
+        let wait_ms = millis(adjustment.close_for);
+        tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asks for a pause: closing the limit");
+    }
+    let client = &worker.shared.limits;
+    client.retry().retry("adjust", || client.limits().adjust(limit, adjustment)).await;
+}
+
+/// The body of a successful response, if it is JSON.
+fn json_body(response: &Response) -> Option<Value> {
+    (200..300).contains(&response.status).then(|| serde_json::from_slice(&response.body).ok()).flatten()
+}
+
+/// The number at a path of member names, separated by dots.
+fn usage_at(json: &Value, path: &str) -> Option<f64> {
+    let mut at = json;
+    for name in path.split('.') {
+        at = at.get(name)?;
+    }
+    at.as_f64().filter(|used| *used >= 0.0)
+}

@@ -1,0 +1,6 @@
+//! Limits in a worker: which ones apply to a call, asking them for many calls at once, and what a response reveals about them.
+
+pub mod applied;
+pub mod client;
+pub mod feedback;
+pub mod gate;

@@ -1,0 +1,84 @@
+//! A call that was made already, or is being made, is not made again: the task takes its answer, or waits for it.
+
+use std::time::Duration;
+
+use redial_core::Reason;
+use redial_core::memo::{LeadDecision, MemoKey};
+
+use super::leader;
+use super::sharer::OUTCOME_UNKNOWN;
+use crate::observe::metrics::MemoEvent;
+use crate::queue::queue_worker::QueueWorker;
+use crate::task::job::Job;
+use crate::task::types::Refusal;
+
+/// The memos that a task uses. Most use none, and then the headers that the worker adds need not be looked up.
+pub fn keys(worker: &QueueWorker, job: &Job) -> Vec<MemoKey> {
+    if job.task.cache_ttl.is_none() && job.task.idempotency_key.is_none() {
+        return Vec::new();
+    }
+    MemoKey::of(&job.task, &worker.shared.config.upstreams.headers_for(&job.task))
+}
+
+/// Finds out what an earlier delivery of the task achieved. Comes before every check that could end the task otherwise: its call
+/// may have been answered before its worker died.
+///
+/// # Errors
+/// The answer is there.
+pub async fn recall(
+    worker: &QueueWorker,
+    job: &Job,
+    keys: &[MemoKey],
+    leads: &mut Vec<MemoKey>,
+) -> Result<(), Refusal> {
+    for key in keys {
+        let delivery = job.delivery(worker.queue_name());
+        let recheck = || worker.shared.memos.recheck(key, delivery, job.max_age(key.purpose));
+        match worker.queue.retry.retry("recheck", recheck).await.ok_or(Refusal::LeaseLost)? {
+            LeadDecision::Answer(kept) => return Err(Refusal::Answered(kept, key.purpose)),
+            LeadDecision::Lead => leads.push(key.clone()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Asks the memos of a task in turn. Those that it leads are added to `leads`.
+///
+/// # Errors
+/// A memo has the answer, another task makes the call, or the idempotency key forbids it.
+pub async fn check(
+    worker: &QueueWorker,
+    job: &Job,
+    keys: Vec<MemoKey>,
+    leads: &mut Vec<MemoKey>,
+) -> Result<(), Refusal> {
+    for key in keys {
+        let count = |event| worker.shared.metrics.memo(worker.name(), key.purpose, event);
+        match leader::lead(worker, job, &key, Duration::ZERO).await.ok_or(Refusal::LeaseLost)? {
+            LeadDecision::Lead if leads.contains(&key) => {}
+            LeadDecision::Lead => {
+                count(MemoEvent::Miss);
+                leads.push(key);
+            }
+            LeadDecision::Answer(kept) => {
+                count(MemoEvent::Hit);
+                return Err(Refusal::Answered(kept, key.purpose));
+            }
+            LeadDecision::Follow | LeadDecision::Free => return Err(Refusal::Follow(key)),
+            LeadDecision::Mismatch => {
+                count(MemoEvent::Mismatch);
+                return Err(Refusal::Reject(Reason::IdempotencyMismatch, mismatch(job)));
+            }
+            LeadDecision::Unknown => return Err(Refusal::Reject(Reason::OutcomeUnknown, OUTCOME_UNKNOWN.into())),
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(job: &Job) -> String {
+    let key = job.task.idempotency_key.as_deref().unwrap_or_default();
+    format!(
+        "the idempotency key {key:?} belongs to another call (method, URL or body differ): use a new key for a new call"
+    )
+}

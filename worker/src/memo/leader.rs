@@ -1,0 +1,118 @@
+//! The task that leads a memo makes its call for all that follow. Here it takes the lead, keeps it while it waits, and settles it.
+
+use std::time::Duration;
+
+use redial_core::consumer::ParkedTasks;
+use redial_core::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::protocol::task::Effect;
+use redial_core::{QueueName, Reason, Status, TaskResult};
+
+use super::sharer::Share;
+use crate::queue::queue_worker::QueueWorker;
+use crate::task::job::Job;
+
+/// How much longer a silent leader is waited for if no other task may make the call: time for a fleet that was down to return.
+const ONCE_GRACE: Duration = Duration::from_secs(600);
+
+/// What a memo does with its leader's result.
+#[derive(Debug, PartialEq)]
+enum SettleAction {
+    /// Keep it this long, and share it with all that wait.
+    Keep(Duration),
+    /// Share it with all that wait, but do not keep it.
+    Share,
+    /// Let the next task in the wait list make the call.
+    PassOn,
+}
+
+/// What came of settling the leads of a task.
+#[derive(Debug)]
+pub struct SettledLeads {
+    /// The task's result. Under an idempotency key it may be another task's, if this one had lost the lead.
+    pub result: TaskResult,
+    /// The answers to share.
+    pub shares: Vec<Share>,
+}
+
+/// Takes the lead, or keeps it for `wait` and one attempt after that. If the worker dies, this is noticed long before the lead ends:
+/// the task is redelivered and goes on leading. The end of a lead is for tasks that never return.
+pub async fn lead(worker: &QueueWorker, job: &Job, key: &MemoKey, wait: Duration) -> Option<LeadDecision> {
+    let once = key.purpose == MemoPurpose::Idempotency && job.task.effect == Effect::Once;
+    let silence = worker.shared.config.lease * 2 + if once { ONCE_GRACE } else { Duration::ZERO };
+    let terms = LeadTerms { max_age: job.max_age(key.purpose), lease: wait + job.task.timeout + silence, once };
+    let ask = || worker.shared.memos.lead(key, job.delivery(worker.queue_name()), terms);
+    worker.queue.retry.retry("lead", ask).await
+}
+
+/// Ends every lead of a task with its result.
+pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut result: TaskResult) -> SettledLeads {
+    let mut shares = Vec::new();
+    for key in leads {
+        let answer = StoredAnswer::of(&result);
+        let action = settle_action(worker, job, key.purpose, &result, answer.bytes());
+        let keep = match &action {
+            SettleAction::Keep(ttl) => Some((&answer, *ttl)),
+            SettleAction::Share | SettleAction::PassOn => None,
+        };
+        let (memos, consumer) = (&worker.shared.memos, &worker.queue.consumer);
+        let end = || memos.settle_as_holder(consumer, key, job.delivery(worker.queue_name()), keep);
+        match worker.queue.retry.retry("settle", end).await {
+            Some(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => pass_on(worker, key, &queues).await,
+            Some(LeadOutcome::Done(mut queues)) => {
+                let own = worker.queue_name();
+                // A task that is parked at this very moment would not find an answer that is not kept.
+                if action == SettleAction::Share && !queues.contains(own) {
+                    queues.push(own.clone());
+                }
+                let kept = KeptAnswer { result: result.clone(), by: job.header.serial.clone() };
+                shares.push(Share { hash: key.hash.clone(), kept, queues });
+            }
+            Some(LeadOutcome::Stands(kept, queues)) => {
+                if key.purpose == MemoPurpose::Idempotency {
+                    result = job.result_from(&kept, key.purpose, worker.queue.clock.now());
+                }
+                shares.push(Share { hash: key.hash.clone(), kept: *kept, queues });
+            }
+            Some(LeadOutcome::Lost) => {
+                tracing::info!(task = %job.id, queue = worker.name(), "another task leads the memo by now: this answer is not shared");
+            }
+            None => {}
+        }
+    }
+    SettledLeads { result, shares }
+}
+
+fn settle_action(
+    worker: &QueueWorker,
+    job: &Job,
+    purpose: MemoPurpose,
+    result: &TaskResult,
+    bytes: usize,
+) -> SettleAction {
+    let config = &worker.shared.config;
+    match purpose {
+        // As with Stripe, a key is not used up if no call was made with it; nor if its task was cancelled, as others still want it.
+        MemoPurpose::Idempotency if made_no_call(job, result) || result.reason == Some(Reason::Cancelled) => {
+            SettleAction::PassOn
+        }
+        MemoPurpose::Idempotency => SettleAction::Keep(config.idempotency_hold),
+        MemoPurpose::Cache if result.status == Status::Dead => SettleAction::PassOn,
+        MemoPurpose::Cache => match job.task.cache_ttl {
+            Some(ttl) if !ttl.is_zero() && bytes <= config.cache_max_bytes => SettleAction::Keep(ttl),
+            _ => SettleAction::Share,
+        },
+    }
+}
+
+fn made_no_call(job: &Job, result: &TaskResult) -> bool {
+    result.reason == Some(Reason::Expired) && result.attempts.is_empty() && job.header.crashes == 0
+}
+
+/// Lets the next task in the wait list make the call, in whichever queue there is one.
+async fn pass_on(worker: &QueueWorker, key: &MemoKey, queues: &[QueueName]) {
+    let list = key.wait_list();
+    let unpark = || ParkedTasks::unpark_first_in_any(worker.redis_queue().db(), queues, &list);
+    if worker.queue.retry.retry("unpark", unpark).await != Some(false) {
+        worker.shared.wakeups.task_due_in(Duration::ZERO);
+    }
+}

@@ -1,0 +1,5 @@
+//! Memos in a worker: asking before a call, leading a call for many tasks, and sharing its answer.
+
+pub mod gate;
+pub mod leader;
+pub mod sharer;

@@ -1,0 +1,194 @@
+//! Shares the answer of a memo with the tasks that follow it. The worker that has the answer does so, without slots or calls.
+
+use std::time::Duration;
+
+use redial_core::consumer::{Completion, MAX_BATCH, ParkedPage, ParkedTasks, WaitList};
+use redial_core::memo::{KeptAnswer, LeadDecision, MemoPurpose};
+use redial_core::protocol::id::Token;
+use redial_core::queue::entry::Entry;
+use redial_core::{Error, QueueName, Reason, Status, TaskResult};
+
+use crate::observe::metrics::MemoEvent;
+use crate::queue::queue_worker::QueueWorker;
+use crate::task::job::Job;
+
+/// Why tasks end that must not call in place of a leader that is gone.
+pub const OUTCOME_UNKNOWN: &str = "a call with this idempotency key may have been made, no answer to it is known, and effect \"once\" forbids a second one";
+
+/// How many bytes of answers are sent to Redis at a time.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// An answer, and the queues in which tasks may wait for it.
+#[derive(Debug)]
+pub struct Share {
+    /// The memo's hash.
+    pub hash: String,
+    pub kept: KeptAnswer,
+    pub queues: Vec<QueueName>,
+}
+
+/// Starts sharing an answer in the background.
+pub fn start(worker: &QueueWorker, share: Share) {
+    let Share { hash, kept, queues } = share;
+    if queues.is_empty() {
+        return;
+    }
+    let sharer = Sharer { worker: worker.clone(), kept };
+    let list = WaitList::memo(&hash);
+    worker.shared.background.spawn(async move {
+        for queue in queues {
+            let parked = ParkedTasks::new(sharer.worker.redis_queue().db().queue(queue), &list);
+            sharer.share(&parked).await;
+        }
+    });
+}
+
+/// Checks on a memo whose followers have waited for a while: its leader may be gone, or the worker that was sharing its answer.
+pub async fn check_on(worker: &QueueWorker, hash: &str) {
+    let parked = ParkedTasks::new(worker.redis_queue().clone(), &WaitList::memo(hash));
+    // Reading a page also drops the list from the watch if it is empty.
+    let Ok(ParkedPage { left: 1.., .. }) = parked.next(1).await else { return };
+    let own = vec![worker.queue_name().clone()];
+    match worker.shared.memos.check_on_leader(hash, worker.queue_name()).await {
+        Ok(LeadDecision::Answer(kept)) => start(worker, Share { hash: hash.to_owned(), kept: *kept, queues: own }),
+        Ok(LeadDecision::Unknown) => {
+            let mut result = TaskResult::new(None, Status::Dead, worker.queue.clock.now());
+            result.reason = Some(Reason::OutcomeUnknown);
+            result.error = Some(OUTCOME_UNKNOWN.into());
+            let kept = KeptAnswer { result, by: String::new() };
+            start(worker, Share { hash: hash.to_owned(), kept, queues: own });
+        }
+        Ok(LeadDecision::Free) => unpark(worker, &parked, None).await,
+        Ok(LeadDecision::Follow) => end_lead_of_parked(worker, hash, &parked).await,
+        Ok(LeadDecision::Lead | LeadDecision::Mismatch) => {}
+        Err(error) => tracing::debug!(%error, "could not check on a memo; a later check tries again"),
+    }
+}
+
+/// Ends the lead of a task that is itself parked behind this memo, and lets the next task make the call. A delivery that had lost its
+/// lease can have taken such a lead, which nobody else would ever end.
+async fn end_lead_of_parked(worker: &QueueWorker, hash: &str, parked: &ParkedTasks) {
+    match worker.shared.memos.end_lead_of_parked(hash, parked).await {
+        Ok(true) => unpark(worker, parked, None).await,
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%error, "could not check on a memo; a later check tries again"),
+    }
+}
+
+/// Lets a parked task run: this one, or the next. If that fails, a later check tries again.
+pub async fn unpark(worker: &QueueWorker, parked: &ParkedTasks, task: Option<&Token>) {
+    match parked.unpark(task).await {
+        Ok(true) => worker.shared.wakeups.task_due_in(Duration::ZERO),
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%error, "could not unpark a task; a later check tries again"),
+    }
+}
+
+/// One answer on its way to the tasks that wait for it.
+struct Sharer {
+    worker: QueueWorker,
+    kept: KeptAnswer,
+}
+
+impl Sharer {
+    async fn share(&self, parked: &ParkedTasks) {
+        let bytes = self.kept.result.to_line().len();
+        let page_size = (MAX_PAGE_BYTES / bytes.max(1)).clamp(1, MAX_BATCH);
+        loop {
+            match self.retry("parked_page", || parked.next(page_size)).await {
+                None | Some(ParkedPage { left: 0, .. }) => return,
+                Some(page) => self.answer(parked, page).await,
+            }
+            if self.worker.shared.abort.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    async fn answer(&self, parked: &ParkedTasks, page: ParkedPage) {
+        let mut not_answered = page.unreadable;
+        let mut results = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            match self.result(entry) {
+                Ok(result) => results.push(result),
+                Err(token) => not_answered.push(token),
+            }
+        }
+        // Tasks that this answer does not suit run on their own.
+        for token in not_answered {
+            self.retry("unpark", || parked.unpark(Some(&token))).await;
+            self.worker.shared.wakeups.task_due_in(Duration::ZERO);
+        }
+        match self.kept.result.status {
+            Status::Ok => self.finish(parked, results).await,
+            Status::Dead => self.bury(parked, results).await,
+        }
+    }
+
+    /// A parked task's result; or its token if this answer does not suit it, because it uses another memo as well, or wants a fresher
+    /// answer.
+    fn result(&self, entry: Entry) -> Result<(Job, TaskResult), Token> {
+        let token = entry.token.clone();
+        let job = Job::open(entry, self.worker.shared.config.max_task_bytes).map_err(|_| token.clone())?;
+        if job.task.idempotency_key.is_some() && job.task.cache_ttl.is_some() {
+            return Err(token);
+        }
+        let purpose = purpose(&job);
+        let made_at = self.kept.result.finished_at_ms;
+        let now = self.worker.queue.clock.now();
+        let is_fresh = made_at >= job.header.first_seen
+            || job.max_age(purpose).is_none_or(|max| u128::from(now.since(made_at)) < max.as_millis());
+        if !is_fresh {
+            return Err(token);
+        }
+        let result = job.result_from(&self.kept, purpose, now);
+        Ok((job, result))
+    }
+
+    async fn finish(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) {
+        if results.is_empty() {
+            return;
+        }
+        let completions: Vec<Completion> = results.iter().map(|(job, result)| job.completion(result)).collect();
+        let stored = self.retry("finish", || parked.finish(&completions)).await.unwrap_or_default();
+        let queue = parked.queue().name().as_str();
+        for ((job, _), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
+            self.worker.shared.metrics.completed(queue);
+            self.count_shared(queue, job);
+            tracing::debug!(task = %job.id, queue, "completed with the answer of its leader");
+        }
+    }
+
+    async fn bury(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) {
+        let queue = parked.queue().name().as_str();
+        for (job, result) in results {
+            let added = self.worker.shared.config.upstreams.headers_for(&job.task);
+            let letter = job.dead_letter_header(&result, &added);
+            let completion = job.completion(&result);
+            let bury = || parked.bury(&job.token, &letter, &completion);
+            if self.retry("bury", bury).await == Some(true) {
+                self.worker.shared.metrics.dead(queue, result.reason.unwrap_or(Reason::AttemptsExhausted));
+                self.count_shared(queue, &job);
+                let error = result.error.as_deref().unwrap_or_default();
+                tracing::warn!(task = %job.id, queue, error, "task is dead, like its leader");
+            }
+        }
+    }
+
+    fn count_shared(&self, queue: &str, job: &Job) {
+        self.worker.shared.metrics.memo(queue, purpose(job), MemoEvent::Shared);
+    }
+
+    async fn retry<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        command: &'static str,
+        attempt: impl FnMut() -> F,
+    ) -> Option<T> {
+        self.worker.queue.retry.retry(command, attempt).await
+    }
+}
+
+/// Which of its memos a parked task waits for.
+fn purpose(job: &Job) -> MemoPurpose {
+    if job.task.idempotency_key.is_some() { MemoPurpose::Idempotency } else { MemoPurpose::Cache }
+}

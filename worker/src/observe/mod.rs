@@ -1,0 +1,7 @@
+//! What a worker shows of itself: metrics, health, the HTTP endpoints, logs.
+
+pub mod health;
+pub mod healthcheck;
+pub mod http_server;
+pub mod metrics;
+pub mod telemetry;

@@ -1,0 +1,34 @@
+//! Logs to standard error, as text for people or as JSON.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::{Config, LogFormat};
+
+/// The log filter cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("RUST_LOG (log) is {filter:?}: use a level, or target=level,...")]
+pub struct InvalidFilter {
+    filter: String,
+    source: ParseError,
+}
+
+/// Starts logging.
+///
+/// # Errors
+/// The filter cannot be parsed.
+pub fn start(config: &Config) -> Result<(), InvalidFilter> {
+    let filter =
+        EnvFilter::try_new(&config.log).map_err(|source| InvalidFilter { filter: config.log.clone(), source })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

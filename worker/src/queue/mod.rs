@@ -1,0 +1,14 @@
+//! A worker at its queues: claims, slots, completions, heartbeats, and what is taken over from workers that died.
+
+pub mod clock;
+pub mod completer;
+pub mod fetcher;
+pub mod heartbeat;
+pub mod held_tasks;
+mod push_listener;
+pub mod queue_worker;
+pub mod redis_retry;
+mod rotation;
+pub mod scheduler;
+mod sweeper;
+pub mod wakeups;

@@ -1,0 +1,87 @@
+//! A worker at one of its queues: the handles that the steps of a task use.
+//!
+//! Only handles are here. State belongs to the part that changes it: held tasks to [`HeldTasks`], "Redis is away" to [`RedisRetry`],
+//! claims and pauses to the fetcher.
+
+use std::sync::Arc;
+
+use redial_core::memo::Memos;
+use redial_core::protocol::id::Token;
+use redial_core::{Consumer, Queue, QueueName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clock::Clock;
+use super::completer::SucceededTask;
+use super::held_tasks::{HeldTask, HeldTasks};
+use super::redis_retry::RedisRetry;
+use super::wakeups::Wakeups;
+use crate::breaker::client::BreakerClient;
+use crate::breaker::drain_tasks::DrainTasks;
+use crate::config::Config;
+use crate::http::client::HttpClient;
+use crate::limit::client::LimitClient;
+use crate::observe::metrics::Metrics;
+
+/// A worker at one queue. A clone costs two reference counts.
+#[derive(Debug, Clone)]
+pub struct QueueWorker {
+    /// What all queues of the worker share.
+    pub shared: Arc<SharedHandles>,
+    /// What belongs to this queue.
+    pub queue: Arc<QueueHandles>,
+}
+
+/// What all queues of a worker share.
+#[derive(Debug)]
+pub struct SharedHandles {
+    pub config: Config,
+    pub http: HttpClient,
+    pub metrics: Arc<Metrics>,
+    pub memos: Memos,
+    pub limits: Arc<LimitClient>,
+    pub breakers: Arc<BreakerClient>,
+    pub drains: DrainTasks,
+    pub wakeups: Arc<Wakeups>,
+    /// One permit: quarantined tasks run one at a time.
+    pub quarantine: Arc<Semaphore>,
+    /// Work that outlives the task that started it and that a drain waits for.
+    pub background: TaskTracker,
+    /// Cancelled when no new task may be claimed.
+    pub stop: CancellationToken,
+    /// Cancelled when calls in flight must be aborted.
+    pub abort: CancellationToken,
+}
+
+/// What belongs to one queue of a worker.
+#[derive(Debug)]
+pub struct QueueHandles {
+    pub consumer: Arc<Consumer>,
+    pub clock: Clock,
+    pub retry: Arc<RedisRetry>,
+    pub held: Arc<HeldTasks>,
+    pub completer: mpsc::UnboundedSender<SucceededTask>,
+}
+
+impl QueueWorker {
+    /// The queue in Redis.
+    pub fn redis_queue(&self) -> &Queue {
+        self.queue.consumer.queue()
+    }
+
+    /// The queue's name.
+    pub fn queue_name(&self) -> &QueueName {
+        self.redis_queue().name()
+    }
+
+    /// The queue's name, for logs and metric labels.
+    pub fn name(&self) -> &str {
+        self.queue_name().as_str()
+    }
+
+    /// Registers a claimed task in its slot.
+    pub fn hold(&self, token: &Token, slot: OwnedSemaphorePermit) -> HeldTask {
+        self.queue.held.hold(token, slot)
+    }
+}

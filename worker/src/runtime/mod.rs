@@ -1,0 +1,144 @@
+//! Starts the parts of a worker in order, and stops them in order: it claims nothing more, calls in flight finish, what did not finish
+//! is given back, and the worker signs off.
+
+mod embedded;
+mod parts;
+mod signals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use redial_core::consumer::TakenBack;
+use redial_core::{Db, WorkerId};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+
+use crate::config::Config;
+use crate::observe::health::Health;
+use crate::observe::http_server::Endpoints;
+use crate::queue::fetcher::{EndedFetcher, Fetcher};
+use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
+use crate::queue::held_tasks::Slots;
+use crate::queue::queue_worker::{QueueWorker, SharedHandles};
+use crate::queue::scheduler;
+use embedded::Embedded;
+use signals::Signals;
+
+/// How long each step of giving back may take after the drain's deadline.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a worker until a signal stops it.
+///
+/// # Errors
+/// It could not start, or a second signal stopped it at once.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("cannot receive signals")?;
+    let embedded = Embedded::ensure(&config).await?;
+    let db = Db::open(embedded.url(), &config.prefix)?;
+    let worker = Runtime::start(config, &db).await?;
+
+    signals.next().await;
+    tracing::info!(tasks = worker.slots.in_use(), "draining: no new task is claimed");
+    tokio::select! {
+        () = worker.stop() => {}
+        () = signals.second() => anyhow::bail!("stopped at once: its tasks become available when its lease ends"),
+    }
+    embedded.end().await;
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// A running worker.
+struct Runtime {
+    shared: Arc<SharedHandles>,
+    slots: Slots,
+    workers: Vec<QueueWorker>,
+    fetcher: JoinHandle<EndedFetcher>,
+    heartbeats: JoinSet<()>,
+    slot_keeper: AbortHandle,
+}
+
+impl Runtime {
+    async fn start(config: Config, db: &Db) -> anyhow::Result<Self> {
+        let id = WorkerId::random();
+        let slots = Slots::new(config.concurrency);
+        let shared = parts::shared_handles(config, db)?;
+        let config = &shared.config;
+        let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
+        if let Some(addr) = config.metrics_addr {
+            let (metrics, health, slots) = (shared.metrics.clone(), health.clone(), slots.clone());
+            Endpoints { metrics, health, slots }.serve(addr).await?;
+        }
+        tracing::info!(worker = %id, concurrency = config.concurrency, queues = describe_queues(config), "ready to claim");
+        let queues = parts::queue_workers(&shared, db, &id);
+        let workers: Vec<QueueWorker> = queues.iter().map(|(worker, _)| worker.clone()).collect();
+        let mut heartbeats = JoinSet::new();
+        for worker in &workers {
+            heartbeats.spawn(heartbeat::run(worker.clone(), health.clone()));
+            tokio::spawn(scheduler::run(worker.clone()));
+        }
+        let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
+        let slot_keeper = tokio::spawn(keep_slots).abort_handle();
+        let fetcher = tokio::spawn(Fetcher::new(queues, slots.clone(), health).run());
+        Ok(Self { shared, slots, workers, fetcher, heartbeats, slot_keeper })
+    }
+
+    /// Drains and signs off.
+    async fn stop(self) {
+        let Self { shared, slots, workers, fetcher, mut heartbeats, slot_keeper } = self;
+        shared.stop.cancel();
+        let fetcher = fetcher.await.inspect_err(|error| tracing::error!(%error, "the fetcher panicked")).ok();
+        drain(&shared, &slots).await;
+        // Answers on their way to followers arrive soon; another worker takes care of any follower that is left out.
+        shared.background.close();
+        let _ = tokio::time::timeout(GIVE_BACK_TIMEOUT, shared.background.wait()).await;
+        shared.abort.cancel();
+        slot_keeper.abort();
+        // A heartbeat after the sign-off would register the worker again.
+        heartbeats.shutdown().await;
+        let sign_off = async {
+            if let Some(fetcher) = fetcher {
+                fetcher.end_listeners().await;
+            }
+            for worker in &workers {
+                sign_off(worker).await;
+            }
+        };
+        if tokio::time::timeout(GIVE_BACK_TIMEOUT, sign_off).await.is_err() {
+            tracing::warn!("Redis does not answer: this worker's tasks become available when its lease ends");
+        }
+    }
+}
+
+/// Waits for the calls in flight. After the drain's deadline they are aborted and their tasks given back.
+async fn drain(shared: &SharedHandles, slots: &Slots) {
+    if tokio::time::timeout(shared.config.drain, slots.all_free()).await.is_err() {
+        tracing::warn!(
+            tasks = slots.in_use(),
+            "the drain's deadline has passed: giving back the calls in flight, uncounted"
+        );
+        shared.abort.cancel();
+        let _ = tokio::time::timeout(GIVE_BACK_TIMEOUT, slots.all_free()).await;
+    }
+}
+
+/// Gives back every task that Redis still has in this worker's name, and removes the worker.
+async fn sign_off(worker: &QueueWorker) {
+    loop {
+        match worker.queue.consumer.release().await {
+            Ok(TakenBack { remaining: 0, .. }) => return,
+            Ok(TakenBack { moved, remaining }) => {
+                tracing::info!(queue = worker.name(), moved, remaining, "released tasks");
+            }
+            Err(error) => {
+                tracing::warn!(queue = worker.name(), %error, "could not sign off: the lease will end by itself");
+                return;
+            }
+        }
+    }
+}
+
+fn describe_queues(config: &Config) -> String {
+    let queues: Vec<String> = config.queues.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+    queues.join(",")
+}

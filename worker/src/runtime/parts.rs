@@ -1,0 +1,75 @@
+//! Puts the parts of a worker together.
+
+use std::sync::Arc;
+
+use redial_core::{Consumer, Db, WorkerId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::breaker::client::BreakerClient;
+use crate::breaker::drain_tasks::DrainTasks;
+use crate::config::Config;
+use crate::http::client::HttpClient;
+use crate::http::types::Failure;
+use crate::limit::client::LimitClient;
+use crate::observe::metrics::Metrics;
+use crate::queue::clock::Clock;
+use crate::queue::completer::{Completer, SucceededTask};
+use crate::queue::held_tasks::HeldTasks;
+use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
+use crate::queue::redis_retry::RedisRetry;
+use crate::queue::wakeups::Wakeups;
+
+/// The name under which failures of commands about limits and breakers are logged.
+const FLEET: &str = "(fleet)";
+
+/// Builds what all queues of a worker share.
+///
+/// # Errors
+/// The HTTP client cannot be built.
+pub fn shared_handles(config: Config, db: &Db) -> Result<Arc<SharedHandles>, Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let abort = CancellationToken::new();
+    let background = TaskTracker::new();
+    let wakeups = Arc::new(Wakeups::default());
+    let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), metrics.redis_errors(), abort.clone()));
+    let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
+    let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
+    Ok(Arc::new(SharedHandles {
+        http: HttpClient::new(&config)?,
+        metrics,
+        memos: db.memos(),
+        limits: Arc::new(limits),
+        breakers: Arc::new(breakers),
+        drains: DrainTasks::default(),
+        wakeups,
+        quarantine: Arc::new(Semaphore::new(1)),
+        background,
+        stop: CancellationToken::new(),
+        abort,
+        config,
+    }))
+}
+
+/// Builds a worker's queues, in the order of the configuration, each with its weight, and starts their completers.
+pub fn queue_workers(shared: &Arc<SharedHandles>, db: &Db, id: &WorkerId) -> Vec<(QueueWorker, u32)> {
+    let queues = shared.config.queues.iter().enumerate();
+    queues
+        .map(|(n, (name, weight))| {
+            let consumer = Consumer::new(db.queue(name.clone()), id.for_queue(n), shared.config.lease);
+            (queue_worker(shared, Arc::new(consumer)), *weight)
+        })
+        .collect()
+}
+
+fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWorker {
+    let (completer, succeeded) = mpsc::unbounded_channel::<SucceededTask>();
+    let name = consumer.queue().name().to_string();
+    let retry = Arc::new(RedisRetry::new(name, shared.metrics.redis_errors(), shared.abort.clone()));
+    let metrics = shared.metrics.clone();
+    tokio::spawn(Completer { consumer: consumer.clone(), retry: retry.clone(), metrics }.run(succeeded));
+    let held = Arc::new(HeldTasks::default());
+    let queue = QueueHandles { consumer, clock: Clock::new(), retry, held, completer };
+    QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
+}

@@ -1,0 +1,157 @@
+//! The story of a task in a worker: gate, call, classify, settle.
+
+use std::time::Duration;
+
+use redial_core::Task;
+use redial_core::memo::MemoKey;
+use redial_core::queue::entry::Entry;
+
+use super::gate;
+use super::job::Job;
+use super::policy::classify::{self, Outcome, Policy, classify};
+use super::settle::Settler;
+use super::types::{Admission, Refusal, Verdict};
+use crate::http::types::{self, AttemptResult};
+use crate::limit::feedback;
+use crate::observe::metrics::Occurrence;
+use crate::queue::clock::millis;
+use crate::queue::held_tasks::HeldTask;
+use crate::queue::queue_worker::QueueWorker;
+
+/// Takes one claimed task as far as it goes now: to its end, or back to Redis for later.
+///
+/// Thousands of these futures are alive at a time, so the rare paths are boxed: they take space only when they are taken.
+pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask) {
+    let settler = Settler::new(&worker);
+    let mut job = match Job::open(entry, worker.shared.config.max_task_bytes) {
+        Ok(job) => job,
+        Err(invalid) => return Box::pin(settler.bury_invalid(invalid)).await,
+    };
+    report_ignored_fields(&worker, &job.task);
+
+    let mut admission = match gate::pass(&worker, &mut job).await {
+        Verdict::Pass(admission) => admission,
+        Verdict::Refuse(refusal, leads) => return Box::pin(refuse(&settler, &job, &leads, refusal, held)).await,
+    };
+
+    let started_at = worker.queue.clock.now();
+    let result = match call(&worker, &job, &admission, &held).await {
+        Ok(result) => result,
+        Err(Aborted::Stopping) => return Box::pin(settler.release(&job, &admission.leads, held)).await,
+        Err(Aborted::LeaseLost) => return Box::pin(settler.abandon(&job, &admission.leads)).await,
+    };
+    let took_ms = worker.queue.clock.now().since(started_at);
+    worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
+    if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result)) {
+        worker.shared.breakers.record(permit, is_up);
+    }
+    if !admission.limits.is_empty() {
+        admission.slots.clear();
+        Box::pin(feedback::adjust_limits(&worker, &admission.limits, &result)).await;
+    }
+
+    match classify(&result, &policy(&worker, &job, &admission)) {
+        Outcome::Complete => {
+            job.remember(started_at, took_ms, &result, None, None);
+            let success = settler.success(&job, result);
+            if admission.leads.is_empty() {
+                settler.complete(&job, &success, held);
+            } else {
+                Box::pin(settler.finish(&job, &admission.leads, success, held)).await;
+            }
+        }
+        Outcome::Retry { wait, backoff, counts, error } => {
+            job.remember(started_at, took_ms, &result, Some(&error), Some(millis(wait)));
+            job.header.state.backoff_ms = millis(backoff);
+            job.header.state.counted += u32::from(counts);
+            job.header.state.uncounted += u32::from(!counts);
+            Box::pin(settler.retry(&mut job, &admission.leads, &result, wait, &error)).await;
+        }
+        Outcome::Dead { reason, error } => {
+            job.remember(started_at, took_ms, &result, Some(&error), None);
+            let dead = job.dead(reason, error, worker.queue.clock.now(), Some(result));
+            Box::pin(settler.finish(&job, &admission.leads, dead, held)).await;
+        }
+    }
+}
+
+/// The ways out of the gate other than through it.
+async fn refuse(settler: &Settler<'_>, job: &Job, leads: &[MemoKey], refusal: Refusal, held: HeldTask) {
+    match refusal {
+        Refusal::Defer { wait, not_before } => settler.defer(job, leads, wait, not_before).await,
+        Refusal::Answered(kept, purpose) => settler.answer_from_memo(job, leads, &kept, purpose, held).await,
+        Refusal::Follow(key) => settler.park_behind_leader(job, leads, &key).await,
+        Refusal::UpstreamDown(wait) => settler.park_until_up(job, leads, wait).await,
+        Refusal::Reject(reason, error) => settler.bury(job, leads, reason, error, held).await,
+        Refusal::LeaseLost => settler.lease_lost(job),
+    }
+}
+
+/// Why a call was aborted.
+enum Aborted {
+    /// The drain's deadline has passed.
+    Stopping,
+    /// The task is no longer this worker's.
+    LeaseLost,
+}
+
+/// Makes the call, unless something ends it first.
+async fn call(
+    worker: &QueueWorker,
+    job: &Job,
+    admission: &Admission,
+    held: &HeldTask,
+) -> Result<AttemptResult, Aborted> {
+    #[cfg(debug_assertions)]
+    super::debug::maybe_abort(&job.task.url);
+    let mut headers = worker.shared.config.upstreams.headers_for(&job.task);
+    let mut body = job.task.body.as_ref();
+    if let Some(callback) = &admission.callback {
+        headers.extend(callback.headers.clone());
+        body = Some(&callback.body);
+    }
+    tokio::select! {
+        result = worker.shared.http.call(&job.task, headers, body) => Ok(result),
+        () = worker.shared.abort.cancelled() => Err(Aborted::Stopping),
+        () = lease_lost(worker, job, admission, held) => Err(Aborted::LeaseLost),
+    }
+}
+
+/// Waits until the lease is lost and no memo wants the answer either. Without the lease this worker must not write a result. But a
+/// memo that the task leads takes the answer all the same, and the task's next delivery finds it there, unless it was cancelled.
+async fn lease_lost(worker: &QueueWorker, job: &Job, admission: &Admission, held: &HeldTask) {
+    held.lease_lost().await;
+    if !admission.leads.is_empty() && !worker.redis_queue().is_cancelled(&job.id).await.unwrap_or(false) {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission) -> Policy<'a> {
+    let (task, state) = (&job.task, &job.header.state);
+    Policy {
+        retry: &task.retry,
+        effect: task.effect,
+        retry_conflict: task.idempotency_key.is_some() || classify::is_conflict_transient(task.url.host_str()),
+        counted: state.counted,
+        free_waits: state.uncounted,
+        max_free_waits: worker.shared.config.max_free_waits,
+        is_probe: admission.permit.as_ref().is_some_and(|permit| permit.is_probe),
+        previous: Duration::from_millis(state.backoff_ms),
+        max_stated_wait: worker.shared.config.max_stated_wait,
+        now: worker.queue.clock.now(),
+        deadline: task.deadline(job.header.first_seen),
+        random: rand::random(),
+    }
+}
+
+/// Counts the fields of a task that this version ignores, and logs each name once.
+fn report_ignored_fields(worker: &QueueWorker, task: &Task) {
+    for field in &task.unknown {
+        if worker.shared.metrics.ignored_field(field) == Occurrence::First {
+            tracing::warn!(
+                field,
+                "the protocol does not have this field: ignoring it; logged once, counted in redial_ignored_fields_total"
+            );
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! A callback delivers a result: that result is its body, as long as Redis keeps it.
+
+use redial_core::{Reason, TaskId, TaskResult};
+
+use crate::http::webhook;
+use crate::queue::queue_worker::QueueWorker;
+use crate::task::types::{Callback, Refusal};
+
+/// Reads the result of `id` and signs it.
+///
+/// # Errors
+/// The result is no longer kept.
+pub async fn prepare(worker: &QueueWorker, id: &TaskId) -> Result<Callback, Refusal> {
+    let read = || worker.redis_queue().result(id);
+    let result = worker.queue.retry.retry("result", read).await.ok_or(Refusal::LeaseLost)?;
+    let Some(result) = result else {
+        let error = format!("there is no result of {id} to deliver any more: it is kept for `result_ttl_ms`");
+        return Err(Refusal::Reject(Reason::Expired, error));
+    };
+    let finished_at = serde_json::from_str(&result).map(|result: TaskResult| result.finished_at_ms);
+    let mut headers = webhook::headers(
+        &worker.shared.config.webhook_secrets,
+        id,
+        result.as_bytes(),
+        finished_at.unwrap_or_default(),
+        worker.queue.clock.now(),
+    );
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    Ok(Callback { headers, body: result.into_bytes() })
+}

@@ -1,0 +1,61 @@
+//! The checks before an attempt. The order is here; each check is a file of its own.
+
+mod crashes;
+mod delivery;
+mod expiry;
+mod schedule;
+mod start_marker;
+
+use redial_core::memo::MemoKey;
+
+use super::job::Job;
+use super::types::{Admission, Refusal, Verdict};
+use crate::limit::applied::limits_for;
+use crate::queue::queue_worker::QueueWorker;
+use crate::{breaker, limit, memo};
+
+/// Asks every gate in turn; the first refusal decides.
+///
+/// The gates change nothing of the job but what Redis keeps with the task: its reservations and its start marker.
+pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
+    let mut leads = Vec::new();
+    match admit(worker, job, &mut leads).await {
+        Ok(admission) => Verdict::Pass(Admission { leads, ..admission }),
+        Err(refusal) => Verdict::Refuse(refusal, leads),
+    }
+}
+
+/// The order: checks that write to Redis come last, except for what must be known before a task is given up. The limits are the
+/// very last, so that a task that is refused uses none of their rate.
+async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) -> Result<Admission, Refusal> {
+    let now = worker.queue.clock.now();
+    let keys = memo::gate::keys(worker, job);
+    if !keys.is_empty() && job.is_redelivery() {
+        Box::pin(memo::gate::recall(worker, job, &keys, leads)).await?;
+    }
+    start_marker::check(job)?;
+    expiry::check(job, now)?;
+    schedule::check(job, now)?;
+    let mut admission =
+        Admission { quarantine: crashes::check(&worker.shared.quarantine, job)?, ..Admission::default() };
+    if !keys.is_empty() {
+        Box::pin(memo::gate::check(worker, job, keys, leads)).await?;
+    }
+    if let Some(id) = &job.task.callback_of {
+        admission.callback = Some(Box::pin(delivery::prepare(worker, id)).await?);
+    }
+    admission.permit = Box::pin(breaker::gate::check(worker, job)).await?;
+    admission.limits = limits_for(&job.task, &worker.shared.config);
+    for round in 0.. {
+        Box::pin(limit::gate::acquire(worker, job, &mut admission, round)).await?;
+        if start_marker::needs_start_marker(job, &admission) {
+            Box::pin(start_marker::record_start(worker, job)).await?;
+        }
+        // A worker that was stopped meanwhile has missed the turn, and asks again.
+        if limit::gate::is_timely(&admission.limits, round) {
+            limit::gate::charge_late_start(worker, &admission.limits);
+            break;
+        }
+    }
+    Ok(admission)
+}

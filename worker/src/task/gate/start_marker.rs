@@ -1,0 +1,43 @@
+//! For some tasks "was the request sent?" must survive a kill: a marker is written to Redis before the call.
+
+use redial_core::Reason;
+use redial_core::protocol::task::Effect;
+
+use crate::queue::queue_worker::QueueWorker;
+use crate::task::job::Job;
+use crate::task::types::{Admission, Refusal};
+
+/// Whether the request may have been sent already and must not be sent again. Comes before every check that could reschedule the
+/// task, which would lose the marker, or that could end it for another reason, which would hide this one.
+///
+/// # Errors
+/// It may have been sent.
+pub fn check(job: &Job) -> Result<(), Refusal> {
+    if is_once(job) && job.header.started {
+        let error = "its worker died after the call may have gone out, and effect \"once\" forbids a second call";
+        return Err(Refusal::Reject(Reason::OutcomeUnknown, error.into()));
+    }
+    Ok(())
+}
+
+/// Whether the task needs a start marker: a second call is forbidden, or the task is in quarantine.
+pub fn needs_start_marker(job: &Job, admission: &Admission) -> bool {
+    is_once(job) || admission.quarantine.is_some()
+}
+
+/// Writes the marker.
+///
+/// # Errors
+/// The lease was lost.
+pub async fn record_start(worker: &QueueWorker, job: &mut Job) -> Result<(), Refusal> {
+    job.header.started = true;
+    let mark = || worker.queue.consumer.mark_started(&job.token, &job.header);
+    match worker.queue.retry.retry("mark_started", mark).await {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(Refusal::LeaseLost),
+    }
+}
+
+fn is_once(job: &Job) -> bool {
+    job.task.effect == Effect::Once
+}

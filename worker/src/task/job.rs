@@ -1,0 +1,184 @@
+//! A task in a worker's memory: parsed, with what Redis keeps about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use redial_core::consumer::{Completion, dead_letter_header};
+use redial_core::memo::{Delivery, KeptAnswer, MemoKey, MemoPurpose};
+use redial_core::protocol::follow_ups::follow_ups;
+use redial_core::protocol::id::Token;
+use redial_core::protocol::result::Body;
+use redial_core::protocol::task::TaskError;
+use redial_core::queue::entry::{Entry, EntryHeader, Progress};
+use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
+
+use crate::http::types::{AttemptResult, Response};
+
+/// A claimed task, parsed.
+#[derive(Debug)]
+pub struct Job {
+    /// The fence of this delivery.
+    pub token: Token,
+    /// What Redis keeps about the task besides its bytes.
+    pub header: EntryHeader,
+    /// Its id: the producer's, or a derived one.
+    pub id: TaskId,
+    pub task: Task,
+}
+
+/// A claimed entry that is not a valid task.
+#[derive(Debug)]
+pub struct InvalidJob {
+    pub token: Token,
+    pub serial: String,
+    pub error: Box<TaskError>,
+}
+
+impl Job {
+    /// Parses a claimed entry. Its bytes are dropped: Redis has them.
+    ///
+    /// # Errors
+    /// The entry is not a valid task.
+    pub fn open(entry: Entry, max_bytes: usize) -> Result<Self, InvalidJob> {
+        let Entry { token, header, raw } = entry;
+        match Task::parse(&raw, max_bytes) {
+            Ok(task) => {
+                let derived = || TaskId::derive(&header.serial, header.first_seen);
+                let id = task.id.clone().unwrap_or_else(derived);
+                Ok(Self { token, header, id, task })
+            }
+            Err(error) => Err(InvalidJob { token, serial: header.serial, error }),
+        }
+    }
+
+    /// Adds an attempt to the task's history.
+    pub fn remember(
+        &mut self,
+        at: UnixMs,
+        took_ms: u64,
+        result: &AttemptResult,
+        error: Option<&str>,
+        wait_ms: Option<u64>,
+    ) {
+        self.header.state.remember(Attempt {
+            at_ms: at,
+            took_ms,
+            http_status: result.as_ref().ok().map(|response| response.status),
+            error: error.map(str::to_owned),
+            wait_ms,
+        });
+    }
+
+    /// The task's result, with the last response if there is one.
+    pub fn result(&self, status: Status, now: UnixMs, last: Option<AttemptResult>) -> TaskResult {
+        let mut result = TaskResult::new(Some(self.id.clone()), status, now);
+        result.attempts.clone_from(&self.header.state.attempts);
+        result.meta.clone_from(&self.task.meta);
+        result.enqueued_at_ms = self.task.enqueued_at;
+        if let Some(Ok(response)) = last {
+            add_response(&mut result, response);
+        }
+        result
+    }
+
+    /// The result of a dead task.
+    pub fn dead(&self, reason: Reason, error: String, now: UnixMs, last: Option<AttemptResult>) -> TaskResult {
+        let mut result = self.result(Status::Dead, now, last);
+        result.reason = Some(reason);
+        result.error = Some(error);
+        result
+    }
+
+    /// The result that consists of a kept answer: another task's, or the task's own from before its worker died.
+    pub fn result_from(&self, kept: &KeptAnswer, purpose: MemoPurpose, now: UnixMs) -> TaskResult {
+        let is_own = kept.by == self.header.serial;
+        TaskResult {
+            id: Some(self.id.clone()),
+            meta: self.task.meta.clone(),
+            enqueued_at_ms: self.task.enqueued_at,
+            attempts: if is_own { kept.result.attempts.clone() } else { self.header.state.attempts.clone() },
+            source: match purpose {
+                _ if is_own => Source::Call,
+                MemoPurpose::Idempotency => Source::Idempotency,
+                // What arrived after this task came from a call that both shared; what was there before comes from the cache.
+                MemoPurpose::Cache if kept.result.finished_at_ms >= self.header.first_seen => Source::Shared,
+                MemoPurpose::Cache => Source::Cache,
+            },
+            finished_at_ms: now,
+            ..kept.result.clone()
+        }
+    }
+
+    /// What Redis keeps about the task, while no worker holds it, besides its bytes.
+    pub fn header_at_rest(&self, leads: &[MemoKey]) -> EntryHeader {
+        let mut header = self.header.clone();
+        header.started = false;
+        header.state.leads = leads.iter().map(|key| key.hash.clone()).collect();
+        header
+    }
+
+    /// How this delivery identifies itself to a memo.
+    pub fn delivery<'a>(&'a self, queue: &'a QueueName) -> Delivery<'a> {
+        Delivery { serial: &self.header.serial, token: &self.token, queue }
+    }
+
+    /// The age from which on a kept answer is too old; `None` if any will do.
+    pub fn max_age(&self, purpose: MemoPurpose) -> Option<Duration> {
+        match purpose {
+            MemoPurpose::Idempotency => None,
+            MemoPurpose::Cache => self.task.cache_ttl,
+        }
+    }
+
+    /// Whether a worker has held the task before, as far as Redis knows.
+    pub fn is_redelivery(&self) -> bool {
+        self.header.started || self.header.crashes > 0 || self.header.state != Progress::default()
+    }
+
+    /// The result on its way to Redis.
+    pub fn completion(&self, result: &TaskResult) -> Completion {
+        Completion {
+            token: self.token.clone(),
+            id: self.id.clone(),
+            result: result.to_line(),
+            ttl: self.task.result_ttl,
+            reply_to: self.task.reply_to.clone(),
+            follow_ups: follow_ups(&self.task, result),
+        }
+    }
+
+    /// The header of the task's dead letter. `added` are the headers that the worker adds to the call.
+    pub fn dead_letter_header(&self, result: &TaskResult, added: &HeaderMap) -> String {
+        let is_own_key = result.reason != Some(Reason::IdempotencyMismatch);
+        let memo = MemoKey::idempotency(&self.task, added).filter(|_| is_own_key);
+        dead_letter_header(&self.header.serial, memo.as_ref().map(|key| key.hash.as_str()), result)
+    }
+}
+
+/// Puts the upstream's response into a result.
+fn add_response(result: &mut TaskResult, response: Response) {
+    let content_type = response.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    result.http_status = Some(response.status);
+    result.set_body(Body::new(response.body, content_type));
+    result.headers = Some(kept_headers(&response.headers));
+}
+
+/// The headers that a result keeps: the first 64, up to 8 KiB in all, without cookies, which are credentials.
+fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+    const MAX_HEADERS: usize = 64;
+    const MAX_BYTES: usize = 8 << 10;
+    let mut kept: BTreeMap<String, String> = BTreeMap::new();
+    let mut bytes = 0;
+    for (name, value) in headers.iter().filter(|(name, _)| *name != header::SET_COOKIE).take(MAX_HEADERS) {
+        bytes += name.as_str().len() + value.len();
+        if bytes > MAX_BYTES {
+            break;
+        }
+        let value = String::from_utf8_lossy(value.as_bytes());
+        kept.entry(name.as_str().to_owned())
+            .and_modify(|held| *held = format!("{held}, {value}"))
+            .or_insert_with(|| value.into_owned());
+    }
+    kept
+}

@@ -1,0 +1,10 @@
+//! The life of a task in a worker. `execute` tells it; `gate`, `policy` and `settle` are its chapters.
+
+#[cfg(debug_assertions)]
+mod debug;
+pub mod execute;
+mod gate;
+pub mod job;
+pub mod policy;
+pub mod settle;
+pub mod types;

@@ -1,0 +1,268 @@
+//! What becomes of a task: every way out of a worker, and its line in the log.
+
+use std::time::Duration;
+
+use redial_core::consumer::{Completion, ParkedTasks, RescheduleReason, WaitList, dead_letter_header};
+use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
+use redial_core::protocol::follow_ups::follow_ups_of_invalid;
+use redial_core::protocol::id::Token;
+use redial_core::protocol::task::{Effect, RESULT_TTL};
+use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
+
+use super::job::{InvalidJob, Job};
+use crate::breaker::client::upstream_of;
+use crate::breaker::drain::drain_when_up;
+use crate::http::types::{self, AttemptResult};
+use crate::memo::{leader, sharer};
+use crate::queue::clock::millis;
+use crate::queue::completer::{SucceededTask, report_not_stored};
+use crate::queue::held_tasks::HeldTask;
+use crate::queue::queue_worker::QueueWorker;
+use crate::queue::redis_retry::{Resent, Stored};
+
+/// How long a parked task keeps the memos that it leads: nobody knows how long it will wait.
+const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// Settles the tasks of one queue.
+#[derive(Debug)]
+pub struct Settler<'a> {
+    worker: &'a QueueWorker,
+}
+
+impl<'a> Settler<'a> {
+    /// The settler of a worker's queue.
+    pub fn new(worker: &'a QueueWorker) -> Self {
+        Self { worker }
+    }
+
+    /// The result of a successful attempt.
+    pub fn success(&self, job: &Job, attempt: AttemptResult) -> TaskResult {
+        job.result(Status::Ok, self.now(), Some(attempt))
+    }
+
+    /// Passes a successful result to the completer, which writes many at once. The task keeps its slot until Redis has the result.
+    pub fn complete(&self, job: &Job, result: &TaskResult, held: HeldTask) {
+        let succeeded = SucceededTask { completion: job.completion(result), held };
+        // The completer runs until every slot is free, so it is there as long as a task is held.
+        let _ = self.worker.queue.completer.send(succeeded);
+    }
+
+    /// Ends a task, successful or not. Its memos are settled first: if this worker dies in between, the task's next delivery finds
+    /// the answer there.
+    pub async fn finish(&self, job: &Job, leads: &[MemoKey], mut result: TaskResult, held: HeldTask) {
+        if !leads.is_empty() {
+            result = self.settle_leads(job, leads, result).await;
+        }
+        match result.status {
+            Status::Ok => self.complete(job, &result, held),
+            Status::Dead => {
+                let added = self.worker.shared.config.upstreams.headers_for(&job.task);
+                let letter = job.dead_letter_header(&result, &added);
+                self.write_dead_letter(&job.token, &letter, &result, Some(&job.completion(&result))).await;
+            }
+        }
+    }
+
+    /// Ends a task with an answer that a memo kept.
+    pub async fn answer_from_memo(
+        &self,
+        job: &Job,
+        leads: &[MemoKey],
+        kept: &KeptAnswer,
+        purpose: MemoPurpose,
+        held: HeldTask,
+    ) {
+        self.finish(job, leads, job.result_from(kept, purpose, self.now()), held).await;
+    }
+
+    /// Ends a task without a good answer and without a further attempt.
+    pub async fn bury(&self, job: &Job, leads: &[MemoKey], reason: Reason, error: String, held: HeldTask) {
+        self.finish(job, leads, job.dead(reason, error, self.now(), None), held).await;
+    }
+
+    /// Parks a task while another one makes the call. Then looks at the memo again, in case the other one has just ended.
+    pub async fn park_behind_leader(&self, job: &Job, leads: &[MemoKey], key: &MemoKey) {
+        let list = key.wait_list();
+        if !self.park(job, leads, &list).await {
+            return;
+        }
+        let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
+        let recheck = || memos.recheck(key, job.delivery(queue), job.max_age(key.purpose));
+        match self.worker.queue.retry.retry("recheck", recheck).await {
+            Some(LeadDecision::Follow) | None => {
+                tracing::debug!(task = %job.id, queue = self.worker.name(), "waiting for the answer to another task's call");
+            }
+            Some(_) => {
+                let parked = ParkedTasks::new(self.worker.redis_queue().clone(), &list);
+                sharer::unpark(self.worker, &parked, Some(&job.header.parked_token())).await;
+            }
+        }
+    }
+
+    /// Parks a task while its upstream is down, in a wait list that this worker drains from now on.
+    pub async fn park_until_up(&self, job: &Job, leads: &[MemoKey], wait: Duration) {
+        let upstream = upstream_of(&job.task.url);
+        if self.park(job, leads, &WaitList::breaker(&upstream)).await {
+            let wait_ms = millis(wait);
+            tracing::debug!(task = %job.id, queue = self.worker.name(), upstream, wait_ms, "waiting until the upstream is up");
+            drain_when_up(self.worker, &upstream);
+        }
+    }
+
+    /// Parks a task in a wait list, where it uses no attempt. The caller must look after the list from then on, since what the task
+    /// waits for may just have happened. `false`: this worker no longer has the task.
+    async fn park(&self, job: &Job, leads: &[MemoKey], list: &WaitList) -> bool {
+        for key in leads {
+            leader::lead(self.worker, job, key, PARKED_LEAD).await;
+        }
+        let header = job.header_at_rest(leads);
+        let deadline = job.task.deadline(job.header.first_seen);
+        let (consumer, look_in) = (&self.worker.queue.consumer, self.worker.shared.config.lease);
+        let park = || consumer.park(&job.token, &header, list, look_in, deadline);
+        match self.worker.queue.retry.retry_until_stored("park", park).await {
+            Some(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => true,
+            Some(Stored { value: false, resent: Resent::No }) => {
+                self.lease_lost(job);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Schedules the next attempt after a failed one.
+    pub async fn retry(&self, job: &mut Job, leads: &[MemoKey], attempt: &AttemptResult, wait: Duration, error: &str) {
+        let reason = types::label(attempt);
+        tracing::warn!(
+            task = %job.id,
+            queue = self.worker.name(),
+            attempt = job.header.state.counted + job.header.state.uncounted,
+            host = job.task.url.host_str().unwrap_or_default(),
+            reason,
+            error,
+            wait_ms = millis(wait),
+            "attempt failed, will retry"
+        );
+        self.worker.shared.metrics.retry(self.worker.name(), reason);
+        // The attempt ended without harm to its worker, so the task is no longer a suspect.
+        job.header.crashes = 0;
+        self.reschedule(job, leads, wait, UnixMs(0), RescheduleReason::Retried).await;
+    }
+
+    /// Reschedules a task before an attempt was made, uncounted.
+    pub async fn defer(&self, job: &Job, leads: &[MemoKey], wait: Duration, not_before: UnixMs) {
+        self.reschedule(job, leads, wait, not_before, RescheduleReason::Deferred).await;
+    }
+
+    /// Gives a task back because the drain's deadline has passed: due at once and uncounted, unless a second call is forbidden.
+    pub async fn release(&self, job: &Job, leads: &[MemoKey], held: HeldTask) {
+        if job.task.effect == Effect::Once {
+            let error = "the worker had to stop during the call, and effect \"once\" forbids a second one".into();
+            return self.bury(job, leads, Reason::OutcomeUnknown, error, held).await;
+        }
+        self.reschedule(job, leads, Duration::ZERO, UnixMs(0), RescheduleReason::Released).await;
+    }
+
+    async fn reschedule(
+        &self,
+        job: &Job,
+        leads: &[MemoKey],
+        wait: Duration,
+        not_before: UnixMs,
+        reason: RescheduleReason,
+    ) {
+        let queue = &self.worker.queue;
+        for key in leads {
+            leader::lead(self.worker, job, key, wait.max(queue.clock.until(not_before))).await;
+        }
+        let header = job.header_at_rest(leads);
+        let reschedule = || queue.consumer.reschedule(&job.token, &header, wait, not_before, reason);
+        match queue.retry.retry_until_stored("reschedule", reschedule).await {
+            Some(Stored { value: Some(due), .. }) => {
+                self.worker.shared.wakeups.task_due_in(queue.clock.until(due));
+            }
+            Some(Stored { value: None, resent }) => self.not_stored(Some(&job.id), resent),
+            None => {}
+        }
+    }
+
+    /// The lease was lost before the call.
+    pub fn lease_lost(&self, job: &Job) {
+        self.not_stored(Some(&job.id), Resent::No);
+    }
+
+    /// The lease was lost during the call: another worker has the task, or it was cancelled. If it led a memo (see `execute.rs`: only
+    /// if it was cancelled), the next task in the wait list makes the call. If a second call is forbidden, nobody knows whether the
+    /// first one was carried out: then the lead ends by itself.
+    pub async fn abandon(&self, job: &Job, leads: &[MemoKey]) {
+        self.lease_lost(job);
+        if leads.is_empty() || job.task.effect == Effect::Once {
+            return;
+        }
+        let cancelled = job.dead(Reason::Cancelled, String::new(), self.now(), None);
+        self.settle_leads(job, leads, cancelled).await;
+    }
+
+    /// Settles the memos that a task leads, and starts sharing their answers. Returns the result that counts.
+    async fn settle_leads(&self, job: &Job, leads: &[MemoKey], result: TaskResult) -> TaskResult {
+        let leader::SettledLeads { result, shares } = leader::settle(self.worker, job, leads, result).await;
+        for share in shares {
+            sharer::start(self.worker, share);
+        }
+        result
+    }
+
+    /// Ends an entry that is not a valid task.
+    pub async fn bury_invalid(&self, invalid: InvalidJob) {
+        let InvalidJob { token, serial, error } = invalid;
+        let mut result = TaskResult::new(error.return_address.id.clone(), Status::Dead, self.now());
+        result.reason = Some(error.reason());
+        result.error = Some(error.to_string());
+        let completion = error.return_address.id.clone().map(|id| Completion {
+            token: token.clone(),
+            id,
+            result: result.to_line(),
+            ttl: RESULT_TTL,
+            reply_to: error.return_address.reply_to.clone(),
+            follow_ups: follow_ups_of_invalid(&error, &result),
+        });
+        let letter = dead_letter_header(&serial, None, &result);
+        self.write_dead_letter(&token, &letter, &result, completion.as_ref()).await;
+    }
+
+    async fn write_dead_letter(
+        &self,
+        token: &Token,
+        letter: &str,
+        result: &TaskResult,
+        completion: Option<&Completion>,
+    ) {
+        let bury = || self.worker.queue.consumer.bury(token, letter, completion);
+        match self.worker.queue.retry.retry_until_stored("bury", bury).await {
+            Some(Stored { value: true, .. }) => self.report_dead(result),
+            Some(Stored { value: false, resent }) => self.not_stored(result.id.as_ref(), resent),
+            None => {}
+        }
+    }
+
+    fn report_dead(&self, result: &TaskResult) {
+        if let Some(reason) = result.reason {
+            self.worker.shared.metrics.dead(self.worker.name(), reason);
+        }
+        tracing::warn!(
+            task = result.id.as_ref().map_or("(no id)", TaskId::as_str),
+            queue = self.worker.name(),
+            attempts = result.attempts.len(),
+            reason = result.reason.map_or("", Reason::as_str),
+            error = result.error.as_deref().unwrap_or_default(),
+            "task is dead"
+        );
+    }
+
+    fn not_stored(&self, id: Option<&TaskId>, resent: Resent) {
+        report_not_stored(&self.worker.shared.metrics, self.worker.name(), id, resent);
+    }
+
+    fn now(&self) -> UnixMs {
+        self.worker.queue.clock.now()
+    }
+}
