@@ -13,6 +13,7 @@
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
 //!   never came; [`drain`]: workers that are told to end
 //! - [`embedded`], [`settings`]: starting without a Redis, and with wrong settings
+//! - [`healthcheck`]: what a container asks a worker
 //! - [`cluster`]: the same on a Cluster, and through a Sentinel's failover
 
 mod answers;
@@ -29,6 +30,7 @@ mod crashes;
 mod drain;
 mod embedded;
 mod faults;
+mod healthcheck;
 mod idempotency;
 mod kills;
 mod limits;

@@ -180,3 +180,14 @@ async fn move_slot(cluster: &Cluster, key: &str, from: &RedisServer, to: &RedisS
         set(node, "NODE", &to_id).await;
     }
 }
+
+#[tokio::test]
+async fn the_sender_of_an_invalid_task_without_an_id_is_answered_in_another_cluster_slot() {
+    let cluster = Cluster::start(3).await;
+    let _worker = Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).spawn();
+    for name in QUEUES {
+        let queue = TestQueue::new(&cluster, name);
+        queue.push(r#"{"url":"nowhere","reply_to":"elsewhere"}"#).await;
+    }
+    assert_eq!(length(&cluster, "elsewhere", QUEUES.len()).await, QUEUES.len());
+}

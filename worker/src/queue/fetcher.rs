@@ -212,6 +212,8 @@ async fn bury_unreadable(worker: QueueWorker, token: Token, error: Error) {
     tracing::error!(queue = worker.name(), %error, "an entry cannot be read");
     let cause = InvalidTask::UnreadableEntry(error.to_string());
     let error = TaskError { cause, return_address: ReturnAddress::default() };
-    let invalid = InvalidJob { serial: token.as_str().to_owned(), token, error: Box::new(error) };
+    let serial = token.as_str().to_owned();
+    let first_seen = worker.queue.clock.now();
+    let invalid = InvalidJob { token, serial, first_seen, error: Box::new(error) };
     Settler::new(&worker).bury_invalid(invalid).await;
 }

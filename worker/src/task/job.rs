@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 use redial_core::consumer::{Completion, dead_letter_header};
 use redial_core::memo::{Delivery, KeptAnswer, MemoKey, MemoPurpose};
-use redial_core::protocol::follow_ups::follow_ups;
+use redial_core::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::result::Body;
-use redial_core::protocol::task::TaskError;
+use redial_core::protocol::task::{RESULT_TTL, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader, Progress};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 
@@ -32,7 +32,27 @@ pub struct Job {
 pub struct InvalidJob {
     pub token: Token,
     pub serial: String,
+    pub first_seen: UnixMs,
     pub error: Box<TaskError>,
+}
+
+impl InvalidJob {
+    /// How the sender is told, if the entry says how: by its id, its reply list, or both.
+    ///
+    /// Without an id nobody can look for the result. But a reply is always stored together with a result, which then gets a derived key.
+    pub fn completion(&self, result: &TaskResult) -> Option<Completion> {
+        let sender = &self.error.return_address;
+        let derived = || TaskId::derive(&self.serial, self.first_seen);
+        let id = sender.id.clone().or_else(|| sender.reply_to.is_some().then(derived))?;
+        Some(Completion {
+            token: self.token.clone(),
+            id,
+            result: result.to_line(),
+            ttl: RESULT_TTL,
+            reply_to: sender.reply_to.clone(),
+            follow_ups: follow_ups_of_invalid(&self.error, result),
+        })
+    }
 }
 
 impl Job {
@@ -48,7 +68,7 @@ impl Job {
                 let id = task.id.clone().unwrap_or_else(derived);
                 Ok(Self { token, header, id, task })
             }
-            Err(error) => Err(InvalidJob { token, serial: header.serial, error }),
+            Err(error) => Err(InvalidJob { token, serial: header.serial, first_seen: header.first_seen, error }),
         }
     }
 

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use redial_core::consumer::{Completion, ParkedTasks, RescheduleReason, WaitList, dead_letter_header};
 use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
-use redial_core::protocol::follow_ups::follow_ups_of_invalid;
 use redial_core::protocol::id::Token;
-use redial_core::protocol::task::{Effect, RESULT_TTL};
+use redial_core::protocol::task::Effect;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::job::{InvalidJob, Job};
@@ -213,20 +212,13 @@ impl<'a> Settler<'a> {
 
     /// Ends an entry that is not a valid task.
     pub async fn bury_invalid(&self, invalid: InvalidJob) {
-        let InvalidJob { token, serial, error } = invalid;
+        let error = &invalid.error;
         let mut result = TaskResult::new(error.return_address.id.clone(), Status::Dead, self.now());
         result.reason = Some(error.reason());
         result.error = Some(error.to_string());
-        let completion = error.return_address.id.clone().map(|id| Completion {
-            token: token.clone(),
-            id,
-            result: result.to_line(),
-            ttl: RESULT_TTL,
-            reply_to: error.return_address.reply_to.clone(),
-            follow_ups: follow_ups_of_invalid(&error, &result),
-        });
-        let letter = dead_letter_header(&serial, None, &result);
-        self.write_dead_letter(&token, &letter, &result, completion.as_ref()).await;
+        let letter = dead_letter_header(&invalid.serial, None, &result);
+        let completion = invalid.completion(&result);
+        self.write_dead_letter(&invalid.token, &letter, &result, completion.as_ref()).await;
     }
 
     async fn write_dead_letter(
