@@ -17,7 +17,7 @@ use url::Url;
 use crate::observe::metrics::Metrics;
 use crate::queue::redis_retry::RedisRetry;
 
-/// How long a breaker that was seen closed is assumed to be closed: so long an idle worker may call an upstream that went down.
+/// How long a breaker that was seen closed is assumed to stay closed. An upstream that goes down may be called for this long.
 const CLOSED_FOR: Duration = Duration::from_secs(1);
 /// Beyond this many upstreams, those that were not called for [`FORGET_AFTER`] are forgotten.
 const MAX_UPSTREAMS: usize = 10_000;

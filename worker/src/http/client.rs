@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use http::HeaderMap;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use redial_core::Task;
 use reqwest::Client;
 
 use super::guard::Guard;
 use super::types::{AttemptResult, Failure, Response};
-use crate::config::Config;
 
 /// Makes attempts. One per process: it holds the idle connections.
 #[derive(Debug)]
@@ -28,17 +28,13 @@ const MAX_CLIENTS: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 impl HttpClient {
-    /// A client within the limits of the configuration.
+    /// A client that reaches public addresses and these `allowed` networks. It rejects larger responses, and keeps that many idle
+    /// connections per host.
     ///
     /// # Errors
     /// The HTTP client cannot be built, most likely because the system's root certificates cannot be read.
-    pub fn new(config: &Config) -> Result<Self, Failure> {
-        let client = Self {
-            guard: Guard::new(&config.allow_private),
-            max_response_bytes: config.max_answer_bytes,
-            idle_per_host: config.concurrency,
-            clients: Mutex::default(),
-        };
+    pub fn new(allowed: &[IpNet], max_response_bytes: usize, idle_per_host: usize) -> Result<Self, Failure> {
+        let client = Self { guard: Guard::new(allowed), max_response_bytes, idle_per_host, clients: Mutex::default() };
         // Reading the system's certificates takes tens of milliseconds, which the first task should not pay.
         client.client(redial_core::protocol::task::CONNECT_TIMEOUT)?;
         Ok(client)

@@ -1,4 +1,4 @@
-//! What an attempt brings: a response, or the reason why there is none.
+//! How an attempt ends: with a response, or with the reason why there is none.
 
 use http::HeaderMap;
 

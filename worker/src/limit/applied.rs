@@ -1,14 +1,11 @@
-//! Which limits apply to a call.
+//! A limit as it applies to one call.
 
 use std::time::{Duration, Instant};
 
-use redial_core::Task;
 use redial_core::limit::DefinedBy;
 use redial_core::protocol::task::Limit;
 
-use crate::config::Config;
-
-/// Where a response states what the call cost, unless the limit says otherwise: OpenAI's place, and that of all who follow it.
+/// Where a response states what the call cost, unless the limit says otherwise: the place that OpenAI and many compatible services use.
 const DEFAULT_USAGE_PATH: &str = "usage.total_tokens";
 
 /// A limit that applies to a call.
@@ -31,6 +28,28 @@ pub struct AppliedLimit {
 }
 
 impl AppliedLimit {
+    /// A limit that has not been asked yet. The task's `cost` and `usage` override the limit's own.
+    pub fn new(
+        limit: Limit,
+        defined_by: DefinedBy,
+        cost: Option<f64>,
+        usage: Option<String>,
+        of_upstream: bool,
+    ) -> Self {
+        let cost = cost.or(limit.cost);
+        let usage = usage.or_else(|| limit.usage.clone()).or_else(|| cost.map(|_| DEFAULT_USAGE_PATH.to_owned()));
+        Self {
+            defined_by,
+            cost: cost.unwrap_or(1.0),
+            usage: usage.filter(|path| !path.is_empty()),
+            of_upstream,
+            limit,
+            asked_at: Instant::now(),
+            wait: Duration::ZERO,
+            admitted_at: 0.0,
+        }
+    }
+
     /// Which share of this call's turn a delay is, if the limit is slow: two calls a second or fewer. `None` for a faster limit, or one
     /// whose rate is not known here.
     pub fn share_of_turn(&self, delay: Duration) -> Option<f64> {
@@ -39,53 +58,6 @@ impl AppliedLimit {
         let per_ms = self.limit.per_ms.unwrap_or(1_000) as f64;
         let turn_ms = self.cost * per_ms / self.limit.rate?;
         (turn_ms >= SLOW_TURN_MS).then_some(delay.as_secs_f64() * 1e3 / turn_ms)
-    }
-}
-
-/// The limits that apply to a task: its own, in its order, then those of its upstream.
-pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
-    let of_upstream = config.upstreams.limits_for(task);
-    let mut all: Vec<AppliedLimit> = Vec::new();
-    for own in &task.limits {
-        if all.iter().all(|other| other.limit.name != own.name) {
-            let configured = config.limits.get(&own.name);
-            let limit = configured.unwrap_or(own).clone();
-            let defined_by = match configured {
-                Some(_) => DefinedBy::Config,
-                None if own.rate.is_some() || own.concurrency.is_some() => DefinedBy::Inline,
-                None => DefinedBy::Name,
-            };
-            all.push(apply(limit, defined_by, own.cost, own.usage.clone(), of_upstream.contains(&own.name)));
-        }
-    }
-    for name in of_upstream {
-        if let Some(limit) = config.limits.get(name)
-            && all.iter().all(|other| other.limit.name != *name)
-        {
-            all.push(apply(limit.clone(), DefinedBy::Config, None, None, true));
-        }
-    }
-    all
-}
-
-fn apply(
-    limit: Limit,
-    defined_by: DefinedBy,
-    cost: Option<f64>,
-    usage: Option<String>,
-    of_upstream: bool,
-) -> AppliedLimit {
-    let cost = cost.or(limit.cost);
-    let usage = usage.or_else(|| limit.usage.clone()).or_else(|| cost.map(|_| DEFAULT_USAGE_PATH.to_owned()));
-    AppliedLimit {
-        defined_by,
-        cost: cost.unwrap_or(1.0),
-        usage: usage.filter(|path| !path.is_empty()),
-        of_upstream,
-        limit,
-        asked_at: Instant::now(),
-        wait: Duration::ZERO,
-        admitted_at: 0.0,
     }
 }
 

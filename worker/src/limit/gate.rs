@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use redial_core::limit::{Adjustment, Grant, LimitRequest, MAX_HOLD, Reservation};
-use redial_core::{Reason, UnixMs};
+use redial_core::limit::{Adjustment, DefinedBy, Grant, LimitRequest, MAX_HOLD, Reservation};
+use redial_core::{Reason, Task, UnixMs};
 
 use super::applied::{AppliedLimit, fairness_key};
 use super::client::ConcurrencySlot;
+use crate::config::Config;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
 use crate::task::types::{Admission, Refusal};
@@ -17,6 +18,38 @@ const MAX_DELAY: Duration = Duration::from_millis(30);
 const CHARGED_DELAY: Duration = Duration::from_millis(1);
 /// A waiting call asks this much ahead of its time; the limit then states the remaining wait exactly.
 const ASK_AHEAD: Duration = Duration::from_millis(8);
+
+/// The limits that apply to a task: its own, in its order, then those of its upstream.
+pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
+    let of_upstream = config.upstreams.limits_for(task);
+    let mut all: Vec<AppliedLimit> = Vec::new();
+    for own in &task.limits {
+        if all.iter().all(|other| other.limit.name != own.name) {
+            let configured = config.limits.get(&own.name);
+            let limit = configured.unwrap_or(own).clone();
+            let defined_by = match configured {
+                Some(_) => DefinedBy::Config,
+                None if own.rate.is_some() || own.concurrency.is_some() => DefinedBy::Inline,
+                None => DefinedBy::Name,
+            };
+            all.push(AppliedLimit::new(
+                limit,
+                defined_by,
+                own.cost,
+                own.usage.clone(),
+                of_upstream.contains(&own.name),
+            ));
+        }
+    }
+    for name in of_upstream {
+        if let Some(limit) = config.limits.get(name)
+            && all.iter().all(|other| other.limit.name != *name)
+        {
+            all.push(AppliedLimit::new(limit.clone(), DefinedBy::Config, None, None, true));
+        }
+    }
+    all
+}
 
 /// Waits until all limits admit the call. `round` counts how often this task was too slow to use its admission.
 ///

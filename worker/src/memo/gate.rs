@@ -5,8 +5,7 @@ use std::time::Duration;
 use redial_core::Reason;
 use redial_core::memo::{LeadDecision, MemoKey};
 
-use super::leader;
-use super::sharer::OUTCOME_UNKNOWN;
+use super::leader::{self, OUTCOME_UNKNOWN};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;

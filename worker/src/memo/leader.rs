@@ -7,12 +7,14 @@ use redial_core::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKe
 use redial_core::protocol::task::Effect;
 use redial_core::{QueueName, Reason, Status, TaskResult};
 
-use super::sharer::Share;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
 
 /// How much longer a silent leader is waited for if no other task may make the call: time for a fleet that was down to return.
 const ONCE_GRACE: Duration = Duration::from_secs(600);
+
+/// Why tasks end that must not call in place of a leader that is gone.
+pub const OUTCOME_UNKNOWN: &str = "a call with this idempotency key may have been made, no answer to it is known, and effect \"once\" forbids a second one";
 
 /// What a memo does with its leader's result.
 #[derive(Debug, PartialEq)]
@@ -23,6 +25,15 @@ enum SettleAction {
     Share,
     /// Let the next task in the wait list make the call.
     PassOn,
+}
+
+/// An answer, and the queues in which tasks may wait for it.
+#[derive(Debug)]
+pub struct Share {
+    /// The memo's hash.
+    pub hash: String,
+    pub kept: KeptAnswer,
+    pub queues: Vec<QueueName>,
 }
 
 /// What came of settling the leads of a task.

@@ -6,26 +6,15 @@ use redial_core::consumer::{Completion, MAX_BATCH, ParkedPage, ParkedTasks, Wait
 use redial_core::memo::{KeptAnswer, LeadDecision, MemoPurpose};
 use redial_core::protocol::id::Token;
 use redial_core::queue::entry::Entry;
-use redial_core::{Error, QueueName, Reason, Status, TaskResult};
+use redial_core::{Error, Reason, Status, TaskResult};
 
+use super::leader::{OUTCOME_UNKNOWN, Share};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
 
-/// Why tasks end that must not call in place of a leader that is gone.
-pub const OUTCOME_UNKNOWN: &str = "a call with this idempotency key may have been made, no answer to it is known, and effect \"once\" forbids a second one";
-
 /// How many bytes of answers are sent to Redis at a time.
 const MAX_PAGE_BYTES: usize = 4 << 20;
-
-/// An answer, and the queues in which tasks may wait for it.
-#[derive(Debug)]
-pub struct Share {
-    /// The memo's hash.
-    pub hash: String,
-    pub kept: KeptAnswer,
-    pub queues: Vec<QueueName>,
-}
 
 /// Starts sharing an answer in the background.
 pub fn start(worker: &QueueWorker, share: Share) {

@@ -37,7 +37,7 @@ pub fn shared_handles(config: Config, db: &Db) -> Result<Arc<SharedHandles>, Fai
     let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
     Ok(Arc::new(SharedHandles {
-        http: HttpClient::new(&config)?,
+        http: HttpClient::new(&config.allow_private, config.max_answer_bytes, config.concurrency)?,
         metrics,
         memos: db.memos(),
         limits: Arc::new(limits),

@@ -37,7 +37,7 @@ pub struct InvalidJob {
 }
 
 impl InvalidJob {
-    /// How the sender is told, if the entry says how: by its id, its reply list, or both.
+    /// What tells the sender, if the entry has an id, a reply list, or both.
     ///
     /// Without an id nobody can look for the result. But a reply is always stored together with a result, which then gets a derived key.
     pub fn completion(&self, result: &TaskResult) -> Option<Completion> {

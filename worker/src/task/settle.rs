@@ -142,7 +142,7 @@ impl<'a> Settler<'a> {
             "attempt failed, will retry"
         );
         self.worker.shared.metrics.retry(self.worker.name(), reason);
-        // The attempt ended without harm to its worker, so the task is no longer a suspect.
+        // The attempt ended without harm to its worker, so the task is not a suspect any more.
         job.header.crashes = 0;
         self.reschedule(job, leads, wait, UnixMs(0), RescheduleReason::Retried).await;
     }

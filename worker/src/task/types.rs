@@ -33,8 +33,8 @@ pub struct Admission {
     pub slots: Vec<ConcurrencySlot>,
     /// Held while the task has to run alone in its worker.
     pub quarantine: Option<OwnedSemaphorePermit>,
-    /// What to send, if the call is a callback.
-    pub callback: Option<Callback>,
+    /// What to send, if the call is a callback. Boxed, as it is large and rare.
+    pub callback: Option<Box<Callback>>,
 }
 
 /// The request of a callback: a result and its signature.

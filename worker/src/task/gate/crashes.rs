@@ -19,7 +19,7 @@ const QUARANTINE_AFTER: u32 = 2;
 /// How long a task waits if another one is in quarantine.
 const QUARANTINE_WAIT: Duration = Duration::from_millis(200);
 
-/// Puts a suspect in quarantine. `None`: the task is no suspect.
+/// Puts a suspect in quarantine. `None`: the task is not a suspect.
 ///
 /// # Errors
 /// The task is dead, or has to wait for another suspect.

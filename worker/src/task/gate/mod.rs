@@ -10,7 +10,6 @@ use redial_core::memo::MemoKey;
 
 use super::job::Job;
 use super::types::{Admission, Refusal, Verdict};
-use crate::limit::applied::limits_for;
 use crate::queue::queue_worker::QueueWorker;
 use crate::{breaker, limit, memo};
 
@@ -42,10 +41,10 @@ async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) ->
         Box::pin(memo::gate::check(worker, job, keys, leads)).await?;
     }
     if let Some(id) = &job.task.callback_of {
-        admission.callback = Some(Box::pin(delivery::prepare(worker, id)).await?);
+        admission.callback = Some(Box::new(Box::pin(delivery::prepare(worker, id)).await?));
     }
     admission.permit = Box::pin(breaker::gate::check(worker, job)).await?;
-    admission.limits = limits_for(&job.task, &worker.shared.config);
+    admission.limits = limit::gate::limits_for(&job.task, &worker.shared.config);
     for round in 0.. {
         Box::pin(limit::gate::acquire(worker, job, &mut admission, round)).await?;
         if start_marker::needs_start_marker(job, &admission) {
