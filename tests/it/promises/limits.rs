@@ -252,7 +252,7 @@ async fn a_task_that_can_never_pass_its_limit_is_refused_with_a_fix() {
     let _worker = stage.ready_worker().await;
     for (id, limit, says) in [
         ("dear", json!({"name": "l", "rate": 5, "burst": 2, "cost": 3}), "burst of 2"),
-        ("nameless", json!("nowhere"), "no one says what the limit \"nowhere\" is"),
+        ("nameless", json!("nowhere"), "the limit \"nowhere\" is not defined"),
     ] {
         let result = stage.answer(json!({"id": id, "url": stage.url("/ok"), "limit": limit})).await;
         assert_eq!(result["reason"], "invalid_task");
