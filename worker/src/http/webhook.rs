@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_matches_the_example_of_the_specification() -> anyhow::Result<()> {
+    fn a_signature_is_that_of_the_specification() -> anyhow::Result<()> {
         // From the verification guide of Svix, who wrote the specification.
         let secrets = WebhookSecrets::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
         let secret = secrets.iter().next().unwrap_or_default();
