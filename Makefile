@@ -1,24 +1,28 @@
 # make demo and make test do all the set-up there is; the other targets are parts of them.
+#
+# Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
+# are then run from target/, as `cargo run -p` would resolve the features of one package alone.
 .PHONY: demo test soak lint bench build schema redis clean help
+
+# Lints while it builds: see the script.
+LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 demo: redis ## See it work: two workers, an unruly upstream, a few hundred prompts
 	cargo build --workspace --bins
-	@cargo run --quiet -p redial-examples --bin demo
+	@target/debug/demo
 
 test: redis lint ## Run everything: lints, unit tests, and the tests against real servers
-	cargo build --workspace --bins
-	cargo test --workspace
+	$(LINTING) cargo test --workspace
 
-soak: redis ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
-	cargo build --workspace --bins
-	REDIAL_SOAK=1 cargo test --workspace --test it -- promises::limits promises::breaker batch::
+soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
+	REDIAL_SOAK=1 $(LINTING) cargo test --workspace --test it -- promises::limits promises::breaker batch::
 
-lint: ## Formatting and clippy, warnings are errors
+lint: ## Check formatting, and build all programs and tests under clippy; warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	$(LINTING) cargo build --workspace --all-targets
 
 bench: redis ## Measure it beside a bare HTTP client: the table of docs/performance.md
 	cargo build --release --workspace --bins
@@ -29,9 +33,9 @@ build: ## Build the worker and the command line for use
 	@echo "built: target/release/redial-worker target/release/redial"
 
 schema: ## Update docs/task.schema.json and docs/result.schema.json from the types
-	REDIAL_UPDATE_SCHEMA=1 cargo test --quiet --workspace --test it -- schema::
+	REDIAL_UPDATE_SCHEMA=1 $(LINTING) cargo test --quiet --workspace --test it -- schema::
 
-redis: ## Install a Redis server where there is none
+redis: ## Install a Redis server unless this machine has one
 	@deploy/install-redis.sh
 
 clean: ## Delete what was built
