@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::worker::program;
 
-/// Longer than any test lets a command wait.
+/// Longer than any command of a test takes.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Runs `redial` commands against one Redis.
@@ -19,29 +19,29 @@ pub struct Cli {
     redis_url: String,
 }
 
-/// What a command left behind.
+/// What a command printed, and how it ended.
 #[derive(Clone, Debug)]
 pub struct CommandOutput {
-    /// Its exit status; -1 when a signal ended it.
+    /// Its exit status; -1 if a signal ended it.
     pub status: i32,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Cli {
-    /// Commands against this Redis (a URL, a `RedisServer` or a `Cluster`).
+    /// Runs commands against this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>) -> Self {
         Self { redis_url: redis.as_ref().to_owned() }
     }
 
-    /// Where the binary is.
+    /// The path of the binary.
     pub fn program(&self) -> PathBuf {
         program("redial")
     }
 
-    /// Starts `redial <args>`, to be stopped on the way; dropped, it is killed.
+    /// Starts `redial <args>` without waiting for it. Dropping the child kills it.
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(program("redial"));
         command
@@ -53,7 +53,7 @@ impl Cli {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        command.spawn().expect("a program that was found can be started")
+        command.spawn().expect("an existing program can be started")
     }
 
     /// Runs `redial <args>` with an empty stdin.
@@ -66,13 +66,13 @@ impl Cli {
         let mut child = self.start(args);
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let feed = async move {
-            // A command that ends without reading all of its input is no fault.
+            // A command may end without reading all of its input.
             let _ = stdin.write_all(input.as_ref()).await;
         };
         let run = async { tokio::join!(feed, child.wait_with_output()).1 };
         let output = timeout(TIMEOUT, run)
             .await
-            .unwrap_or_else(|_| panic!("redial {args:?} still runs after {TIMEOUT:?}"))
+            .unwrap_or_else(|_| panic!("redial {args:?} is still running after {TIMEOUT:?}"))
             .expect("a child can be waited for");
         CommandOutput {
             status: output.status.code().unwrap_or(-1),

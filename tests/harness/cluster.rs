@@ -1,4 +1,4 @@
-//! A real Redis Cluster of masters: what proves that every script keeps to one slot.
+//! A real Redis Cluster. Running on it proves that every script touches the keys of one slot only.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::wait::eventually;
 const SLOTS: usize = 16_384;
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Masters without replicas, the slots dealt out evenly in order.
+/// Masters without replicas; the slots are distributed evenly, in order.
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
@@ -18,7 +18,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `size` nodes and waits until each of them calls the whole Cluster good.
+    /// Starts `size` nodes and waits until each of them reports a healthy Cluster.
     pub async fn start(size: usize) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..size {
@@ -26,15 +26,15 @@ impl Cluster {
         }
         let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         let cluster = Self { url: format!("redis-cluster://{}", addresses.join(",")), nodes };
-        cluster.deal_slots().await.expect("fresh nodes take slots");
-        cluster.meet().await.expect("fresh nodes meet");
+        cluster.assign_slots().await.expect("new nodes accept slots");
+        cluster.meet().await.expect("new nodes meet");
         for node in &cluster.nodes {
-            eventually(FORM_TIMEOUT, || cluster.is_good_to(node)).await;
+            eventually(FORM_TIMEOUT, || cluster.is_healthy_to(node)).await;
         }
         cluster
     }
 
-    /// `redis-cluster://127.0.0.1:<port>,…`, all nodes.
+    /// `redis-cluster://127.0.0.1:<port>,…` with all nodes.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -44,17 +44,17 @@ impl Cluster {
         self.nodes.iter().map(|node| node.url().to_owned()).collect()
     }
 
-    /// The nodes, to be killed, paused or asked one by one.
+    /// The nodes, which can be killed, paused or queried individually.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// The node that holds a key now. After a node was killed the Cluster may need a moment to agree.
+    /// The node that currently holds a key. After a node was killed, the Cluster may need a moment to agree.
     pub async fn node_of(&self, key: &str) -> &RedisServer {
-        eventually(FORM_TIMEOUT, || self.look_for_node_of(key)).await
+        eventually(FORM_TIMEOUT, || self.find_node_of(key)).await
     }
 
-    async fn look_for_node_of(&self, key: &str) -> Option<&RedisServer> {
+    async fn find_node_of(&self, key: &str) -> Option<&RedisServer> {
         for node in &self.nodes {
             let mut connection = node.connection().await;
             let exists: RedisResult<i64> = redis::cmd("EXISTS").arg(key).query_async(&mut connection).await;
@@ -65,8 +65,8 @@ impl Cluster {
         None
     }
 
-    /// Moves the slot of a key, with all that is in it, to another node, as a reshard does: slowly
-    /// enough (key by key) that clients meet `ASK` and `MOVED` on the way.
+    /// Moves the slot of a key and everything in it to another node, as a reshard does: key by key, so slowly that
+    /// clients see `ASK` and `MOVED` redirections meanwhile.
     pub async fn move_slot_of(&self, key: &str, target: &RedisServer) {
         let source = self.node_of(key).await;
         let slot = source.cli(&["CLUSTER", "KEYSLOT", key]).await;
@@ -83,18 +83,18 @@ impl Cluster {
             }
             for key in keys.lines() {
                 let moved = source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
-                // A key that ended meanwhile is `NOKEY`.
+                // `NOKEY`: the key has expired or was deleted meanwhile.
                 assert!(moved == "OK" || moved == "NOKEY", "MIGRATE {key}: {moved}");
             }
         }
-        // The target first: it is the one that must know when the source forgets.
+        // The target first, so that it already owns the slot when the source gives it up.
         for node in [target, source] {
             set_slot(node, &[&slot, "NODE", &target_id]).await;
         }
     }
 
-    /// By hand, as `redis-cli --cluster create` waits whole seconds between its looks.
-    async fn deal_slots(&self) -> RedisResult<()> {
+    /// Assigns them directly, because `redis-cli --cluster create` polls only once a second.
+    async fn assign_slots(&self) -> RedisResult<()> {
         for (index, node) in self.nodes.iter().enumerate() {
             let first = SLOTS * index / self.nodes.len();
             let end = SLOTS * (index + 1) / self.nodes.len();
@@ -103,7 +103,7 @@ impl Cluster {
                 .cmd("CLUSTER")
                 .arg("ADDSLOTS")
                 .arg((first..end).collect::<Vec<_>>())
-                // Different from the start, else the nodes sort it out among them, slowly.
+                // Distinct epochs from the start; otherwise the nodes resolve the collision themselves, slowly.
                 .cmd("CLUSTER")
                 .arg("SET-CONFIG-EPOCH")
                 .arg(index + 1)
@@ -121,11 +121,11 @@ impl Cluster {
         Ok(())
     }
 
-    async fn is_good_to(&self, node: &RedisServer) -> Option<()> {
+    async fn is_healthy_to(&self, node: &RedisServer) -> Option<()> {
         let info = node.cli(&["CLUSTER", "INFO"]).await;
-        let says = |line: &str| info.lines().any(|found| found.trim_end() == line);
-        let all_known = says(&format!("cluster_known_nodes:{}", self.nodes.len()));
-        (says("cluster_state:ok") && all_known).then_some(())
+        let reports = |line: &str| info.lines().any(|found| found.trim_end() == line);
+        let all_known = reports(&format!("cluster_known_nodes:{}", self.nodes.len()));
+        (reports("cluster_state:ok") && all_known).then_some(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! A connection to one Redis or to a Cluster, whichever the URL says.
+//! A connection to a single Redis or to a Cluster, depending on the URL.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The client's default of 500 ms would fail tests on a busy machine, and whenever Redis pauses.
+/// The client's default of 500 ms would fail tests on a busy machine and while a test pauses Redis.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What commands and pipelines are sent over. On a Cluster, a pipeline's keys share one slot.
+/// Sends commands and pipelines. On a Cluster, all keys of a pipeline must share one slot.
 #[derive(Clone)]
-#[allow(missing_debug_implementations, reason = "the client's connections have none")]
+#[allow(missing_debug_implementations, reason = "the client's connections do not implement it")]
 pub enum RedisConnection {
-    /// To one server.
+    /// A connection to one server.
     Single(MultiplexedConnection),
-    /// To all nodes of a Cluster.
+    /// Connections to all nodes of a Cluster.
     Cluster(ClusterConnection),
 }
 

@@ -1,22 +1,23 @@
-//! What the tests, the benchmarks and the demo stand on: real parts, and ways to break them.
+//! The foundation of the tests, the benchmarks and the demo: real servers, and ways to break them.
 //!
-//! Nothing here is a mock. Redis is a real `redis-server`, the upstream a real HTTP/1.1 server,
-//! the worker and the command line the binaries that ship. In reading order:
+//! Nothing here is a mock: Redis is a real `redis-server`, the upstream a real HTTP/1.1 server, and the worker and the command
+//! line are the binaries that ship. In reading order:
 //!
-//! - [`port`] a TCP port that nobody else takes, also across test processes and restarts
-//! - [`process`] a child that can be killed, paused and resumed, and never outlives its parent
-//! - [`redis_server`] one Redis; [`cluster`] three of them as a Redis Cluster; [`sentinel`] two of them and who watches
-//! - [`upstream`] the other side of the calls, which misbehaves on command
-//! - [`worker`] the `redial-worker` binary; [`cli`] the `redial` binary
-//! - [`link`] a connection to either kind of Redis; [`queue`] a producer's view of a queue over it
-//! - [`wait`] polling until something is so
+//! - [`port`]: a TCP port that nobody else takes, even across test processes and restarts
+//! - [`process`]: a child process that can be killed, paused and resumed, and never outlives its parent
+//! - [`redis_server`]: one Redis; [`cluster`]: several of them as a Redis Cluster; [`sentinel`]: a master, its replica and a Sentinel
+//! - [`proxy`]: a connection to Redis that can lose replies
+//! - [`upstream`]: the server that calls go to, which misbehaves on command
+//! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary
+//! - [`connection`]: a connection to a single Redis or a Cluster; [`queue`]: a producer's view of a queue over it
+//! - [`wait`]: polling until a condition holds; [`stalls`]: when the machine itself stood still
 
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
     clippy::missing_errors_doc,
-    reason = "test code: whatever goes wrong here should stop the test with a message"
+    reason = "test code: any failure here should stop the test with a message"
 )]
 
 pub mod cli;

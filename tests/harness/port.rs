@@ -1,25 +1,24 @@
-//! A TCP port of one's own on loopback.
+//! TCP ports on loopback, each reserved for one user.
 //!
-//! "Bind port 0, look, close" is not enough here: a Redis that a test kills must come back on the
-//! port it had, and in between the kernel may hand that port to any outgoing connection. So ports
-//! come from below the kernel's ephemeral range, and each is held by a lock on a file, which other
-//! test processes respect and which ends with the process that holds it.
+//! Binding port 0, reading the number and closing is not enough here: a Redis that a test kills must come back on the same port,
+//! and until then the kernel may give that port to any outgoing connection. So ports come from below the kernel's ephemeral
+//! range, and each is reserved by a file lock, which other test processes respect and which ends with the process that holds it.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Ports that Linux does not give to outgoing connections (they begin at 32768).
+/// Below the range from which Linux takes ports for outgoing connections (it begins at 32768).
 const FIRST: u16 = 10_000;
 const LAST: u16 = 32_000;
-/// Where Redis Cluster puts the bus of a node, counted from its port.
+/// The distance from the port of a Redis Cluster node to its bus port.
 const BUS_OFFSET: u16 = 10_000;
-const TRIES: usize = 1_000;
+const MAX_TRIES: usize = 1_000;
 
-/// A free port, kept from every other user of this harness until it is dropped.
+/// A free port, reserved until it is dropped.
 ///
-/// Nobody listens on it yet: until someone does, a connection to it is refused.
+/// Until its owner listens on it, connections to it are refused.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -27,12 +26,12 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes a free port.
+    /// Reserves a free port.
     pub fn claim() -> Self {
         Self::first_free(LAST, |number| Some(vec![lock(number)?]))
     }
 
-    /// Takes a port whose cluster bus (10,000 above it) is free as well.
+    /// Reserves a port whose cluster bus port (10,000 above it) is free as well.
     pub fn claim_with_bus() -> Self {
         Self::first_free(LAST - BUS_OFFSET, |number| Some(vec![lock(number)?, lock(number + BUS_OFFSET)?]))
     }
@@ -43,17 +42,17 @@ impl Port {
     }
 
     fn first_free(last: u16, locks: impl Fn(u16) -> Option<Vec<File>>) -> Self {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             let number = rand::random_range(FIRST..last);
             if let Some(locks) = locks(number) {
                 return Self { number, _locks: locks };
             }
         }
-        panic!("no free port between {FIRST} and {last} in {TRIES} tries");
+        panic!("no free port between {FIRST} and {last} in {MAX_TRIES} tries");
     }
 }
 
-/// Locks a port's file if no other test has it and nobody listens there.
+/// Locks a port's file unless another test holds it or something listens on the port.
 fn lock(number: u16) -> Option<File> {
     let file = File::options()
         .create(true)
@@ -65,7 +64,7 @@ fn lock(number: u16) -> Option<File> {
     Some(file)
 }
 
-/// One folder a user, as another user's lock files could not be opened.
+/// One folder per user, because lock files of another user cannot be opened.
 fn folder() -> PathBuf {
     let user = fs::metadata("/proc/self").expect("/proc is mounted").uid();
     let folder = std::env::temp_dir().join(format!("redial-test-ports-{user}"));

@@ -1,8 +1,8 @@
-//! A child process that tests may kill, pause and resume, and that never outlives them.
+//! A child process that tests can kill, pause and resume, and that never outlives them.
 //!
-//! The kernel is asked to kill each child when its parent dies (`PR_SET_PDEATHSIG`), so that a
-//! test that is itself killed leaves nothing behind. That signal is tied to the *thread* that
-//! spawned the child, and test threads end early: so one thread, which never ends, spawns all.
+//! The kernel kills each child when its parent dies (`PR_SET_PDEATHSIG`), so that a test process that is itself killed leaves
+//! nothing behind. That signal is tied to the *thread* that spawned the child, and test threads end early, so a single thread
+//! that never ends spawns all children.
 
 use std::fs;
 use std::io;
@@ -22,10 +22,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command; panics when it can't be started.
+    /// Starts a command; panics if it cannot be started.
     pub fn spawn(command: Command) -> Self {
         let program = command.get_program().to_owned();
-        let child = spawn_on_lasting_thread(command)
+        let child = spawn_on_permanent_thread(command)
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         Self { pid: child.id(), child: Mutex::new(child) }
     }
@@ -35,48 +35,48 @@ impl Process {
         self.pid
     }
 
-    /// Ends it with SIGKILL, at any instant of whatever it does, and reaps it.
+    /// Kills it with SIGKILL, whatever it is doing, and reaps it.
     pub fn kill9(&self) {
         let mut child = self.child();
-        child.kill().expect("one's own child can be killed");
-        child.wait().expect("one's own child can be reaped");
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a child can be reaped");
     }
 
-    /// Asks it to end, with SIGTERM.
+    /// Asks it to stop, with SIGTERM.
     pub fn term(&self) {
         self.signal(libc::SIGTERM);
     }
 
-    /// Freezes it with SIGSTOP; returns when every thread of it stands still.
+    /// Freezes it with SIGSTOP; returns once all of its threads have stopped.
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);
         let deadline = Instant::now() + Duration::from_secs(5);
-        while self.is_running() && !self.stands_still() {
+        while self.is_running() && !self.is_stopped() {
             assert!(Instant::now() < deadline, "SIGSTOP did not stop it");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Lets it go on, with SIGCONT.
+    /// Resumes it, with SIGCONT.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
 
-    /// How it ended, or nothing while it runs.
+    /// Its exit status, or `None` while it is running.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.child().try_wait().expect("one's own child can be waited for")
+        self.child().try_wait().expect("a child can be waited for")
     }
 
-    /// Whether it has not ended yet (a paused process runs).
+    /// Whether it has not ended yet; a paused process counts as running.
     pub fn is_running(&self) -> bool {
         self.exit_status().is_none()
     }
 
-    /// Waits for its end; panics when it still runs at the timeout.
+    /// Waits until it ends; panics if it is still running at the timeout.
     pub async fn wait_exit(&self, timeout: Duration) -> ExitStatus {
         within(timeout, || async { self.exit_status() })
             .await
-            .unwrap_or_else(|| panic!("process {} still runs after {timeout:?}", self.pid))
+            .unwrap_or_else(|| panic!("process {} is still running after {timeout:?}", self.pid))
     }
 
     /// Resident memory in bytes.
@@ -84,15 +84,15 @@ impl Process {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// Its peak resident memory in bytes.
     pub fn peak_rss_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
 
-    /// Processor time used so far, all threads, in steps of 10 ms.
+    /// CPU time that all of its threads have used so far, in steps of 10 ms.
     pub fn cpu_time(&self) -> Duration {
         let stat = self.proc_file("stat");
-        // The second field is the program's name in parentheses and may hold blanks.
+        // The second field is the program's name in parentheses, which may contain spaces.
         let (_, fields) = stat.rsplit_once(") ").expect("stat has a name in parentheses");
         let ticks: u64 = fields
             .split(' ')
@@ -105,23 +105,23 @@ impl Process {
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().expect("no user of a child panics")
+        self.child.lock().expect("no thread panics while it holds the child")
     }
 
-    /// Signals it unless it was reaped: its id may be someone else's by then.
+    /// Signals it unless it was reaped, because its id may belong to another process by then.
     fn signal(&self, signal: libc::c_int) {
         let mut child = self.child();
-        if child.try_wait().expect("one's own child can be waited for").is_some() {
+        if child.try_wait().expect("a child can be waited for").is_some() {
             return;
         }
         let pid = libc::pid_t::try_from(self.pid).expect("process ids are small");
         #[allow(unsafe_code)]
-        // SAFETY: kill(2) touches no memory of ours, and the process is an unreaped child.
+        // SAFETY: kill(2) accesses none of our memory, and the process is an unreaped child.
         let result = unsafe { libc::kill(pid, signal) };
         assert_eq!(result, 0, "signal {signal}: {}", io::Error::last_os_error());
     }
 
-    fn stands_still(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
             return true;
         };
@@ -153,32 +153,31 @@ impl Drop for Process {
 type SpawnRequest = (Command, mpsc::Sender<io::Result<Child>>);
 
 static SPAWNER: LazyLock<mpsc::Sender<SpawnRequest>> = LazyLock::new(|| {
-    let (jobs, inbox) = mpsc::channel::<SpawnRequest>();
+    let (requests, inbox) = mpsc::channel::<SpawnRequest>();
     thread::Builder::new()
         .name("spawner".to_owned())
         .spawn(move || {
-            for (command, answer) in inbox {
-                // Nobody waits for the answer any more: then the child is dropped, and it dies
-                // with us.
-                let _ = answer.send(spawn_bound_to_this_thread(command));
+            for (command, sender) in inbox {
+                // If nobody waits for the child any more, it is dropped here; the kernel kills it with us.
+                let _ = sender.send(spawn_bound_to_current_thread(command));
             }
         })
         .expect("a thread can be started");
-    jobs
+    requests
 });
 
-fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
-    let (answer, result) = mpsc::channel();
-    SPAWNER.send((command, answer)).expect("the spawner thread never ends");
+fn spawn_on_permanent_thread(command: Command) -> io::Result<Child> {
+    let (sender, result) = mpsc::channel();
+    SPAWNER.send((command, sender)).expect("the spawner thread never ends");
     result.recv().expect("the spawner thread never ends")
 }
 
-fn spawn_bound_to_this_thread(mut command: Command) -> io::Result<Child> {
+fn spawn_bound_to_current_thread(mut command: Command) -> io::Result<Child> {
     let parent = std::process::id();
-    // A group of its own: Ctrl-C at the terminal is for the tests, which then end their children.
+    // In a process group of its own, so that Ctrl-C at the terminal reaches only the tests, which then end their children.
     command.process_group(0);
     #[allow(unsafe_code)]
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these two are.
+    // SAFETY: only async-signal-safe calls are allowed between fork and exec, and both of these are.
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {

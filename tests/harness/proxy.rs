@@ -1,5 +1,5 @@
-//! A TCP proxy between a worker and its Redis that can lose what Redis answers: commands arrive and are carried out, their
-//! replies never come, and the connections break.
+//! A TCP proxy between a worker and its Redis that can drop replies: commands arrive and are executed, but their replies never
+//! arrive, and the connections break.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Passes bytes between its clients and one server.
+/// Forwards bytes between its clients and one server.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -26,16 +26,16 @@ struct LinkState {
     mode: watch::Sender<ReplyMode>,
 }
 
-/// One value, so that no connection is made between the end of a loss and its break: it would go on behind a gap.
+/// A single value, so that no connection is opened between the end of a loss and the break: it would continue after a gap.
 #[derive(Debug, Clone, Copy, Default)]
 struct ReplyMode {
     is_losing: bool,
-    /// Each new number ends the connections there are.
+    /// Every increment breaks the open connections.
     breaks: u64,
 }
 
 impl Proxy {
-    /// A proxy before a server on this machine.
+    /// Starts a proxy in front of a server on this machine.
     pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -45,22 +45,22 @@ impl Proxy {
             let state = state.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(pass(client, port, state.clone()));
+                    tokio::spawn(forward(client, port, state.clone()));
                 }
             }
         });
         Self { address, state, accepting }
     }
 
-    /// Where clients connect to.
+    /// The URL that clients connect to.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// For a while nothing that the server answers arrives; then all connections break, and new ones are whole again.
-    pub async fn lose_replies(&self, span: Duration) {
+    /// Drops everything that the server sends for a while, then breaks all connections. New ones work again.
+    pub async fn lose_replies(&self, duration: Duration) {
         self.state.mode.send_modify(|mode| mode.is_losing = true);
-        tokio::time::sleep(span).await;
+        tokio::time::sleep(duration).await;
         self.break_all();
     }
 
@@ -68,7 +68,7 @@ impl Proxy {
         self.state.mode.send_modify(|mode| *mode = ReplyMode { is_losing: false, breaks: mode.breaks + 1 });
     }
 
-    /// How many bytes of the server's answers were lost so far.
+    /// How many bytes of the server's replies were lost so far.
     pub fn lost_bytes(&self) -> usize {
         self.state.lost_bytes.load(SeqCst)
     }
@@ -81,23 +81,23 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client: TcpStream, port: u16, state: Arc<LinkState>) {
+async fn forward(client: TcpStream, port: u16, state: Arc<LinkState>) {
     let mut mode = state.mode.subscribe();
     let breaks = mode.borrow().breaks;
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     for socket in [&client, &server] {
-        socket.set_nodelay(true).expect("a fresh socket takes options");
+        socket.set_nodelay(true).expect("a new socket accepts options");
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = pump(from_client, to_server, None) => {}
-        () = pump(from_server, to_client, Some(&state)) => {}
+        () = copy(from_client, to_server, None) => {}
+        () = copy(from_server, to_client, Some(&state)) => {}
         _ = mode.wait_for(|mode| mode.breaks != breaks) => {}
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: Option<&LinkState>) {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: Option<&LinkState>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if let Some(state) = state.filter(|state| state.mode.borrow().is_losing) {

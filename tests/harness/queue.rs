@@ -1,5 +1,4 @@
-//! A queue as a producer sees it: raw commands on the keys that the protocol fixes, no library of
-//! ours in between.
+//! A queue as a producer sees it: raw commands on the keys that the protocol defines, without our library.
 
 use std::time::Duration;
 
@@ -11,34 +10,34 @@ use tokio::time::Instant;
 use crate::connection::RedisConnection;
 use crate::wait::within;
 
-/// How many commands or keys go in one round trip: large for speed, bounded for Redis's sake.
+/// Commands or keys per round trip: many for speed, bounded to spare Redis.
 const BATCH: usize = 1_000;
-/// How many results are waited for at a time.
-const PART: usize = 200;
-/// How long a look waits for a Redis that is being restarted.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many results are polled at a time.
+const POLL_CHUNK: usize = 200;
+/// How long a query is retried while Redis restarts.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One queue. It connects when first used, and again after its connection broke.
-#[allow(missing_debug_implementations, reason = "the client's connections have none")]
+/// One queue. It connects on first use, and reconnects after its connection breaks.
+#[allow(missing_debug_implementations, reason = "the client's connections do not implement it")]
 pub struct TestQueue {
     url: String,
     name: String,
-    link: Mutex<Option<RedisConnection>>,
+    connection: Mutex<Option<RedisConnection>>,
 }
 
-/// A member of the dead letters.
+/// A member of the sorted set of dead letters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawDeadLetter {
-    /// What Redial says of it: the line of JSON before the first line end.
+    /// What Redial recorded about it: the line of JSON before the first newline.
     pub header: Value,
-    /// What the producer pushed, byte by byte.
+    /// What the producer pushed, byte for byte.
     pub raw: Vec<u8>,
 }
 
 impl TestQueue {
     /// The queue of this name on this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>, name: &str) -> Self {
-        Self { url: redis.as_ref().to_owned(), name: name.to_owned(), link: Mutex::new(None) }
+        Self { url: redis.as_ref().to_owned(), name: name.to_owned(), connection: Mutex::new(None) }
     }
 
     /// The key of the list of waiting tasks.
@@ -53,10 +52,10 @@ impl TestQueue {
 
     /// Pushes one task.
     pub async fn push(&self, task: impl AsRef<[u8]>) {
-        self.try_push(task).await.expect("this Redis takes a task");
+        self.try_push(task).await.expect("this Redis accepts a task");
     }
 
-    /// Pushes one task, once. After an error it may or may not be there.
+    /// Pushes one task, without retrying. After an error it may or may not have been pushed.
     pub async fn try_push(&self, task: impl AsRef<[u8]>) -> RedisResult<()> {
         let mut pipeline = redis::pipe();
         pipeline.lpush(self.key(), task.as_ref()).ignore();
@@ -69,27 +68,27 @@ impl TestQueue {
         for task in tasks {
             pipeline.lpush(self.key(), task.as_ref()).ignore();
             if pipeline.len() == BATCH {
-                self.send::<()>(&pipeline).await.expect("this Redis takes tasks");
+                self.send::<()>(&pipeline).await.expect("this Redis accepts tasks");
                 pipeline.clear();
             }
         }
         if !pipeline.is_empty() {
-            self.send::<()>(&pipeline).await.expect("this Redis takes tasks");
+            self.send::<()>(&pipeline).await.expect("this Redis accepts tasks");
         }
     }
 
-    /// A task's result, if it is there.
+    /// A task's result, if there is one.
     pub async fn result(&self, id: &str) -> Option<Value> {
         self.results(&[id]).await.pop().flatten()
     }
 
-    /// The results of tasks, in the order of the ids, where they are there.
+    /// The results of these tasks in the order of the ids, each if there is one.
     pub async fn results<I: AsRef<str>>(&self, ids: &[I]) -> Vec<Option<Value>> {
         let mut results = Vec::with_capacity(ids.len());
         for ids in ids.chunks(BATCH) {
             let mut pipeline = redis::pipe();
             pipeline.mget(ids.iter().map(|id| self.result_key(id.as_ref())).collect::<Vec<_>>());
-            let (found,): (Vec<Option<Vec<u8>>>,) = self.look(&pipeline).await;
+            let (found,): (Vec<Option<Vec<u8>>>,) = self.query(&pipeline).await;
             results.extend(
                 found
                     .into_iter()
@@ -99,23 +98,23 @@ impl TestQueue {
         results
     }
 
-    /// Waits for a task's result; panics when there is none at the timeout.
+    /// Waits for a task's result; panics at the timeout.
     pub async fn wait_result(&self, id: &str, timeout: Duration) -> Value {
         let mut results = self.wait_results(&[id], timeout).await;
         results.pop().expect("one id has one result")
     }
 
-    /// Waits for the results of all these tasks, and gives them in the order of the ids.
+    /// Waits for the results of all these tasks and returns them in the order of the ids; panics at the timeout.
     ///
-    /// It looks at a part of them at a time, the next when all of it are there: to ask for
-    /// thousands again and again would load the Redis that is being tested.
+    /// It polls one chunk of ids until all of its results exist, then the next: polling thousands at a time would put load on
+    /// the Redis under test.
     pub async fn wait_results<I: AsRef<str>>(&self, ids: &[I], timeout: Duration) -> Vec<Value> {
         let deadline = Instant::now() + timeout;
         let mut results = Vec::with_capacity(ids.len());
-        for part in ids.chunks(PART) {
+        for chunk in ids.chunks(POLL_CHUNK) {
             let left = deadline.saturating_duration_since(Instant::now());
-            let all_there = || async { self.results(part).await.into_iter().collect() };
-            let found: Option<Vec<Value>> = within(left, all_there).await;
+            let all_present = || async { self.results(chunk).await.into_iter().collect() };
+            let found: Option<Vec<Value>> = within(left, all_present).await;
             match found {
                 Some(found) => results.extend(found),
                 None => self.panic_for_missing(ids, timeout).await,
@@ -133,56 +132,56 @@ impl TestQueue {
         panic!("{left} of {total} results missing after {timeout:?}, such as {some:?}");
     }
 
-    /// How many tasks wait in the list.
+    /// The length of the list of waiting tasks.
     pub async fn waiting(&self) -> u64 {
-        let (length,) = self.look(redis::pipe().llen(self.key())).await;
+        let (length,) = self.query(redis::pipe().llen(self.key())).await;
         length
     }
 
-    /// The results on a reply list, the newest first.
+    /// The results on a reply list, newest first.
     pub async fn list(&self, key: &str) -> Vec<Value> {
-        let (lines,): (Vec<String>,) = self.look(redis::pipe().lrange(key, 0, -1)).await;
+        let (lines,): (Vec<String>,) = self.query(redis::pipe().lrange(key, 0, -1)).await;
         lines.iter().map(|line| serde_json::from_str(line).expect("a reply is JSON")).collect()
     }
 
-    /// All dead letters, the oldest first.
+    /// All dead letters, oldest first.
     pub async fn dead(&self) -> Vec<RawDeadLetter> {
         let key = format!("{}:dead", self.key());
-        let (members,): (Vec<Vec<u8>>,) = self.look(redis::pipe().zrange(key, 0, -1)).await;
-        members.iter().map(|member| RawDeadLetter::read(member)).collect()
+        let (members,): (Vec<Vec<u8>>,) = self.query(redis::pipe().zrange(key, 0, -1)).await;
+        members.iter().map(|member| RawDeadLetter::parse(member)).collect()
     }
 
-    /// A look changes nothing, so it is repeated while Redis is away.
-    async fn look<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> T {
-        within(LOOK_TIMEOUT, || async { self.send(pipeline).await.ok() })
+    /// Runs a read-only pipeline, which is safe to repeat while Redis is down.
+    async fn query<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> T {
+        within(QUERY_TIMEOUT, || async { self.send(pipeline).await.ok() })
             .await
-            .unwrap_or_else(|| panic!("no answer from {} within {LOOK_TIMEOUT:?}", self.url))
+            .unwrap_or_else(|| panic!("no reply from {} within {QUERY_TIMEOUT:?}", self.url))
     }
 
     async fn send<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> RedisResult<T> {
-        let mut link = self.link().await?;
-        let answer = pipeline.query_async(&mut link).await;
-        if let Err(error) = &answer
+        let mut connection = self.connection().await?;
+        let reply = pipeline.query_async(&mut connection).await;
+        if let Err(error) = &reply
             && error.is_unrecoverable_error()
         {
-            *self.link.lock().await = None;
+            *self.connection.lock().await = None;
         }
-        answer
+        reply
     }
 
-    async fn link(&self) -> RedisResult<RedisConnection> {
-        let mut link = self.link.lock().await;
-        if let Some(link) = &*link {
-            return Ok(link.clone());
+    async fn connection(&self) -> RedisResult<RedisConnection> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = &*connection {
+            return Ok(connection.clone());
         }
-        Ok(link.insert(RedisConnection::open(&self.url).await?).clone())
+        Ok(connection.insert(RedisConnection::open(&self.url).await?).clone())
     }
 }
 
 impl RawDeadLetter {
-    fn read(member: &[u8]) -> Self {
+    fn parse(member: &[u8]) -> Self {
         let end = member.iter().position(|byte| *byte == b'\n');
-        let end = end.expect("a dead letter has a line of JSON before the producer's bytes");
+        let end = end.expect("a dead letter begins with a line of JSON");
         Self {
             header: serde_json::from_slice(&member[..end]).expect("its first line is JSON"),
             raw: member[end + 1..].to_vec(),

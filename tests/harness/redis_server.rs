@@ -1,4 +1,4 @@
-//! A real Redis of one's own: killed, paused, resumed and restarted at will.
+//! A real Redis server that a test can kill, pause, resume and restart.
 
 use std::env;
 use std::ffi::OsStr;
@@ -19,17 +19,17 @@ use crate::port::Port;
 use crate::process::Process;
 use crate::wait::within;
 
-/// Long enough to load an append-only file of a million tasks.
+/// Enough to load an append-only file with a million tasks.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// A port may be taken by a stranger between our look and Redis's bind; then another is tried.
-const START_TRIES: usize = 5;
+/// Another process may take the port between our check and Redis's bind; then another port is tried.
+const MAX_START_ATTEMPTS: usize = 5;
 
-/// A `redis-server` on a free loopback port, in a folder of its own, append-only file on.
+/// A `redis-server` on a free loopback port, with a folder of its own and its append-only file enabled.
 ///
-/// Dropping it kills it and removes the folder.
+/// Dropping it kills the process and removes the folder.
 #[derive(Debug)]
 pub struct RedisServer {
-    /// Before the folder, so that it is ended when that is removed.
+    /// Declared before the folder, so that the process has ended when the folder is removed.
     process: Mutex<Process>,
     url: String,
     port: Port,
@@ -38,27 +38,27 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it replies.
     pub async fn start() -> Self {
         Self::with_args(&[]).await
     }
 
-    /// Starts one with further arguments, such as `&["--maxmemory", "10mb"]`, and waits.
+    /// Starts a server with further arguments, such as `&["--maxmemory", "10mb"]`, and waits until it replies.
     pub async fn with_args(args: &[&str]) -> Self {
-        Self::first_that_starts(Port::claim, args).await
+        Self::start_on_free_port(Port::claim, args).await
     }
 
-    /// Starts one in cluster mode, its bus 10,000 ports above.
+    /// Starts a server in cluster mode, with its bus 10,000 ports above.
     pub(crate) async fn cluster_node() -> Self {
         let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
-        Self::first_that_starts(Port::claim_with_bus, &args).await
+        Self::start_on_free_port(Port::claim_with_bus, &args).await
     }
 
-    async fn first_that_starts(port: impl Fn() -> Port, args: &[&str]) -> Self {
+    async fn start_on_free_port(port: impl Fn() -> Port, args: &[&str]) -> Self {
         let mut log = String::new();
-        for _ in 0..START_TRIES {
+        for _ in 0..MAX_START_ATTEMPTS {
             let server = Self::launch(port(), args);
-            if server.answers().await {
+            if server.is_up().await {
                 return server;
             }
             log = server.log();
@@ -83,41 +83,41 @@ impl RedisServer {
         self.port.number()
     }
 
-    /// Ends it with SIGKILL. What it had acknowledged is in the append-only file.
+    /// Kills it with SIGKILL. The writes that it had acknowledged are in the append-only file.
     pub fn kill9(&self) {
         self.process().kill9();
     }
 
-    /// Starts it again on the same port and data, and waits until these are loaded.
+    /// Starts it again with the same port and data, and waits until the data is loaded.
     ///
-    /// After [`kill9`](Self::kill9) that is a crash survived; one that still runs is first ended
-    /// in order, with SIGTERM.
+    /// After [`kill9`](Self::kill9) this simulates recovery from a crash. A server that is still running is first shut down
+    /// with SIGTERM.
     pub async fn restart(&self) {
         if self.process().is_running() {
             self.process().term();
             within(START_TIMEOUT, || async { self.process().exit_status() }).await;
         }
-        let again = Process::spawn(command(&self.port, self.folder.path(), &self.args));
-        *self.process() = again;
-        assert!(self.answers().await, "no restart:\n{}", self.log());
+        let restarted = Process::spawn(command(&self.port, self.folder.path(), &self.args));
+        *self.process() = restarted;
+        assert!(self.is_up().await, "redis-server did not restart:\n{}", self.log());
     }
 
-    /// Freezes it: connections stay open and nothing answers.
+    /// Freezes it: connections stay open, but nothing replies.
     pub fn pause(&self) {
         self.process().pause();
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&self) {
         self.process().resume();
     }
 
-    /// A connection that waits for an answer longer than the client's default of 500 ms.
+    /// A connection that waits longer for replies than the client's default of 500 ms.
     pub async fn connection(&self) -> MultiplexedConnection {
-        connect_single(&self.url).await.expect("this Redis takes connections")
+        connect_single(&self.url).await.expect("this Redis accepts connections")
     }
 
-    /// What the real `redis-cli` prints for a command, without the last line end.
+    /// What the real `redis-cli` prints for a command, without the final newline.
     pub async fn cli<A: AsRef<[u8]>>(&self, args: &[A]) -> String {
         let output = tokio::process::Command::new("redis-cli")
             .arg("-p")
@@ -132,38 +132,37 @@ impl RedisServer {
         printed.trim_end_matches('\n').to_owned()
     }
 
-    /// A number of `INFO`, such as `total_commands_processed`. Each look is itself one command.
+    /// A number from `INFO`, such as `total_commands_processed`. Each call is itself one command.
     pub async fn info_number(&self, name: &str) -> u64 {
-        let info = self.ask("INFO").await.expect("this Redis answers");
+        let info = self.send_inline("INFO").await.expect("this Redis replies");
         let value = info.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             (found == name).then_some(value)
         });
         let value = value.unwrap_or_else(|| panic!("INFO has no {name}"));
-        value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}"))
+        value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}"))
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("redis.log")).unwrap_or_default()
     }
 
-    /// Whether it came to answer; false once it ended by itself.
-    async fn answers(&self) -> bool {
+    /// Waits until it replies; false if it ends by itself or does not reply in time.
+    async fn is_up(&self) -> bool {
         let pong = || async {
             if !self.process().is_running() {
                 return Some(false);
             }
-            // While it loads its data it answers "-LOADING".
-            let answer = self.ask("PING").await.ok()?;
-            (answer == "+PONG").then_some(true)
+            // While it loads its data, it replies "-LOADING".
+            let reply = self.send_inline("PING").await.ok()?;
+            (reply == "+PONG").then_some(true)
         };
         within(START_TIMEOUT, pong).await == Some(true)
     }
 
-    /// One inline command over a fresh socket, without the client library, whose handshake would
-    /// count as commands too.
-    async fn ask(&self, command: &str) -> std::io::Result<String> {
+    /// Sends one inline command over a new socket. The client library would add commands of its own, and INFO counts them.
+    async fn send_inline(&self, command: &str) -> std::io::Result<String> {
         let socket = TcpStream::connect(("127.0.0.1", self.port())).await?;
         let mut socket = BufReader::new(socket);
         socket.write_all(format!("{command}\r\n").as_bytes()).await?;
@@ -180,7 +179,7 @@ impl RedisServer {
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().expect("no user of the process panics")
+        self.process.lock().expect("no thread panics while it holds the process")
     }
 }
 
@@ -205,13 +204,13 @@ fn command(port: &Port, folder: &Path, args: &[String]) -> Command {
     command
 }
 
-/// The server's program, without arguments.
+/// The command that starts a server, without arguments.
 pub(crate) fn program() -> Command {
     if let Some(path) = on_path("valkey-server").or_else(|| on_path("redis-server")) {
         return Command::new(path);
     }
-    // Debian's redis-tools has no server, but its checker is the same binary under another name,
-    // and the binary goes by the name it is called with.
+    // Debian's redis-tools has no server, but its checker is the same binary under another name, and the binary behaves
+    // according to the name under which it is called.
     if let Some(path) = on_path("redis-check-rdb") {
         let mut command = Command::new(path);
         command.arg0("redis-server");

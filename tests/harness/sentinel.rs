@@ -1,4 +1,4 @@
-//! A master, its replica, and a Sentinel that puts the replica in the master's place when that is gone.
+//! A master, its replica, and a Sentinel that promotes the replica when the master fails.
 
 use std::fs;
 use std::process::Stdio;
@@ -11,12 +11,12 @@ use crate::process::Process;
 use crate::redis_server::{RedisServer, program};
 use crate::wait::eventually;
 
-/// What the Sentinel calls the master.
-const NAME: &str = "main";
+/// The name under which the Sentinel monitors the master.
+const MASTER_NAME: &str = "main";
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One Sentinel is its own majority: enough to fail over, and quick.
+/// A single Sentinel is its own quorum, so failovers are quick.
 #[derive(Debug)]
 pub struct Sentinel {
     url: String,
@@ -28,7 +28,7 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts all three, and waits until the replica follows and the Sentinel knows it.
+    /// Starts all three, and waits until the replica is in sync and the Sentinel has discovered it.
     pub async fn start() -> Self {
         let master = RedisServer::start().await;
         let master_port = master.port().to_string();
@@ -36,9 +36,9 @@ impl Sentinel {
         let (port, folder) = (Port::claim(), tempfile::tempdir().expect("the temp folder is writable"));
         let settings = format!(
             "port {}\nbind 127.0.0.1\nlogfile sentinel.log\ndir {}\n\
-             sentinel monitor {NAME} 127.0.0.1 {master_port} 1\n\
-             sentinel down-after-milliseconds {NAME} 1000\n\
-             sentinel failover-timeout {NAME} 10000\n",
+             sentinel monitor {MASTER_NAME} 127.0.0.1 {master_port} 1\n\
+             sentinel down-after-milliseconds {MASTER_NAME} 1000\n\
+             sentinel failover-timeout {MASTER_NAME} 10000\n",
             port.number(),
             folder.path().display(),
         );
@@ -47,7 +47,7 @@ impl Sentinel {
         let mut command = program();
         command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null());
         let sentinel = Self {
-            url: format!("redis-sentinel://127.0.0.1:{}/{NAME}", port.number()),
+            url: format!("redis-sentinel://127.0.0.1:{}/{MASTER_NAME}", port.number()),
             master,
             replica,
             _process: Process::spawn(command),
@@ -63,35 +63,35 @@ impl Sentinel {
         &self.url
     }
 
-    /// The master of the beginning.
+    /// The initial master.
     pub fn master(&self) -> &RedisServer {
         &self.master
     }
 
-    /// The replica of the beginning.
+    /// The initial replica.
     pub fn replica(&self) -> &RedisServer {
         &self.replica
     }
 
-    /// Waits until the replica has all that the master has acknowledged by now.
+    /// Waits until the replica has every write that the master has acknowledged by now.
     pub async fn wait_replicated(&self) {
         let written = self.master.info_number("master_repl_offset").await;
-        let has_it = || async { (self.replica.info_number("slave_repl_offset").await >= written).then_some(()) };
-        eventually(FORM_TIMEOUT, has_it).await;
+        let caught_up = || async { (self.replica.info_number("slave_repl_offset").await >= written).then_some(()) };
+        eventually(FORM_TIMEOUT, caught_up).await;
     }
 
-    /// Kills the master and waits until the replica is one.
+    /// Kills the master and waits until the replica is promoted.
     pub async fn fail_over(&self) {
         self.master.kill9();
-        // Sentinel closes the clients of a replica that it promotes: an answer that breaks off is looked for again.
+        // Sentinel disconnects the clients of a replica that it promotes, so a failed query is repeated.
         let promoted =
             || async { info(self.replica.url(), "replication").await?.contains("role:master").then_some(()) };
         eventually(FAILOVER_TIMEOUT, promoted).await;
     }
 
     async fn is_formed(&self) -> Option<()> {
-        let follows = info(self.replica.url(), "replication").await?.contains("master_link_status:up");
-        if !follows {
+        let is_in_sync = info(self.replica.url(), "replication").await?.contains("master_link_status:up");
+        if !is_in_sync {
             return None;
         }
         let info = info(&format!("redis://127.0.0.1:{}", self.port.number()), "sentinel").await?;
@@ -100,7 +100,7 @@ impl Sentinel {
     }
 }
 
-/// A section of a server's `INFO`, unless it does not answer.
+/// A section of a server's `INFO`; `None` if the server does not reply.
 async fn info(url: &str, section: &str) -> Option<String> {
     let client = redis::Client::open(url).ok()?;
     let mut connection = client.get_multiplexed_async_connection().await.ok()?;

@@ -1,4 +1,4 @@
-//! The other side of the calls: a real HTTP/1.1 server that misbehaves on command.
+//! The server that calls go to: a real HTTP/1.1 server that misbehaves on command.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -13,9 +13,8 @@
 //! # }
 //! ```
 //!
-//! It runs on a thread of its own, so that a busy or blocked test neither slows it down nor
-//! distorts the arrival times that it notes. It is fast, too (keep-alive, one write an answer),
-//! as the benchmarks measure against it.
+//! It runs on its own thread, so that a busy or blocked test neither slows it down nor distorts the arrival times that it
+//! records. It is also fast (keep-alive, one write per response), because benchmarks measure against it.
 
 mod connection;
 mod reply;
@@ -44,23 +43,23 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Starts one that answers as `handler` says and keeps every call that it saw.
+    /// Starts an upstream that answers with `handler` and keeps every call.
     pub async fn start<H>(handler: H) -> Self
     where
         H: Fn(&Request) -> Reply + Send + Sync + 'static,
     {
-        Self::launch(Box::new(handler), CallLog::that_keeps_calls()).await
+        Self::launch(Box::new(handler), CallLog::keeping_calls()).await
     }
 
-    /// Starts one that only counts its calls: for benchmarks, where keeping them would cost.
+    /// Starts an upstream that only counts its calls, for benchmarks, where keeping them would cost too much.
     pub async fn quiet<H>(handler: H) -> Self
     where
         H: Fn(&Request) -> Reply + Send + Sync + 'static,
     {
-        Self::launch(Box::new(handler), CallLog::that_only_counts()).await
+        Self::launch(Box::new(handler), CallLog::counting_only()).await
     }
 
-    /// Starts one whose behaviour is chosen by the path of each call:
+    /// Starts an upstream whose behaviour depends on the path of each call:
     ///
     /// | path | answer |
     /// | --- | --- |
@@ -68,7 +67,7 @@ impl Upstream {
     /// | `/echo` | 200, `{"method","path","headers","body"}` of the call; `body` as JSON, else as text |
     /// | `/status/<n>` | status `n`, `{"status":n}` |
     /// | `/flaky/<fails>/<status>?key=…` | the first `fails` calls of each key get `status`, later ones 200 with `{"ok":true,"calls":n}` |
-    /// | `/retry-after/<secs>?key=…` | the first call of each key gets 429 with `Retry-After: <secs>`, later ones 200 likewise |
+    /// | `/retry-after/<secs>?key=…` | the first call of each key gets 429 with `Retry-After: <secs>`, later ones 200, as above |
     /// | `/slow/<ms>` | 200 after `ms` |
     /// | `/reset` | none: the connection is reset |
     /// | `/close` | none: the connection is closed |
@@ -77,7 +76,7 @@ impl Upstream {
     /// | `/garbage` | bytes that are not HTTP |
     /// | `/hang` | none, and the connection stays open |
     /// | `/big/<bytes>` | 200 with a body of that many `x` |
-    /// | any other | 404 |
+    /// | anything else | 404 |
     ///
     /// A query parameter `delay_ms=…` delays any of them.
     pub async fn unruly() -> Self {
@@ -99,7 +98,7 @@ impl Upstream {
         Self { address: address.await.expect("loopback has a free port"), log, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// The URL of a path (with its query) here.
+    /// The URL of a path, with or without a query, on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -109,12 +108,12 @@ impl Upstream {
         self.address
     }
 
-    /// Every call so far, in the order of their arrival.
+    /// Every call so far, in order of arrival.
     pub fn calls(&self) -> Vec<Request> {
         self.log.calls()
     }
 
-    /// The calls to one path; a query, if any, counts as part of neither.
+    /// The calls to one path; queries are ignored.
     pub fn calls_to(&self, path: &str) -> Vec<Request> {
         let mut calls = self.calls();
         calls.retain(|call| call.route() == path);
@@ -126,12 +125,12 @@ impl Upstream {
         self.log.count()
     }
 
-    /// How many calls are being answered now. A call whose client went away is not.
+    /// How many calls are being answered now, those of disconnected clients excluded.
     pub fn in_flight(&self) -> usize {
         self.log.in_flight()
     }
 
-    /// The most calls that were ever being answered at once.
+    /// The highest number of calls that were being answered at the same time.
     pub fn max_in_flight(&self) -> usize {
         self.log.max_in_flight()
     }
@@ -141,7 +140,7 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A handler that panicked has said so already.
+            // A handler that panicked has already printed its message.
             let _ = thread.join();
         }
     }

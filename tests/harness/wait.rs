@@ -1,14 +1,14 @@
-//! Polling until something is so: the only way that tests here wait.
+//! Polling until a condition holds.
 
 use std::panic::Location;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Short, so that a wait adds little to a measured time; long enough not to load two cores.
-const POLL: Duration = Duration::from_millis(5);
+/// Short, so that polling adds little to a measured time, yet long enough not to load two cores.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Runs `check` until it gives a value; panics at the caller's line when none came in time.
+/// Runs `check` until it returns a value; panics at the timeout and names the caller's line.
 #[track_caller]
 pub fn eventually<T, F, Fut>(timeout: Duration, check: F) -> impl Future<Output = T>
 where
@@ -19,12 +19,12 @@ where
     async move {
         match within(timeout, check).await {
             Some(value) => value,
-            None => panic!("waited {timeout:?} in vain at {caller}"),
+            None => panic!("still waiting after {timeout:?} at {caller}"),
         }
     }
 }
 
-/// Runs `check` until it gives a value, or gives up at the timeout, even in the midst of a check.
+/// Runs `check` until it returns a value. At the timeout it returns `None`, even in the middle of a check.
 pub async fn within<T, F, Fut>(timeout: Duration, mut check: F) -> Option<T>
 where
     F: FnMut() -> Fut,
@@ -38,6 +38,6 @@ where
         if Instant::now() >= deadline {
             return None;
         }
-        sleep(POLL).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

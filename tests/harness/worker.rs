@@ -1,4 +1,4 @@
-//! The real `redial-worker` binary, to be watched, frozen and killed.
+//! The real `redial-worker` binary, which tests can observe, freeze and kill.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::wait::within;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of its log a failing test prints.
-const LAST_LINES: usize = 40;
+/// How many lines of its log a failing test prints.
+const LOG_LINES: usize = 40;
 
-/// A running worker. Dropping it kills it; when a test fails, the end of its log is printed.
+/// A running worker. Dropping it kills the process; if the test failed, it prints the end of its log.
 #[derive(Debug)]
 pub struct Worker {
     process: Process,
@@ -27,17 +27,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one on this Redis (a URL, a `RedisServer` or a `Cluster`).
+    /// Starts a worker on this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn spawn(redis: impl AsRef<str>) -> Self {
         Self::builder(redis).spawn()
     }
 
-    /// One on this Redis, to be given more of an environment first.
+    /// A worker on this Redis, which can be configured before it starts.
     pub fn builder(redis: impl AsRef<str>) -> WorkerBuilder {
         Self::without_redis_url().env("REDIS_URL", redis.as_ref())
     }
 
-    /// One that must find or start a Redis by itself.
+    /// A worker that must find or start a Redis by itself.
     pub fn without_redis_url() -> WorkerBuilder {
         let metrics_port = Port::claim();
         let mut command = Command::new(program("redial-worker"));
@@ -59,17 +59,17 @@ impl Worker {
         self.process.pid()
     }
 
-    /// Ends it with SIGKILL, at any instant of whatever it does.
+    /// Kills it with SIGKILL, whatever it is doing.
     pub fn kill9(&self) {
         self.process.kill9();
     }
 
-    /// Freezes it with SIGSTOP: to others it looks dead or cut off.
+    /// Freezes it with SIGSTOP: to other processes it looks dead or disconnected.
     pub fn pause(&self) {
         self.process.pause();
     }
 
-    /// Lets a frozen one go on, unaware of the time that passed.
+    /// Resumes it after a freeze; it does not know how much time has passed.
     pub fn resume(&self) {
         self.process.resume();
     }
@@ -79,7 +79,7 @@ impl Worker {
         self.process.term();
     }
 
-    /// Waits for its end; panics when it still runs at the timeout.
+    /// Waits until it ends; panics if it is still running at the timeout.
     pub async fn wait_exit(&self, timeout: Duration) -> ExitStatus {
         self.process.wait_exit(timeout).await
     }
@@ -94,23 +94,23 @@ impl Worker {
         self.process.rss_bytes()
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// Its peak resident memory in bytes.
     pub fn peak_rss_bytes(&self) -> u64 {
         self.process.peak_rss_bytes()
     }
 
-    /// Processor time used so far, in steps of 10 ms.
+    /// CPU time used so far, in steps of 10 ms.
     pub fn cpu_time(&self) -> Duration {
         self.process.cpu_time()
     }
 
-    /// What it wrote to stdout and stderr so far.
+    /// Its standard output and standard error so far.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.folder.path().join("worker.log")).expect("the log exists");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until `/readyz` says 200; panics when it does not within 10 s, or the worker ends.
+    /// Waits until `/readyz` returns 200; panics after 10 s, or if the worker ends.
     pub async fn wait_ready(&self) {
         let ready = || async {
             if let Some(status) = self.process.exit_status() {
@@ -123,14 +123,14 @@ impl Worker {
         assert!(ready.is_some(), "the worker is not ready after {READY_TIMEOUT:?}");
     }
 
-    /// The page of `/metrics`.
+    /// The body of `/metrics`.
     pub async fn metrics(&self) -> String {
         self.get("/metrics").await.1
     }
 
-    /// The sum of the samples with this name that have (at least) these labels, in any order:
-    /// `metric(r#"redial_calls_total{status="200"}"#)`. Zero when there is none, as a counter
-    /// appears with its first count; so a mistyped name is zero as well.
+    /// The sum of the samples with this name and at least these labels, in any order:
+    /// `metric(r#"redial_calls_total{status="200"}"#)`. Zero if no sample matches, because a counter appears only once it has
+    /// counted something; so a mistyped name is zero as well.
     pub async fn metric(&self, wanted: &str) -> f64 {
         let (name, labels) = split_labels(wanted);
         let wanted: Vec<&str> = labels.split(',').filter(|label| !label.is_empty()).collect();
@@ -145,7 +145,7 @@ impl Worker {
         values.sum()
     }
 
-    /// Status and body of a page that it serves, such as `/healthz`.
+    /// Status and body of one of its pages, such as `/healthz`.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let answer = self.try_get(path).await;
         answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
@@ -160,14 +160,14 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let skip = log.lines().count().saturating_sub(LAST_LINES);
+            let skip = log.lines().count().saturating_sub(LOG_LINES);
             let end: Vec<&str> = log.lines().skip(skip).collect();
             eprintln!("--- end of the log of worker {}\n{}\n---", self.pid(), end.join("\n"));
         }
     }
 }
 
-/// A worker about to be started.
+/// A worker that has not been started yet.
 #[derive(Debug)]
 pub struct WorkerBuilder {
     command: Command,
@@ -175,7 +175,7 @@ pub struct WorkerBuilder {
 }
 
 impl WorkerBuilder {
-    /// Sets an environment variable, over the harness's own.
+    /// Sets an environment variable, overriding the harness's own.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.command.env(name, value.as_ref());
@@ -189,7 +189,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Starts it.
+    /// Starts the worker.
     pub fn spawn(mut self) -> Worker {
         let folder = tempfile::tempdir().expect("the temp folder is writable");
         let log = File::create(folder.path().join("worker.log")).expect("a log can be written");
@@ -199,10 +199,10 @@ impl WorkerBuilder {
     }
 }
 
-/// A binary of this workspace, built by the same profile as the running test.
+/// A binary of this workspace, built with the same profile as the running test.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("a process knows its program");
-    // A test runs from `target/<profile>/deps`, a benchmark or the demo from `target/<profile>`.
+    let own = std::env::current_exe().expect("a process knows its executable");
+    // Tests run from `target/<profile>/deps`, benchmarks and the demo from `target/<profile>`.
     let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     let mut found = found.filter(|file| file.is_file());
     found
@@ -210,7 +210,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not built: run `make test`, or `cargo build --workspace --bins` first"))
 }
 
-/// `name{a="1"}` as `("name", "a=\"1\"")`.
+/// Splits `name{a="1"}` into `("name", "a=\"1\"")`.
 fn split_labels(sample: &str) -> (&str, &str) {
     let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
     (name, labels.trim_end_matches('}'))
@@ -225,6 +225,6 @@ async fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| std::io::Error::other(format!("no HTTP: {head}")))?;
+    let status = status.ok_or_else(|| std::io::Error::other(format!("not HTTP: {head}")))?;
     Ok((status, body.to_owned()))
 }

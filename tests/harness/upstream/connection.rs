@@ -1,4 +1,4 @@
-//! HTTP/1.1 over one connection, from the server's side: a request in, a reply or a fault out.
+//! The server side of one HTTP/1.1 connection: reads requests, sends replies or misbehaves.
 
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +14,7 @@ use super::reply::{Reply, SendMode};
 use super::request::{Headers, Request};
 
 const MAX_HEADERS: usize = 100;
-/// Room for a usual request; a larger one makes it grow.
+/// Enough for most requests; the buffer grows for larger ones.
 const READ_SIZE: usize = 4096;
 
 pub(super) struct ServerConnection {
@@ -23,7 +23,7 @@ pub(super) struct ServerConnection {
     output: Vec<u8>,
 }
 
-/// What of a request's head decides how the rest is read.
+/// The parts of a request's head that determine how to read the rest.
 struct RequestHead {
     length: usize,
     method: Method,
@@ -39,13 +39,13 @@ enum Framing {
 
 impl ServerConnection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        // An answer is one write, and it must not wait for an acknowledgement of the last.
+        // A response is one write, which must not wait for the acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
         Self { stream, input: BytesMut::new(), output: Vec::new() }
     }
 
-    /// The next whole request, and whether the client wants to go on after it; `None` when the
-    /// client is gone or does not speak HTTP.
+    /// The next complete request, and whether the connection stays open after it; `None` if the client has disconnected or does
+    /// not speak HTTP.
     pub(super) async fn receive(&mut self) -> Option<(Request, bool)> {
         if self.input.is_empty() {
             self.read_more().await?;
@@ -76,15 +76,15 @@ impl ServerConnection {
         Some((request, head.keep_alive))
     }
 
-    /// Does what the reply says; tells whether the connection lives on.
-    pub(super) async fn act(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> bool {
-        if !reply.delay.is_zero() && !self.client_waits(reply.delay).await {
+    /// Sends the reply in its mode; returns whether the connection can take another call.
+    pub(super) async fn send(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> bool {
+        if !reply.delay.is_zero() && !self.delay_while_connected(reply.delay).await {
             return false;
         }
         match reply.mode {
-            SendMode::Complete => self.answer(reply, is_head, keep_alive).await.is_some() && keep_alive,
+            SendMode::Complete => self.write_response(reply, is_head, keep_alive).await.is_some() && keep_alive,
             SendMode::Truncated | SendMode::ChunksCutOff => {
-                self.answer(reply, false, false).await;
+                self.write_response(reply, false, false).await;
                 false
             }
             SendMode::Garbage => {
@@ -97,19 +97,19 @@ impl ServerConnection {
             }
             SendMode::Close => false,
             SendMode::Hang => {
-                self.client_gone().await;
+                self.client_disconnected().await;
                 false
             }
         }
     }
 
-    async fn answer(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> Option<()> {
+    async fn write_response(&mut self, reply: &Reply, is_head: bool, keep_alive: bool) -> Option<()> {
         self.output.clear();
         write_head(&mut self.output, reply, keep_alive);
         if !is_head && !reply.body_delay.is_zero() {
             self.stream.write_all(&self.output).await.ok()?;
             self.output.clear();
-            if !self.client_waits(reply.body_delay).await {
+            if !self.delay_while_connected(reply.body_delay).await {
                 return None;
             }
         }
@@ -125,16 +125,16 @@ impl ServerConnection {
         self.stream.write_all(&self.output).await.ok()
     }
 
-    /// Waits; false when the client went away meanwhile.
-    async fn client_waits(&mut self, time: Duration) -> bool {
+    /// Waits this long; false if the client disconnects meanwhile.
+    async fn delay_while_connected(&mut self, time: Duration) -> bool {
         tokio::select! {
             () = sleep(time) => true,
-            () = self.client_gone() => false,
+            () = self.client_disconnected() => false,
         }
     }
 
-    /// Resolves when the client closes. What it sends before that is kept for the next request.
-    async fn client_gone(&mut self) {
+    /// Resolves when the client disconnects. What it sends before that is kept for the next request.
+    async fn client_disconnected(&mut self) {
         while self.read_more().await.is_some() {}
     }
 
@@ -173,8 +173,8 @@ impl ServerConnection {
     }
 }
 
-/// `None`: not HTTP. `Some(None)`: not all here yet.
-#[allow(clippy::option_option, reason = "the caller's `?` ends the connection at the first")]
+/// `None` if the input is not HTTP, `Some(None)` if it is incomplete.
+#[allow(clippy::option_option, reason = "the caller's `?` ends the connection on `None`")]
 fn parse_head(input: &[u8]) -> Option<Option<RequestHead>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -209,7 +209,7 @@ fn write_head(output: &mut Vec<u8>, reply: &Reply, keep_alive: bool) {
     }
     match reply.mode {
         SendMode::ChunksCutOff => output.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        // These never have a body, and so no length of one.
+        // These statuses never have a body, so they have no length either.
         _ if matches!(reply.status, 100..200 | 204 | 304) => {}
         mode => {
             let missing = usize::from(mode == SendMode::Truncated) * (reply.body.len() + 1);

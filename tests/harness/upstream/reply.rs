@@ -1,4 +1,4 @@
-//! What the upstream does with a call: answer it, or break off in one of many ways.
+//! What the upstream does with a call: answer it, or misbehave in one of many ways.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -25,22 +25,22 @@ pub struct Reply {
     pub(super) mode: SendMode,
 }
 
-/// How much of the answer is sent, and what becomes of the connection.
+/// How much of the response is sent, and what happens to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendMode {
-    /// All of it, and the connection is kept.
+    /// All of it; the connection stays open.
     Complete,
-    /// A `Content-Length` that is larger than the body, then a close.
+    /// A `Content-Length` larger than the body; then the connection is closed.
     Truncated,
-    /// A chunked body without its last chunk, then a close.
+    /// A chunked body without its final chunk; then the connection is closed.
     ChunksCutOff,
-    /// Bytes that are not HTTP, then a close.
+    /// Bytes that are not HTTP; then the connection is closed.
     Garbage,
-    /// Nothing but a RST.
+    /// Only a RST.
     Reset,
-    /// Nothing but a FIN.
+    /// Only a FIN.
     Close,
-    /// Nothing, for as long as the client waits.
+    /// Nothing; the connection stays open until the client closes it.
     Hang,
 }
 
@@ -62,37 +62,37 @@ impl Reply {
         }
     }
 
-    /// The connection is reset (RST) before any answer.
+    /// Resets the connection (RST) without a response.
     pub fn reset() -> Self {
         Self::ok().with_mode(SendMode::Reset)
     }
 
-    /// The connection is closed (FIN) before any answer.
+    /// Closes the connection (FIN) without a response.
     pub fn close() -> Self {
         Self::ok().with_mode(SendMode::Close)
     }
 
-    /// No answer, and the connection stays open until the client closes it.
+    /// Sends nothing and keeps the connection open until the client closes it.
     pub fn hang() -> Self {
         Self::ok().with_mode(SendMode::Hang)
     }
 
-    /// An answer that is not HTTP.
+    /// A response that is not HTTP.
     pub fn garbage() -> Self {
         Self::ok().with_mode(SendMode::Garbage)
     }
 
-    /// 200 with a `Content-Length` larger than this body, then a close.
+    /// 200 with a `Content-Length` larger than this body; then closes the connection.
     pub fn truncated(body: impl Into<Bytes>) -> Self {
         Self::ok().body(body).with_mode(SendMode::Truncated)
     }
 
-    /// 200 with this body as a chunk, and a close where the next chunk should begin.
+    /// 200 with this body as one chunk; closes the connection where the next chunk should begin.
     pub fn chunks_cut_off(body: impl Into<Bytes>) -> Self {
         Self::ok().body(body).with_mode(SendMode::ChunksCutOff)
     }
 
-    /// Adds a header. `Content-Length` and the like are added by themselves.
+    /// Adds a header. `Content-Length` and other framing headers are added automatically.
     #[must_use]
     pub fn header(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -106,20 +106,20 @@ impl Reply {
         self
     }
 
-    /// Sets the body, and a `Content-Type` of JSON.
+    /// Sets a JSON body and its `Content-Type`.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// Does so only after a while. A client that leaves meanwhile is noticed.
+    /// Delays the whole reply. The upstream notices if the client disconnects meanwhile.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Sends the head at once, and the body only after a while.
+    /// Sends the head at once and delays the body.
     #[must_use]
     pub fn body_after(mut self, delay: Duration) -> Self {
         self.body_delay = delay;

@@ -1,4 +1,4 @@
-//! A call as the upstream saw it.
+//! A call as the upstream received it.
 
 use std::time::Instant;
 
@@ -6,22 +6,22 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-/// One call, whole. Cloning it copies no body.
+/// One complete call. Cloning it does not copy the body.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// When its first byte was read.
+    /// When its first byte arrived.
     pub at: Instant,
-    /// The same by the wall clock, in ms since 1970.
+    /// The same moment by the wall clock, in Unix ms.
     pub unix_ms: u64,
-    /// How many calls this upstream had seen before.
+    /// How many calls this upstream had received before.
     pub nth: u64,
     /// The method.
     pub method: Method,
-    /// The path with its query, as it was sent.
+    /// The path with its query, as sent.
     pub path: String,
-    /// The headers, as they were sent.
+    /// The headers, as sent.
     pub headers: Headers,
-    /// The body, its chunks joined.
+    /// The body, with chunks joined.
     pub body: Bytes,
 }
 
@@ -31,30 +31,30 @@ impl Request {
         self.path.split('?').next().unwrap_or_default()
     }
 
-    /// A parameter of the query, as it was sent (percent-encoding stays).
+    /// A query parameter as sent, not percent-decoded.
     pub fn query(&self, name: &str) -> Option<&str> {
         let (_, query) = self.path.split_once('?')?;
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// The body as JSON, or null when it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// The header lines of a request, looked through only when asked, as a benchmark never asks.
+/// The header lines of a request. They are parsed on demand, because benchmarks never read them.
 #[derive(Clone, Debug)]
 pub struct Headers(Bytes);
 
 impl Headers {
-    /// `head`: a valid request's bytes from its first line to the empty one.
+    /// `head` is a valid request from its first line to the empty line.
     pub(super) fn new(head: Bytes) -> Self {
         Self(head)
     }
 
-    /// The first value under a name, in any case. A value that is not UTF-8 counts as absent.
+    /// The first value of a header; names are case-insensitive. A value that is not UTF-8 counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }

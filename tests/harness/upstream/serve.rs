@@ -1,4 +1,4 @@
-//! The upstream's thread: accepts connections, answers calls, keeps the log of them.
+//! The upstream's thread: accepts connections, answers calls, and records them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::connection::ServerConnection;
 use super::{Reply, Request};
 
-/// Enough for a client that opens thousands of connections at one instant.
+/// Enough for a client that opens thousands of connections at once.
 const BACKLOG: u32 = 4096;
 
 pub(super) type Handler = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
@@ -30,7 +30,7 @@ pub(super) fn run(
     runtime.block_on(async {
         let listener = listen().expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        // Whoever started us may be gone already; then `stopped` says so at once.
+        // If the owner is already gone, `stopped` resolves at once.
         let _ = bound.send(address);
         tokio::select! {
             () = accept(&listener, handler.into(), log) => {}
@@ -48,31 +48,31 @@ fn listen() -> io::Result<TcpListener> {
 async fn accept(listener: &TcpListener, handler: Arc<dyn Fn(&Request) -> Reply + Send + Sync>, log: Arc<CallLog>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: some will come back.
+            // Most likely out of file descriptors; some will be freed.
             sleep(Duration::from_millis(10)).await;
             continue;
         };
         let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
-        tokio::spawn(async move { converse(stream, &*handler, &log).await });
+        tokio::spawn(async move { serve_connection(stream, &*handler, &log).await });
     }
 }
 
-/// Answers call after call on one connection, until either side ends it.
-async fn converse(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send + Sync), log: &CallLog) {
+/// Answers call after call on one connection until either side closes it.
+async fn serve_connection(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send + Sync), log: &CallLog) {
     let mut connection = ServerConnection::new(stream);
     while let Some((mut request, keep_alive)) = connection.receive().await {
-        let _in_flight = log.arrived(&mut request);
+        let _in_flight = log.record(&mut request);
         let reply = handler(&request);
         let is_head = request.method == http::Method::HEAD;
-        // Gives the body's buffer back to the connection before it is needed for the next call.
+        // Releases the body's buffer, so that the connection can reuse it for the next call.
         drop(request);
-        if !connection.act(&reply, is_head, keep_alive).await {
+        if !connection.send(&reply, is_head, keep_alive).await {
             return;
         }
     }
 }
 
-/// What is known about the calls.
+/// The calls so far: their number, and the calls themselves if they are kept.
 #[derive(Debug, Default)]
 pub(super) struct CallLog {
     count: AtomicU64,
@@ -82,11 +82,11 @@ pub(super) struct CallLog {
 }
 
 impl CallLog {
-    pub(super) fn that_keeps_calls() -> Self {
+    pub(super) fn keeping_calls() -> Self {
         Self { calls: Some(Mutex::default()), ..Self::default() }
     }
 
-    pub(super) fn that_only_counts() -> Self {
+    pub(super) fn counting_only() -> Self {
         Self::default()
     }
 
@@ -107,8 +107,8 @@ impl CallLog {
         self.max_in_flight.load(SeqCst)
     }
 
-    /// Numbers a call and notes it; it is in flight until what is returned is dropped.
-    fn arrived(&self, request: &mut Request) -> InFlight<'_> {
+    /// Numbers and records a call, which is in flight until the returned guard is dropped.
+    fn record(&self, request: &mut Request) -> InFlight<'_> {
         request.nth = self.count.fetch_add(1, SeqCst);
         let now = self.in_flight.fetch_add(1, SeqCst) + 1;
         self.max_in_flight.fetch_max(now, SeqCst);

@@ -1,4 +1,4 @@
-//! Behaviour by path. The table is at [`Upstream::unruly`](super::Upstream::unruly).
+//! Behaviour by path; [`Upstream::unruly`](super::Upstream::unruly) has the table.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Reply, Request};
 
-/// What it must remember from call to call: how often each path and key was called.
+/// Counts how often each path and key was called.
 #[derive(Debug, Default)]
 pub(super) struct UnrulyPaths {
     calls: Mutex<HashMap<(String, String), u64>>,
@@ -19,8 +19,8 @@ pub(super) struct UnrulyPaths {
 impl UnrulyPaths {
     pub(super) fn answer(&self, request: &Request) -> Reply {
         let reply = self.by_path(request);
-        let more = Duration::from_millis(request.query("delay_ms").map_or(0, number));
-        let delay = reply.delay + more;
+        let extra = Duration::from_millis(request.query("delay_ms").map_or(0, number));
+        let delay = reply.delay + extra;
         reply.after(delay)
     }
 
@@ -32,11 +32,11 @@ impl UnrulyPaths {
             ["status", status] => status_reply(number(status)),
             ["flaky", fails, status] => {
                 let calls = self.count(request);
-                if calls <= number(fails) { status_reply(number(status)) } else { calmed(calls) }
+                if calls <= number(fails) { status_reply(number(status)) } else { recovered(calls) }
             }
             ["retry-after", seconds] => match self.count(request) {
                 1 => status_reply(429).header("retry-after", seconds.to_owned()),
-                calls => calmed(calls),
+                calls => recovered(calls),
             },
             ["slow", ms] => Reply::ok().json(&json!({"ok": true})).after(Duration::from_millis(number(ms))),
             ["reset"] => Reply::reset(),
@@ -50,10 +50,10 @@ impl UnrulyPaths {
         }
     }
 
-    /// Counts this call to its path and key, and says the how-manieth it is.
+    /// Counts this call and returns how many calls its path and key have had, this one included.
     fn count(&self, request: &Request) -> u64 {
         let key = request.query("key").unwrap_or_default().to_owned();
-        let mut calls = self.calls.lock().expect("nothing panics while it counts");
+        let mut calls = self.calls.lock().expect("no thread panics while it counts");
         let count = calls.entry((request.route().to_owned(), key)).or_default();
         *count += 1;
         *count
@@ -64,7 +64,7 @@ fn status_reply(status: u16) -> Reply {
     Reply::status(status).json(&json!({"status": status}))
 }
 
-fn calmed(calls: u64) -> Reply {
+fn recovered(calls: u64) -> Reply {
     Reply::ok().json(&json!({"ok": true, "calls": calls}))
 }
 
@@ -81,7 +81,7 @@ fn echo(request: &Request) -> Value {
     })
 }
 
-/// A number in a path. A test that mistypes one is told so by the panic and the closed connection.
+/// A number in a path. If a test mistypes it, the handler panics and the connection is closed.
 fn number<N: FromStr>(text: &str) -> N {
-    text.parse().unwrap_or_else(|_| panic!("no number in the unruly path: {text}"))
+    text.parse().unwrap_or_else(|_| panic!("not a number in the path of an unruly upstream: {text}"))
 }

@@ -1,4 +1,4 @@
-//! What Redis has done and could not say: commands that were carried out, and whose answers were lost on the way.
+//! Replies of Redis that get lost: the commands were executed, but the worker cannot know it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the build of this workspace compiles.
+//! What a build of this workspace compiles.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -7,7 +7,8 @@ use super::{none, root};
 
 /// The features of every dependency when these kinds of dependencies are built.
 fn features(kinds: &str) -> BTreeMap<String, String> {
-    let output = Command::new(env!("CARGO"))
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
         .args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "--no-dedupe"])
         .args(["--edges", kinds, "--format", "{p}\t{f}"])
         .current_dir(root())
@@ -22,7 +23,7 @@ fn features(kinds: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Else `make demo` and `make test` would each compile these crates, and all that depend on them, for themselves.
+/// Otherwise `make demo` and `make test` would each compile these crates, and everything that depends on them.
 #[test]
 fn tests_enable_no_dependency_features_that_programs_do_not() {
     let (programs, tests) = (features("normal,build"), features("normal,build,dev"));
