@@ -6,6 +6,8 @@
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
+# Most tests wait most of the time, so that two for each core run in half the time. More would delay each other.
+TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -15,7 +17,7 @@ demo: redis ## See it work: two workers, an unruly upstream, a few hundred promp
 	@target/debug/demo
 
 test: redis lint ## Run everything: lints, unit tests, and the tests against real servers
-	$(LINTING) cargo test --workspace
+	$(LINTING) cargo test --workspace -- --test-threads $(TEST_THREADS)
 
 soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
 	REDIAL_SOAK=1 $(LINTING) cargo test --workspace --test it -- promises::limits promises::breaker batch::

@@ -1,17 +1,17 @@
-//! The yardstick: the same HTTP client in a plain loop, without Redis, in a process of its own.
+//! The baseline: the same HTTP client in a plain loop, without Redis, in a process of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::CONCURRENCY;
+use crate::rounds::CONCURRENCY;
 
-/// The first argument that makes this program the yardstick.
+/// The first argument that makes this program run the baseline.
 pub const ARGUMENT: &str = "bare-loop";
-/// The body that every call sends, as the tasks' does.
+/// The body of every call, the same as in the tasks.
 pub const BODY: &str = r#"{"text":"hi"}"#;
 
-/// Makes the calls and prints how many a second.
+/// Makes the calls and prints the rate in calls per second.
 pub async fn run(url: &str, calls: usize) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(CONCURRENCY).build()?;
@@ -28,10 +28,10 @@ pub async fn run(url: &str, calls: usize) -> anyhow::Result<()> {
             Ok::<(), reqwest::Error>(())
         }));
     }
-    for one in loops {
-        one.await??;
+    for calling in loops {
+        calling.await??;
     }
-    #[expect(clippy::cast_precision_loss)]
+    #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
     let rate = calls as f64 / started.elapsed().as_secs_f64();
     println!("{rate}");
     Ok(())

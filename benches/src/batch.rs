@@ -1,4 +1,4 @@
-//! A file of calls beside the same calls pushed by raw pipelining, and what waiting for results costs.
+//! `redial batch` compared with raw pipelining of the same calls, and the latency of waiting for results.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,34 +7,35 @@ use redial::Client;
 use redial_core::{TaskId, UnixMs};
 use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker};
 
-use crate::{CONCURRENCY, ROUNDS, bare, median, path};
+use crate::rounds::{CONCURRENCY, ROUNDS, median};
+use crate::{bare, path};
 
-/// What was measured of `redial batch`.
+/// The figures of `redial batch`.
 pub struct BatchFigures {
-    /// Tasks a second that a pipelining producer and the workers get done, from the first push to the last result.
+    /// Tasks per second with a pipelining producer, from the first push to the last result.
     pub raw: f64,
-    /// Lines a second, from start to exit.
+    /// Lines per second, from start to exit.
     pub lines: f64,
-    /// The most memory of the command in MiB, for a tenth of the file and for all of it.
+    /// Peak memory of the command in MiB, for a tenth of the file and for all of it.
     pub peak_mib: [f64; 2],
 }
 
-/// Alternates between the two; each has a Redis and a worker of its own.
-#[expect(clippy::cast_precision_loss)] // thousands
+/// Alternates between the two; each round has a Redis and a worker of its own.
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 pub async fn measure(lines: usize) -> anyhow::Result<BatchFigures> {
     let upstream = Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body("{}")).await;
     let task = |n| format!(r#"{{"id":"t{n}","url":"{}","body":{}}}"#, upstream.url("/"), bare::BODY);
     let (mut raw, mut batch) = (Vec::new(), Vec::new());
-    let (_, tenth) = command(lines / 10, &task).await?;
+    let (_, tenth) = run_batch(lines / 10, &task).await?;
     let mut all = 0.0;
     for _ in 0..ROUNDS {
         let (redis, _worker) = fleet().await;
-        let mut wire = redis.connection().await;
+        let mut connection = redis.connection().await;
         let start = Instant::now();
         TestQueue::new(redis.url(), "default").push_all((0..lines).map(task)).await;
-        path::until_completed(&mut wire, lines as u64).await?;
+        path::until_completed(&mut connection, lines as u64).await?;
         raw.push(lines as f64 / start.elapsed().as_secs_f64());
-        let (took, peak) = command(lines, &task).await?;
+        let (took, peak) = run_batch(lines, &task).await?;
         batch.push(lines as f64 / took.as_secs_f64());
         all = f64::max(all, peak);
     }
@@ -48,8 +49,8 @@ async fn fleet() -> (RedisServer, Worker) {
     (redis, worker)
 }
 
-/// How long `redial batch` takes for a file of so many lines, and its peak memory in MiB.
-async fn command(lines: usize, task: &impl Fn(usize) -> String) -> anyhow::Result<(Duration, f64)> {
+/// Runs `redial batch` on a file of this many lines; returns how long it takes and its peak memory in MiB.
+async fn run_batch(lines: usize, task: &impl Fn(usize) -> String) -> anyhow::Result<(Duration, f64)> {
     let (redis, _worker) = fleet().await;
     let folder = tempfile::tempdir()?;
     let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
@@ -63,9 +64,9 @@ async fn command(lines: usize, task: &impl Fn(usize) -> String) -> anyhow::Resul
             break status;
         }
         if let Some(id) = child.id()
-            && let Ok(about) = fs::read_to_string(format!("/proc/{id}/status"))
+            && let Ok(status) = fs::read_to_string(format!("/proc/{id}/status"))
         {
-            let line = about.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
             peak_kib = kib.unwrap_or(peak_kib);
         }
@@ -73,41 +74,41 @@ async fn command(lines: usize, task: &impl Fn(usize) -> String) -> anyhow::Resul
     };
     let took = start.elapsed();
     anyhow::ensure!(status.success(), "redial batch failed: {status}");
-    anyhow::ensure!(fs::read_to_string(&output)?.lines().count() == lines, "an answer is missing");
+    anyhow::ensure!(fs::read_to_string(&output)?.lines().count() == lines, "a result is missing");
     Ok((took, peak_kib / 1024.0))
 }
 
-/// Milliseconds from a result being there to its waiter having it, p50 and p99, where a thousand wait at once, each for one, and
-/// 25 are answered every 60 ms.
-pub async fn waits() -> anyhow::Result<[u64; 2]> {
-    const MANY: usize = 1_000;
+/// Milliseconds from the moment a result exists until its waiter has it, p50 and p99. A thousand waiters wait for one task each,
+/// and 25 of these tasks are answered every 60 ms.
+pub async fn wait_latency() -> anyhow::Result<[u64; 2]> {
+    const WAITERS: usize = 1_000;
     let upstream = Upstream::quiet(|_| Reply::ok().body("{}")).await;
     let redis = RedisServer::start().await;
     let client = Client::open(redis.url(), "default")?;
     let mut waiters = Vec::new();
-    for n in 0..MANY {
+    for n in 0..WAITERS {
         let (client, id) = (client.clone(), TaskId::new(&format!("t{n}"))?);
         waiters.push(tokio::spawn(async move {
             let answered = client.wait(&id, Duration::from_secs(120)).await?;
-            let told = UnixMs::local_now();
+            let received = UnixMs::local_now();
             let result = answered.as_ref().and_then(|answered| answered.result().ok());
-            Ok::<_, anyhow::Error>(result.map(|result| told.since(result.finished_at_ms)))
+            Ok::<_, anyhow::Error>(result.map(|result| received.since(result.finished_at_ms)))
         }));
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let worker = Worker::spawn(redis.url());
     worker.wait_ready().await;
     let queue = TestQueue::new(redis.url(), "default");
-    for from in (0..MANY).step_by(25) {
+    for from in (0..WAITERS).step_by(25) {
         let task = |n| format!(r#"{{"id":"t{n}","url":"{}"}}"#, upstream.url("/"));
         queue.push_all((from..from + 25).map(task)).await;
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
-    let mut late = Vec::new();
+    let mut latencies = Vec::new();
     for waiter in waiters {
-        late.extend(waiter.await??);
+        latencies.extend(waiter.await??);
     }
-    anyhow::ensure!(late.len() == MANY, "{} of {MANY} were told", late.len());
-    late.sort_unstable();
-    Ok([late[MANY / 2], late[MANY * 99 / 100]])
+    anyhow::ensure!(latencies.len() == WAITERS, "{} of {WAITERS} waiters got a result", latencies.len());
+    latencies.sort_unstable();
+    Ok([latencies[WAITERS / 2], latencies[WAITERS * 99 / 100]])
 }

@@ -1,10 +1,10 @@
-//! How fast an idle worker is: from a raw LPUSH to the call's first byte at the upstream.
+//! The latency of an idle worker: from a raw LPUSH to the first byte of the call at the upstream.
 
 use std::time::{Duration, Instant};
 
 use redial_tests::{RedisServer, Reply, Upstream, Worker};
 
-/// In milliseconds.
+/// Percentiles in milliseconds.
 pub struct IdleLatency {
     pub p50: f64,
     pub p99: f64,
@@ -26,16 +26,16 @@ pub async fn measure(tasks: usize) -> IdleLatency {
             .arg(task)
             .query_async(&mut connection)
             .await
-            .expect("Redis answers");
-        // Odd pauses, so that nothing falls into step.
+            .expect("Redis replies");
+        // Irregular pauses, so that nothing synchronises.
         tokio::time::sleep(Duration::from_micros(3_000 + (n as u64 * 7919) % 4_000)).await;
     }
     redial_tests::eventually(Duration::from_secs(10), async || (upstream.count() == tasks as u64).then_some(())).await;
-    let mut waits: Vec<f64> = Vec::with_capacity(tasks);
+    let mut latencies: Vec<f64> = Vec::with_capacity(tasks);
     for call in upstream.calls() {
-        let n: usize = call.path.trim_start_matches('/').parse().expect("a path of ours");
-        waits.push(call.at.duration_since(pushed[n]).as_secs_f64() * 1000.0);
+        let n: usize = call.path.trim_start_matches('/').parse().expect("every path is a number");
+        latencies.push(call.at.duration_since(pushed[n]).as_secs_f64() * 1000.0);
     }
-    waits.sort_by(f64::total_cmp);
-    IdleLatency { p50: waits[tasks / 2], p99: waits[tasks * 99 / 100] }
+    latencies.sort_by(f64::total_cmp);
+    IdleLatency { p50: latencies[tasks / 2], p99: latencies[tasks * 99 / 100] }
 }

@@ -1,11 +1,17 @@
-//! Redial beside a bare HTTP client, measured in one run on the same cores, so that what counts is the ratio.
+//! Redial compared with a bare HTTP client, in one run on the same cores, so that the ratio is what counts.
 //!
-//! `make bench` prints the table of `docs/performance.md`. Every figure comes from the real worker, built for release, a
-//! real redis-server and a real upstream; the load comes from other processes.
+//! `make bench` prints the table of `docs/performance.md`. Every figure comes from a release build of the real worker, a real
+//! redis-server and a real upstream; other processes generate the load.
+//!
+//! - [`rounds`]: what all comparisons have in common
+//! - [`path`]: whole tasks, compared with [`bare`], the client without Redis
+//! - [`memo`], [`limits`]: what a cache and a limit cost
+//! - [`batch`]: `redial batch`, and waiting for results
+//! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a benchmark: what goes wrong should stop it with a message, and it prints its table"
+    reason = "a benchmark: any failure should stop it with a message, and it prints its table"
 )]
 
 mod bare;
@@ -15,15 +21,14 @@ mod limits;
 mod memo;
 mod memory;
 mod path;
+mod rounds;
+
+use rounds::{CONCURRENCY, ROUNDS};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How many tasks or calls at a time, in the worker and in the bare loop alike.
-const CONCURRENCY: usize = 256;
-/// Rounds, alternating between what is compared; the median is shown.
-const ROUNDS: usize = 3;
-/// What can be measured alone.
+/// The parts that can be measured on their own.
 const PARTS: [&str; 5] = ["path", "memo", "limits", "batch", "idle"];
 
 fn main() -> anyhow::Result<()> {
@@ -31,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     if let [name, url, calls] = args.as_slice()
         && name == bare::ARGUMENT
     {
-        // As many threads as the worker's runtime has: one for each core.
+        // One thread per core, as in the worker's runtime.
         let runtime = tokio::runtime::Runtime::new()?;
         return runtime.block_on(bare::run(url, calls.parse()?));
     }
@@ -39,14 +44,14 @@ fn main() -> anyhow::Result<()> {
         [] => (60_000, None),
         [tasks] => (tasks.parse()?, None),
         [tasks, part] if PARTS.contains(&part.as_str()) => (tasks.parse()?, Some(part.clone())),
-        _ => anyhow::bail!("usage: bench [tasks a round [{}]]", PARTS.join("|")),
+        _ => anyhow::bail!("usage: bench [tasks per round [{}]]", PARTS.join("|")),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(report(tasks, wanted.as_deref()))
 }
 
 async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
-    println!("{tasks} tasks a round, {CONCURRENCY} at a time, {ROUNDS} rounds, medians\n");
+    println!("{tasks} tasks per round, {CONCURRENCY} at a time, medians of {ROUNDS} rounds\n");
     println!("| what | measured | budget |\n| --- | --- | --- |");
     for part in PARTS.iter().filter(|part| wanted.is_none_or(|wanted| wanted == **part)) {
         match *part {
@@ -92,7 +97,7 @@ async fn limited(tasks: usize) -> anyhow::Result<()> {
         limited.1,
         100.0 * limited.0 / plain.0
     );
-    let [alone, beside] = limits::others(tasks).await?;
+    let [alone, beside] = limits::unlimited_beside_waiting(tasks).await?;
     println!(
         "| others of the queue while 10,000 wait for a limit of 1/s | {beside:.0} tasks/s ({:.0} % of those alone) | >= 90 % |",
         100.0 * beside / alone
@@ -116,7 +121,7 @@ async fn batches(tasks: usize) -> anyhow::Result<()> {
     );
     let [tenth, all] = batch.peak_mib;
     println!("| its peak memory, for a tenth of the lines and for all | {tenth:.0} MiB, {all:.0} MiB | flat |");
-    let [p50, p99] = batch::waits().await?;
+    let [p50, p99] = batch::wait_latency().await?;
     println!("| 1,000 waiters: from the result being there to having it, p50, p99 | {p50} ms, {p99} ms | <= 5 ms |");
     Ok(())
 }
@@ -127,10 +132,4 @@ async fn idling() -> anyhow::Result<()> {
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);
     println!("| the same, p99 | {:.2} ms | <= 2 ms |", idle.p99);
     Ok(())
-}
-
-/// The middle one.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

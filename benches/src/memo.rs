@@ -1,18 +1,19 @@
-//! The memo: what a cache costs and saves at several hit rates, and how soon a shared answer is everywhere.
+//! What a cache costs and saves at several hit rates, and how fast a shared answer reaches all followers.
 
 use std::time::{Duration, Instant};
 
 use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
 
-use crate::{ROUNDS, bare, median, path};
+use crate::rounds::{ROUNDS, median};
+use crate::{bare, path};
 
-/// Calls that are answered before a round: the hits are among them.
+/// Calls that are answered before a round, which the hits then repeat.
 const WARM: usize = 100;
 const IDENTICAL: usize = 1_000;
 const WORKERS: usize = 4;
 
-/// Tasks a second and commands per task at each hit rate in percent. The upstream answers at once: that is the cache's worst
-/// case, as a call costs nothing to save.
+/// Tasks per second and commands per task at each hit rate in percent. The upstream responds at once, which is the worst case
+/// for a cache, because the saved calls cost nothing.
 pub async fn hit_rates(tasks: usize) -> anyhow::Result<Vec<(usize, f64, f64)>> {
     let upstream =
         Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
@@ -25,9 +26,9 @@ pub async fn hit_rates(tasks: usize) -> anyhow::Result<Vec<(usize, f64, f64)>> {
     for hits in [0, 50, 99] {
         let (mut rates, mut commands) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            // 37 and 100 have no common divisor: hits and misses are mixed.
-            let which = |n: usize| if n * 37 % 100 < hits { n % WARM } else { WARM + n };
-            let (rate, per_task) = path::worker(&warm, (0..tasks).map(|n| call(format!("t{n}"), which(n)))).await?;
+            // 37 and 100 have no common divisor, so hits and misses alternate.
+            let index_of = |n: usize| if n * 37 % 100 < hits { n % WARM } else { WARM + n };
+            let (rate, per_task) = path::worker(&warm, (0..tasks).map(|n| call(format!("t{n}"), index_of(n)))).await?;
             rates.push(rate);
             commands.push(per_task);
         }
@@ -36,7 +37,7 @@ pub async fn hit_rates(tasks: usize) -> anyhow::Result<Vec<(usize, f64, f64)>> {
     Ok(rows)
 }
 
-/// Milliseconds from the first to the last of the answers to identical tasks, as one waiter on their reply list sees them.
+/// Milliseconds from the first to the last result of identical tasks, as a caller that reads their reply list sees them.
 pub async fn share() -> anyhow::Result<f64> {
     let upstream = Upstream::quiet(|_| Reply::ok().body(r#"{"ok":true}"#).after(Duration::from_secs(1))).await;
     let mut spans = Vec::new();

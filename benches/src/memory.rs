@@ -1,9 +1,9 @@
-//! What a waiting task takes in Redis.
+//! The memory that a waiting task takes in Redis.
 
 use redial_tests::{RedisServer, TestQueue};
 
-/// Bytes per waiting task of 300 bytes, by Redis's own account of all its memory.
-#[expect(clippy::cast_precision_loss)]
+/// Bytes per waiting task of 300 bytes, as Redis accounts for them.
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 pub async fn measure() -> anyhow::Result<f64> {
     const TASKS: usize = 100_000;
     let redis = RedisServer::start().await;

@@ -1,21 +1,22 @@
-//! The whole path: tasks that wait on the list, one worker, an upstream that answers at once, results in Redis.
+//! The whole path: tasks waiting on the list, one worker, an upstream that responds at once, results in Redis.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redial_tests::{RedisServer, Reply, Upstream, Worker};
+use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
 use redis::aio::MultiplexedConnection;
 
-use crate::{CONCURRENCY, ROUNDS, bare, median};
+use crate::bare;
+use crate::rounds::{CONCURRENCY, ROUNDS, median};
 
-/// What was measured.
+/// The figures of the whole path and of the baseline.
 pub struct PathFigures {
-    /// Calls a second of the bare loop.
+    /// Calls per second of the bare loop.
     pub bare: f64,
-    /// Tasks a second of the worker.
+    /// Tasks per second of the worker.
     pub redial: f64,
-    /// Redis commands per task, the producer's push included.
+    /// Redis commands per task, including the producer's push.
     pub commands: f64,
 }
 
@@ -45,12 +46,12 @@ async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Tasks a second from the first to the last result, and commands per task. The queue is filled before the worker starts.
-/// Those of `before` are answered by another worker first, and count for nothing.
-#[expect(clippy::cast_precision_loss)]
+/// Tasks per second from the first to the last result, and commands per task. The queue is filled before the worker starts.
+/// Another worker answers the tasks of `before` first; they are not measured.
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = String>) -> anyhow::Result<(f64, f64)> {
     let redis = RedisServer::start().await;
-    let queue = redial_tests::TestQueue::new(redis.url(), "default");
+    let queue = TestQueue::new(redis.url(), "default");
     let mut connection = redis.connection().await;
     if !before.is_empty() {
         queue.push_all(before).await;
@@ -62,11 +63,11 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
     let commands_before = redis.info_number("total_commands_processed").await;
     queue.push_all(tasks).await;
     let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string()).spawn();
-    let mut looks = 0_u64;
+    let mut polls = 0_u64;
     let mut first: Option<(Instant, u64)> = None;
     let (elapsed, counted) = loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        looks += 1;
+        polls += 1;
         match (completed(&mut connection).await?, first) {
             (Some(done), None) if done > start => first = Some((Instant::now(), done)),
             (Some(done), Some((at, then))) if done == start + count => break (at.elapsed(), done - then),
@@ -75,12 +76,12 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
     };
     let after = redis.info_number("total_commands_processed").await;
     drop(worker);
-    anyhow::ensure!(counted > 0, "the round was over before it could be measured: give more tasks");
-    let commands = (after - commands_before).checked_sub(looks).context("commands were counted")?;
+    anyhow::ensure!(counted > 0, "the round ended before it could be measured; use more tasks");
+    let commands = (after - commands_before).checked_sub(polls).context("commands were counted")?;
     Ok((counted as f64 / elapsed.as_secs_f64(), commands as f64 / count as f64))
 }
 
-/// Waits until so many tasks are answered.
+/// Waits until this many tasks are complete.
 pub async fn until_completed(connection: &mut MultiplexedConnection, count: u64) -> redis::RedisResult<()> {
     while completed(connection).await?.unwrap_or(0) < count {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -88,7 +89,7 @@ pub async fn until_completed(connection: &mut MultiplexedConnection, count: u64)
     Ok(())
 }
 
-/// How many tasks are answered.
+/// How many tasks are complete.
 pub async fn completed(connection: &mut MultiplexedConnection) -> redis::RedisResult<Option<u64>> {
     redis::cmd("HGET").arg("redial:{default}:stats").arg("complete").query_async(connection).await
 }

@@ -1,4 +1,4 @@
-//! `redial batch`: files of calls, and kills on the way.
+//! `redial batch`: files of calls, interrupted and resumed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,8 +27,8 @@ impl BatchFixture {
         Self { redis, upstream, _worker: worker, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// With a file of so many good lines.
-    async fn of_lines(count: usize) -> (Self, String) {
+    /// With an input file of this many valid lines.
+    async fn with_lines(count: usize) -> (Self, String) {
         let reply = |_: &redial_tests::Request| Reply::ok().json(&json!({"ok": true})).after(Duration::from_millis(20));
         let fixture = Self::new(Upstream::start(reply).await).await;
         let line = |n| format!("{{\"id\":\"n{n}\",\"url\":\"{}\"}}\n", fixture.upstream.url(&format!("/{n}")));
@@ -70,17 +70,17 @@ fn lines(path: &Path) -> Vec<Value> {
 async fn a_batch_killed_midway_finishes_each_line_once_and_repeats_no_finished_call() {
     let count = at_length(3_000, 100_000);
     let window = ["--window", at_length("500", "5000")];
-    let (fixture, input) = BatchFixture::of_lines(count).await;
+    let (fixture, input) = BatchFixture::with_lines(count).await;
     for kill in 1..=5_u64 {
-        // A command that is given up is killed with SIGKILL.
+        // At the timeout the command is dropped, which kills it with SIGKILL.
         let before_kill = Duration::from_millis(at_length(150, 1_000) * kill);
         let run = tokio::time::timeout(before_kill, fixture.batch(&input, &window));
         if run.await.is_ok() {
             break;
         }
     }
-    let said = fixture.batch(&input, &window).await;
-    assert_eq!(said.status, 0, "{}", said.stderr);
+    let output = fixture.batch(&input, &window).await;
+    assert_eq!(output.status, 0, "{}", output.stderr);
     fixture.has_each_once(count);
     assert_eq!(fixture.upstream.count(), count as u64);
     let keys: Vec<String> =
@@ -104,8 +104,8 @@ async fn an_openai_batch_file_is_answered_in_its_output_format() {
     let input = fixture.write("in.jsonl", file);
     let base = fixture.upstream.url("");
     let errors = fixture.path("errors.jsonl");
-    let said = fixture.batch(&input, &["--base-url", &base, "--errors", errors.to_str().unwrap()]).await;
-    assert_eq!(said.status, 4, "{}", said.stderr);
+    let output = fixture.batch(&input, &["--base-url", &base, "--errors", errors.to_str().unwrap()]).await;
+    assert_eq!(output.status, 4, "{}", output.stderr);
     let (out, errors) = (lines(&fixture.path("out")), lines(&errors));
     let schema = json!({
         "type": "object", "required": ["id", "custom_id", "response", "error"], "additionalProperties": false,
@@ -121,10 +121,10 @@ async fn an_openai_batch_file_is_answered_in_its_output_format() {
     assert_eq!((&out[0]["custom_id"], &out[0]["response"]["status_code"]), (&json!("a"), &json!(200)));
     assert_eq!(out[0]["response"]["body"]["body"], json!({"model": "m"}));
     let wrong: Vec<_> = errors.iter().filter(|line| line["error"]["code"] == "invalid_line").collect();
-    let said = |n: usize| wrong[n]["error"]["message"].as_str().unwrap();
+    let message = |n: usize| wrong[n]["error"]["message"].as_str().unwrap();
     assert_eq!((out.len(), wrong.len(), errors.len()), (1, 2, 4));
-    assert!(said(0).starts_with("line 4: ") && said(0).contains("custom_id"), "{wrong:?}");
-    assert!(said(1).starts_with("line 5: ") && said(1).contains("was used"), "{wrong:?}");
+    assert!(message(0).starts_with("line 4: ") && message(0).contains("custom_id"), "{wrong:?}");
+    assert!(message(1).starts_with("line 5: ") && message(1).contains("was used"), "{wrong:?}");
     let failed = |id: &str| errors.iter().find(|line| line["custom_id"] == id).unwrap();
     assert_eq!(failed("b")["response"]["status_code"], 400);
     assert_eq!((&failed("c")["response"], &failed("c")["error"]["code"]), (&Value::Null, &json!("attempts_exhausted")));
@@ -138,15 +138,15 @@ async fn invalid_lines_are_reported_by_number_and_the_rest_are_processed_in_orde
     let long = format!("{{\"id\":\"long\",\"body\":\"{}\"}}", "x".repeat(2 << 20));
     let file = [task("a", 200), "junk".into(), String::new(), task("a", 1), long, task("b", 1)].join("\n");
     let input = fixture.write("in", file);
-    let said = fixture.batch(&input, &["--ordered"]).await;
-    assert_eq!(said.status, 4, "{}", said.stderr);
+    let output = fixture.batch(&input, &["--ordered"]).await;
+    assert_eq!(output.status, 4, "{}", output.stderr);
     let ids: Vec<Value> = lines(&fixture.path("out")).iter().map(|line| line["id"].clone()).collect();
     assert_eq!(ids, ["a", "b"]);
     let wrong = lines(&fixture.path("out.errors"));
     let numbers: Vec<&Value> = wrong.iter().map(|line| &line["line"]).collect();
     assert_eq!(numbers, [2, 4, 5]);
     assert!(wrong[1]["error"].as_str().unwrap().contains("was used"), "{}", wrong[1]);
-    let summary: Value = serde_json::from_str(&said.stdout).unwrap();
+    let summary: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!((&summary["ok"], &summary["bad"]), (&json!(2), &json!(3)));
 
     fixture.write("in", task("c", 1));
@@ -163,8 +163,8 @@ async fn each_csv_row_fills_the_template() {
     let template =
         format!("{{\"id\":\"r-{{{{n}}}}\",\"url\":\"{echo}\",\"body\":{{\"who\":\"{{{{name}}}}\",\"n\":{{{{n}}}}}}}}");
     let template = fixture.write("task.json", template);
-    let said = fixture.batch(&input, &["--template", &template, "--ordered"]).await;
-    assert_eq!(said.status, 4, "{}", said.stderr);
+    let output = fixture.batch(&input, &["--template", &template, "--ordered"]).await;
+    assert_eq!(output.status, 4, "{}", output.stderr);
     let bodies: Vec<Value> = lines(&fixture.path("out")).iter().map(|line| line["body"]["body"].clone()).collect();
     assert_eq!(bodies, [json!({"who": "Ann \"A\"\nB", "n": 7}), json!({"who": "Cy", "n": "x"})]);
     let wrong = lines(&fixture.path("out.errors"));
@@ -182,14 +182,14 @@ async fn json_objects_fill_the_template_with_their_field_types_intact() {
         "{{\"id\":\"{{{{name}}}}\",\"url\":\"{echo}\",\"body\":{{\"who\":\"{{{{name}}}}\",\"tags\":{{{{tags}}}}}},\"then\":{then}}}"
     );
     let template = fixture.write("task.json", template);
-    let said = fixture.batch(&input, &["--format", "jsonl", "--template", &template]).await;
-    assert_eq!(said.status, 4, "{}", said.stderr);
+    let output = fixture.batch(&input, &["--format", "jsonl", "--template", &template]).await;
+    assert_eq!(output.status, 4, "{}", output.stderr);
     let out = lines(&fixture.path("out"));
     assert_eq!((out.len(), &out[0]["body"]["body"]), (1, &json!({"who": "Ann", "tags": [1, {"a": null}]})));
     let wrong = lines(&fixture.path("out.errors"));
     assert_eq!((&wrong[0]["line"], &wrong[1]["line"]), (&json!(2), &json!(3)));
     assert!(wrong[1]["error"].as_str().unwrap().contains("\"tags\""), "{}", wrong[1]);
-    // What follows on a line is no line: its result lies on the queue alone.
+    // A task that follows a line is not a line itself, so its result exists only on the queue.
     let then = redial_tests::TestQueue::new(&fixture.redis, "default").wait_result("after-Ann", SOON).await;
     assert_eq!(then["body"]["body"], json!({"of": "Ann"}));
 }
@@ -197,7 +197,7 @@ async fn json_objects_fill_the_template_with_their_field_types_intact() {
 #[tokio::test]
 async fn ctrl_c_keeps_finished_lines_and_prints_how_to_resume() {
     const LINES: usize = 2_000;
-    let (fixture, input) = BatchFixture::of_lines(LINES).await;
+    let (fixture, input) = BatchFixture::with_lines(LINES).await;
     let out = fixture.path("out");
     let args = BatchFixture::args(&out, &input, &["--window", "100"]);
     let child = Cli::new(&fixture.redis).start(&args);
@@ -205,17 +205,17 @@ async fn ctrl_c_keeps_finished_lines_and_prints_how_to_resume() {
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("run the same command again to resume"), "{said}");
+    let output = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{output}");
+    assert!(output.contains("run the same command again to resume"), "{output}");
     let finished = lines(&out).len();
     assert!(
-        (1..LINES).contains(&finished) && said.contains(&format!("stopped: {finished} lines")),
-        "{finished} {said}"
+        (1..LINES).contains(&finished) && output.contains(&format!("stopped: {finished} lines")),
+        "{finished} {output}"
     );
 
-    let said = fixture.batch(&input, &["--window", "100"]).await;
-    assert_eq!(said.status, 0, "{}", said.stderr);
+    let output = fixture.batch(&input, &["--window", "100"]).await;
+    assert_eq!(output.status, 0, "{}", output.stderr);
     fixture.has_each_once(LINES);
     assert_eq!(fixture.upstream.count(), LINES as u64);
 }
@@ -223,14 +223,14 @@ async fn ctrl_c_keeps_finished_lines_and_prints_how_to_resume() {
 #[tokio::test]
 async fn a_batch_is_pushed_again_after_redis_loses_it() {
     const LINES: usize = 1_500;
-    let (fixture, input) = BatchFixture::of_lines(LINES).await;
+    let (fixture, input) = BatchFixture::with_lines(LINES).await;
     let run = fixture.batch(&input, &["--window", "400"]);
     let lose = async {
         eventually(SOON, async || (fixture.upstream.count() > 200).then_some(())).await;
         let () = redis::cmd("FLUSHALL").query_async(&mut fixture.redis.connection().await).await.unwrap();
     };
-    let (said, ()) = tokio::join!(run, lose);
-    assert_eq!(said.status, 0, "{}", said.stderr);
+    let (output, ()) = tokio::join!(run, lose);
+    assert_eq!(output.status, 0, "{}", output.stderr);
     fixture.has_each_once(LINES);
 }
 
@@ -245,20 +245,20 @@ async fn batch_memory_stays_flat_for_any_file_length() {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
         line.map_or(0, |kib| kib.trim().parse::<u64>().unwrap())
     };
-    // Killed half-way, then to the end: what is finished takes no memory either.
+    // Killed half-way, then run to the end: finished lines take no memory either.
     for is_killed in [true, false] {
         let mut child = Cli::new(&fixture.redis).start(&BatchFixture::args(&out, &input, &[]));
         let (pid, mut most) = (child.id().unwrap(), 0);
         let until = std::time::Instant::now() + Duration::from_secs(120);
         while child.try_wait().unwrap().is_none() {
             most = most.max(peak(pid));
-            assert!(std::time::Instant::now() < until, "it still runs");
+            assert!(std::time::Instant::now() < until, "the command is still running");
             if is_killed && fs::metadata(&errors).is_ok_and(|file| file.len() > 5 << 20) {
                 child.start_kill().unwrap();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(most > 0 && most < 64 << 10, "{most} KiB at the most");
+        assert!(most > 0 && most < 64 << 10, "{most} KiB at most");
     }
     let numbers: BTreeSet<u64> = lines(&errors).iter().map(|line| line["line"].as_u64().unwrap()).collect();
     assert_eq!((lines(&errors).len(), numbers.len()), (LINES, LINES));

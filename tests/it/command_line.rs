@@ -1,4 +1,4 @@
-//! The `redial` program as its users type it.
+//! The `redial` command line, as users type it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -16,8 +16,8 @@ async fn enqueue_wait_prints_the_result() {
     let cli = Cli::new(&redis);
     let url = upstream.url("/echo");
     let typed = ["enqueue", "--id", "a2", "--url", &url, "-H", "X-Kind: a: b", "--body", r#"{"n": 9007199254740993}"#];
-    let said = cli.run(&typed).await;
-    assert_eq!((said.status, said.stdout.as_str()), (0, "a2\n"), "{}", said.stderr);
+    let output = cli.run(&typed).await;
+    assert_eq!((output.status, output.stdout.as_str()), (0, "a2\n"), "{}", output.stderr);
     TestQueue::new(&redis, "default").wait_result("a2", SOON).await;
 
     let result = cli.run(&["result", "a2"]).await;
@@ -48,9 +48,9 @@ async fn every_enqueue_option_sets_the_task_field_of_the_same_name() {
 #[tokio::test]
 async fn a_missing_result_has_its_own_exit_code() {
     let redis = RedisServer::start().await;
-    let said = Cli::new(&redis).run(&["result", "nobody"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (3, ""));
-    assert!(said.stderr.contains("nobody: no result in queue default"), "{}", said.stderr);
+    let output = Cli::new(&redis).run(&["result", "nobody"]).await;
+    assert_eq!((output.status, output.stdout.as_str()), (3, ""));
+    assert!(output.stderr.contains("nobody: no result in queue default"), "{}", output.stderr);
 }
 
 #[tokio::test]
@@ -58,22 +58,22 @@ async fn a_task_file_is_pushed_up_to_its_first_invalid_line() {
     let redis = RedisServer::start().await;
     let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "bulk"));
     let lines = "{\"id\":\"x\",\"url\":\"http://h/\"}\n\n{\"url\":\"http://h/\"}\n";
-    let said = cli.run_with_input(&["-q", "bulk", "--json", "enqueue", "-"], lines).await;
-    let ids: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((said.status, ids.len(), &ids[0]["id"]), (0, 2, &json!("x")), "{}", said.stderr);
+    let output = cli.run_with_input(&["-q", "bulk", "--json", "enqueue", "-"], lines).await;
+    let ids: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((output.status, ids.len(), &ids[0]["id"]), (0, 2, &json!("x")), "{}", output.stderr);
     assert_eq!(queue.waiting().await, 2);
 
-    let said = cli.run_with_input(&["-q", "bulk", "enqueue", "-"], format!("{lines}{{\"url\":5}}\n{lines}")).await;
-    assert_eq!(said.status, 1);
-    assert!(said.stderr.contains("line 4: `url`: invalid type"), "{}", said.stderr);
-    assert!(said.stderr.contains("2 tasks before it were pushed"), "{}", said.stderr);
+    let output = cli.run_with_input(&["-q", "bulk", "enqueue", "-"], format!("{lines}{{\"url\":5}}\n{lines}")).await;
+    assert_eq!(output.status, 1);
+    assert!(output.stderr.contains("line 4: `url`: invalid type"), "{}", output.stderr);
+    assert!(output.stderr.contains("2 tasks before it were pushed"), "{}", output.stderr);
     assert_eq!(queue.waiting().await, 4);
 }
 
 #[tokio::test]
 async fn an_invalid_task_or_redis_url_is_an_error_that_suggests_a_fix() {
     let redis = RedisServer::start().await;
-    for (typed, status, says) in [
+    for (typed, status, expected) in [
         (&["enqueue", "{}"][..], 1, "missing field `url`"),
         (&["enqueue", "--url", "/v1"], 1, "use an absolute URL"),
         (&["enqueue", "--url", "http://h/", "--body", "x"], 1, "--body-text"),
@@ -84,10 +84,10 @@ async fn an_invalid_task_or_redis_url_is_an_error_that_suggests_a_fix() {
         (&["--redis-url", "localhost", "dead", "list"], 1, "use redis://host:6379"),
         (&["--redis-url", "redis://:geheim@127.0.0.1:1", "dead", "list"], 1, "no connection to Redis at 127.0.0.1:1"),
     ] {
-        let said = Cli::new(&redis).run(typed).await;
-        assert_eq!(said.status, status, "{typed:?}: {}", said.stderr);
-        assert!(said.stderr.contains(says), "{typed:?}: {}", said.stderr);
-        assert!(!said.stderr.contains("geheim"), "{}", said.stderr);
+        let output = Cli::new(&redis).run(typed).await;
+        assert_eq!(output.status, status, "{typed:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{typed:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("geheim"), "{}", output.stderr);
     }
 }
 
@@ -122,9 +122,9 @@ async fn dead_letters_can_be_listed_replayed_and_dropped() {
     assert!(listed.contains("[redacted]") && !listed.contains("geheim"), "{listed}");
 
     healed.store(true, SeqCst);
-    let said = cli.run(&["dead", "replay", "a", "nobody"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (3, "1 dead letter of queue default put back on the queue\n"));
-    assert!(said.stderr.contains("nobody: no dead letter"), "{}", said.stderr);
+    let output = cli.run(&["dead", "replay", "a", "nobody"]).await;
+    assert_eq!((output.status, output.stdout.as_str()), (3, "1 dead letter of queue default put back on the queue\n"));
+    assert!(output.stderr.contains("nobody: no dead letter"), "{}", output.stderr);
     assert_eq!(queue.wait_result("a", SOON).await["status"], "ok");
 
     let serial = junk["serial"].as_str().unwrap();
@@ -146,18 +146,18 @@ async fn a_cached_answer_can_be_shown_and_dropped() {
     let _worker = Worker::spawn(&redis);
     let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
     let task = json!({"id": "a", "url": upstream.url("/echo"), "body": {"n": 1}, "cache_ttl_ms": 60_000}).to_string();
-    // The same call in another spelling, and as one would ask for it later.
+    // The same call, spelled differently, as a user might enter it later.
     let same = json!({"url": upstream.url("/echo"), "body": {"n": 1.0}}).to_string();
-    let said = cli.run(&["cache", "get", &same]).await;
-    assert_eq!(said.status, 3);
-    assert!(said.stderr.contains("never made"), "{}", said.stderr);
+    let output = cli.run(&["cache", "get", &same]).await;
+    assert_eq!(output.status, 3);
+    assert!(output.stderr.contains("never made"), "{}", output.stderr);
     queue.push(&task).await;
     queue.wait_result("a", SOON).await;
 
-    let said = cli.run(&["cache", "get", &same]).await;
-    let kept: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!((said.status, &kept["status"], &kept["id"]), (0, &json!("ok"), &Value::Null));
-    assert!(said.stderr.contains("kept until"), "{}", said.stderr);
+    let output = cli.run(&["cache", "get", &same]).await;
+    let kept: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((output.status, &kept["status"], &kept["id"]), (0, &json!("ok"), &Value::Null));
+    assert!(output.stderr.contains("kept until"), "{}", output.stderr);
     let memo: Value = serde_json::from_str(&cli.run(&["--json", "cache", "get", &same]).await.stdout).unwrap();
     assert_eq!((&memo["answer"]["body"]["method"], &memo["in_flight"]), (&json!("POST"), &json!(false)));
 
@@ -178,16 +178,16 @@ async fn a_replay_clears_the_failure_stored_under_its_key_unless_the_upstream_ma
     let task = json!({"id": "a", "url": upstream.url("/"), "body": {}, "idempotency_key": "order-17"}).to_string();
     queue.push(&task).await;
     assert_eq!(queue.wait_result("a", SOON).await["reason"], "rejected");
-    let said = cli.run(&["cache", "get", "--idempotency", &task]).await;
-    assert!(said.status == 0 && said.stdout.contains("rejected"), "{}{}", said.stdout, said.stderr);
+    let output = cli.run(&["cache", "get", "--idempotency", &task]).await;
+    assert!(output.status == 0 && output.stdout.contains("rejected"), "{}{}", output.stdout, output.stderr);
 
     // As if it had died two days ago.
     let letter = redis.cli(&["ZRANGE", "redial:{default}:dead", "0", "0"]).await;
     let long_ago = redial_core::UnixMs::local_now().0 - 48 * 3_600_000;
     redis.cli(&["ZADD", "redial:{default}:dead", &long_ago.to_string(), letter.trim_end_matches('\n')]).await;
-    let said = cli.run(&["dead", "replay", "a"]).await;
-    assert_eq!((said.status, queue.dead().await.len()), (1, 1));
-    assert!(said.stderr.contains("--forgotten-keys"), "{}", said.stderr);
+    let output = cli.run(&["dead", "replay", "a"]).await;
+    assert_eq!((output.status, queue.dead().await.len()), (1, 1));
+    assert!(output.stderr.contains("--forgotten-keys"), "{}", output.stderr);
     assert_eq!(cli.run(&["dead", "replay", "--forgotten-keys", "a"]).await.status, 0);
     let answered = || async { queue.result("a").await.filter(|result| result["status"] == "ok") };
     assert_eq!(eventually(SOON, answered).await["source"], "call");

@@ -1,4 +1,4 @@
-//! Every command of the README and the docs is run as it stands there, against real parts.
+//! Every command in the README and the docs is run as written, against real servers.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,24 +9,24 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// What is not run here, by how it begins, and what runs it instead.
+/// The beginnings of commands that are not run here, and what runs them instead.
 const RUN_ELSEWHERE: [(&str, &str); 6] = [
-    ("make ", "the checks before a change lands, and `tidy.rs` looks whether there is such a target"),
-    ("./target/release/redial-worker", "every test starts one"),
-    ("REDIS_URL=redis://10.0.0.5:6379 ./target/release/redial-worker", "every test starts one with its Redis"),
+    ("make ", "run before every change lands"),
+    ("./target/release/redial-worker", "every test starts a worker"),
+    ("REDIS_URL=redis://10.0.0.5:6379 ./target/release/redial-worker", "every test starts a worker with its Redis"),
     ("pip ", "`drop_in.rs`"),
     ("npm ", "`drop_in.rs`"),
     ("uvicorn ", "`drop_in.rs`"),
 ];
 
-/// The hosts of the examples: the upstream stands for all of them.
+/// The hosts in the examples, which the upstream replaces.
 const HOSTS: [&str; 4] = ["https://api.example.com", "https://example.com", "https://api.openai.com", "https://my.app"];
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Each command of the shell in a page, with the page's name.
+/// Every shell command in the pages, with the name of its page.
 fn commands() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut pages = vec![root.join("README.md")];
@@ -55,7 +55,7 @@ struct DocsFixture {
 }
 
 impl DocsFixture {
-    /// With the files that the commands name, a result, a dead letter, and kept answers.
+    /// With the files that the commands use, a result, a dead letter and cached answers.
     async fn new() -> Self {
         let upstream = Upstream::start(|request| match request.route() {
             "/refused" => Reply::status(422),
@@ -75,7 +75,7 @@ impl DocsFixture {
         ] {
             std::fs::write(fixture.folder.path().join(name), text + "\n").unwrap();
         }
-        // The pages say redis-cli for the Redis at its usual port.
+        // In the pages, redis-cli connects to the default port.
         let (folder, port) = (fixture.folder.path().join("bin"), fixture.redis.port());
         std::fs::create_dir(&folder).unwrap();
         let script = format!("#!/bin/sh\nPATH=${{PATH#*:}} exec redis-cli -p {port} \"$@\"\n");
@@ -86,7 +86,7 @@ impl DocsFixture {
         fixture
     }
 
-    /// Before each command: one that ends or deletes what it names takes nothing from the next.
+    /// Restores the tasks before each command, because the previous one may have deleted them.
     async fn prepare(&self) {
         let queue = TestQueue::new(&self.redis, "default");
         for (id, path) in [("a1", "/v1/extract"), ("a2", "/"), ("dead1", "/refused")] {
@@ -97,23 +97,23 @@ impl DocsFixture {
         }
     }
 
-    /// The command with what it leaves open filled in.
-    fn filled(&self, command: &str) -> String {
+    /// Fills in the command's placeholders.
+    fn fill_in(&self, command: &str) -> String {
         let upstream = self.upstream.url("");
         let mut filled = HOSTS.iter().fold(command.to_owned(), |filled, host| filled.replace(host, &upstream));
         let id = if command.contains(" dead ") { "dead1" } else { "a2" };
-        for (open, value) in [
+        for (placeholder, value) in [
             (" ID...", format!(" {id}")),
             (" ID ", format!(" {id} ")),
             (" QUEUE", " default".to_owned()),
             (" TASK", format!(" '{}'", json!({"url": upstream}))),
         ] {
-            filled = filled.replace(open, &value);
+            filled = filled.replace(placeholder, &value);
         }
         filled
     }
 
-    /// Runs it in a shell that finds this build's programs and this Redis.
+    /// Runs a command in a shell that finds this build's programs and this Redis.
     async fn run(&self, command: &str) -> std::process::Output {
         let programs = Cli::new(&self.redis).program().parent().unwrap().to_owned();
         let (own, known) = (self.folder.path().join("bin"), std::env::var("PATH").unwrap_or_default());
@@ -122,7 +122,7 @@ impl DocsFixture {
         shell.args(["-c", command]).current_dir(self.folder.path()).env("PATH", path);
         shell.env("REDIS_URL", self.redis.url()).stdin(Stdio::null()).kill_on_drop(true);
         let ended = tokio::time::timeout(Duration::from_secs(60), shell.output()).await;
-        ended.unwrap_or_else(|_| panic!("{command} still runs")).unwrap()
+        ended.unwrap_or_else(|_| panic!("{command} is still running")).unwrap()
     }
 }
 
@@ -135,16 +135,16 @@ async fn every_command_in_the_docs_runs_as_written() {
             continue;
         }
         fixture.prepare().await;
-        let output = fixture.run(&fixture.filled(&command)).await;
+        let output = fixture.run(&fixture.fill_in(&command)).await;
         ran += 1;
-        // 3: what was asked for is not there, as after a command that deletes it.
+        // 3: the object does not exist, for example after a command that deletes it.
         if !matches!(output.status.code(), Some(0 | 3)) {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            faults.push(format!("{page}: {command}\n    {}: {said}", output.status));
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            faults.push(format!("{page}: {command}\n    {}: {stderr}", output.status));
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-    assert!(ran >= 40, "only {ran} commands were found: is the form of the pages another one?");
+    assert!(ran >= 40, "only {ran} commands found: has the form of the pages changed?");
 }
 
 #[tokio::test]
@@ -166,5 +166,5 @@ async fn every_cli_command_is_documented() {
         let whole = if whole.is_empty() { vec![format!("redial {name}")] } else { whole };
         missing.extend(whole.into_iter().filter(|whole| !typed.iter().any(|(_, command)| command.starts_with(whole))));
     }
-    assert!(missing.is_empty(), "no page shows {missing:?}");
+    assert!(missing.is_empty(), "not documented: {missing:?}");
 }

@@ -1,4 +1,4 @@
-//! The harness itself: what every other test here takes for granted.
+//! The harness itself, which all other tests rely on.
 
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,7 @@ async fn the_upstream_records_each_request() {
         "POST /echo?key=k HTTP/1.1\r\nHost: x\r\nX-Some: Thing\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Two at once: the second must not get lost in the buffer.
+    // Two at once: the second must not be lost in the buffer.
     let (head, answer) = exchange(&upstream, &format!("{request}{request}")).await;
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     assert_eq!(answer.matches("grüß").count(), 2);
@@ -235,7 +235,7 @@ async fn nothing_listens_on_a_claimed_port() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
-/// Sends raw bytes and then a close; gives the first head and all that follows it.
+/// Sends raw bytes, closes, and returns the first head and everything after it.
 async fn exchange(upstream: &Upstream, request: &str) -> (String, String) {
     let mut socket = TcpStream::connect(upstream.address()).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -256,7 +256,7 @@ async fn read(mut socket: TcpStream) -> (String, String) {
     }
 }
 
-/// A connection on which a GET was sent, and no more.
+/// A connection on which only a GET was sent.
 async fn connect(upstream: &Upstream, path: &str) -> TcpStream {
     let mut socket = TcpStream::connect(upstream.address()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n");

@@ -1,4 +1,4 @@
-//! `redial limits`, as its users type it.
+//! `redial limits`, as users type it.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ async fn limits_can_be_shown_set_and_unset() {
     let _worker = Worker::spawn(&redis);
     let _of_another_queue = Worker::builder(&redis).env("REDIAL_QUEUES", "other").spawn();
     let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
-    let said = cli.run(&["limits"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (0, ""));
-    assert!(said.stderr.contains("no limit is in use"), "{}", said.stderr);
+    let output = cli.run(&["limits"]).await;
+    assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+    assert!(output.stderr.contains("no limit is in use"), "{}", output.stderr);
     assert_eq!(cli.run(&["limits", "unset", "slow"]).await.status, 3);
     assert_eq!(cli.run(&["limits", "set", "slow"]).await.status, 2, "it has to limit something");
     assert_eq!(cli.run(&["limits", "set", "slow", "--rate", "-1"]).await.status, 2, "clap takes it for an option");
-    let said = cli.run(&["limits", "set", "slow", "--rate=-1"]).await;
-    assert!(said.status == 1 && said.stderr.contains("rate"), "{}", said.stderr);
+    let output = cli.run(&["limits", "set", "slow", "--rate=-1"]).await;
+    assert!(output.status == 1 && output.stderr.contains("rate"), "{}", output.stderr);
 
     for id in ["a", "b", "c"] {
         let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
@@ -32,8 +32,8 @@ async fn limits_can_be_shown_set_and_unset() {
     let level: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
     assert_eq!((&level["name"], &level["defined_by"], &level["rate"]), (&json!("slow"), &json!("inline"), &json!(1.0)));
     assert_eq!((&level["per_ms"], &level["concurrency"]), (&json!(600_000), &json!(7)));
-    let said = cli.run(&["limits"]).await;
-    assert!(said.stdout.starts_with("slow (inline)  1 in 600000 ms  burst 1  left 0."), "{}", said.stdout);
+    let output = cli.run(&["limits"]).await;
+    assert!(output.stdout.starts_with("slow (inline)  1 in 600000 ms  burst 1  left 0."), "{}", output.stdout);
 
     let parked = || async {
         let scheduled = redis.cli(&["ZCARD", "redial:{default}:scheduled"]).await;
@@ -46,9 +46,9 @@ async fn limits_can_be_shown_set_and_unset() {
     let parked = || async { (redis.cli(&["ZCARD", "redial:{other}:scheduled"]).await.trim() == "1").then_some(()) };
     eventually(SOON, parked).await;
 
-    // What waits for ten minutes goes at once under another limit, whoever works on its queue.
-    let said = cli.run(&["limits", "set", "slow", "--rate", "100"]).await;
-    assert!(said.status == 0 && said.stdout.starts_with("slow (set)  100 in 1000 ms"), "{}", said.stdout);
+    // A task that would wait ten minutes starts at once under the new limit, whichever worker serves its queue.
+    let output = cli.run(&["limits", "set", "slow", "--rate", "100"]).await;
+    assert!(output.status == 0 && output.stdout.starts_with("slow (set)  100 in 1000 ms"), "{}", output.stdout);
     queue.wait_result("c", SOON).await;
     other.wait_result("d", SOON).await;
     assert_eq!(cli.run(&["limits", "unset", "slow"]).await.status, 0);

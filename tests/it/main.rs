@@ -1,6 +1,13 @@
-//! Redial's promises, each tested against real parts. A file a promise.
+//! Tests against real parts: redis-server processes, the programs that ship, an upstream over TCP.
+//!
+//! - [`promises`]: what Redial promises its users
+//! - [`scripts`]: each Lua script on keys made by hand; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
+//!   scripts on a Redis Cluster
+//! - [`command_line`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
+//! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
+//! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`]: the source tree
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on should stop with a message")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue should stop with a message")]
 
 mod batch;
 mod cluster;

@@ -1,4 +1,4 @@
-//! What operators ask of `redial`: where a call is, how full queues are, who works, and to pause.
+//! The commands for operators: where a task is, how long queues are, which workers run, pausing.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(20);
 
 async fn json(cli: &Cli, typed: &[&str]) -> Vec<Value> {
-    let said = cli.run(&[&["--json"], typed].concat()).await;
-    said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let output = cli.run(&[&["--json"], typed].concat()).await;
+    output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// An upstream with a path that is slow, and one that refuses.
+/// An upstream with a slow path and a path that rejects calls.
 async fn varied() -> Upstream {
     Upstream::start(|request| match request.path.as_str() {
         "/slow" => Reply::ok().after(Duration::from_secs(30)),
@@ -35,28 +35,28 @@ async fn no_worker_takes_tasks_from_a_paused_queue_until_it_is_resumed() {
     let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path)}).to_string();
     queue.push(task("in-hand", "/slow")).await;
     eventually(SOON, async || (upstream.count() == 1).then_some(())).await;
-    let said = cli.run(&["pause", "default"]).await;
-    assert_eq!((said.status, said.stdout.contains("queue default paused")), (0, true), "{}", said.stdout);
+    let output = cli.run(&["pause", "default"]).await;
+    assert_eq!((output.status, output.stdout.contains("queue default paused")), (0, true), "{}", output.stdout);
     assert_eq!(json(&cli, &["pause", "default"]).await[0]["changed"], false);
 
-    // Each of them may have been waiting for a push when the pause came: that one is set aside, and not called either.
+    // A worker that was blocked in a wait when the pause came may have been handed a task; that task is not called either.
     queue.push_all((0..20).map(|n| task(&format!("t{n}"), "/"))).await;
     queue.wait_result("in-hand", SOON).await;
     let at = &json(&cli, &["queues"]).await[0];
     assert_eq!((&at["queue"], &at["paused"], &at["waiting"]), (&json!("default"), &json!(true), &json!(20)), "{at}");
-    // Pushed after every worker has seen the pause: it stays where it was pushed.
+    // Pushed after every worker has seen the pause, a task stays on the list.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let before = queue.waiting().await;
     queue.push_all((20..30).map(|n| task(&format!("t{n}"), "/"))).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!((queue.waiting().await - before, upstream.count()), (10, 1));
 
-    let said = cli.run(&["resume", "default"]).await;
-    assert_eq!((said.status, said.stdout.contains("resumed")), (0, true), "{}", said.stdout);
+    let output = cli.run(&["resume", "default"]).await;
+    assert_eq!((output.status, output.stdout.contains("resumed")), (0, true), "{}", output.stdout);
     let resumed = std::time::Instant::now();
     eventually(SOON, async || (upstream.count() == 31).then_some(())).await;
     assert!(resumed.elapsed() < Duration::from_secs(5), "{:?}", resumed.elapsed());
-    // And a push wakes them as before.
+    // A push wakes them as before.
     queue.push(task("after", "/")).await;
     queue.wait_result("after", SOON).await;
     assert_eq!(json(&cli, &["resume", "default"]).await[0]["changed"], false);
@@ -83,8 +83,8 @@ async fn queues_and_workers_are_listed_with_their_task_counts() {
     })
     .await;
     let listed = eventually(SOON, async || {
-        let said = cli.run(&["queues"]).await.stdout;
-        (said.lines().count() == 2).then_some(said)
+        let output = cli.run(&["queues"]).await.stdout;
+        (output.lines().count() == 2).then_some(output)
     })
     .await;
     assert!(listed.starts_with("QUEUE") && listed.contains("default") && !listed.contains('\x1b'), "{listed}");
@@ -113,22 +113,22 @@ async fn status_shows_where_a_task_is() {
     let _worker = Worker::spawn(&redis);
     let later = json!({"id": "later", "url": upstream.url("/"), "delay_ms": 60_000}).to_string();
     queue.push_all([task("held", "/slow"), task("bad", "/bad"), later, task("ok", "/")]).await;
-    let said = |id: &'static str, state: &'static str| {
+    let status_of = |id: &'static str, state: &'static str| {
         let cli = cli.clone();
         async move {
             let is = async || json(&cli, &["status", id]).await.pop().filter(|found| found["state"] == state);
             eventually(SOON, is).await
         }
     };
-    assert_eq!(said("ok", "complete").await["http_status"], 200);
-    assert_eq!(said("bad", "dead").await["reason"], "rejected");
-    assert!(said("held", "active").await["worker"].is_string());
-    assert!(said("later", "scheduled").await["due_ms"].is_u64());
+    assert_eq!(status_of("ok", "complete").await["http_status"], 200);
+    assert_eq!(status_of("bad", "dead").await["reason"], "rejected");
+    assert!(status_of("held", "active").await["worker"].is_string());
+    assert!(status_of("later", "scheduled").await["due_ms"].is_u64());
     let text = cli.run(&["status", "ok", "bad", "held", "later", "nobody"]).await;
     let states: Vec<&str> = text.stdout.lines().filter_map(|line| line.split("  ").nth(1)).collect();
     assert_eq!((text.status, states), (3, vec!["complete", "dead", "active", "scheduled"]));
     assert!(text.stderr.contains("nobody: not found in queue default: never pushed there"), "{}", text.stderr);
-    // Its result is gone, its dead letter is not.
+    // Its result has expired, but its dead letter still exists.
     redis.cli(&["DEL", "redial:{default}:result:bad"]).await;
     assert_eq!(json(&cli, &["status", "bad"]).await[0]["state"], "dead");
 }
@@ -153,8 +153,8 @@ async fn dead_letters_are_shown_in_full_and_purged_by_age() {
     assert_eq!(json(&cli, &["dead", "show", "a"]).await[0]["reason"], "rejected");
 
     assert_eq!(json(&cli, &["dead", "purge", "--older-than", "1h"]).await[0]["done"], 0);
-    let said = cli.run(&["dead", "purge", "--older-than", "0s", "--reason", "rejected"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (0, "1 dead letter of queue default deleted\n"));
+    let output = cli.run(&["dead", "purge", "--older-than", "0s", "--reason", "rejected"]).await;
+    assert_eq!((output.status, output.stdout.as_str()), (0, "1 dead letter of queue default deleted\n"));
     assert_eq!(json(&cli, &["dead", "purge", "--older-than", "0s"]).await[0]["done"], 1);
     assert_eq!(queue.dead().await.len(), 0);
     assert_eq!(cli.run(&["dead", "purge"]).await.status, 2);
@@ -164,15 +164,15 @@ async fn dead_letters_are_shown_in_full_and_purged_by_age() {
 async fn completions_are_printed_without_redis() {
     let cli = Cli::new("redis://127.0.0.1:1");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let said = cli.run(&["completions", shell]).await;
-        assert!(said.status == 0 && said.stdout.contains("enqueue"), "{shell}: {}", said.stderr);
+        let output = cli.run(&["completions", shell]).await;
+        assert!(output.status == 0 && output.stdout.contains("enqueue"), "{shell}: {}", output.stderr);
     }
     let bash = cli.run(&["completions", "bash"]).await.stdout;
     let checked = std::process::Command::new("bash").args(["-n", "-c", &bash]).status();
     assert!(checked.is_err() || checked.is_ok_and(|status| status.success()));
 }
 
-/// `script` gives a command a terminal; where there is none, half of this is not shown.
+/// `script` runs a command on a terminal; on a machine without it, half of this is skipped.
 #[tokio::test]
 async fn colours_appear_only_on_a_terminal_and_never_with_no_color() {
     let redis = RedisServer::start().await;

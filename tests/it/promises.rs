@@ -1,20 +1,23 @@
-//! What Redial promises its users, each promise on real parts: redis-server processes, the worker that ships, an upstream
-//! over TCP. A file a group:
+//! What Redial promises its users. Each promise is tested against real parts: redis-server processes, the worker binary that
+//! ships, and an upstream over TCP. One file per group:
 //!
-//! - [`answers`]: from one push to an answer; [`results`]: what it looks like; [`times`]: not before, not after
-//! - [`queues`]: weights, and an idle worker's waking
-//! - [`retries`]: when and how often again; [`faults`]: every way in which a call breaks; [`once`]: what is never repeated
-//! - [`cache`], [`sharing`], [`idempotency`]: what is not called twice
-//! - [`limits`]: not more than the upstream allows; [`breaker`]: none while it is down
-//! - [`schedules`]: what is pushed by the clock
-//! - [`callbacks`], [`chains`]: what follows on a result
-//! - [`cancel`]: what is ended before its answer
-//! - [`bad_input`]: what is no task; [`targets`]: what may not be called
-//! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: Redis that dies; [`lost_replies`]: answers of Redis that
-//!   never came; [`drain`]: workers that are told to end
-//! - [`embedded`], [`settings`]: starting without a Redis, and with wrong settings
-//! - [`healthcheck`]: what a container asks a worker
-//! - [`cluster`]: the same on a Cluster, and through a Sentinel's failover
+//! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines
+//! - [`waiting`]: waiting for results without polling
+//! - [`queues`]: weights, and how a push wakes an idle worker
+//! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`once`]: calls that
+//!   must not be repeated
+//! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
+//! - [`limits`]: no more calls than the upstream allows; [`breaker`]: no calls while it is down
+//! - [`schedules`]: tasks that are pushed by the clock
+//! - [`callbacks`], [`chains`]: calls that follow a result
+//! - [`cancel`]: tasks that are cancelled
+//! - [`bad_input`]: invalid tasks; [`targets`]: addresses that must not be called
+//! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
+//!   arrive; [`drain`]: workers that stop in order
+//! - [`snapshot`]: where every task is at one instant
+//! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
+//! - [`healthcheck`]: the health check for containers
+//! - [`cluster`]: a Redis Cluster, and a failover by Sentinel
 
 mod answers;
 mod bad_input;
@@ -24,7 +27,7 @@ mod callbacks;
 mod cancel;
 mod chains;
 mod cluster;
-// The hook that kills a worker is in debug builds alone, and worker and tests are of one profile.
+// Only debug builds of the worker have the hook that kills it; worker and tests are built with the same profile.
 #[cfg(debug_assertions)]
 mod crashes;
 mod drain;
@@ -58,7 +61,7 @@ use redial_tests::wait::within;
 use redial_tests::{RedisServer, Reply, Request, TestQueue, Upstream, Worker};
 use serde_json::{Value, json};
 
-/// How long to wait for what comes at once: long, as a loaded machine breaks no promise.
+/// The timeout for what should happen at once. It is long, because a loaded machine breaks no promise.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A Redis, the queue `default` on it, and an upstream to call.
@@ -69,17 +72,17 @@ struct Stage {
 }
 
 impl Stage {
-    /// With the upstream whose behaviour is chosen by the path.
+    /// With an upstream whose behaviour depends on the path.
     async fn unruly() -> Self {
         Self::on(Upstream::unruly().await).await
     }
 
-    /// With an upstream that answers as `handler` says.
+    /// With an upstream that answers with `handler`.
     async fn answering(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::on(Upstream::start(handler).await).await
     }
 
-    /// With an upstream that answers every call with 200 after a while.
+    /// With an upstream that answers every call with 200 after this delay.
     async fn slow(delay: Duration) -> Self {
         Self::answering(move |_| Reply::ok().json(&json!({"ok": true})).after(delay)).await
     }
@@ -91,19 +94,19 @@ impl Stage {
         Self { redis, queue, upstream }
     }
 
-    /// A worker, to be given more of an environment first.
+    /// A worker that can be configured before it starts.
     fn worker(&self) -> WorkerBuilder {
         Worker::builder(&self.redis)
     }
 
-    /// A worker that has claimed: what is pushed from now on it takes at once.
+    /// A worker that is ready: it claims at once what is pushed from now on.
     async fn ready_worker(&self) -> Worker {
         let worker = self.worker().spawn();
         worker.wait_ready().await;
         worker
     }
 
-    /// Two workers, after four were killed one after the other in what they were doing.
+    /// Two workers, after four others were killed one after another while they were working.
     async fn workers_under_kills(&self) -> Vec<Worker> {
         let start = || self.worker().env("REDIAL_LEASE_MS", "1000").env("REDIAL_CONCURRENCY", "16").spawn();
         let mut workers = vec![start(), start()];
@@ -127,10 +130,10 @@ impl Stage {
         self.queue.wait_result(id, SOON).await
     }
 
-    /// Pushes one task for each id, all to the same path, with these fields besides.
-    async fn push_many(&self, ids: &[String], path: &str, more: &Value) {
+    /// Pushes one task per id, all to the same path, with these additional fields.
+    async fn push_many(&self, ids: &[String], path: &str, fields: &Value) {
         let tasks = ids.iter().map(|id| {
-            let mut task = more.clone();
+            let mut task = fields.clone();
             task["id"] = json!(id);
             task["url"] = json!(self.url(path));
             task.to_string()
@@ -138,21 +141,21 @@ impl Stage {
         self.queue.push_all(tasks).await;
     }
 
-    /// Waits until so many calls are being answered.
+    /// Waits until at least this many calls are in flight.
     async fn wait_in_flight(&self, calls: usize) {
         let enough = || async { (self.upstream.in_flight() >= calls).then_some(()) };
         redial_tests::eventually(SOON, enough).await;
     }
 }
 
-/// Which paths were called before.
+/// The paths that have been called.
 #[derive(Default)]
 struct CalledPaths(Mutex<HashSet<String>>);
 
 impl CalledPaths {
     /// Whether this is the first call to its path.
     fn is_first_call(&self, request: &Request) -> bool {
-        let mut seen = self.0.lock().expect("nothing panics while it looks");
+        let mut seen = self.0.lock().expect("no thread panics while it holds the paths");
         seen.insert(request.route().to_owned())
     }
 }
@@ -168,19 +171,19 @@ fn answered(results: &[Value]) -> usize {
     good.count()
 }
 
-/// How many calls a result tells of.
+/// How many attempts a result lists.
 fn attempts(result: &Value) -> usize {
     result["attempts"].as_array().map_or(0, Vec::len)
 }
 
-/// How long a promise is tried: in every run, or once in a while with `make soak`.
+/// How much a test does: `always` in every run, or `soaked` with `make soak`.
 pub(crate) fn at_length<T>(always: T, soaked: T) -> T {
     if std::env::var_os("REDIAL_SOAK").is_some() { soaked } else { always }
 }
 
 /// A number in a result.
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+    value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
 }
 
 /// A counter of a worker.
@@ -190,7 +193,8 @@ async fn counter(worker: &Worker, name: &str) -> u64 {
     value.parse().expect("a counter is a whole number")
 }
 
-/// Waits until a worker has counted so much: it counts what Redis has confirmed, a moment after everyone else can see it.
+/// Waits until a worker's counter has this value. Workers count after Redis has confirmed, so a moment after everyone else can see
+/// the result.
 async fn assert_counted(worker: &Worker, name: &str, expected: u64) {
     let counted = || async { (counter(worker, name).await == expected).then_some(()) };
     if within(SOON, counted).await.is_none() {

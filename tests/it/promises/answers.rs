@@ -1,4 +1,4 @@
-//! From one `LPUSH` to an answer, whatever the form of the task.
+//! From one `LPUSH` to a result, for every form of task.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -45,7 +45,7 @@ async fn a_task_without_an_id_is_given_a_uuid_v7() {
     let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
     assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
     assert!(groups[2].starts_with('7'), "{id}");
-    // What waits with BRPOP and what asks with GET read the same.
+    // A caller that waits with BRPOP and one that uses GET read the same.
     assert_eq!(stage.queue.result(id).await.unwrap(), reply);
 }
 
@@ -73,7 +73,7 @@ async fn every_body_form_reaches_the_upstream_unchanged() {
         assert_eq!(call.method, "POST", "{id}");
         assert!(call.body == expected, "{id}: {} bytes", call.body.len());
     }
-    // The body's own spelling is kept, as no re-encoding would.
+    // The body's bytes are kept as they are; re-encoding would change them.
     let raw = format!(r#"{{"id":"n","url":"{}","body":{huge_number}}}"#, stage.url("/ok"));
     stage.queue.push(raw).await;
     stage.queue.wait_result("n", SOON).await;

@@ -1,4 +1,4 @@
-//! What is no task becomes a dead letter with its bytes exact, and stops neither its worker nor its neighbours.
+//! An invalid task becomes a dead letter with its exact bytes, and blocks neither its worker nor other tasks.
 
 use std::collections::HashMap;
 
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use super::{SOON, Stage, answered, assert_counted, ids};
 
-/// What is pushed, the reason of its dead letter, a part of what the error says, and the id if it can be read.
+/// What is pushed, the reason of its dead letter, a part of the error message, and the id if it can be read.
 struct InvalidInput {
     bytes: Vec<u8>,
     reason: &'static str,
-    says: &'static str,
+    expected: &'static str,
     id: Option<&'static str>,
 }
 
-fn invalid(bytes: impl Into<Vec<u8>>, says: &'static str) -> InvalidInput {
-    InvalidInput { bytes: bytes.into(), reason: "invalid_task", says, id: None }
+fn invalid(bytes: impl Into<Vec<u8>>, expected: &'static str) -> InvalidInput {
+    InvalidInput { bytes: bytes.into(), reason: "invalid_task", expected, id: None }
 }
 
 impl InvalidInput {
@@ -49,14 +49,14 @@ fn not_json(url: &str) -> Vec<InvalidInput> {
     ]
 }
 
-/// Each right in all fields but one.
+/// Tasks with exactly one invalid field.
 fn wrong_fields(url: &str) -> Vec<InvalidInput> {
-    let field = |id: &'static str, name: &str, value: Value, says| {
+    let field = |id: &'static str, name: &str, value: Value, expected| {
         let mut task = json!({"id": id, "url": url});
         task[name] = value;
-        invalid(task.to_string(), says).of(id)
+        invalid(task.to_string(), expected).of(id)
     };
-    let header = |id, name: &str, value: &str, says| field(id, "headers", json!({name: value}), says);
+    let header = |id, name: &str, value: &str, expected| field(id, "headers", json!({name: value}), expected);
     vec![
         field("url", "url", json!(5), "url"),
         field("relative", "url", json!("/v1/extract"), "`url`"),
@@ -117,11 +117,11 @@ async fn an_invalid_task_is_dead_lettered_verbatim_and_blocks_nothing() {
     for letter in eventually(SOON, all_dead).await {
         letters.insert(letter.raw, letter.header);
     }
-    for InvalidInput { bytes, reason, says, id } in &bad {
+    for InvalidInput { bytes, reason, expected, id } in &bad {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]);
         let header = letters.get(bytes).unwrap_or_else(|| panic!("no dead letter for {shown}"));
         assert_eq!(header["reason"], *reason, "{shown}: {header}");
-        assert!(header["error"].as_str().unwrap().contains(says), "{shown}: {header} does not say {says}");
+        assert!(header["error"].as_str().unwrap().contains(expected), "{shown}: {header} does not contain {expected}");
         assert_eq!(header["id"], json!(id), "{shown}");
         if let Some(id) = id {
             let result = stage.queue.result(id).await;

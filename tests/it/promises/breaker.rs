@@ -1,4 +1,4 @@
-//! An upstream that is down is left alone and costs no task its attempts; retries never outgrow what it can bear.
+//! An upstream that is down is not called, and no task loses attempts to it; retries stay within their budget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn answer(is_good: bool) -> Reply {
     if is_good { Reply::ok().json(&json!({"ok": true})) } else { Reply::status(503) }
 }
 
-/// A stage whose upstream answers 503 while the switch is on, and 200 when it is off.
+/// A stage whose upstream answers 503 while the switch is on, and 200 while it is off.
 async fn stage_with_switch() -> (Stage, Arc<AtomicBool>) {
     let is_down = Arc::new(AtomicBool::new(true));
     let switch = is_down.clone();
@@ -57,24 +57,24 @@ async fn an_upstream_that_is_down_gets_one_probe_at_a_time_and_a_gradual_recover
     }
     let mut two = 0;
     for result in &results {
-        // None but probes has lost a second one, and those cost nothing: with one attempt left all are answered.
+        // Only probes were repeated, and probes cost no attempt: with a single attempt each, all tasks are answered.
         two += usize::from(attempts(result) > 2);
     }
     assert!(two <= probes.len() + 2, "{two} tasks were called more than twice");
     let last = *calls.last().unwrap();
     let most = 10_000 + stalls::between(back, last);
-    assert!(last - back <= most, "{} ms from its return to the last call", last - back);
+    assert!(last - back <= most, "{} ms from its recovery to the last call", last - back);
     ramps(&calls.into_iter().filter(|at| *at >= back).collect::<Vec<_>>());
 }
 
-/// After the probe no more than 10 go in the first half second, 20 in the next, and so on.
+/// After the probe, at most 10 calls are made in the first half second, 20 in the next, and so on.
 fn ramps(calls: &[u64]) {
     let first = calls[0];
     for (n, at) in calls.iter().enumerate() {
         let held_up = 100 + stalls::between(at - 600, *at);
         let steps = (at - first + held_up) / 500;
         let most = 1 + 10 * ((1_u64 << (steps + 1).min(20)) - 1);
-        assert!(n as u64 <= most, "{n} calls within {} ms of its return, {most} at most", at - first);
+        assert!(n as u64 <= most, "{n} calls within {} ms of its recovery, {most} at most", at - first);
     }
 }
 
@@ -101,7 +101,7 @@ async fn retries_stay_within_their_budget_when_half_of_all_calls_fail() {
         }
         retries += 1;
         let span = call.unix_ms - start + 100 + stalls::between(call.unix_ms - 600, call.unix_ms);
-        // A tenth of a second's worth is what may be on the way at once.
+        // A tenth of a second's worth of calls may be in flight at the same time.
         let most = 10 + first_calls.len() as u64 / 5 + span / 100 + 2;
         assert!(retries <= most, "{retries} retries within {span} ms and {} first calls", first_calls.len());
     }
@@ -135,7 +135,7 @@ async fn tasks_for_an_upstream_that_never_recovers_are_dead_lettered_one_probe_a
 #[tokio::test]
 async fn a_task_waiting_for_a_breaker_expires_on_time_and_an_upstream_without_a_breaker_is_called() {
     let (stage, _is_down) = stage_with_switch().await;
-    // After the first probe no other one for a minute: the late task must not be one.
+    // After the first probe there is no other for a minute, and the late task must not become one.
     let worker = stage.worker().env("REDIAL_BREAKER_PROBE_MS", "60000").spawn();
     worker.wait_ready().await;
     let many = ids("t", 60);
@@ -148,7 +148,7 @@ async fn a_task_waiting_for_a_breaker_expires_on_time_and_an_upstream_without_a_
     let cli = Cli::new(&stage.redis);
     let listed: Value = serde_json::from_str(&cli.run(&["--json", "breakers"]).await.stdout).unwrap();
     assert_eq!((&listed["upstream"], &listed["state"]), (&json!(stage.upstream.address()), &json!("open")));
-    assert!(cli.run(&["breakers"]).await.stdout.contains("  open  for "), "as a person reads it");
+    assert!(cli.run(&["breakers"]).await.stdout.contains("  open  for "), "the text output shows the state");
 
     let open = Stage::answering(|_| Reply::status(503)).await;
     let folder = tempfile::tempdir().unwrap();

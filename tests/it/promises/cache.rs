@@ -1,4 +1,4 @@
-//! An answer that was paid for is not paid for again while it is fresh.
+//! A cached answer is reused while it is fresh, and costs no call.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_cache_hit_costs_three_commands() {
     stage.push_many(&ids, "/", &json!({"cache_ttl_ms": 60_000})).await;
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert!(results.iter().all(|result| result["source"] == "cache"));
-    // One look at the memo each; claims and finishes are for many at once. Heartbeats are in it as well.
+    // One memo lookup per task; claims and completions are batched. Heartbeats are counted too.
     let all = scripts().await - before;
     assert!(all <= 3 * 200, "{all} scripts for 200 hits");
     assert_eq!(stage.upstream.count(), 1);

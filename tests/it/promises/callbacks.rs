@@ -1,4 +1,4 @@
-//! Results that are delivered: each by a call of its own, retried like any, signed after Standard Webhooks.
+//! Callbacks: each result is delivered by a call of its own, retried like any call and signed according to Standard Webhooks.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn secret() -> String {
     format!("whsec_{}", BASE64.encode(KEY))
 }
 
-/// An upstream with a receiver of deliveries that fails each one once.
+/// An upstream whose callback receiver fails each delivery once.
 async fn receiving() -> Stage {
     let seen = CalledPaths::default();
     Stage::answering(move |request| match request.route() {
@@ -30,12 +30,12 @@ async fn receiving() -> Stage {
     .await
 }
 
-/// What a receiver does, by the specification alone.
+/// Verifies a delivery as any receiver would, following only the specification.
 fn verify(delivery: &Request) {
     let header = |name| delivery.headers.get(name).unwrap_or_else(|| panic!("no {name}: {delivery:?}"));
     let (id, time) = (header("webhook-id"), header("webhook-timestamp"));
     let sent = time.parse::<u64>().unwrap();
-    assert!(sent.abs_diff(delivery.unix_ms / 1_000) <= 5 * 60, "not of now");
+    assert!(sent.abs_diff(delivery.unix_ms / 1_000) <= 5 * 60, "the timestamp is not current");
     let mut mac = Hmac::<Sha256>::new_from_slice(KEY).unwrap();
     mac.update(format!("{id}.{time}.").as_bytes());
     mac.update(&delivery.body);
@@ -93,9 +93,9 @@ async fn every_callback_is_delivered_despite_worker_kills() {
     assert_eq!(answered(&results), ids.len());
     let deliveries: Vec<String> = ids.iter().map(|id| format!("{id}.callback")).collect();
     assert_eq!(answered(&stage.queue.wait_results(&deliveries, 2 * SOON).await), ids.len());
-    let told: HashSet<String> =
+    let delivered: HashSet<String> =
         stage.upstream.calls_to("/hook").iter().map(|call| call.json()["id"].to_string()).collect();
-    assert_eq!(told.len(), ids.len());
+    assert_eq!(delivered.len(), ids.len());
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(2 * ids.len());
 }
 

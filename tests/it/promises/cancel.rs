@@ -1,4 +1,4 @@
-//! Cancellation at every stage: one state, one result, right counters; and no answer that comes later changes it.
+//! Cancellation at every stage: one state, one result and correct counters, which no later response changes.
 
 use std::time::Duration;
 
@@ -8,30 +8,31 @@ use serde_json::{Value, json};
 use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, assert_counted, ids};
 
-/// Cancels by the command line; whether it was done, and what it said.
+/// Cancels with the command line. Returns whether it succeeded, and its output.
 async fn cancel(stage: &Stage, id: &str) -> (bool, String) {
-    let said = Cli::new(&stage.redis).run(&["cancel", id]).await;
-    assert!(matches!(said.status, 0 | 3), "{said:?}");
-    (said.status == 0, said.stdout)
+    let result = Cli::new(&stage.redis).run(&["cancel", id]).await;
+    assert!(matches!(result.status, 0 | 3), "{result:?}");
+    (result.status == 0, result.stdout)
 }
 
-/// Cancels it, and looks whether there is one result and one dead letter that say so.
+/// Cancels a task, and checks that exactly one result and one dead letter record it.
 async fn assert_cancelled(stage: &Stage, id: &str, was: &str) -> Value {
-    let (done, said) = cancel(stage, id).await;
-    assert!(done && said.contains(&format!("was {was}")), "{said}");
-    let result = stage.queue.result(id).await.expect("the result is there at once");
+    let (done, output) = cancel(stage, id).await;
+    assert!(done && output.contains(&format!("was {was}")), "{output}");
+    let result = stage.queue.result(id).await.expect("the result exists at once");
     assert_eq!((&result["status"], &result["reason"]), (&json!("dead"), &json!("cancelled")), "{result}");
     let letters = stage.queue.dead().await;
     let of_it: Vec<_> = letters.iter().filter(|letter| letter.header["id"] == id).collect();
     assert_eq!(of_it.len(), 1);
     assert_eq!(of_it[0].header["reason"], "cancelled");
-    let (again, said) = cancel(stage, id).await;
-    assert!(!again && said.contains("too late"), "{said}");
+    let (again, output) = cancel(stage, id).await;
+    assert!(!again && output.contains("too late"), "{output}");
     result
 }
 
-async fn assert_in(stage: &Stage, place: &str, tasks: usize) {
-    eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count(place) == tasks).then_some(()) }).await;
+async fn assert_in(stage: &Stage, task_state: &str, tasks: usize) {
+    eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count(task_state) == tasks).then_some(()) })
+        .await;
 }
 
 #[tokio::test]
@@ -43,17 +44,21 @@ async fn a_waiting_task_is_cancelled_at_once_even_without_workers() {
     let result = assert_cancelled(&stage, "t1", "waiting").await;
     assert_eq!((&result["meta"], &result["attempts"]), (&json!({"user": 7}), &json!([])));
     let reply = stage.redis.cli(&["LPOP", "answers:{default}"]).await;
-    assert_eq!(serde_json::from_str::<Value>(&reply).unwrap(), result, "whoever waits at the reply list is told");
+    assert_eq!(
+        serde_json::from_str::<Value>(&reply).unwrap(),
+        result,
+        "a caller that waits on the reply list gets the result"
+    );
 
     let _worker = stage.ready_worker().await;
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), 2);
     assert_eq!(stage.upstream.count(), 2, "the cancelled call is never made");
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(3);
-    let (done, said) = cancel(&stage, "t0").await;
-    assert!(!done && said.contains("complete"), "{said}");
-    let (done, said) = cancel(&stage, "no-such").await;
-    assert!(!done && said.contains("not found"), "{said}");
+    let (done, output) = cancel(&stage, "t0").await;
+    assert!(!done && output.contains("complete"), "{output}");
+    let (done, output) = cancel(&stage, "no-such").await;
+    assert!(!done && output.contains("not found"), "{output}");
 }
 
 #[tokio::test]
@@ -66,7 +71,7 @@ async fn a_scheduled_or_parked_task_is_cancelled_and_keeps_its_history() {
     let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1});
     stage.push_many(&ids("limited", 2), "/ok", &json!({"limit": limit})).await;
     assert_in(&stage, "scheduled", 3).await;
-    // One of the two goes at once, and the other one waits.
+    // One of the two tasks starts at once, and the other one waits.
     assert_in(&stage, "ended", 1).await;
     let parked = if stage.queue.result("limited0").await.is_some() { "limited1" } else { "limited0" };
     let retried = assert_cancelled(&stage, "retried", "scheduled").await;
@@ -77,7 +82,7 @@ async fn a_scheduled_or_parked_task_is_cancelled_and_keeps_its_history() {
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(4);
 }
 
-/// The task `a`, cancelled while a worker with this lease makes its call: that worker, and the result.
+/// Cancels task `a` while a worker with this lease makes its call. Returns the worker and the result.
 async fn cancelled_in_flight(stage: &Stage, lease_ms: &str) -> (Worker, Value) {
     let worker = stage.worker().env("REDIAL_LEASE_MS", lease_ms).spawn();
     worker.wait_ready().await;
@@ -90,7 +95,7 @@ async fn cancelled_in_flight(stage: &Stage, lease_ms: &str) -> (Worker, Value) {
 async fn a_call_in_flight_is_aborted_and_its_response_never_overwrites_the_cancellation() {
     let stage = Stage::slow(Duration::from_secs(20)).await;
     let (worker, before) = cancelled_in_flight(&stage, "2000").await;
-    // The connection is closed long before the answer would come.
+    // The connection is closed long before the response would arrive.
     eventually(Duration::from_secs(10), || async { (stage.upstream.in_flight() == 0).then_some(()) }).await;
     assert_counted(&worker, "redial_slots_in_use", 0).await;
     assert_eq!(stage.queue.result("a").await, Some(before));
@@ -100,7 +105,7 @@ async fn a_call_in_flight_is_aborted_and_its_response_never_overwrites_the_cance
 #[tokio::test]
 async fn a_response_that_arrives_just_after_the_cancellation_is_dropped() {
     let stage = Stage::slow(Duration::from_millis(700)).await;
-    // Beats so rarely that the call comes to its end before the worker notices.
+    // Heartbeats are so rare that the call ends before the worker notices.
     let (worker, before) = cancelled_in_flight(&stage, "60000").await;
     eventually(SOON, || async { worker.log().contains("lease lost").then_some(()) }).await;
     assert_eq!(stage.queue.result("a").await, Some(before));
@@ -125,7 +130,7 @@ async fn cancelling_a_follower_affects_no_other_and_cancelling_a_leader_promotes
     assert_cancelled(&stage, "follower2", "parked").await;
     assert_eq!(stage.upstream.count(), 1);
     assert_cancelled(&stage, "leader", "scheduled").await;
-    // The leader would have waited ten minutes; the next in line does not wait for that.
+    // The leader would have waited ten minutes; the next follower does not have to.
     let results = stage.queue.wait_results(&followers, SOON).await;
     assert_eq!(answered(&results), 4, "all but the cancelled one: {results:?}");
     assert_eq!(stage.upstream.count(), 2, "one call for all of them");
@@ -183,8 +188,8 @@ async fn a_task_waiting_for_a_breaker_can_be_cancelled() {
     let retry = json!({"max_attempts": 2, "base_ms": 0});
     stage.push_many(&ids, "/status/503", &json!({"retry": retry})).await;
     eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count("parked") > 5).then_some(()) }).await;
-    let in_line = QueueSnapshot::take(&stage.redis).await;
-    let id = in_line.first("parked").expect("some lie there");
+    let parked_tasks = QueueSnapshot::take(&stage.redis).await;
+    let id = parked_tasks.first("parked").expect("some tasks are parked");
     let cancelled = assert_cancelled(&stage, id, "parked").await;
     assert!(cancelled["attempts"].as_array().unwrap().len() <= 1);
 }

@@ -1,4 +1,4 @@
-//! Chains: a task names the one that follows, with values of its own answer.
+//! Chains: a task defines the next one, with values from its own response.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn a_chain_stops_at_its_first_dead_task_and_reports_it() {
     let then = json!({"id": "second", "url": stage.url("/ok"), "body": "{{$.body.no.such}}"});
     let dead = stage.answer(json!({"id": "a", "url": stage.url("/status/400"), "then": then})).await;
     assert_eq!(dead["status"], "dead");
-    assert!(stage.queue.result("second").await.is_none(), "nothing follows on a failure");
+    assert!(stage.queue.result("second").await.is_none(), "no task follows a failure");
     assert_eq!(stage.answer(json!({"id": "b", "url": stage.url("/ok"), "then": then})).await["status"], "ok");
     let second = stage.queue.wait_result("second", SOON).await;
     assert_eq!(second["reason"], "invalid_task");

@@ -1,4 +1,4 @@
-//! The same worker on a Cluster of three masters, and through a Sentinel's failover.
+//! A worker on a Cluster of three masters, and through a failover by Sentinel.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn a_cluster_serves_every_queue_and_every_reply_list() {
         let dead = || async { (queue.dead().await.len() == 11).then_some(()) };
         eventually(SOON, dead).await;
     }
-    // In another slot than any of the queues: delivered all the same, once each.
+    // The reply list is in a different slot from all queues; each result is still delivered once.
     assert_eq!(length(&cluster, "elsewhere", 60).await, 60);
     let log = worker.log();
     assert!(!log.contains("CROSSSLOT") && !log.contains("Redis does not answer"), "{log}");
@@ -59,7 +59,7 @@ async fn on_a_cluster_tasks_of_different_queues_share_one_call() {
     let queues = QUEUES.map(|name| TestQueue::new(&cluster, name));
     let task = |id: &str, n: usize| {
         let mut task = json!({"id": id, "url": upstream.url(&format!("/{}", n % CALLS)), "body": {}});
-        // Half of the calls are shared by their key, half by what they are.
+        // Half of the calls share by idempotency key, half by their content.
         if n.is_multiple_of(2) {
             task["idempotency_key"] = json!(format!("k{}", n % CALLS));
         } else {
@@ -145,7 +145,7 @@ async fn a_sentinel_failover_that_kept_the_writes_loses_nothing() {
     assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
 }
 
-/// The length of a list once it has reached what is expected.
+/// Waits until a list has the expected length, and returns it.
 async fn length(cluster: &Cluster, list: &str, expected: usize) -> usize {
     let node = cluster.node_of(list).await;
     let complete = || async {
@@ -155,7 +155,7 @@ async fn length(cluster: &Cluster, list: &str, expected: usize) -> usize {
     eventually(SOON, complete).await
 }
 
-/// Moves the slot of a key, as `redis-cli --cluster reshard` does it.
+/// Moves the slot of a key, as `redis-cli --cluster reshard` does.
 async fn move_slot(cluster: &Cluster, key: &str, from: &RedisServer, to: &RedisServer) {
     let slot = from.cli(&["CLUSTER", "KEYSLOT", key]).await;
     let set = async |node: &RedisServer, state: &str, of: &str| {

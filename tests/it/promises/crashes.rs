@@ -1,4 +1,4 @@
-//! A task that kills its workers is set aside, and takes no other along. The hook that kills is in debug builds alone.
+//! A task that kills its workers is dead-lettered, and no other task with it. Only debug builds have the hook that kills.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, attempts, ids};
 
-/// Longer than three leases, and all bystanders one after the other.
+/// More than three leases, plus all neighbours one after another.
 const IN_THE_END: Duration = Duration::from_secs(90);
 
 fn start(stage: &Stage) -> Worker {
@@ -16,7 +16,7 @@ fn start(stage: &Stage) -> Worker {
     worker.env("REDIAL_DEBUG_ABORT_ON_URL", "poison").spawn()
 }
 
-/// Restarts the worker whenever it has died, until the task has a result. How often it died.
+/// Restarts the worker whenever it dies, until the task has a result. Returns how often it died.
 async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -> (Value, usize) {
     let mut deaths = 0;
     let deadline = Instant::now() + IN_THE_END;
@@ -29,7 +29,7 @@ async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -
             deaths += 1;
             *worker = start(stage);
         }
-        assert!(Instant::now() < deadline, "after {deaths} deaths {id} has no result");
+        assert!(Instant::now() < deadline, "{id} has no result after {deaths} deaths");
     }
 }
 
@@ -52,7 +52,7 @@ async fn a_task_that_kills_three_workers_is_dead_lettered_and_its_neighbours_are
 
     let results = stage.queue.wait_results(&bystanders, IN_THE_END).await;
     assert_eq!(answered(&results), BYSTANDERS);
-    assert!(worker.is_running(), "the poison is not tried again");
+    assert!(worker.is_running(), "the poison task is not attempted again");
     assert_eq!(stage.upstream.calls_to("/poison").len(), 0);
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(BYSTANDERS + 1);
     let letters = stage.queue.dead().await;
@@ -81,7 +81,7 @@ async fn a_harmless_attempt_resets_the_crash_count() {
     let retry = json!({"base_ms": 700, "jitter": "none", "max_attempts": 9});
     let task = json!({"id": "a", "url": stage.url("/flaky/5/503?key=a&delay_ms=300"), "retry": retry});
     stage.queue.push(task.to_string()).await;
-    // Three workers die in the midst of a call, but between two deaths a call always ends, with a 503.
+    // Three workers die during a call, but between two deaths a call always completes, with a 503.
     for kill in 0..3 {
         let worker = stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
         let calls = stage.upstream.count();

@@ -1,4 +1,4 @@
-//! Told to end, a worker claims no more, and what it has is answered or goes back at once: nobody waits for a lease.
+//! Drain: on SIGTERM a worker stops claiming, and its tasks are answered or requeued at once, without waiting for a lease.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ async fn a_draining_worker_finishes_its_calls_in_flight() {
     let status = worker.wait_exit(SOON).await;
     assert_eq!(status.code(), Some(0), "{}", worker.log());
     let results: Option<Vec<Value>> = stage.queue.results(&ids).await.into_iter().collect();
-    let results = results.expect("all are there when it has ended");
+    let results = results.expect("all results exist once the worker has ended");
     assert_eq!(answered(&results), CALLS);
     assert_eq!(stage.upstream.count(), CALLS as u64);
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(CALLS);
@@ -43,17 +43,17 @@ async fn calls_cut_off_by_the_drain_deadline_are_requeued_without_using_an_attem
     stage.wait_in_flight(CALLS).await;
     let other = stage.ready_worker().await;
 
-    let told = Instant::now();
+    let signalled = Instant::now();
     worker.term();
     assert_eq!(worker.wait_exit(SOON).await.code(), Some(0), "{}", worker.log());
-    assert!(told.elapsed() < Duration::from_secs(3), "it waits for no call");
-    let places = QueueSnapshot::take(&stage.redis).await;
-    places.assert_each_once(CALLS);
+    assert!(signalled.elapsed() < Duration::from_secs(3), "the worker waits for no call");
+    let snapshot = QueueSnapshot::take(&stage.redis).await;
+    snapshot.assert_each_once(CALLS);
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), CALLS);
-    assert!(results.iter().all(|result| attempts(result) == 1), "one attempt each, the other's");
+    assert!(results.iter().all(|result| attempts(result) == 1), "one attempt each, by the other worker");
     assert_eq!(stage.upstream.count(), 2 * CALLS as u64);
-    // At once, not after the lease; 3 s of it are the call.
+    // At once, not after the lease; the call itself takes 3 s.
     let last = results.iter().map(|result| number(&result["finished_at_ms"])).max();
     let first = stage.upstream.calls()[0].unix_ms;
     assert!(last.unwrap() - first < 9_000, "{} ms", last.unwrap() - first);
@@ -76,7 +76,7 @@ async fn a_second_signal_stops_a_worker_at_once_and_its_tasks_are_requeued() {
     let draining = || async { worker.log().contains("draining").then_some(()) };
     eventually(SOON, draining).await;
 
-    // Two at one instant are one stop, sent to a process and to its group.
+    // Two signals at the same instant are one stop, sent to the process and to its group.
     sleep(Duration::from_millis(100)).await;
     worker.term();
     let status = worker.wait_exit(Duration::from_secs(5)).await;
@@ -115,7 +115,7 @@ async fn a_push_during_a_drain_wakes_another_worker_at_once() {
     stage.wait_in_flight(3).await;
     let _other = stage.ready_worker().await;
     draining.term();
-    // Its last wait for a push may still stand at Redis.
+    // Its last blocking wait may still be registered in Redis.
     for n in 0..40 {
         let task = json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
         stage.answer(task).await;

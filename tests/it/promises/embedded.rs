@@ -1,4 +1,4 @@
-//! Without `REDIS_URL` a worker brings its own Redis: one for all workers of the machine, its data kept, gone with the last.
+//! Without `REDIS_URL`, a worker starts its own Redis: shared by all workers of the machine, durable, and stopped with the last one.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::{SOON, answered, ids};
 
-/// A machine without a Redis: a port of its own, a state folder, an upstream.
+/// A machine without a Redis: a free port, a state folder and an upstream.
 struct Machine {
     port: Port,
     state: TempDir,
@@ -41,7 +41,7 @@ impl Machine {
     }
 
     async fn answer(&self, id: &str) {
-        // Redis may be on its way.
+        // Redis may still be starting.
         let task = self.task(id, "/ok").to_string();
         let pushed = || async { self.queue.try_push(&task).await.ok() };
         eventually(SOON, pushed).await;
@@ -56,8 +56,8 @@ impl Machine {
     }
 }
 
-async fn wait_log(worker: &Worker, says: &str) {
-    eventually(SOON, || async { worker.log().contains(says).then_some(()) }).await;
+async fn wait_log(worker: &Worker, expected: &str) {
+    eventually(SOON, || async { worker.log().contains(expected).then_some(()) }).await;
 }
 
 const STARTED: &str = "started an embedded Redis";
@@ -133,7 +133,7 @@ async fn a_worker_restarted_right_after_a_kill_gets_a_redis_again() {
     let mut worker = machine.worker();
     worker.wait_ready().await;
     for round in 0..4 {
-        // Its Redis is told to end by the kernel, and takes a moment.
+        // The kernel signals its Redis to stop, which takes a moment.
         worker.kill9();
         worker = machine.worker();
         machine.answer(&format!("t{round}")).await;
@@ -181,16 +181,16 @@ async fn a_redis_already_running_on_this_machine_is_used() {
 async fn no_second_redis_is_started_beside_one_that_requires_a_password() {
     let redis = RedisServer::start().await;
     redis.cli(&["CONFIG", "SET", "requirepass", "geheim"]).await;
-    let said = complaint(&redis.port().to_string(), None).await;
-    assert!(said.contains("wants a password") && said.contains("REDIS_URL"), "{said}");
+    let log = startup_error(&redis.port().to_string(), None).await;
+    assert!(log.contains("wants a password") && log.contains("REDIS_URL"), "{log}");
 }
 
 #[tokio::test]
 async fn without_a_redis_binary_the_error_names_the_install_command() {
     let empty = tempfile::tempdir().unwrap();
     let port = Port::claim();
-    let said = complaint(&port.number().to_string(), Some(empty.path())).await;
-    assert!(said.contains("apt-get install redis-server") && said.contains("REDIS_URL"), "{said}");
+    let log = startup_error(&port.number().to_string(), Some(empty.path())).await;
+    assert!(log.contains("apt-get install redis-server") && log.contains("REDIS_URL"), "{log}");
 }
 
 #[tokio::test]
@@ -200,12 +200,12 @@ async fn a_redis_that_fails_to_start_is_an_error_with_its_cause_not_a_hang() {
     std::fs::write(&broken, "#!/bin/sh\nexit 3\n").unwrap();
     std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
     let port = Port::claim();
-    let said = complaint(&port.number().to_string(), Some(programs.path())).await;
-    assert!(said.contains("did not start") && said.contains("exit status: 3"), "{said}");
+    let log = startup_error(&port.number().to_string(), Some(programs.path())).await;
+    assert!(log.contains("did not start") && log.contains("exit status: 3"), "{log}");
 }
 
-/// What a worker says that can neither find nor start a Redis.
-async fn complaint(port: &str, path: Option<&Path>) -> String {
+/// The log of a worker that can neither find nor start a Redis.
+async fn startup_error(port: &str, path: Option<&Path>) -> String {
     let state = tempfile::tempdir().unwrap();
     let mut worker = Worker::without_redis_url()
         .env("REDIAL_EMBEDDED_PORT", port)

@@ -1,4 +1,4 @@
-//! Every way in which a call breaks without a whole answer: tried again, and dead only when every attempt has failed.
+//! Every way in which a call can break before its response is complete: it is retried, and dead only once all attempts have failed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{CalledPaths, SOON, Stage, assert_counted, attempts, counter, number};
 
-/// The breaks of the upstream, what the result says of each, and what metrics call it.
+/// The faults of the upstream, the error that the result shows for each, and its name in the metrics.
 const BREAKS: [(&str, &str, &str); 6] = [
     ("/reset", "connection reset", "reset"),
     ("/close", "connection closed before the answer", "closed"),
@@ -37,9 +37,9 @@ async fn a_broken_call_is_retried_until_its_attempts_are_exhausted() {
         let task = json!({"id": path, "url": stage.url(path), "retry": retry, "timeout_ms": 1_000, "body": [1]});
         stage.queue.push(task.to_string()).await;
     }
-    for (path, says, label) in BREAKS {
+    for (path, expected, label) in BREAKS {
         let result = stage.queue.wait_result(path, SOON).await;
-        assert_exhausted(&result, 3, says);
+        assert_exhausted(&result, 3, expected);
         assert_eq!(stage.upstream.calls_to(path).len(), 3, "{path}");
         let retries = format!(r#"redial_retries_total{{reason="{label}"}}"#);
         assert!(counter(&worker, &retries).await >= 2, "{retries}");
@@ -76,11 +76,11 @@ async fn an_unreachable_upstream_is_retried_until_attempts_are_exhausted() {
     let refused = json!({"id": "refused", "url": format!("http://127.0.0.1:{}/", refused.number()), "retry": retry});
     assert_exhausted(&stage.answer(refused).await, 2, "connection refused");
 
-    // The TLD "invalid" never exists (RFC 2606); where no resolver answers, the timeout says so instead.
+    // The TLD "invalid" never exists (RFC 2606). If no resolver replies, the error is a timeout instead.
     let nowhere = json!({"id": "dns", "url": "http://no-such-host.invalid/", "retry": retry, "timeout_ms": 3_000});
     let result = stage.answer(nowhere).await;
-    let says = result["error"].as_str().unwrap_or_default().to_owned();
-    assert!(says.starts_with("DNS: ") || says.starts_with("no "), "{result}");
+    let expected = result["error"].as_str().unwrap_or_default().to_owned();
+    assert!(expected.starts_with("DNS: ") || expected.starts_with("no "), "{result}");
     assert_exhausted(&result, 2, "");
 
     let no_tls = json!({"id": "tls", "url": stage.url("/ok").replace("http://", "https://"), "retry": retry});
@@ -98,16 +98,16 @@ async fn the_timeout_covers_the_whole_attempt_including_a_trickling_body() {
     assert_exhausted(&result, 1, "no answer within timeout_ms");
     let took = number(&result["attempts"][0]["took_ms"]);
     assert!((700..5_000).contains(&took), "{took} ms");
-    assert_eq!(result["http_status"], Value::Null, "half an answer is none");
+    assert_eq!(result["http_status"], Value::Null, "an incomplete response does not count");
 }
 
-fn assert_exhausted(result: &Value, calls: usize, says: &str) {
+fn assert_exhausted(result: &Value, calls: usize, expected: &str) {
     assert_eq!(result["status"], "dead", "{result}");
     assert_eq!(result["reason"], "attempts_exhausted", "{result}");
     assert_eq!(attempts(result), calls, "{result}");
     for (n, attempt) in result["attempts"].as_array().unwrap().iter().enumerate() {
         let error = attempt["error"].as_str().unwrap_or_default();
-        assert!(error.starts_with(says), "{attempt} instead of {says}");
+        assert!(error.starts_with(expected), "{attempt} instead of {expected}");
         assert_eq!(attempt["http_status"], Value::Null, "{attempt}");
         assert_eq!(attempt["wait_ms"].is_u64(), n + 1 < calls, "{attempt}");
     }

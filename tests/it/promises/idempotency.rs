@@ -1,4 +1,4 @@
-//! One idempotency key, one act: whatever is pushed twice, killed or restarted.
+//! One idempotency key has one effect, whatever is pushed twice, killed or restarted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ fn order(id: &str, url: &str, amount: u32) -> Value {
     json!({"id": id, "url": url, "body": {"amount": amount}, "idempotency_key": "order-17"})
 }
 
-/// An upstream that honours the header: it acts once for each key, and says the same again.
+/// An upstream that honours the header: it acts once per key and repeats its response.
 #[derive(Debug, Default)]
 struct IdempotentUpstream(Mutex<HashMap<String, u64>>);
 
@@ -35,9 +35,9 @@ impl IdempotentUpstream {
 
 #[tokio::test]
 async fn two_hundred_tasks_with_one_key_act_once_while_workers_and_redis_are_killed() {
-    let actor = Arc::new(IdempotentUpstream::default());
-    let acting = actor.clone();
-    let stage = Stage::answering(move |request| acting.act(request)).await;
+    let upstream_state = Arc::new(IdempotentUpstream::default());
+    let shared = upstream_state.clone();
+    let stage = Stage::answering(move |request| shared.act(request)).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let mut workers: Vec<Worker> = (0..4).map(|_| start()).collect();
     let ids = ids("t", 200);
@@ -51,7 +51,7 @@ async fn two_hundred_tasks_with_one_key_act_once_while_workers_and_redis_are_kil
     }
     stage.redis.kill9();
     stage.redis.restart().await;
-    // A connection of its own: the other one broke with Redis.
+    // A new connection, because the other one broke with Redis.
     let queue = TestQueue::new(&stage.redis, "default");
     let again = |id: &String| {
         let mut task = more.clone();
@@ -67,14 +67,14 @@ async fn two_hundred_tasks_with_one_key_act_once_while_workers_and_redis_are_kil
     let results = queue.wait_results(&ids, Duration::from_secs(60)).await;
     assert_eq!(answered(&results), 200);
     assert!(results.iter().all(|result| result["body"] == json!({"receipt": 0})), "all agree");
-    assert_eq!(actor.acts(), 1);
+    assert_eq!(upstream_state.acts(), 1);
     assert!(stage.upstream.calls().iter().all(|call| call.headers.get("idempotency-key") == Some("order-17")));
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(200);
 }
 
 #[tokio::test]
 async fn once_only_tasks_with_one_key_never_make_two_calls() {
-    // The upstream dedupes nothing.
+    // The upstream does not deduplicate.
     for victims in [4, 0] {
         let stage = Stage::slow(Duration::from_millis(1_500)).await;
         let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
@@ -101,7 +101,7 @@ async fn a_key_reused_for_a_different_call_is_refused_and_the_first_answer_stand
     let (pay, other) = (stage.url("/pay"), stage.url("/refund"));
     stage.queue.push(order("first", &pay, 5).to_string()).await;
     stage.wait_in_flight(1).await;
-    // While the first is in flight, and after it was answered.
+    // While the first task is in flight, and after it was answered.
     for round in ["early", "late"] {
         for (name, task) in [("amount", order("", &pay, 6)), ("path", order("", &other, 5))] {
             let mut task = task;
@@ -140,7 +140,7 @@ async fn an_idempotency_key_is_held_for_its_configured_time() {
     assert_eq!(stage.answer(order("a", &url, 5)).await["source"], "call");
     assert_eq!(stage.answer(order("b", &url, 5)).await["source"], "idempotency");
     sleep(Duration::from_millis(1_100)).await;
-    // Another call, even: the key is free again.
+    // The key is free again, even for a different call.
     assert_eq!(stage.answer(order("c", &url, 6)).await["source"], "call");
 }
 

@@ -1,4 +1,4 @@
-//! Workers killed with -9 or frozen, at any instant: nothing is lost, nothing is answered twice.
+//! Workers killed with SIGKILL or frozen at any instant: no task is lost, and none is answered twice.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn five_thousand_tasks_survive_a_worker_kill_every_second() {
 
     let began = Instant::now();
     for kill in 0..KILLS {
-        // Not always at the same phase of the calls.
+        // Irregular, so that the kills do not always hit the same phase of the calls.
         let at = Duration::from_millis(1_000 * (kill as u64 + 1) + kill as u64 * 37 % 100);
         sleep(at.saturating_sub(began.elapsed())).await;
         workers[kill % 3].kill9();
@@ -32,18 +32,18 @@ async fn five_thousand_tasks_survive_a_worker_kill_every_second() {
 
     let results = stage.queue.wait_results(&ids, Duration::from_secs(300)).await;
     let unlucky: Vec<&Value> = results.iter().filter(|result| result["status"] != "ok").collect();
-    // Whoever is in three killed workers' hands is set aside, which by chance may happen to a task or two.
-    assert!(unlucky.len() <= 3, "{} are not ok: {unlucky:?}", unlucky.len());
+    // A task that three killed workers happened to hold is dead-lettered; by chance that may be one or two.
+    assert!(unlucky.len() <= 3, "{} failed: {unlucky:?}", unlucky.len());
     assert!(unlucky.iter().all(|result| result["reason"] == "crashed_worker"), "{unlucky:?}");
     let nothing_left = || async {
-        let places = QueueSnapshot::take(&stage.redis).await;
-        places.assert_each_once(TASKS);
-        (places.count("ended") == TASKS).then_some(())
+        let snapshot = QueueSnapshot::take(&stage.redis).await;
+        snapshot.assert_each_once(TASKS);
+        (snapshot.count("ended") == TASKS).then_some(())
     };
     eventually(SOON, nothing_left).await;
     let only_the_living = || async { (members(&stage, "workers").await == 3).then_some(()) };
     eventually(SOON, only_the_living).await;
-    // Only what was in hand at a kill is called again.
+    // Only tasks that a killed worker held are called again.
     let calls = stage.upstream.count();
     assert!(calls <= (TASKS + KILLS * HELD) as u64, "{calls} calls");
 }
@@ -106,7 +106,7 @@ async fn a_frozen_worker_cannot_complete_retry_or_bury_a_task_it_lost() {
     assert_eq!(stage.queue.dead().await, []);
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(paths.len());
 
-    // And it works on as if nothing had been.
+    // And it continues to work normally.
     drop(other);
     assert_eq!(stage.answer(json!({"id": "later", "url": stage.url("/good")})).await["status"], "ok");
 }
@@ -118,7 +118,7 @@ async fn a_once_only_call_that_may_have_been_sent_is_not_repeated_by_the_next_wo
     let doomed = start();
     let tasks = [
         json!({"id": "plain"}),
-        // By the time it is found its deadline has passed: what is not known outweighs that.
+        // Its deadline has passed by the time it is found, but an unknown outcome takes precedence.
         json!({"id": "late", "ttl_ms": 500}),
     ];
     for mut task in tasks.clone() {
@@ -148,7 +148,7 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
     };
     let ids = ids("t", TASKS);
     stage.push_many(&ids, "/", &json!({"reply_to": "answers"})).await;
-    // Claims, calls and finishes follow each other so closely that a kill meets any of them.
+    // Claims, calls and completions follow each other so closely that a kill may hit any of them.
     for kill in 0..8 {
         let worker = start();
         let so_far = stage.upstream.count();
@@ -159,15 +159,15 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
     }
     let _last = start();
     let results = stage.queue.wait_results(&ids, SOON).await;
-    // What a killed worker held is claimed first by the next one, so a task may by chance be in the hands of three.
+    // Tasks of a killed worker are claimed first by the next one, so by chance three killed workers may have held the same task.
     let unlucky: Vec<&Value> = results.iter().filter(|result| result["status"] != "ok").collect();
     assert!(unlucky.len() <= 3 && unlucky.iter().all(|result| result["reason"] == "crashed_worker"), "{unlucky:?}");
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(TASKS);
     let replies = stage.redis.cli(&["LLEN", "answers"]).await;
-    assert_eq!(replies, TASKS.to_string(), "one reply for each");
+    assert_eq!(replies, TASKS.to_string(), "one reply per task");
 }
 
-/// How many members a sorted set of the queue has.
+/// The size of one of the queue's sorted sets.
 async fn members(stage: &Stage, set: &str) -> usize {
     let count = stage.redis.cli(&["ZCARD", &format!("redial:{{default}}:{set}")]).await;
     count.parse().expect("a count is a number")

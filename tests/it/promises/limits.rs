@@ -1,4 +1,4 @@
-//! The whole fleet as one polite client: never over a limit, and nearly full.
+//! The fleet as one polite client: it never exceeds a limit, and uses nearly all of it.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use super::{SOON, Stage, answered, at_length, attempts, ids};
 
-/// How much later than others a call may be seen by the upstream than it was let go: two cores run a whole fleet, and start it.
+/// How long a call may take from its admission to the upstream, since two cores run, and start, a whole fleet.
 const NETWORK_MS: u64 = 60;
 
-/// By how many calls the worst window is over `burst + rate * t`; less than nothing where none is. A window begins and ends
-/// with a call, and is taken to be longer by what the way to the upstream may have shortened it.
+/// By how many calls the worst window exceeds `burst + rate * t`; negative if none does. A window begins and ends with a call,
+/// and counts as longer by what delays on the way to the upstream may have taken off it.
 fn over(calls: &[Request], rate_per_ms: f64, burst: f64) -> f64 {
     let mut at: Vec<u64> = calls.iter().map(|call| call.unix_ms).collect();
     at.sort_unstable();
     let mut worst = f64::MIN;
     for first in 0..at.len() {
-        // The first of them may have gone in time, and been held up by the machine.
+        // The first call may have been admitted in time and then delayed by the machine.
         let held_up = NETWORK_MS + stalls::between(at[first] - 600, at[first]);
         for last in first..at.len() {
             let span = at[last] - at[first] + held_up;
@@ -41,7 +41,7 @@ async fn eight_workers_never_exceed_one_limit_and_use_it_fully() {
     for _ in 0..8 {
         workers.push(stage.worker().spawn());
     }
-    // Eight programs that start at once on two cores would hold up the first calls.
+    // Eight programs that start at once on two cores would delay the first calls.
     for worker in &workers {
         worker.wait_ready().await;
     }
@@ -51,12 +51,12 @@ async fn eight_workers_never_exceed_one_limit_and_use_it_fully() {
     let results = stage.queue.wait_results(&ids, Duration::from_secs(120)).await;
     assert_eq!(answered(&results), tasks);
     let calls = stage.upstream.calls();
-    assert!(over(&calls, 0.05, 10.0) <= 0.0, "{} over", over(&calls, 0.05, 10.0));
+    assert!(over(&calls, 0.05, 10.0) <= 0.0, "{} over the limit", over(&calls, 0.05, 10.0));
     let (first, last) = (calls[0].unix_ms, calls.last().unwrap().unix_ms);
-    // Those beyond the burst at 50 a second.
+    // The calls beyond the burst, at 50 per second.
     let beyond_burst_ms = (tasks as u64 - 10) * 20;
     let most = beyond_burst_ms * 101 / 100 + 200 + stalls::between(first, last);
-    assert!(last - first <= most, "{} ms for what may take {beyond_burst_ms}", last - first);
+    assert!(last - first <= most, "{} ms instead of {beyond_burst_ms}", last - first);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_limit_holds_through_kills_freezes_and_full_outages() {
     let results = stage.queue.wait_results(&ids, Duration::from_secs(120)).await;
     assert_eq!(answered(&results), tasks);
     let calls = stage.upstream.calls();
-    assert!(over(&calls, 0.05, 10.0) <= 0.0, "{} over", over(&calls, 0.05, 10.0));
+    assert!(over(&calls, 0.05, 10.0) <= 0.0, "{} over the limit", over(&calls, 0.05, 10.0));
     drop(workers);
 }
 
@@ -131,7 +131,7 @@ async fn tasks_waiting_for_a_limit_do_not_block_other_tasks() {
     stage.push_many(&ids, "/ok", &json!({})).await;
     assert_eq!(answered(&stage.queue.wait_results(&ids, Duration::from_secs(120)).await), others);
     let many = spent_in_4_s().await;
-    assert!(many < few * 3 / 2 + 100, "{many} commands in 4 s while thousands of tasks wait, {few} while 100 do");
+    assert!(many < few * 3 / 2 + 100, "{many} commands in 4 s while thousands of tasks wait, {few} while 100 wait");
 }
 
 #[tokio::test]
@@ -155,8 +155,8 @@ async fn two_tenants_share_an_upstream_limit_fairly_whoever_came_first() {
     let results = stage.queue.wait_results(&late, Duration::from_secs(120)).await;
     assert_eq!(answered(&results), 40, "{}", results[0]);
     let others = stage.upstream.count() - before - 40;
-    // Its share is a half: of every two calls one. In the line behind the other one's backlog there would be 220.
-    assert!(others <= 80, "{others} calls of the other while 40 were made");
+    // Its share is one of every two calls. Queued behind the other tenant's backlog, it would see 220 of its calls first.
+    assert!(others <= 80, "{others} calls of the other tenant while 40 were made");
     assert!(over(&stage.upstream.calls(), 0.02, 5.0) <= 0.0);
 }
 
@@ -168,7 +168,7 @@ async fn a_raised_rate_applies_at_once_to_waiting_tasks() {
     stage.push_many(&ids[..59], "/ok", &json!({"limit": {"name": "l", "rate": 0.1}})).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     stage.push_many(&ids[59..], "/ok", &json!({"limit": {"name": "l", "rate": 1000}})).await;
-    // The first of them had still ten seconds to wait, the last ten minutes.
+    // At the old rate, the first task still had ten seconds to wait, the last one ten minutes.
     assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 60);
 }
 
@@ -191,19 +191,19 @@ async fn one_429_pauses_the_whole_fleet_and_uses_no_attempt() {
         let more = json!({"limit": {"name": "k", "rate": 10, "burst": 1}, "retry": {"max_attempts": 1}});
         stage.push_many(&ids, "/", &more).await;
         let results = stage.queue.wait_results(&ids, SOON).await;
-        assert_eq!(answered(&results), 40, "{name}: no attempt was used up");
+        assert_eq!(answered(&results), 40, "{name}: no attempt was used");
         assert!(results.iter().map(attempts).max() <= Some(2));
         let calls = stage.upstream.calls();
         let gap = calls[21].unix_ms - calls[20].unix_ms;
-        assert!(gap >= 3_000 - NETWORK_MS, "{name}: the next call came {gap} ms after");
-        assert!(over(&calls, 0.01, 1.0) <= 0.0, "{name}: {} over after it", over(&calls, 0.01, 1.0));
+        assert!(gap >= 3_000 - NETWORK_MS, "{name}: the next call came after {gap} ms");
+        assert!(over(&calls, 0.01, 1.0) <= 0.0, "{name}: {} over the limit afterwards", over(&calls, 0.01, 1.0));
     }
 }
 
 #[tokio::test]
 async fn actual_usage_corrects_the_estimated_cost() {
     stalls::watch();
-    // Each call says 100 and takes 200: at 1,000 a second that makes 5 calls, not 10.
+    // Each call estimates 100 and uses 200: at 1,000 per second that is 5 calls, not 10.
     let stage = Stage::answering(|_| Reply::ok().json(&json!({"usage": {"total_tokens": 200}}))).await;
     let _workers: Vec<_> = (0..2).map(|_| stage.worker().spawn()).collect();
     let ids = ids("t", 40);
@@ -212,7 +212,7 @@ async fn actual_usage_corrects_the_estimated_cost() {
     assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 40);
     let calls = stage.upstream.calls();
     let span = calls[39].unix_ms - calls[0].unix_ms;
-    // 40 * 200 tokens less the burst, and less the last call's own that is settled after.
+    // 40 * 200 tokens, minus the burst, minus the last call's own usage, which is settled afterwards.
     let held_up = stalls::between(calls[0].unix_ms, calls[39].unix_ms);
     assert!(span >= 7_300 && span < 9_500 + held_up, "{span} ms");
 }
@@ -242,7 +242,7 @@ async fn no_limited_call_is_made_without_redis() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = stage.upstream.count();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(stage.upstream.count(), before, "calls without leave");
+    assert_eq!(stage.upstream.count(), before, "no call may be made without a grant");
     assert!(before < 30);
 }
 
@@ -250,13 +250,13 @@ async fn no_limited_call_is_made_without_redis() {
 async fn a_task_that_can_never_pass_its_limit_is_refused_with_a_fix() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
-    for (id, limit, says) in [
+    for (id, limit, expected) in [
         ("dear", json!({"name": "l", "rate": 5, "burst": 2, "cost": 3}), "burst of 2"),
         ("nameless", json!("nowhere"), "the limit \"nowhere\" is not defined"),
     ] {
         let result = stage.answer(json!({"id": id, "url": stage.url("/ok"), "limit": limit})).await;
         assert_eq!(result["reason"], "invalid_task");
-        assert!(result["error"].as_str().unwrap().contains(says), "{result}");
+        assert!(result["error"].as_str().unwrap().contains(expected), "{result}");
     }
     assert_eq!(stage.upstream.count(), 0);
 }

@@ -1,11 +1,11 @@
-//! A task with `effect: "once"` is sent a second time only where it is certain that the upstream did not act.
+//! A task with `effect: "once"` is sent again only if the upstream certainly did not act on it.
 
 use redial_tests::{Port, Reply, Request};
 use serde_json::{Value, json};
 
 use super::{CalledPaths, SOON, Stage, attempts};
 
-/// A first call that fails in the way of its path.
+/// The first answer on each path: the failure that the path names.
 fn first_answer(request: &Request) -> Reply {
     match request.route() {
         "/503" => Reply::status(503),
@@ -51,7 +51,7 @@ async fn a_once_only_call_that_may_have_taken_effect_is_not_repeated() {
         assert_eq!(attempts(&result), 1, "{path}");
         assert_eq!(stage.upstream.calls_to(&format!("/{path}")).len(), 1, "{path}");
     }
-    assert_eq!(stage.queue.dead().await.len(), paths.len(), "a person decides");
+    assert_eq!(stage.queue.dead().await.len(), paths.len(), "each waits for a person to decide");
 }
 
 #[tokio::test]

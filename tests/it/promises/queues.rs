@@ -1,4 +1,4 @@
-//! Several queues with weights, and an idle worker that a push wakes at once.
+//! Several queues with weights, and idle workers that a push wakes at once.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::{SOON, Stage, answered, assert_counted, counter, ids, now_ms};
 
-/// An idle worker looks around by itself only every 2 s: who is answered sooner was heard.
-const HEARD: u64 = 1_000;
+/// An idle worker polls only every 2 s, so a call that comes sooner was made because its push woke the worker.
+const WAKE_LIMIT_MS: u64 = 1_000;
 
 #[tokio::test]
 async fn queues_are_served_by_weight_and_none_starves() {
@@ -28,7 +28,7 @@ async fn queues_are_served_by_weight_and_none_starves() {
     let calls = stage.upstream.calls();
     let early = calls[..105].iter().filter(|call| call.route() == "/default");
     let early = early.count();
-    // A seventh is 15.
+    // One in seven would be 15.
     assert!((10..=22).contains(&early), "{early} of the first 105");
 }
 
@@ -42,11 +42,11 @@ async fn a_push_wakes_an_idle_worker_at_once() {
     for n in 0..150_u64 {
         let task = json!({"id": format!("t{n}"), "url": stage.url(&format!("/ok?key={}", now_ms()))});
         stage.queue.push(task.to_string()).await;
-        // From one at a time to several within one claim.
+        // The pauses vary, so that a claim takes one task or several.
         sleep(Duration::from_millis(n * 7 % 40)).await;
     }
     stage.queue.wait_results(&ids("t", 150), SOON).await;
-    assert_heard(&stage.upstream);
+    assert_woken_by_push(&stage.upstream);
     for worker in &workers {
         assert_eq!(counter(worker, "redial_redis_errors_total").await, 0);
     }
@@ -65,7 +65,7 @@ async fn a_push_that_woke_a_worker_without_a_free_slot_wakes_another() {
     }
     let mut connection = stage.redis.connection().await;
     for round in 0..4 {
-        // At one instant: the worker that waited longest is woken for both, and can take but one.
+        // Both at once: the worker that has waited longest is woken for both, but has room for only one.
         let mut pushes = redis::pipe();
         for queue in &queues {
             let url = stage.url(&format!("/?key={}", now_ms()));
@@ -77,7 +77,7 @@ async fn a_push_that_woke_a_worker_without_a_free_slot_wakes_another() {
             queue.wait_result(&format!("t{round}"), SOON).await;
         }
     }
-    assert_heard(&stage.upstream);
+    assert_woken_by_push(&stage.upstream);
 }
 
 #[tokio::test]
@@ -88,26 +88,26 @@ async fn idle_workers_send_redis_almost_no_commands() {
     let (before, cpu) = (commands().await, worker.cpu_time());
     sleep(Duration::from_secs(4)).await;
     let asked = commands().await - before;
-    // In 4 s: two or three claims, waits and heartbeats, and a look at the schedules each second; each a few commands within its script.
+    // In 4 s: two or three claims, waits and heartbeats, and a check of the schedules every second, each a few commands in a script.
     assert!(asked < 80, "{asked} commands in 4 s");
     let cpu = worker.cpu_time().saturating_sub(cpu);
-    assert!(cpu < Duration::from_millis(500), "{cpu:?} of processor time");
+    assert!(cpu < Duration::from_millis(500), "{cpu:?} of CPU time");
 
     let task = json!({"id": "a", "url": stage.url(&format!("/ok?key={}", now_ms()))});
     stage.answer(task).await;
-    assert_heard(&stage.upstream);
+    assert_woken_by_push(&stage.upstream);
     assert_counted(&worker, "redial_slots_in_use", 0).await;
 }
 
-/// Every call came soon after the push, whose time is its key.
-fn assert_heard(upstream: &Upstream) {
+/// Asserts that every call came soon after its push; the call's key is the time of the push.
+fn assert_woken_by_push(upstream: &Upstream) {
     for call in upstream.calls() {
         let pushed: u64 = call.query("key").unwrap().parse().unwrap();
         let waited = call.unix_ms.saturating_sub(pushed);
         let stalled = stalls::between(pushed, call.unix_ms);
         assert!(
-            waited < HEARD + stalled,
-            "call {} came {waited} ms after its push, {stalled} of them the machine's",
+            waited < WAKE_LIMIT_MS + stalled,
+            "call {} came {waited} ms after its push, {stalled} ms of which the machine stood still",
             call.nth
         );
     }

@@ -1,4 +1,4 @@
-//! Redis killed, away, frozen or without its scripts: workers keep what they have and go on when it is back.
+//! Redis killed, down, frozen or without its scripts: workers keep what they hold and continue when it is back.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ async fn two_thousand_tasks_survive_redis_kills() {
     for worker in &workers {
         assert_bounded(worker);
     }
-    // Only what was in hand at a kill may have been called twice.
+    // Only tasks that were in flight at a kill may have been called twice.
     let calls = stage.upstream.count();
     assert!(calls <= TASKS as u64 + 3 * 2 * 16, "{calls} calls");
 }
@@ -59,16 +59,16 @@ async fn answers_received_while_redis_is_down_are_held_and_then_stored() {
     let (before, gone, tries_before) = (cpu(), Instant::now(), tries().await);
     sleep(Duration::from_secs(8)).await;
     assert_eq!(stage.upstream.in_flight(), 0, "every call has ended meanwhile");
-    // Waits grow to 2 s: some ten tries for each of the five that ask in a worker. Whoever spins makes thousands.
+    // Backoff grows to 2 s, so each of a worker's five Redis users makes about ten attempts. A busy loop would make thousands.
     let tries = tries().await - tries_before;
-    assert!((4..=200).contains(&tries), "{tries} tries in {:?}", gone.elapsed());
+    assert!((4..=200).contains(&tries), "{tries} attempts in {:?}", gone.elapsed());
     let spent = cpu().saturating_sub(before);
-    assert!(spent < gone.elapsed() * 3 / 4, "{spent:?} of processor time in {:?}: something spins", gone.elapsed());
+    assert!(spent < gone.elapsed() * 3 / 4, "{spent:?} of CPU time in {:?}: a busy loop", gone.elapsed());
 
     stage.redis.restart().await;
     let results = stage.queue.wait_results(&ids, SOON).await;
     assert_eq!(answered(&results), CALLS);
-    // Every lease ended while Redis was away, and for no worker's fault.
+    // Every lease expired while Redis was down, through no fault of a worker.
     assert_eq!(stage.upstream.count(), CALLS as u64, "no call is made again");
     assert_eq!(stage.redis.cli(&["LLEN", "answers"]).await, CALLS.to_string());
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(CALLS);
@@ -154,7 +154,7 @@ async fn a_worker_can_drain_a_redis_that_is_out_of_memory() {
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(ids.len());
 }
 
-/// Waits until all that Redis has acknowledged is out of its own memory, so that a kill can't lose it.
+/// Waits until Redis has handed everything that it acknowledged to the kernel, so that a kill cannot lose it.
 async fn wait_written(redis: &RedisServer) {
     let written = || async {
         let buffered = redis.info_number("aof_buffer_length").await;
@@ -163,7 +163,7 @@ async fn wait_written(redis: &RedisServer) {
     eventually(SOON, written).await;
 }
 
-/// Memory and log of a worker that went through an outage.
+/// Asserts that memory and log of a worker stayed small through an outage.
 fn assert_bounded(worker: &Worker) {
     let (memory, log) = (worker.peak_rss_bytes(), worker.log());
     assert!(memory < 150 * MB, "{memory} bytes of memory");

@@ -1,4 +1,4 @@
-//! The result: its form, its fields, its time to live, its bounds.
+//! Results: their form, fields, time to live and limits.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -57,7 +57,7 @@ async fn a_response_body_is_stored_as_json_text_or_base64() {
     let nothing = get("nothing").await;
     assert_eq!(nothing["http_status"], 204);
     assert_eq!(nothing["body_text"], "");
-    // One line, so that line-based tools can read it.
+    // A single line, so that line-based tools can read it.
     let raw = stage.redis.cli(&["GET", "redial:{default}:result:json"]).await;
     assert!(!raw.contains('\n'));
 }
@@ -156,7 +156,7 @@ async fn an_oversized_response_is_dead_lettered_even_if_compressed() {
     let result = stage.answer(json!({"id": "limit", "url": stage.url("/limit")})).await;
     assert_eq!(result["body_text"].as_str().map(str::len), Some(10 * MIB));
     let peak = worker.peak_rss_bytes();
-    assert!(peak < 200 * MIB as u64, "{peak} bytes for answers of at most 10 MiB");
+    assert!(peak < 200 * MIB as u64, "{peak} bytes for responses of at most 10 MiB");
 }
 
 fn assert_fields(value: &Value, names: &[&str]) {

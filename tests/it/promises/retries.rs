@@ -1,4 +1,4 @@
-//! When a call is made again: after the backoff, after what the upstream states, never sooner, and holding no slot.
+//! When a call is retried: after its backoff, after the wait that the upstream states, never sooner, and without holding a slot.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -25,9 +25,9 @@ async fn two_503s_and_a_success_take_three_attempts_within_the_backoff_bounds() 
     assert_eq!(attempts[2]["wait_ms"], Value::Null);
     assert_waits_kept(&stage, attempts);
 
-    let said = log_lines(&worker.log(), "attempt failed, will retry");
-    assert_eq!(said.len(), 2, "a line for each");
-    for (n, (line, attempt)) in said.iter().zip(attempts).enumerate() {
+    let logged = log_lines(&worker.log(), "attempt failed, will retry");
+    assert_eq!(logged.len(), 2, "a line for each");
+    for (n, (line, attempt)) in logged.iter().zip(attempts).enumerate() {
         assert_eq!(line["task"], "a");
         assert_eq!(line["attempt"], n + 1);
         assert_eq!(line["reason"], "status_503");
@@ -85,7 +85,7 @@ async fn every_form_of_retry_after_is_honoured_and_uses_no_attempt() {
     })
     .await;
     let _worker = stage.worker().spawn();
-    // A date has whole seconds: of 3 s more than 2 are left.
+    // An HTTP date has whole seconds, so more than 2 of the 3 s are left.
     let cases = [("seconds", 2_000), ("fraction", 800), ("ms", 700), ("date", 2_000), ("503", 2_000)];
     for (id, _) in cases {
         let most = if id == "503" { 2 } else { 1 };
@@ -187,13 +187,12 @@ async fn a_task_waiting_for_its_retry_holds_no_slot() {
     assert_eq!(stage.queue.result("waiting").await, None);
     let result = stage.queue.wait_result("waiting", SOON).await;
     assert_waits_kept(&stage, result["attempts"].as_array().unwrap());
-    // What is due goes before what waits: a backlog does not hold up a retry.
+    // Due tasks go before waiting ones, so a backlog does not delay a retry.
     let calls: Vec<String> = stage.upstream.calls().iter().map(|call| call.route().to_owned()).collect();
     assert_eq!(calls, ["/flaky/1/503", "/ok", "/ok", "/flaky/1/503"]);
 }
 
-/// The upstream saw the calls no closer to each other than the result says, but for the part of a millisecond that whole
-/// ones leave out.
+/// Asserts that the upstream saw the calls at least as far apart as the result states, give or take the rounding to a millisecond.
 fn assert_waits_kept(stage: &Stage, attempts: &[Value]) {
     let mut calls = stage.upstream.calls();
     calls.retain(|call| call.path.contains("key=a"));
@@ -201,7 +200,7 @@ fn assert_waits_kept(stage: &Stage, attempts: &[Value]) {
     for (pair, attempt) in calls.windows(2).zip(attempts) {
         let wait = Duration::from_millis(number(&attempt["wait_ms"]).saturating_sub(1));
         let gap = pair[1].at - pair[0].at;
-        assert!(gap >= wait, "{gap:?} between two calls, {wait:?} said");
+        assert!(gap >= wait, "{gap:?} between two calls instead of {wait:?}");
     }
 }
 

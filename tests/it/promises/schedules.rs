@@ -1,4 +1,4 @@
-//! Schedules: each time of each fires once, whatever becomes of the workers.
+//! Schedules: each occurrence fires once, whatever happens to the workers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use super::{SOON, Stage};
 
-/// The times, in seconds, at which each schedule's calls were asked for, in order.
+/// The occurrences, in seconds, for which each schedule's calls were made, in order.
 fn times(stage: &Stage) -> BTreeMap<String, Vec<u64>> {
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for call in stage.upstream.calls() {
-        let name = call.query("name").expect("these calls name their schedule").to_owned();
+        let name = call.query("name").expect("these calls name their schedules").to_owned();
         times.entry(name).or_default().push(call.unix_ms / 1000);
     }
     times
@@ -62,7 +62,7 @@ async fn every_occurrence_of_ten_schedules_fires_exactly_once_despite_worker_kil
     let all_ended = || async { (ended(&stage).await.len() >= pushed).then_some(()) };
     eventually(Duration::from_secs(90), all_ended).await;
 
-    // As many tasks as were counted, each of a time of its own, none left out in between.
+    // As many tasks as firings, each with an occurrence of its own, and none skipped in between.
     let ids = ended(&stage).await;
     assert_eq!(ids.len(), pushed);
     assert!(pushed >= FIRINGS);
@@ -74,7 +74,7 @@ async fn every_occurrence_of_ten_schedules_fires_exactly_once_despite_worker_kil
     }
 }
 
-/// A time as it stands in an id, in seconds.
+/// The occurrence that an id contains, in seconds.
 fn second(time: &str) -> u64 {
     let time = humantime::parse_rfc3339(time).unwrap();
     time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
@@ -87,7 +87,7 @@ async fn occurrences_missed_while_no_worker_ran_are_made_up_for_by_one() {
     let task = |name: &str| json!({"url": stage.url(&format!("/?name={name}"))}).to_string();
     client.schedule("minutely", "* * * * *", None, &task("minutely")).await.unwrap();
     client.schedule("later", "0 0 1 1 *", None, &task("later")).await.unwrap();
-    // As if its time had come three hours ago.
+    // As if it had become due three hours ago.
     let missed = redial_core::UnixMs::local_now().0 / 60_000 * 60_000 - 3 * 3_600_000;
     stage.redis.cli(&["ZADD", "redial:{default}:firings", &missed.to_string(), "minutely"]).await;
     let _worker = stage.ready_worker().await;
@@ -95,7 +95,7 @@ async fn occurrences_missed_while_no_worker_ran_are_made_up_for_by_one() {
     eventually(SOON, made_up).await;
     let first = &ended(&stage).await[0];
     assert_eq!(second(first.strip_prefix("minutely@").unwrap()), missed / 1000);
-    // The next one is one to come.
+    // The next occurrence lies in the future.
     let next = client.schedules().await.unwrap().into_iter().find(|schedule| schedule.name == "minutely").unwrap();
     assert!(next.next.unwrap().0 > missed + 3 * 3_600_000);
     sleep(Duration::from_secs(2)).await;
@@ -107,18 +107,18 @@ async fn occurrences_missed_while_no_worker_ran_are_made_up_for_by_one() {
 async fn schedules_can_be_added_listed_and_removed() {
     let stage = Stage::slow(Duration::ZERO).await;
     let cli = Cli::new(&stage.redis);
-    let said = cli.run(&["schedule", "list"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (0, ""));
-    assert!(said.stderr.contains("no schedules in queue default"), "{}", said.stderr);
+    let output = cli.run(&["schedule", "list"]).await;
+    assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+    assert!(output.stderr.contains("no schedules in queue default"), "{}", output.stderr);
 
     let task = json!({"url": stage.url("/?name=tick"), "headers": {"Authorization": "geheim"}}).to_string();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &task).unwrap();
     let file = file.path().to_str().unwrap();
-    let said = cli.run(&["schedule", "add", "nightly", "0 3 * * *", file, "--tz", "Europe/Berlin"]).await;
-    assert!(said.status == 0 && said.stdout.starts_with("nightly: next at "), "{}{}", said.stdout, said.stderr);
-    let said = cli.run_with_input(&["--json", "schedule", "add", "tick", "* * * * * *", "-"], &task).await;
-    let added: Value = serde_json::from_str(&said.stdout).unwrap();
+    let output = cli.run(&["schedule", "add", "nightly", "0 3 * * *", file, "--tz", "Europe/Berlin"]).await;
+    assert!(output.status == 0 && output.stdout.starts_with("nightly: next at "), "{}{}", output.stdout, output.stderr);
+    let output = cli.run_with_input(&["--json", "schedule", "add", "tick", "* * * * * *", "-"], &task).await;
+    let added: Value = serde_json::from_str(&output.stdout).unwrap();
     assert!(added["next_ms"].is_u64(), "{added}");
     let listed = cli.run(&["--json", "schedule", "list"]).await.stdout;
     let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -130,11 +130,11 @@ async fn schedules_can_be_added_listed_and_removed() {
 
     let _worker = stage.ready_worker().await;
     eventually(SOON, || async { (stage.upstream.count() >= 2).then_some(()) }).await;
-    let said = cli.run(&["schedule", "remove", "tick", "nobody"]).await;
-    assert_eq!((said.status, said.stdout.as_str()), (3, "tick: removed\n"));
-    assert!(said.stderr.contains("nobody: no such schedule"), "{}", said.stderr);
+    let output = cli.run(&["schedule", "remove", "tick", "nobody"]).await;
+    assert_eq!((output.status, output.stdout.as_str()), (3, "tick: removed\n"));
+    assert!(output.stderr.contains("nobody: no such schedule"), "{}", output.stderr);
 
-    for (typed, says) in [
+    for (typed, expected) in [
         (["a", "* * *", "{\"url\":\"http://h/\"}"], "not a valid cron expression"),
         (["a", "0 0 30 2 *", "{\"url\":\"http://h/\"}"], "never fires"),
         (["a", "@daily", "{}"], "missing field `url`"),
@@ -142,9 +142,9 @@ async fn schedules_can_be_added_listed_and_removed() {
         (["a b", "@daily", "{\"url\":\"http://h/\"}"], "not a valid schedule name"),
         (["a", "@daily", "{\"url\":\"http://h/\",\"id\":\"x\"}"], "each firing gets its own"),
     ] {
-        let said = cli.run(&[&["schedule", "add"][..], &typed[..]].concat()).await;
-        assert_eq!(said.status, 1, "{typed:?}");
-        assert!(said.stderr.contains(says), "{typed:?}: {}", said.stderr);
+        let output = cli.run(&[&["schedule", "add"][..], &typed[..]].concat()).await;
+        assert_eq!(output.status, 1, "{typed:?}");
+        assert!(output.stderr.contains(expected), "{typed:?}: {}", output.stderr);
     }
     assert_eq!(producer_names(&stage).await, ["nightly"]);
 }

@@ -1,4 +1,4 @@
-//! Wrong settings: said clearly, before anything is touched, and without secrets.
+//! Invalid settings are reported clearly, before anything is touched, and without printing secrets.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use redial_tests::{RedisServer, Worker, WorkerBuilder, eventually};
 
 use super::SOON;
 
-/// What a worker says that can't start.
-async fn complaint(worker: WorkerBuilder) -> String {
+/// The log of a worker that cannot start.
+async fn startup_error(worker: WorkerBuilder) -> String {
     let worker = worker.spawn();
     let status = worker.wait_exit(Duration::from_secs(20)).await;
     assert!(status.code().is_some_and(|code| code != 0), "{status}: {}", worker.log());
@@ -27,7 +27,7 @@ fn with_file(folder: &Path, text: &str) -> WorkerBuilder {
 
 #[tokio::test]
 async fn an_invalid_setting_is_named_with_a_fix() {
-    for (name, value, says) in [
+    for (name, value, expected) in [
         ("REDIAL_CONCURRENCY", "0", "concurrency is 0"),
         ("REDIAL_CONCURRENCY", "many", "concurrency"),
         ("REDIAL_QUEUES", "a b", "queues holds \"a b\""),
@@ -38,21 +38,21 @@ async fn an_invalid_setting_is_named_with_a_fix() {
         ("REDIAL_PREFIX", "a{b", "prefix is"),
         ("RUST_LOG", "redial=[", "RUST_LOG"),
     ] {
-        let said = complaint(nowhere().env(name, value)).await;
-        assert!(said.contains(says), "{name}={value}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let log = startup_error(nowhere().env(name, value)).await;
+        assert!(log.contains(expected), "{name}={value}: {log}");
+        assert!(!log.contains("panicked"), "{log}");
     }
 }
 
 #[tokio::test]
 async fn an_unknown_config_key_is_an_error_and_a_misspelt_variable_a_warning() {
     let folder = tempfile::tempdir().unwrap();
-    let said = complaint(with_file(folder.path(), "concurency = 5\n")).await;
-    assert!(said.contains("concurency"), "{said}");
-    let said = complaint(with_file(folder.path(), "concurrency = \n")).await;
-    assert!(said.contains("settings can't be read"), "{said}");
-    let said = complaint(nowhere().arg("--config").arg("/no/such/file.toml")).await;
-    assert!(said.contains("/no/such/file"), "{said}");
+    let log = startup_error(with_file(folder.path(), "concurency = 5\n")).await;
+    assert!(log.contains("concurency"), "{log}");
+    let log = startup_error(with_file(folder.path(), "concurrency = \n")).await;
+    assert!(log.contains("settings can't be read"), "{log}");
+    let log = startup_error(nowhere().arg("--config").arg("/no/such/file.toml")).await;
+    assert!(log.contains("/no/such/file"), "{log}");
 
     let worker = nowhere().env("REDIAL_CONCURENCY", "5").spawn();
     let warned = || async { worker.log().contains("REDIAL_CONCURENCY").then_some(()) };
@@ -72,7 +72,7 @@ async fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults(
     worker.wait_ready().await;
     let log = worker.log();
     assert!(log.contains("concurrency=7") && log.contains("environment=2"), "{log}");
-    assert!(!log.contains("WARN"), "every variable is known: {log}");
+    assert!(!log.contains("WARN"), "every variable is recognised: {log}");
 }
 
 #[tokio::test]
@@ -86,9 +86,9 @@ async fn an_invalid_redis_url_is_rejected_without_printing_its_password() {
         "redis-cluster://user:geheim@:x,b:1",
         ":geheim@host:6379",
     ] {
-        let said = complaint(Worker::builder(url)).await;
-        assert!(said.contains("REDIS_URL"), "{url}: {said}");
-        assert!(!said.contains("geheim"), "{url}: {said}");
+        let log = startup_error(Worker::builder(url)).await;
+        assert!(log.contains("REDIS_URL"), "{url}: {log}");
+        assert!(!log.contains("geheim"), "{url}: {log}");
     }
 }
 
@@ -112,6 +112,6 @@ async fn the_redis_password_never_appears_in_the_workers_log() {
 async fn a_metrics_address_already_in_use_is_a_clear_error() {
     let redis = RedisServer::start().await;
     let taken = format!("127.0.0.1:{}", redis.port());
-    let said = complaint(Worker::builder(&redis).env("REDIAL_METRICS_ADDR", taken)).await;
-    assert!(said.contains("REDIAL_METRICS_ADDR"), "{said}");
+    let log = startup_error(Worker::builder(&redis).env("REDIAL_METRICS_ADDR", taken)).await;
+    assert!(log.contains("REDIAL_METRICS_ADDR"), "{log}");
 }

@@ -1,4 +1,4 @@
-//! One call for all who ask for it at the same time, however its leader ends.
+//! One call for all identical tasks that wait at the same time, however their leader ends.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::snapshot::QueueSnapshot;
 use super::{SOON, Stage, answered, assert_counted, counter, ids, number};
 
 const MANY: usize = 1_000;
-/// Tests run many at a time on small machines: what is measured to the millisecond, the benchmarks measure.
+/// Generous, because tests run in parallel on small machines; the benchmarks measure to the millisecond.
 const AT_ONCE_MS: u64 = 2_000;
 
 async fn push_identical(stage: &Stage, ids: &[String]) {
     stage.push_many(ids, "/", &json!({"body": {"prompt": "hi"}, "cache_ttl_ms": 60_000})).await;
 }
 
-/// How many tasks wait for the answer of another.
+/// How many tasks are parked.
 async fn following(stage: &Stage) -> usize {
     let answer = stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await;
     answer.trim().parse().expect("a number")
@@ -34,7 +34,7 @@ async fn slots_in_use(workers: &[Worker]) -> u64 {
     sum
 }
 
-/// How many of these results came in each way.
+/// How many of these results have each source.
 fn sources(results: &[Value], source: &str) -> usize {
     results.iter().filter(|result| result["source"] == source).count()
 }
@@ -60,7 +60,7 @@ async fn a_thousand_identical_tasks_make_one_call_and_hold_one_slot() {
     let at = |result: &Value| number(&result["finished_at_ms"]);
     let leaders = results.iter().find(|result| result["source"] == "call").map(at).unwrap();
     let last = results.iter().map(at).max().unwrap();
-    assert!(last - leaders <= AT_ONCE_MS, "the last one was answered {} ms after its leader", last - leaders);
+    assert!(last - leaders <= AT_ONCE_MS, "the last follower was answered {} ms after its leader", last - leaders);
     for (id, result) in ids.iter().zip(&results) {
         assert_eq!((&result["id"], &result["body"]), (&json!(id), &json!({"ok": true})));
     }
@@ -97,7 +97,7 @@ async fn killing_the_leaders_worker_costs_at_most_one_more_call() {
 
 #[tokio::test]
 async fn a_dead_leader_is_replaced_by_the_next_follower() {
-    // The first two calls are refused for good; the third is good.
+    // The first two calls are rejected; the third succeeds.
     let stage = Stage::answering(|request| match request.nth {
         0 | 1 => Reply::status(400).after(Duration::from_millis(700)),
         _ => Reply::ok().after(Duration::from_millis(300)),
@@ -133,7 +133,7 @@ async fn an_expired_leader_is_replaced_by_the_next_follower() {
     let ids = ids("t", 20);
     stage.push_many(&ids, "/", &json!({"cache_ttl_ms": 60_000})).await;
     wait_following(&stage, 20).await;
-    // Its time comes before it was reckoned with: the clock of a test can't be turned, but its entry can.
+    // It becomes due early: a test cannot change the clock, but it can change the entry's score.
     let entry = stage.redis.cli(&["ZRANGE", "redial:{default}:scheduled", "0", "0"]).await;
     let late = entry.trim_end_matches('\n').replacen(r#""ttl_ms":100000"#, r#""ttl_ms":1     "#, 1);
     assert_ne!(late, entry.trim_end_matches('\n'));
@@ -180,7 +180,7 @@ async fn a_follower_whose_deadline_passes_expires_and_the_others_are_answered() 
     assert_eq!((&result["reason"], stage.upstream.count()), (&json!("expired"), 1));
     assert_eq!(stage.upstream.in_flight(), 1, "it did not wait for its leader");
     assert_eq!(stage.queue.wait_result("patient", SOON).await["source"], "shared");
-    // Nothing of it is left behind.
+    // Nothing remains in Redis.
     let gone = || async {
         let keys = stage.redis.cli(&["KEYS", "redial:{default}:[flw]*"]).await;
         (!keys.contains("parked") && !keys.contains(":wait:") && !keys.contains("watch")).then_some(())

@@ -1,4 +1,4 @@
-//! Whoever can push makes a worker call: only where it may.
+//! Anyone who can push makes the worker call addresses: it calls only the allowed ones.
 
 use redial_tests::Reply;
 use serde_json::json;

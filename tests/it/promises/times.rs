@@ -1,4 +1,4 @@
-//! Not before its time, and not after.
+//! Delays and deadlines: no call before its time, none after it.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ async fn a_delayed_task_is_called_when_due_and_not_before() {
     ];
     stage.queue.push_all(tasks.map(|task| task.to_string())).await;
     let now = stage.answer(json!({"id": "now", "url": stage.url("/ok")})).await;
-    assert!(number(&now["finished_at_ms"]) < at, "it waits for no one");
+    assert!(number(&now["finished_at_ms"]) < at, "a task without a delay is not held up");
 
     stage.queue.wait_results(&["delay", "at", "both", "since"], SOON).await;
     let calls = stage.upstream.calls();
     assert_eq!(calls.len(), 5, "waiting costs no call");
     for call in &calls[1..] {
         let late = call.unix_ms.checked_sub(at);
-        let late = late.unwrap_or_else(|| panic!("{} came before its time", call.path));
+        let late = late.unwrap_or_else(|| panic!("{} came too early", call.path));
         assert!(late < 1_500, "{}: {late} ms late", call.path);
     }
 }

@@ -1,4 +1,4 @@
-//! Who waits for a result is told the moment it is there, and polls nothing.
+//! Callers that wait for results get them as soon as they exist, without polling.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_thousand_waiters_are_notified_at_once_without_polling() {
-    const MANY: usize = 1_000;
+    const WAITERS: usize = 1_000;
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let client = Client::open(redis.url(), "default").unwrap();
     let mut waiters = Vec::new();
-    for n in 0..MANY {
+    for n in 0..WAITERS {
         let client = client.clone();
         let id = TaskId::new(&format!("t{n}")).unwrap();
         waiters.push(tokio::spawn(async move {
@@ -24,7 +24,7 @@ async fn a_thousand_waiters_are_notified_at_once_without_polling() {
     }
     let all_wait = || async {
         let asked = redis.cli(&["HLEN", "redial:{default}:waiters"]).await;
-        (asked.trim() == MANY.to_string()).then_some(())
+        (asked.trim() == WAITERS.to_string()).then_some(())
     };
     eventually(SOON, all_wait).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -35,19 +35,19 @@ async fn a_thousand_waiters_are_notified_at_once_without_polling() {
 
     let _worker = Worker::spawn(&redis);
     let queue = TestQueue::new(&redis, "default");
-    for part in 0..MANY / 25 {
-        // Not all at once: then it would be the machine's speed that is measured.
+    for part in 0..WAITERS / 25 {
+        // Not all at once, because that would measure the speed of the machine.
         let part = part * 25..(part + 1) * 25;
         queue.push_all(part.map(|n| format!(r#"{{"id":"t{n}","url":"{}"}}"#, upstream.url("/echo")))).await;
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
     let mut late = Vec::new();
     for waiter in waiters {
-        let (_, told, finished) = waiter.await.unwrap();
-        late.push(told.since(finished));
+        let (_, received, finished) = waiter.await.unwrap();
+        late.push(received.since(finished));
     }
     late.sort_unstable();
-    assert!(late[MANY * 99 / 100] < 2_000, "{late:?}");
+    assert!(late[WAITERS * 99 / 100] < 2_000, "{late:?}");
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_call_enqueued_with_the_library_can_be_awaited() {
     let call = Call::post(upstream.url("/echo")).json(&serde_json::json!({"text": "hi"})).header("Accept", "*/*");
     let answer = client.enqueue_and_wait(call, SOON).await.unwrap().unwrap();
     assert_eq!(answer.result().unwrap().http_status, Some(200));
-    // What is there already is answered too.
+    // Results that already exist are returned too.
     assert_eq!(client.wait(&answer.id, SOON).await.unwrap(), Some(answer));
 
     let calls = (0..300).map(|n| Call::get(upstream.url("/echo")).meta(&n));
@@ -83,10 +83,10 @@ async fn redial_wait_prints_results_as_they_arrive_and_names_missing_ones() {
         async move { cli.run(&["wait", "a"]).await }
     });
     let _worker = Worker::spawn(&redis);
-    let said = waiting.await.unwrap();
-    assert_eq!((said.status, said.stdout.lines().count()), (0, 1), "{}", said.stderr);
-    assert!(said.stdout.contains("\"status\":\"ok\""), "{}", said.stdout);
-    let said = cli.run(&["wait", "a", "nobody", "--timeout", "1"]).await;
-    assert_eq!((said.status, said.stdout.lines().count()), (3, 1));
-    assert!(said.stderr.contains("nobody: no result in queue default in time"), "{}", said.stderr);
+    let output = waiting.await.unwrap();
+    assert_eq!((output.status, output.stdout.lines().count()), (0, 1), "{}", output.stderr);
+    assert!(output.stdout.contains("\"status\":\"ok\""), "{}", output.stdout);
+    let output = cli.run(&["wait", "a", "nobody", "--timeout", "1"]).await;
+    assert_eq!((output.status, output.stdout.lines().count()), (3, 1));
+    assert!(output.stderr.contains("nobody: no result in queue default in time"), "{}", output.stderr);
 }
