@@ -17,6 +17,8 @@ struct Module {
 }
 
 type Crate = BTreeMap<ModulePath, Module>;
+/// The modules that each module imports.
+type Imports = BTreeMap<ModulePath, BTreeSet<ModulePath>>;
 
 #[test]
 fn no_crate_has_an_import_cycle() {
@@ -36,8 +38,8 @@ fn no_crate_has_an_import_cycle() {
     none(&faults);
 }
 
-/// Which modules each module imports. An item is looked up where it is declared, not where it is re-exported.
-fn imports(modules: &Crate) -> BTreeMap<ModulePath, BTreeSet<ModulePath>> {
+/// An item is looked up where it is declared, not where it is re-exported.
+fn imports(modules: &Crate) -> Imports {
     let of_one = |(path, module): (&ModulePath, &Module)| {
         let found = module.mentions.iter().filter_map(|mention| resolve(modules, path, mention, 0));
         (path.clone(), found.filter(|found| found != path).collect())
@@ -76,12 +78,34 @@ fn resolve(modules: &Crate, from: &ModulePath, named: &[String], depth: usize) -
     let imported = rest.first().and_then(|item| modules.get(&at)?.imported.get(item));
     match imported {
         Some(origin) if depth < 8 => resolve(modules, &at, origin, depth + 1),
-        _ => Some(at),
+        _ => modules.contains_key(&at).then_some(at),
     }
 }
 
-/// The groups of modules that reach each other.
-fn cycles(imports: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<BTreeSet<ModulePath>> {
+/// The groups of modules that reach each other. A module and the parts in its folder may use each other's items, as long as the
+/// parts form no cycle without it.
+fn cycles(imports: &Imports) -> Vec<BTreeSet<ModulePath>> {
+    let mut found = Vec::new();
+    for cycle in strongly_connected(imports) {
+        let parent = cycle.iter().find(|parent| cycle.iter().all(|part| part.starts_with(parent)));
+        match parent.filter(|parent| !parent.is_empty()) {
+            Some(parent) => {
+                let parts = cycle.iter().filter(|part| *part != parent);
+                let among_parts: Imports = parts
+                    .map(|part| {
+                        let others = imports[part].intersection(&cycle).filter(|other| *other != parent);
+                        (part.clone(), others.cloned().collect())
+                    })
+                    .collect();
+                found.extend(cycles(&among_parts));
+            }
+            None => found.push(cycle),
+        }
+    }
+    found
+}
+
+fn strongly_connected(imports: &Imports) -> BTreeSet<BTreeSet<ModulePath>> {
     let reachable = |start: &ModulePath| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
         while let Some(next) = open.pop() {
@@ -91,12 +115,11 @@ fn cycles(imports: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<BTreeSet<
     };
     let reached: BTreeMap<&ModulePath, BTreeSet<ModulePath>> =
         imports.keys().map(|path| (path, reachable(path))).collect();
-    let cycle_of = |path: &&ModulePath| -> BTreeSet<ModulePath> {
-        let back = |other: &&ModulePath| reached[other].contains(*path);
-        reached[path].iter().filter(back).cloned().collect()
+    let group_of = |path: &ModulePath| -> BTreeSet<ModulePath> {
+        let reaches_back = |other: &&ModulePath| reached[other].contains(path);
+        reached[path].iter().filter(reaches_back).cloned().collect()
     };
-    let cycles: BTreeSet<_> = imports.keys().map(|path| cycle_of(&path)).filter(|cycle| !cycle.is_empty()).collect();
-    cycles.into_iter().collect()
+    imports.keys().map(group_of).filter(|group| !group.is_empty()).collect()
 }
 
 fn name(path: &ModulePath) -> String {

@@ -30,8 +30,8 @@ pub(super) fn modules(folder: &str, roots: &[&str]) -> BTreeMap<ModulePath, Vec<
             continue;
         }
         let mut path: ModulePath = inner.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-        if path.len() == 1 && roots.contains(&path[0].as_str()) {
-            path.clear();
+        if path.last().is_some_and(|last| last == "mod") || (path.len() == 1 && roots.contains(&path[0].as_str())) {
+            path.pop();
         }
         modules.entry(path).or_default().extend(tokens(&file, &source));
     }

@@ -106,10 +106,13 @@ fn no_line_contains_a_phrase_that_reads_as_translated() {
         r"\bThat of Redi\u{73}\.",                                    // Redis is unreachable or refuses the command
     ];
     let phrases: Vec<Regex> = phrases.iter().map(|text| Regex::new(&format!("(?i){text}")).unwrap()).collect();
+    // "There is no such task", "if there is none".
+    let idiomatic = Regex::new(r"(?i)\bthere (is|are) (no|none)\b").unwrap();
     let mut faults = Vec::new();
     for (path, text) in files(&[".rs", ".lua", ".md", ".toml", ".sh", "Makefile"]) {
         for (n, line) in text.lines().enumerate() {
-            if phrases.iter().any(|phrase| phrase.is_match(line)) {
+            let line = idiomatic.replace_all(line, "");
+            if phrases.iter().any(|phrase| phrase.is_match(&line)) {
                 faults.push(format!("{path}:{}: {}", n + 1, line.trim()));
             }
         }
