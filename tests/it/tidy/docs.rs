@@ -7,11 +7,18 @@ use super::names::public_types;
 use super::source::{CRATES, modules};
 use super::{files, none, root};
 
-/// Head nouns of type names that mean what they mean in any program, and need no entry in the glossary.
-const PLAIN_NOUNS: &str = "address args budget builder client command config connection count error event folder form format handler id \
-    identity index info input key kind line list manager method name options output page part path policy position reason record \
-    reply request round row rule selection setting source state statistics stats status summary target template time type \
-    value";
+/// Last words of type names that mean what they mean in any program, and need no entry in the glossary.
+const PLAIN_WORDS: [&str; 3] = [
+    // Things.
+    "address args builder client config connection count endpoint error event filter folder format guard handle handler health id \
+     index info input key kind line listener manager method metric name occurrence option output page path permit phase policy \
+     position program reason record refusal reply request rotation round secret server share signal source state statistics stats \
+     status summary target template time timeout tint type value wakeup",
+    // What does a job of the worker, after that job.
+    "completer fetcher settler sweeper",
+    // What something is, as in the name of an error.
+    "embedded forbidden ready resent stored unavailable unhealthy",
+];
 
 /// The text of one page.
 fn page(path: &str) -> String {
@@ -67,7 +74,8 @@ fn the_module_map_of_each_crate_is_complete_and_true() {
             }
         }
         for link in map.split("[`").skip(1).filter_map(|link| link.split("`]").next()) {
-            if !is_module(link) {
+            // Types are linked too.
+            if link.starts_with(char::is_lowercase) && !is_module(link) {
                 faults.push(format!("{file}: the map at its head names `{link}`, which is not a module"));
             }
         }
@@ -112,7 +120,7 @@ fn the_glossary_has_the_noun_of_every_public_type() {
         words.extend(term.split_whitespace().map(|word| singular(&word.to_lowercase())));
         listed.extend(quoted(code).filter(|name| name.starts_with(char::is_uppercase)));
     }
-    words.extend(PLAIN_NOUNS.split_whitespace().map(str::to_owned));
+    words.extend(PLAIN_WORDS.iter().flat_map(|list| list.split_whitespace()).map(str::to_owned));
     let mut faults = Vec::new();
     for (name, declared) in &types {
         let noun = singular(&head_noun(name));
@@ -141,7 +149,7 @@ fn head_noun(name: &str) -> String {
 fn singular(word: &str) -> String {
     match word {
         // Not plurals.
-        "status" | "address" | "stats" | "args" => word.to_owned(),
+        "address" | "args" | "statistics" | "stats" | "status" => word.to_owned(),
         _ => match word.strip_suffix("ies") {
             Some(stem) => format!("{stem}y"),
             None => word.strip_suffix('s').unwrap_or(word).to_owned(),
