@@ -5,7 +5,7 @@
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
-//! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`]: the source tree
+//! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue should stop with a message")]
 

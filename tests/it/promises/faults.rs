@@ -79,8 +79,8 @@ async fn an_unreachable_upstream_is_retried_until_attempts_are_exhausted() {
     // The TLD "invalid" never exists (RFC 2606). If no resolver replies, the error is a timeout instead.
     let nowhere = json!({"id": "dns", "url": "http://no-such-host.invalid/", "retry": retry, "timeout_ms": 3_000});
     let result = stage.answer(nowhere).await;
-    let expected = result["error"].as_str().unwrap_or_default().to_owned();
-    assert!(expected.starts_with("DNS: ") || expected.starts_with("no "), "{result}");
+    let error = result["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.starts_with("DNS: ") || error.starts_with("no "), "{result}");
     assert_exhausted(&result, 2, "");
 
     let no_tls = json!({"id": "tls", "url": stage.url("/ok").replace("http://", "https://"), "retry": retry});
