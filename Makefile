@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak lint bench build schema redis clean help
+.PHONY: demo test soak chaos lint bench build schema redis clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -21,6 +21,10 @@ test: redis lint ## Run everything: lints, unit tests, and the tests against rea
 
 soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
 	REDIAL_SOAK=1 $(LINTING) cargo test --workspace --test it -- promises::limits promises::breaker batch::
+
+chaos: redis ## Put a fleet under random faults and check every promise; CHAOS="--redis cluster --minutes 10" changes the run
+	cargo build --workspace --bins
+	target/debug/chaos $(CHAOS)
 
 lint: ## Check formatting, and build all programs and tests under clippy; warnings are errors
 	cargo fmt --all --check
