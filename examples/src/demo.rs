@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use fleet::Fleet;
 use summary::{Summary, attempts};
-use tasks::{PushTimes, Task, command_line};
+use tasks::{PromptTask, PushTimes, command_line};
 
 const QUEUE: &str = "default";
 const TIMEOUT: Duration = Duration::from_secs(45);
@@ -92,7 +92,7 @@ fn introduce(fleet: &Fleet, api: &Upstream, tasks: usize) {
 }
 
 /// Most over one connection, a few by hand, to show that any program will do.
-async fn push(queue: &TestQueue, port: u16, tasks: &[Task]) -> anyhow::Result<PushTimes> {
+async fn push(queue: &TestQueue, port: u16, tasks: &[PromptTask]) -> anyhow::Result<PushTimes> {
     let (most, few) = tasks.split_at(tasks.len() - BY_HAND);
     let start = Instant::now();
     let mut pushed = tasks::push_pipelined(queue, most).await;

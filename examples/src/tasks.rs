@@ -15,39 +15,43 @@ const PROMPTS: &str = include_str!("../prompts.jsonl");
 /// How long an answer is kept for others that ask the same.
 const CACHE_TTL_MS: u64 = 600_000;
 
-pub(crate) struct Task {
+pub(crate) struct PromptTask {
     pub(crate) id: String,
     pub(crate) json: String,
 }
 
 /// Every prompt as a call to the chat API at `url`.
-pub(crate) fn all(url: &str) -> anyhow::Result<Vec<Task>> {
+pub(crate) fn all(url: &str) -> anyhow::Result<Vec<PromptTask>> {
     let lines = PROMPTS.lines().map(|line| task(line, url).with_context(|| line.to_owned()));
     lines.collect()
 }
 
-fn task(line: &str, url: &str) -> anyhow::Result<Task> {
+fn task(line: &str, url: &str) -> anyhow::Result<PromptTask> {
     let line: Value = serde_json::from_str(line)?;
     let id = line["id"].as_str().context("no id")?;
     let prompt = line["prompt"].as_str().context("no prompt")?;
     let body = json!({"model": "stand-in-1", "messages": [{"role": "user", "content": prompt}]});
     // In the order in which people write and read it; a map would sort the fields.
     let json = format!(r#"{{"id":{},"url":{},"body":{body},"cache_ttl_ms":{CACHE_TTL_MS}}}"#, json!(id), json!(url));
-    Ok(Task { id: id.to_owned(), json })
+    Ok(PromptTask { id: id.to_owned(), json })
 }
 
 /// When each task was pushed, in ms since 1970, by its id.
 pub(crate) type PushTimes = HashMap<String, u64>;
 
 /// Over one connection, as a program would.
-pub(crate) async fn push_pipelined(queue: &TestQueue, tasks: &[Task]) -> PushTimes {
+pub(crate) async fn push_pipelined(queue: &TestQueue, tasks: &[PromptTask]) -> PushTimes {
     let now = now_ms();
     queue.push_all(tasks.iter().map(|task| &task.json)).await;
     tasks.iter().map(|task| (task.id.clone(), now)).collect()
 }
 
 /// By really running `redis-cli`; `None` where there is none.
-pub(crate) async fn push_by_hand(port: u16, queue: &TestQueue, tasks: &[Task]) -> anyhow::Result<Option<PushTimes>> {
+pub(crate) async fn push_by_hand(
+    port: u16,
+    queue: &TestQueue,
+    tasks: &[PromptTask],
+) -> anyhow::Result<Option<PushTimes>> {
     let mut times = PushTimes::new();
     for task in tasks {
         times.insert(task.id.clone(), now_ms());

@@ -85,6 +85,13 @@ impl Tally {
     }
 }
 
+impl Db {
+    /// The circuit breakers that the fleet shares.
+    pub fn breakers(&self) -> Breakers {
+        Breakers::new(self.clone())
+    }
+}
+
 impl Breakers {
     pub(crate) fn new(db: Db) -> Self {
         Self { db }

@@ -17,11 +17,8 @@ use deadpool::Runtime;
 use deadpool::managed::{Pool, Timeouts};
 use redis::RedisResult;
 
-use crate::breaker::Breakers;
-use crate::limit::Limits;
-use crate::memo::Memos;
 use crate::script::TypedCall;
-use crate::{Error, Queue, QueueName, UnixMs};
+use crate::{Error, UnixMs};
 use keys::FleetKeys;
 use manager::{ConnectionTimeouts, Manager};
 
@@ -75,26 +72,6 @@ impl Db {
         let link = Link::new(pool(RESPONSE_TIMEOUT)?, target.clone());
         let blocking = pool(BLOCK_TIMEOUT + RESPONSE_TIMEOUT)?;
         Ok(Self { shared: Arc::new(Shared { keys: FleetKeys::new(prefix), link, blocking, target }) })
-    }
-
-    /// The queue `name`.
-    pub fn queue(&self, name: QueueName) -> Queue {
-        Queue::new(self.clone(), name)
-    }
-
-    /// The rate and concurrency limits that the fleet shares.
-    pub fn limits(&self) -> Limits {
-        Limits::new(self.clone())
-    }
-
-    /// The circuit breakers that the fleet shares.
-    pub fn breakers(&self) -> Breakers {
-        Breakers::new(self.clone())
-    }
-
-    /// The memos that the fleet shares: the cache, and the answers kept under idempotency keys.
-    pub fn memos(&self) -> Memos {
-        Memos::new(self.clone())
     }
 
     /// Where Redis is. Its `Display` leaves out the password.

@@ -45,6 +45,13 @@ pub fn definition(limit: &Limit) -> String {
     )
 }
 
+impl Db {
+    /// The rate and concurrency limits that the fleet shares.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.clone())
+    }
+}
+
 impl Limits {
     pub(crate) fn new(db: Db) -> Self {
         Self { db }

@@ -74,6 +74,13 @@ impl StoredAnswer {
     }
 }
 
+impl Db {
+    /// The memos that the fleet shares: the cache, and the answers kept under idempotency keys.
+    pub fn memos(&self) -> Memos {
+        Memos::new(self.clone())
+    }
+}
+
 impl Memos {
     pub(crate) fn new(db: Db) -> Self {
         Self { db }

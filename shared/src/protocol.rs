@@ -9,4 +9,5 @@ pub mod result;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod task;
-pub mod then;
+
+pub use task::then;

@@ -40,6 +40,13 @@ pub struct Counts {
     pub dead: u64,
 }
 
+impl Db {
+    /// The queue `name`.
+    pub fn queue(&self, name: QueueName) -> Queue {
+        Queue::new(self.clone(), name)
+    }
+}
+
 impl Queue {
     /// The queue `name`; see [`Db::queue`].
     pub(crate) fn new(db: Db, name: QueueName) -> Self {

@@ -6,6 +6,9 @@
 //! - [`command_line`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
+//! - [`examples`]: the examples of the library
+//! - [`library`]: the packed library, used from outside the workspace
+//! - [`schema`]: the published JSON schemas
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue should stop with a message")]
 

@@ -11,3 +11,6 @@ pub mod result;
 pub mod schedule;
 pub mod status;
 pub mod wait;
+
+/// The exit code if what the command names does not exist.
+pub(crate) const NOT_FOUND: u8 = 3;

@@ -1,4 +1,9 @@
 //! The `redial` command: enqueue calls, run batches, wait for answers, inspect and operate queues.
+//!
+//! - [`commands`]: one file per command
+//! - [`batch`]: `redial batch`, which pushes a file of calls, journals it and resumes it
+//! - [`task_json`]: tasks as the command line reads and builds them
+//! - [`output`]: text or JSON on standard output; [`redact`]: hiding secrets in what is shown
 
 mod batch;
 mod commands;
@@ -127,6 +132,3 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
-
-/// The exit code if what the command names does not exist.
-const NOT_FOUND: u8 = 3;

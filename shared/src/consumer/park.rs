@@ -3,6 +3,7 @@
 //! A hash holds them by serial, and the serial fences them: the script that ends one also removes it from the hash, so that each gets
 //! one answer, however many workers try.
 
+use super::wait_list::WaitReason;
 use std::time::Duration;
 
 use super::{Completion, Consumer, MAX_BATCH, MAX_BATCH_BYTES, Selection, TaskPosition, WaitList};
@@ -67,7 +68,7 @@ impl Consumer {
             list_name: &list.to_words(),
             check_in_ms: millis(look_in),
             deadline_ms: deadline,
-            position: list.position(header),
+            position: position(list, header),
         };
         self.queue.db.call(&call).await
     }
@@ -212,5 +213,14 @@ impl ParkedTasks {
             selection,
         };
         Ok(self.queue.db.call(&call).await?.len())
+    }
+}
+
+/// A task's position in it; `None` for the order of arrival. Behind a breaker the oldest tasks come first, so that tasks whose
+/// call failed stand before those that were not called yet.
+fn position(list: &WaitList, header: &EntryHeader) -> Option<u64> {
+    match list.reason {
+        WaitReason::Memo => None,
+        WaitReason::Breaker => Some(header.first_seen.0),
     }
 }

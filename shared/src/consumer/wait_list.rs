@@ -1,6 +1,5 @@
 //! Wait lists: what parked tasks wait for.
 
-use crate::queue::entry::EntryHeader;
 pub use crate::script::task::Selection;
 
 /// A list of parked tasks that wait for the same thing. Each queue has its own.
@@ -42,15 +41,6 @@ impl WaitList {
     /// The tasks that wait for an upstream (`host:port`) to come back.
     pub fn breaker(upstream: &str) -> Self {
         Self { reason: WaitReason::Breaker, name: upstream.to_owned() }
-    }
-
-    /// A task's position in it; `None` for the order of arrival. Behind a breaker the oldest tasks come first, so that tasks whose
-    /// call failed stand before those that were not called yet.
-    pub(crate) fn position(&self, header: &EntryHeader) -> Option<u64> {
-        match self.reason {
-            WaitReason::Memo => None,
-            WaitReason::Breaker => Some(header.first_seen.0),
-        }
     }
 
     /// Its form in `watch`: `<reason> <name>`, with the name's spaces escaped.

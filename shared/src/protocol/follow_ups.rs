@@ -4,8 +4,8 @@
 use serde_json::json;
 use url::Url;
 
+use super::task::then;
 use super::task::{RESULT_TTL, Task, TaskError};
-use super::then;
 use crate::{Status, TaskId, TaskResult};
 
 /// The tasks that follow a task with this result.
@@ -26,7 +26,7 @@ pub fn follow_ups_of_invalid(error: &TaskError, result: &TaskResult) -> Vec<Stri
 /// each attempt.
 fn delivery(url: &Url, id: &TaskId, result_ttl: std::time::Duration, result: &TaskResult) -> String {
     json!({
-        "id": follow_up_id(id, "callback"),
+        "id": then::follow_up_id(id, "callback"),
         "url": url.as_str(),
         "callback_of": id,
         "enqueued_at_ms": result.finished_at_ms,
@@ -36,11 +36,6 @@ fn delivery(url: &Url, id: &TaskId, result_ttl: std::time::Duration, result: &Ta
         "retry": {"max_attempts": 10, "base_ms": 1_000, "cap_ms": 300_000, "jitter": "equal"},
     })
     .to_string()
-}
-
-/// The id of a follow-up that does not have one of its own.
-pub(super) fn follow_up_id(id: &TaskId, kind: &str) -> TaskId {
-    TaskId::new(&format!("{id}.{kind}")).unwrap_or_else(|_| TaskId::random())
 }
 
 #[cfg(test)]

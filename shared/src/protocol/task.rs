@@ -3,6 +3,7 @@
 mod error;
 mod limit;
 mod raw;
+pub mod then;
 
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::db::keys;
-use crate::protocol::then;
 use crate::{TaskId, UnixMs};
 
 pub use error::{InvalidTask, ReturnAddress, TaskError};

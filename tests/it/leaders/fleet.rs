@@ -46,7 +46,7 @@ struct Held {
 enum State {
     Claimed,
     Leading,
-    /// Its start is put down, where the call may be made only once.
+    /// Its start is recorded, if the call may be made only once.
     Begun,
     Called(TaskResult),
     LeadOutcome(TaskResult),
@@ -156,7 +156,7 @@ impl Fleet {
         let terms = LeadTerms { max_age: None, lease: LONG, once };
         match state {
             State::Claimed => {
-                // Twice in hand and its start put down: as the gate does, what came of it there goes first.
+                // Delivered again, with its start recorded: like the gate, the outcome in the memo takes precedence.
                 if entry.header.crashes > 0
                     && let LeadDecision::Answer(kept) = memos.recheck(&key, delivery, None).await.unwrap()
                 {

@@ -1,4 +1,4 @@
-//! consult.lua: a breaker is told what became of calls and asked about further ones. Its times are moved back to let time pass.
+//! consult.lua: reports the outcomes of calls to a breaker and asks it about further ones. Its times are moved back to let time pass.
 
 use std::time::Duration;
 

@@ -163,7 +163,7 @@ async fn large_tasks_are_taken_back_few_at_a_time() {
 async fn an_unreadable_entry_goes_back_with_all_its_bytes() {
     let desk = Desk::new().await;
     desk.lease_ended().await;
-    // The last looks like a header, and is none: there is no newline behind it.
+    // The last looks like a header but is not one: no newline follows it.
     let unread: [&[u8]; 4] = [b"\xffodd\nraw", b"a b c d e\nraw", b"", b"s:1:1 1000 0 0 -"];
     for (n, entry) in unread.into_iter().enumerate() {
         desk.hold(&format!("t{n}"), entry).await;

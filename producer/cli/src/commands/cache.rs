@@ -45,7 +45,7 @@ impl CacheCommand {
                     return Ok(ExitCode::SUCCESS);
                 }
                 output::complain("no answer is stored for this call: nothing to delete");
-                Ok(ExitCode::from(crate::NOT_FOUND))
+                Ok(ExitCode::from(super::NOT_FOUND))
             }
         }
     }
@@ -57,7 +57,7 @@ async fn get(memos: &Memos, hash: &str, output: Output) -> anyhow::Result<ExitCo
         let why =
             if is_led { "it is in flight, or waits for a retry" } else { "it was never made, or its answer expired" };
         output::complain(&format!("no answer is stored for this call: {why}"));
-        return Ok(ExitCode::from(crate::NOT_FOUND));
+        return Ok(ExitCode::from(super::NOT_FOUND));
     };
     let answer = kept.result.to_line();
     match output {

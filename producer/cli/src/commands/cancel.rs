@@ -41,7 +41,7 @@ impl CancelArgs {
                 || json!({"id": id, "cancelled": is_done, "why": details}),
             )?;
             if !is_done {
-                code = ExitCode::from(crate::NOT_FOUND);
+                code = ExitCode::from(super::NOT_FOUND);
             }
         }
         Ok(code)

@@ -163,7 +163,7 @@ fn complain_of_missing(queue: &Queue, names: &[String], found: &[bool]) -> ExitC
     let mut code = ExitCode::SUCCESS;
     for (name, _) in names.iter().zip(found).filter(|(_, found)| !**found) {
         output::complain(&format!("{name}: no dead letter with this id or serial in queue {}", queue.name()));
-        code = ExitCode::from(crate::NOT_FOUND);
+        code = ExitCode::from(super::NOT_FOUND);
     }
     code
 }

@@ -63,7 +63,7 @@ impl LimitsArgs {
                 ensure!(!name.is_empty(), "the name is empty: `redial limits` lists the limits in use");
                 if !limits.unset(&name).await? {
                     output::complain(&format!("the limit {name:?} was not set: nothing to unset"));
-                    return Ok(ExitCode::from(crate::NOT_FOUND));
+                    return Ok(ExitCode::from(super::NOT_FOUND));
                 }
                 output
                     .print(|| "unset: the configuration and tasks define it again".into(), || json!({"unset": true}))?;

@@ -26,7 +26,7 @@ impl ResultArgs {
                     "{id}: no result in queue {}: it is not finished, was never pushed there, or its result expired",
                     client.queue().name()
                 ));
-                code = ExitCode::from(crate::NOT_FOUND);
+                code = ExitCode::from(super::NOT_FOUND);
             }
         }
         Ok(code)

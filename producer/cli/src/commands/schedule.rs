@@ -98,7 +98,7 @@ async fn remove(client: &Client, names: &[String], output: Output) -> anyhow::Re
         }
         if !removed {
             output::complain(&format!("{name}: no such schedule in queue {}", client.queue().name()));
-            code = ExitCode::from(crate::NOT_FOUND);
+            code = ExitCode::from(super::NOT_FOUND);
         }
     }
     Ok(code)

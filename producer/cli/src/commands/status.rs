@@ -28,7 +28,7 @@ impl StatusArgs {
             let id = TaskId::new(id)?;
             let search = queue.find(&id, self.search_limit).await?;
             if search.location.is_none() {
-                code = ExitCode::from(crate::NOT_FOUND);
+                code = ExitCode::from(super::NOT_FOUND);
             }
             match (&search.location, output) {
                 (_, Output::Json) => output::line(&to_json(&id, &search).to_string())?,

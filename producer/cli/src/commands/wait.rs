@@ -44,6 +44,6 @@ impl WaitArgs {
                 None => output::complain(&format!("{id}: no result in queue {} in time", client.queue().name())),
             }
         }
-        Ok(ExitCode::from(crate::NOT_FOUND))
+        Ok(ExitCode::from(super::NOT_FOUND))
     }
 }

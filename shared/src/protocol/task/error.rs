@@ -6,7 +6,6 @@ use url::Url;
 use super::{InvalidLimit, MAX_MS};
 use crate::protocol::id::InvalidId;
 use crate::protocol::json::MAX_DEPTH;
-use crate::protocol::then::InvalidThen;
 use crate::{Reason, TaskId};
 
 /// A task that cannot be accepted: the cause, and where its result can be sent all the same.
@@ -189,4 +188,49 @@ impl ReturnAddress {
             callback_url: text(fields.callback_url).and_then(|url| super::url("callback_url", &url).ok()),
         }
     }
+}
+
+/// The maximum number of tasks in a chain.
+pub(super) const MAX_LENGTH: usize = 20;
+
+/// What is wrong with a `then`, or why it could not be filled in.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidThen {
+    /// It is JSON of another kind.
+    #[error("`then`: it is not a JSON object: use a task")]
+    NotAnObject,
+    /// It does not say what to call.
+    #[error("`then`: missing field `url`")]
+    NoUrl,
+    /// The chain is too long.
+    #[error("`then` is nested {MAX_LENGTH} tasks deep or more: split the chain")]
+    TooLong,
+    /// The task itself is invalid.
+    #[error("`then`: {0}")]
+    Task(InvalidTask),
+    /// A path in it is wrong.
+    #[error("`then`: {0}")]
+    Path(PathError),
+}
+
+/// What is wrong with a path in a `then`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PathError {
+    /// Its braces are not closed.
+    #[error("{0:?} has a {{{{ without the closing }}}}")]
+    Unclosed(String),
+    /// It cannot be parsed.
+    #[error("{{{{{path}}}}} is not a JSONPath such as {{{{$.body.text}}}}: {why}")]
+    Syntax {
+        /// The path.
+        path: String,
+        /// What the parser found.
+        why: String,
+    },
+    /// The result does not have what it asks for.
+    #[error("{{{{{0}}}}} finds nothing in the result")]
+    NotFound(String),
+    /// The result or the template cannot be read as JSON.
+    #[error("the result cannot be read: {0}")]
+    Unreadable(String),
 }

@@ -13,58 +13,15 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use serde_json_path::JsonPath;
 
-use super::follow_ups;
-use super::task::{InvalidTask, MAX_BYTES, Task};
+use super::error::MAX_LENGTH;
+pub use super::error::{InvalidThen, PathError};
+use super::{MAX_BYTES, Task};
 use crate::{TaskId, TaskResult};
 
-/// The maximum number of tasks in a chain.
-const MAX_LENGTH: usize = 20;
 /// What is percent-encoded in a URL: everything except the unreserved characters of RFC 3986.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
-
-/// What is wrong with a `then`, or why it could not be filled in.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum InvalidThen {
-    /// It is JSON of another kind.
-    #[error("`then`: it is not a JSON object: use a task")]
-    NotAnObject,
-    /// It does not say what to call.
-    #[error("`then`: missing field `url`")]
-    NoUrl,
-    /// The chain is too long.
-    #[error("`then` is nested {MAX_LENGTH} tasks deep or more: split the chain")]
-    TooLong,
-    /// The task itself is invalid.
-    #[error("`then`: {0}")]
-    Task(InvalidTask),
-    /// A path in it is wrong.
-    #[error("`then`: {0}")]
-    Path(PathError),
-}
-
-/// What is wrong with a path in a `then`.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PathError {
-    /// Its braces are not closed.
-    #[error("{0:?} has a {{{{ without the closing }}}}")]
-    Unclosed(String),
-    /// It cannot be parsed.
-    #[error("{{{{{path}}}}} is not a JSONPath such as {{{{$.body.text}}}}: {why}")]
-    Syntax {
-        /// The path.
-        path: String,
-        /// What the parser found.
-        why: String,
-    },
-    /// The result does not have what it asks for.
-    #[error("{{{{{0}}}}} finds nothing in the result")]
-    NotFound(String),
-    /// The result or the template cannot be read as JSON.
-    #[error("the result cannot be read: {0}")]
-    Unreadable(String),
-}
 
 /// Checks a chain, as far as that is possible without a result.
 pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
@@ -91,11 +48,11 @@ pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
 
 /// The task that follows the task `id` with this result. One that cannot be made is pushed all the same and says why: it becomes
 /// a dead letter.
-pub(super) fn fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> String {
+pub(in crate::protocol) fn fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> String {
     try_fill(then, id, result).unwrap_or_else(|error| {
         let fields: Option<Fields<'_>> = serde_json::from_str(then.get()).ok();
         let own_id = fields.and_then(|fields| serde_json::from_str::<String>(fields.get("id")?.get()).ok());
-        let id = own_id.and_then(|id| TaskId::new(&id).ok()).unwrap_or_else(|| follow_ups::follow_up_id(id, "then"));
+        let id = own_id.and_then(|id| TaskId::new(&id).ok()).unwrap_or_else(|| follow_up_id(id, "then"));
         json!({"id": id, "url": "http://then.invalid/", "then_error": error.to_string()}).to_string()
     })
 }
@@ -105,7 +62,7 @@ fn try_fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> Result<String,
     let result = serde_json::to_value(result).map_err(unreadable)?;
     let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(unreadable)?;
     let (mut filled, _) = fill_fields(&fields, &mut |path| look_up(path, &result))?;
-    filled.entry("id".into()).or_insert_with(|| json!(follow_ups::follow_up_id(id, "then")).to_string());
+    filled.entry("id".into()).or_insert_with(|| json!(follow_up_id(id, "then")).to_string());
     filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
     Ok(object(&filled))
 }
@@ -214,6 +171,11 @@ fn look_up(path: &str, result: &Value) -> Result<Value, PathError> {
         [value] => Ok((*value).clone()),
         values => Ok(Value::Array(values.iter().map(|value| (*value).clone()).collect())),
     }
+}
+
+/// The id of a follow-up that does not have one of its own.
+pub(in crate::protocol) fn follow_up_id(id: &TaskId, kind: &str) -> TaskId {
+    TaskId::new(&format!("{id}.{kind}")).unwrap_or_else(|_| TaskId::random())
 }
 
 #[cfg(test)]
