@@ -10,14 +10,13 @@ use super::{files, none, root};
 /// Last words of type names that mean what they mean in any program, and need no entry in the glossary.
 const PLAIN_WORDS: [&str; 3] = [
     // Things.
-    "address args builder client config connection count endpoint error event filter folder format guard handle handler health id \
-     index info input key kind line listener manager method metric name occurrence option output page path permit phase policy \
-     position program reason record refusal reply request rotation round secret server share signal source state statistics stats \
-     status summary target template time timeout tint type value wakeup",
+    "args client config connection endpoint error event filter folder format guard handle health id info input line listener \
+     manager metric name occurrence output page permit phase program refusal request rotation secret server share signal state \
+     status target template timeout tint wakeup",
     // What does a job of the worker, after that job.
     "completer fetcher settler sweeper",
     // What something is, as in the name of an error.
-    "embedded forbidden ready resent stored unavailable unhealthy",
+    "forbidden ready resent stored unavailable unhealthy",
 ];
 
 /// The text of one page.
@@ -149,7 +148,7 @@ fn head_noun(name: &str) -> String {
 fn singular(word: &str) -> String {
     match word {
         // Not plurals.
-        "address" | "args" | "statistics" | "stats" | "status" => word.to_owned(),
+        "args" | "status" => word.to_owned(),
         _ => match word.strip_suffix("ies") {
             Some(stem) => format!("{stem}y"),
             None => word.strip_suffix('s').unwrap_or(word).to_owned(),

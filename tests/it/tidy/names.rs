@@ -23,7 +23,8 @@ pub(super) fn public_types() -> BTreeMap<String, Vec<String>> {
             let is_type = matches!(kind.as_str(), "struct" | "enum" | "trait" | "type" | "union");
             // `pub(crate)` and its like end in a parenthesis.
             let is_public = visibility == "pub" || (visibility == ")" && at > 2 && tokens[at - 3 + 1] == "(");
-            if is_type && is_public {
+            // A macro declares `$name`.
+            if is_type && is_public && name != "$" {
                 declared.entry(name.clone()).or_default().push(file.clone());
             }
         }

@@ -78,7 +78,7 @@ impl Server {
     }
 }
 
-/// The thread lives as long as the child, because the child is told to end when its parent thread ends.
+/// The thread lives as long as the child, because the kernel ends the child when its parent thread ends.
 fn watch(port: u16, folder: &Folder, state: &WatchState) {
     while !state.stop.load(Ordering::Relaxed) {
         if !answers(port) && folder.try_lock() {
