@@ -32,8 +32,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest time that a command blocks at the server; an idle worker claims at least this often.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The maximum number of connections of each kind (for blocking commands, and for all others) that one process opens.
-const MAX_CONNECTIONS: usize = 128;
+/// The maximum number of connections of each kind (for blocking commands, and for all others) that one process opens. Each queue of a
+/// worker blocks on one of its own, so this is more than any number of queues.
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// A Redis (one node, Sentinel or a Cluster) and the prefix of the keys in it. Clones share their connections.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{TestQueue, Upstream, Worker, stalls};
+use redial_tests::{TestQueue, Upstream, Worker, eventually, stalls};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -30,6 +30,29 @@ async fn queues_are_served_by_weight_and_none_starves() {
     let early = early.count();
     // One in seven would be 15.
     assert!((10..=22).contains(&early), "{early} of the first 105");
+}
+
+#[tokio::test]
+async fn a_worker_serves_many_queues_over_one_connection_for_each_and_a_few_shared_ones() {
+    const QUEUES: usize = 150;
+    let stage = Stage::unruly().await;
+    let names = ids("q", QUEUES);
+    let before = stage.redis.info_number("connected_clients").await;
+    let worker = stage.worker().env("REDIAL_QUEUES", names.join(",")).spawn();
+    worker.wait_ready().await;
+    let queues: Vec<TestQueue> = names.iter().map(|name| TestQueue::new(&stage.redis, name)).collect();
+    for queue in &queues {
+        let push = ["LPUSH", &queue.key(), &json!({"id": "a", "url": stage.url("/ok")}).to_string()].map(str::to_owned);
+        stage.redis.cli(&push).await;
+    }
+    for name in &names {
+        let key = format!("redial:{{{name}}}:result:a");
+        eventually(SOON, || async { (stage.redis.cli(&["EXISTS", &key]).await == "1").then_some(()) }).await;
+    }
+    let connections = stage.redis.info_number("connected_clients").await - before;
+    assert!(connections <= QUEUES as u64 + 8, "{connections} connections");
+    worker.term();
+    worker.wait_exit(SOON).await;
 }
 
 #[tokio::test]
