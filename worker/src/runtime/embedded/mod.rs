@@ -33,7 +33,7 @@ impl Embedded {
     /// There is no Redis and none can be started.
     pub async fn ensure(config: &Config) -> anyhow::Result<Self> {
         if let Some(url) = &config.redis_url {
-            let db = Db::open(url, &config.prefix)?;
+            let db = Db::open(url, &config.prefix).context("REDIS_URL")?;
             tracing::info!(redis = %db.target(), "using the Redis at REDIS_URL");
             return Ok(Self { url: url.clone(), server: None });
         }
