@@ -87,6 +87,23 @@ pub(crate) struct Pushed {
     pub(crate) is_cancelled: bool,
 }
 
+impl Pushed {
+    /// Whether it must come to an end: its push was acknowledged, and it is not one that waits for an hour because it could not be
+    /// cancelled.
+    pub(crate) fn must_end(&self) -> bool {
+        self.is_acknowledged && (self.purpose != Purpose::Cancelled || self.is_cancelled)
+    }
+
+    /// The id of the task that follows on it, if one does.
+    pub(crate) fn follow_up(&self) -> Option<String> {
+        match self.purpose {
+            Purpose::Chained => Some(format!("{}.then", self.id)),
+            Purpose::CalledBack => Some(format!("{}.callback", self.id)),
+            _ => None,
+        }
+    }
+}
+
 /// What pushes tasks.
 pub(crate) struct Load<'a> {
     pub(crate) tasks: Vec<Pushed>,
