@@ -17,7 +17,7 @@ use crate::script::limit::{
 use crate::script::{micros, millis};
 use crate::{Error, Queue, UnixMs};
 
-pub use crate::script::limit::{Acquired, Grant, Reservation};
+pub use crate::script::limit::{Acquired, Adjusted, Grant, Reservation};
 pub use types::{Adjustment, DefinedBy, LimitRequest, LimitStatus};
 
 /// The longest wait that a call spends in its worker; for a longer one it goes back to Redis.
@@ -102,18 +102,19 @@ impl Limits {
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn adjust(&self, name: &str, adjustment: &Adjustment<'_>) -> Result<(), Error> {
+    pub async fn adjust(&self, name: &str, adjustment: &Adjustment<'_>) -> Result<Adjusted, Error> {
         let keys = self.db.keys();
         let call = Adjust {
             limit_key: &keys.limit(name),
             reserved: &keys.limit_reserved(name),
             close_us: micros(adjustment.close_for),
             charge: adjustment.charge,
+            cost: adjustment.cost,
             fairness_key: adjustment.fairness_key,
             remaining: adjustment.remaining,
             admitted_at: adjustment.admitted_at,
         };
-        self.db.call(&call).await.map(|_| ())
+        self.db.call(&call).await
     }
 
     /// Releases the concurrency slots of calls that have ended, each with how long its call took.

@@ -30,7 +30,7 @@ fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::err
         .delay(SECOND)
         .run_at(UnixMs(7))
         .limit("a")
-        .limit(Limit::named("b").rate(5.0, SECOND * 2).burst(3.0).concurrency(4).cost(2.0).usage("usage.n"))
+        .limit(Limit::named("b").rate(5.0, SECOND * 2).burst(3.0).concurrency(4).cost(2.0).usage([("usage.n", 1.5)]))
         .reply_to("list")
         .result_ttl(SECOND)
         .traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -50,7 +50,7 @@ fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::err
     assert_eq!((task.expires_at, task.run_at, task.enqueued_at), (Some(UnixMs(9)), Some(UnixMs(7)), Some(UnixMs(5))));
     let [a, b] = &task.limits[..] else { return Err("two limits".into()) };
     assert_eq!((a, b.rate, b.per_ms, b.burst), (&Limit::named("a"), Some(5.0), Some(2_000), Some(3.0)));
-    assert_eq!((b.concurrency, b.cost, b.usage.as_deref()), (Some(4), Some(2.0), Some("usage.n")));
+    assert_eq!((b.concurrency, b.cost, &b.usage), (Some(4), Some(2.0), &Some([("usage.n", 1.5)].into())));
     Ok(())
 }
 

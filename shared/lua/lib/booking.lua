@@ -40,9 +40,8 @@ end
 -- {'reserved', wait_us, reservation} or {'over_burst', burst}.
 local function decide(state, request)
   local limit, now, cost = state.limit, state.now, request.cost
-  if limit.rate and limit.stated_burst and cost > limit.stated_burst then
-    return {'over_burst', to_text(limit.stated_burst)}
-  end
+  local most = most_at_once(limit)
+  if most and cost > most then return {'over_burst', to_text(most)} end
   local function reserved(at) return {'reserved', math.ceil(at - now), math.ceil(at)} end
   local function queued(at) return {'reserved', math.ceil(at - now), -math.ceil(at)} end
 

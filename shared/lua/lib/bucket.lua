@@ -3,12 +3,27 @@
 -- rate algorithm (GCRA, ITU-T I.371 annex A, virtual scheduling). It is never refilled, only compared with the clock. Times are in
 -- microseconds and whole quarters of one, which a double holds exactly until the year 2041. Costs are rounded up, and what may be
 -- taken at once is rounded down, so that rounding never admits too much.
--- limit: {rate, per_us, burst}. Without a rate everything passes; cost 0 passes and takes nothing.
+-- limit: {rate, per_us, burst, stated_burst}. Without a rate everything passes; cost 0 passes and takes nothing.
 
 -- How long the bucket takes to refill `cost` tokens.
 local function refill_time(limit, cost)
   if not limit.rate then return 0 end
   return math.ceil(cost * limit.per_us / limit.rate * 4) / 4
+end
+
+-- What takes longer to refill than this is never taken: beyond it, times would not be exact, and one call would block all others.
+local MAX_REFILL_US = 2 * 366 * 86400 * 1000000
+
+-- The largest cost that may be taken at once, or nil if there is no bound.
+local function most_at_once(limit)
+  if not limit.rate then return nil end
+  return math.min(limit.stated_burst or math.huge, MAX_REFILL_US * limit.rate / limit.per_us)
+end
+
+-- A call's `usage` as far as it is believed: a hundred times what was estimated, or all that is refilled in a period if that is more.
+-- An answer that states more is wrong or hostile, and would close the limit for years.
+local function believable(limit, usage, cost)
+  return math.min(usage, math.max(100 * cost, limit.rate), MAX_REFILL_US * limit.rate / limit.per_us)
 end
 
 -- The first time, from `now` on, at which `cost` tokens may be taken from a bucket that is full at `full_at`.

@@ -72,6 +72,8 @@ pub struct Adjustment<'a> {
     pub close_for: Duration,
     /// How much to take in addition to what was taken; a negative number gives that much back.
     pub charge: f64,
+    /// What the call took. A charge out of all proportion to it is capped.
+    pub cost: f64,
     /// The fairness key that pays a charge.
     pub fairness_key: &'a str,
     /// What the upstream says is left: admit no more than this at once from now on.
@@ -81,9 +83,9 @@ pub struct Adjustment<'a> {
 }
 
 impl<'a> Adjustment<'a> {
-    /// Takes `cost` in addition to what the call took.
-    pub fn charge(fairness_key: &'a str, cost: f64, admitted_at: f64) -> Self {
-        Self { charge: cost, fairness_key, admitted_at, ..Self::default() }
+    /// Takes `charge` in addition to the `cost` that the call took.
+    pub fn charge(fairness_key: &'a str, charge: f64, cost: f64, admitted_at: f64) -> Self {
+        Self { charge, cost, fairness_key, admitted_at, ..Self::default() }
     }
 
     /// Gives back the `cost` of a call that was not made.

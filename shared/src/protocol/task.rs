@@ -4,6 +4,7 @@ mod error;
 mod limit;
 mod raw;
 pub mod then;
+mod usage;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::{TaskId, UnixMs};
 pub use error::{InvalidTask, ReturnAddress, TaskError};
 pub use limit::{InvalidLimit, Limit};
 pub use raw::{CacheScope, Effect, Jitter, RawTask};
+pub use usage::{InvalidUsage, Usage, number_at};
 
 /// The maximum size of a task in bytes: a body of 1 MiB, and 64 KiB for everything else.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);

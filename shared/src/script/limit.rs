@@ -16,10 +16,10 @@ typed_calls! {
         rest requests: &'a [AcquireRequest<'a>] = [fairness_key, cost, reservation, token];
     }
 
-    /// Corrects a limit by what was learned after it admitted a call. `false`: it no longer exists.
-    Adjust = "limit/adjust" + ["clock", "types", "out_of_memory", "bucket", "limit"] -> bool {
+    /// Corrects a limit by what was learned after it admitted a call.
+    Adjust = "limit/adjust" + ["clock", "types", "out_of_memory", "bucket", "limit"] -> Adjusted {
         keys: limit_key, reserved;
-        args: close_us: u64, charge: f64, fairness_key: &'a str, remaining: Option<f64>, admitted_at: f64;
+        args: close_us: u64, charge: f64, cost: f64, fairness_key: &'a str, remaining: Option<f64>, admitted_at: f64;
     }
 
     /// Releases the slots of calls that have ended. Returns how many of them held one.
@@ -116,6 +116,27 @@ impl From<Reservation> for i64 {
             Reservation::Slot(at) => at,
             Reservation::Queued(at) => -at,
         }
+    }
+}
+
+/// What became of an adjustment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adjusted {
+    /// It is in force.
+    Done,
+    /// The charge was out of all proportion to what the call was expected to take: only a part of it is in force.
+    Capped,
+    /// The limit no longer exists.
+    Gone,
+}
+
+impl FromRedisValue for Adjusted {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        Ok(match u64::from_redis_value(reply)? {
+            0 => Self::Gone,
+            1 => Self::Done,
+            _ => Self::Capped,
+        })
     }
 }
 

@@ -218,6 +218,40 @@ async fn actual_usage_corrects_the_estimated_cost() {
 }
 
 #[tokio::test]
+async fn the_usage_that_an_api_states_in_its_own_form_is_charged() {
+    stalls::watch();
+    let anthropic = json!({"usage": {"input_tokens": 150, "output_tokens": 50}});
+    let gemini = json!({"usageMetadata": {"promptTokenCount": 150, "totalTokenCount": 200}});
+    let priced = json!({"usage": {"prompt_tokens": 100, "completion_tokens": 25, "total_tokens": 125}});
+    for (answer, usage) in [
+        (anthropic, json!(null)),
+        (gemini, json!(null)),
+        (priced, json!({"usage.prompt_tokens": 1, "usage.completion_tokens": 4})),
+    ] {
+        let stage = Stage::answering(move |_| Reply::ok().json(&answer)).await;
+        let _worker = stage.worker().spawn();
+        let ids = ids("t", 12);
+        let more = json!({"limit": {"name": "tokens", "rate": 1000, "burst": 200, "cost": 100, "usage": usage}});
+        stage.push_many(&ids, "/", &more).await;
+        assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 12);
+        let calls = stage.upstream.calls();
+        let span = calls[11].unix_ms - calls[0].unix_ms;
+        // 200 for each call but the last, minus the burst: without the correction it would be half of that.
+        assert!(span >= 1_700, "{span} ms");
+    }
+}
+
+#[tokio::test]
+async fn an_absurd_usage_does_not_close_a_limit_for_good() {
+    let stage = Stage::answering(|_| Reply::ok().body(r#"{"usage":{"total_tokens":1e300}}"#)).await;
+    let worker = stage.worker().spawn();
+    let ids = ids("t", 3);
+    stage.push_many(&ids, "/", &json!({"limit": {"name": "tokens", "rate": 1000, "burst": 10, "cost": 10}})).await;
+    assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), 3, "a hundred times the cost is a second");
+    assert!(worker.log().contains("out of all proportion"), "{}", worker.log());
+}
+
+#[tokio::test]
 async fn concurrency_is_never_exceeded_and_slots_of_a_killed_worker_return() {
     let stage = Stage::slow(Duration::from_millis(300)).await;
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
@@ -251,7 +285,7 @@ async fn a_task_that_can_never_pass_its_limit_is_refused_with_a_fix() {
     let stage = Stage::unruly().await;
     let _worker = stage.ready_worker().await;
     for (id, limit, expected) in [
-        ("dear", json!({"name": "l", "rate": 5, "burst": 2, "cost": 3}), "burst of 2"),
+        ("dear", json!({"name": "l", "rate": 5, "burst": 2, "cost": 3}), "more than 2 at once"),
         ("nameless", json!("nowhere"), "the limit \"nowhere\" is not defined"),
     ] {
         let result = stage.answer(json!({"id": id, "url": stage.url("/ok"), "limit": limit})).await;

@@ -185,6 +185,15 @@ async fn a_cost_above_a_stated_burst_is_refused_and_takes_nothing() {
 }
 
 #[tokio::test]
+async fn a_cost_that_would_take_years_to_refill_is_refused_and_takes_nothing() {
+    for cost in ["1e9", "1e300", "1.7e308"] {
+        let desk = Desk::new().await;
+        let told = told(&desk, "inline", "10 1000 - -", &[("q", cost, 0, "t"), ("q", "10", 0, "t")]).await;
+        assert_eq!(words(&told), "over_burst admitted", "{cost}");
+    }
+}
+
+#[tokio::test]
 async fn slots_are_counted_by_token_and_taken_in_turn() {
     let desk = Desk::new().await;
     let asks =

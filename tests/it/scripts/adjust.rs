@@ -1,5 +1,6 @@
 //! adjust.lua: a limit is corrected after a call.
 
+use redial_core::limit::Adjusted;
 use redial_core::script::limit::Adjust;
 
 use super::Desk;
@@ -8,9 +9,9 @@ use super::acquire::told;
 /// Later than any admission.
 const NOW: f64 = 1e18;
 
-async fn adjust(desk: &Desk, close_us: u64, charge: f64, remaining: Option<f64>, admitted_at: f64) -> bool {
-    let (limit_key, reserved, fairness_key) = ("l", "l:reserved", "q");
-    desk.run(&Adjust { limit_key, reserved, close_us, charge, fairness_key, remaining, admitted_at }).await
+async fn adjust(desk: &Desk, close_us: u64, charge: f64, remaining: Option<f64>, admitted_at: f64) -> Adjusted {
+    let (limit_key, reserved, fairness_key, cost) = ("l", "l:reserved", "q", 1.0);
+    desk.run(&Adjust { limit_key, reserved, close_us, charge, cost, fairness_key, remaining, admitted_at }).await
 }
 
 /// How long the next call has to wait, in us.
@@ -22,7 +23,7 @@ async fn next(desk: &Desk) -> f64 {
 async fn a_closed_limit_admits_nothing_and_is_only_ever_closed_for_longer() {
     let desk = Desk::new().await;
     next(&desk).await;
-    assert!(adjust(&desk, 3_000_000, 0.0, None, NOW).await);
+    assert_eq!(adjust(&desk, 3_000_000, 0.0, None, NOW).await, Adjusted::Done);
     adjust(&desk, 1_000_000, 0.0, None, NOW).await;
     assert!((2_000_000.0..=3_000_000.0).contains(&next(&desk).await));
 }
@@ -66,6 +67,27 @@ async fn the_upstreams_remaining_quota_limits_what_is_admitted_at_once() {
 #[tokio::test]
 async fn a_limit_that_is_gone_stays_gone() {
     let desk = Desk::new().await;
-    assert!(!adjust(&desk, 1, 1.0, Some(1.0), NOW).await);
+    assert_eq!(adjust(&desk, 1, 1.0, Some(1.0), NOW).await, Adjusted::Gone);
     assert_eq!(desk.ask::<u64>("DBSIZE").await, 0);
+}
+
+#[tokio::test]
+async fn an_unbelievable_usage_closes_the_limit_for_a_hundred_times_its_cost_and_no_longer() {
+    for charge in [1e3, 1e12, 1e15, 1e300, f64::MAX] {
+        let desk = Desk::new().await;
+        next(&desk).await;
+        assert_eq!(adjust(&desk, 0, charge, None, NOW).await, Adjusted::Capped, "{charge}");
+        let wait = next(&desk).await;
+        // 100 in all at 10 a second, of which the bucket of 10 pays the first.
+        assert!((8_000_000.0..=9_100_000.0).contains(&wait), "{charge}: {wait}");
+    }
+}
+
+#[tokio::test]
+async fn a_usage_of_up_to_a_period_of_the_rate_is_believed_whatever_the_cost() {
+    let desk = Desk::new().await;
+    told(&desk, "inline", "30000 60000 - -", &[("q", "1", 0, "t")]).await;
+    assert_eq!(adjust(&desk, 0, 29_000.0, None, NOW).await, Adjusted::Done);
+    let told = told(&desk, "inline", "30000 60000 - -", &[("q", "1", 0, "t")]).await;
+    assert!((56_000_000.0..=58_000_000.0).contains(&told[0].1[0]), "{:?}", told[0]);
 }

@@ -1,7 +1,7 @@
 //! The `[[limit]]` blocks.
 
 use anyhow::{Context as _, ensure};
-use redial_core::protocol::task::Limit;
+use redial_core::protocol::task::{Limit, Usage};
 use serde::Deserialize;
 
 /// All `[[limit]]` blocks.
@@ -18,7 +18,7 @@ pub struct RawLimit {
     per_ms: Option<u64>,
     burst: Option<f64>,
     concurrency: Option<u32>,
-    usage: Option<String>,
+    usage: Option<Usage>,
 }
 
 impl LimitConfig {

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use redial_core::limit::DefinedBy;
-use redial_core::protocol::task::Limit;
+use redial_core::protocol::task::{Limit, Usage};
 
-/// Where a response states what the call cost, unless the limit says otherwise: the place that OpenAI and many compatible services use.
-const DEFAULT_USAGE_PATH: &str = "usage.total_tokens";
+use super::usage::UsageSource;
 
 /// A limit that applies to a call.
 #[derive(Debug, Clone)]
@@ -16,7 +15,7 @@ pub struct AppliedLimit {
     /// How much the call takes from it.
     pub cost: f64,
     /// Where the response states how much it really took.
-    pub usage: Option<String>,
+    pub usage: UsageSource,
     /// Whether it belongs to the upstream and not to the task.
     pub of_upstream: bool,
     /// When the call last asked it, or a little before.
@@ -33,15 +32,15 @@ impl AppliedLimit {
         limit: Limit,
         defined_by: DefinedBy,
         cost: Option<f64>,
-        usage: Option<String>,
+        usage: Option<Usage>,
         of_upstream: bool,
     ) -> Self {
         let cost = cost.or(limit.cost);
-        let usage = usage.or_else(|| limit.usage.clone()).or_else(|| cost.map(|_| DEFAULT_USAGE_PATH.to_owned()));
+        let usage = UsageSource::new(usage.or_else(|| limit.usage.clone()), cost.is_some());
         Self {
             defined_by,
             cost: cost.unwrap_or(1.0),
-            usage: usage.filter(|path| !path.is_empty()),
+            usage,
             of_upstream,
             limit,
             asked_at: Instant::now(),

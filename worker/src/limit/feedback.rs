@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_core::limit::Adjustment;
+use redial_core::limit::{Adjusted, Adjustment};
 use serde_json::Value;
 
 use super::applied::{AppliedLimit, fairness_key};
@@ -11,6 +11,9 @@ use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::policy::rate_headers;
 use crate::task::policy::retry_after::stated_wait;
+
+/// A stated usage above this is as good as infinite; the limit believes much less.
+const MAX_USAGE: f64 = 1e15;
 
 /// Adjusts the limits of a call after its attempt.
 pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], result: &AttemptResult) {
@@ -23,15 +26,16 @@ pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], result
     }
     let close_for = close_for.unwrap_or_default().min(worker.shared.config.max_stated_wait);
     let has_upstream_limit = limits.iter().any(|applied| applied.of_upstream);
-    let json = limits.iter().any(|applied| applied.usage.is_some()).then(|| json_body(response)).flatten();
+    let json = limits.iter().any(|applied| applied.usage.is_stated()).then(|| json_body(response)).flatten();
     for applied in limits {
         // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
         let concerned = applied.of_upstream || !has_upstream_limit;
-        let remaining = if applied.usage.is_some() { info.tokens } else { info.requests };
-        let used = json.as_ref().zip(applied.usage.as_deref()).and_then(|(json, path)| usage_at(json, path));
+        let remaining = if applied.usage.is_stated() { info.tokens } else { info.requests };
+        let used = json.as_ref().and_then(|json| applied.usage.read(json));
         let adjustment = Adjustment {
             close_for: if concerned { close_for } else { Duration::ZERO },
-            charge: used.map_or(0.0, |used| used - applied.cost),
+            charge: used.map_or(0.0, |used| used.min(MAX_USAGE) - applied.cost),
+            cost: applied.cost,
             fairness_key: fairness_key(limits, applied, worker.name()),
             remaining: remaining.filter(|_| concerned),
             admitted_at: applied.admitted_at,
@@ -50,19 +54,20 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
         tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asks for a pause: closing the limit");
     }
     let client = &worker.shared.limits;
-    client.retry().retry("adjust", || client.limits().adjust(limit, adjustment)).await;
+    let adjusted = client.retry().retry("adjust", || client.limits().adjust(limit, adjustment)).await;
+    if adjusted == Some(Adjusted::Capped) {
+        worker.shared.metrics.usage_capped();
+        tracing::warn!(
+            limit,
+            queue = worker.name(),
+            usage = adjustment.cost + adjustment.charge,
+            cost = adjustment.cost,
+            "a response states a usage out of all proportion to the call's cost: charging a part of it; check the limit's `cost` and `usage`"
+        );
+    }
 }
 
 /// The body of a successful response, if it is JSON.
 fn json_body(response: &Response) -> Option<Value> {
     (200..300).contains(&response.status).then(|| serde_json::from_slice(&response.body).ok()).flatten()
-}
-
-/// The number at a path of member names, separated by dots.
-fn usage_at(json: &Value, path: &str) -> Option<f64> {
-    let mut at = json;
-    for name in path.split('.') {
-        at = at.get(name)?;
-    }
-    at.as_f64().filter(|used| *used >= 0.0)
 }

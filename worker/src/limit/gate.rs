@@ -92,9 +92,9 @@ pub fn charge_late_start(worker: &QueueWorker, limits: &[AppliedLimit]) {
         let Some(share) = applied.share_of_turn(delay).filter(|_| delay >= CHARGED_DELAY) else { continue };
         let (client, name, at) = (worker.shared.limits.clone(), applied.limit.name.clone(), applied.admitted_at);
         let key = fairness_key(limits, applied, worker.name()).to_owned();
-        let charge = share * applied.cost;
+        let (charge, cost) = (share * applied.cost, applied.cost);
         worker.shared.background.spawn(async move {
-            if let Err(error) = client.limits().adjust(&name, &Adjustment::charge(&key, charge, at)).await {
+            if let Err(error) = client.limits().adjust(&name, &Adjustment::charge(&key, charge, cost, at)).await {
                 tracing::debug!(%error, limit = name, "could not charge a limit for a late start");
             }
         });
@@ -164,7 +164,7 @@ fn not_admitted(
         Some(Grant::OverBurst(burst)) => {
             let cost = applied.cost;
             let error = format!(
-                "it takes {cost} of the limit {name:?}, which never has more than its burst of {burst}: raise the burst, or split the call"
+                "it takes {cost} of the limit {name:?}, which never admits more than {burst} at once: raise its burst, or split the call"
             );
             Refusal::Reject(Reason::InvalidTask, error)
         }

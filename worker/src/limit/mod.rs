@@ -4,3 +4,4 @@ pub mod applied;
 pub mod client;
 pub mod feedback;
 pub mod gate;
+pub mod usage;

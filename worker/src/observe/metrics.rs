@@ -84,6 +84,7 @@ pub struct Metrics {
     calls_saved: Family<QueueLabel, Counter>,
     limit_waits: Family<QueueLabel, Counter>,
     held_back: Family<ReasonLabels, Counter>,
+    usage_capped: Counter,
     breakers_opened: Counter,
     fired: Family<QueueLabel, Counter>,
     redis_errors: Counter,
@@ -123,6 +124,7 @@ impl Metrics {
             calls_saved: Family::default(),
             limit_waits: Family::default(),
             held_back: Family::default(),
+            usage_capped: Counter::default(),
             breakers_opened: Counter::default(),
             fired: Family::default(),
             redis_errors: Counter::default(),
@@ -155,6 +157,7 @@ impl Metrics {
         r.register("tasks_reaped", "Tasks taken back from workers that died", self.reaped.clone());
         r.register("memo", "Tasks with a memo, by what it did for them", self.memo.clone());
         r.register("calls_saved", "Tasks that got their answer without a call of their own", self.calls_saved.clone());
+        r.register("usage_capped", "Responses that stated an unbelievable usage", self.usage_capped.clone());
         r.register("limit_waits", "Times that a task was rescheduled because of a limit", self.limit_waits.clone());
         r.register(
             "held_back",
@@ -223,6 +226,11 @@ impl Metrics {
     /// A task was rescheduled because of a limit.
     pub fn limit_wait(&self, queue: &str) {
         self.limit_waits.get_or_create(&label(queue)).inc();
+    }
+
+    /// A response stated a usage that is not believable.
+    pub fn usage_capped(&self) {
+        self.usage_capped.inc();
     }
 
     /// A task has to wait because of its upstream's `breaker` or `retry_budget`.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::usage::{InvalidUsage, Usage};
+
 /// A limit that a call is under.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -25,10 +27,10 @@ pub struct Limit {
     /// The maximum number of calls in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// Where a JSON answer states what the call really took; `cost` is corrected by it. "" for nowhere. Default
-    /// `usage.total_tokens` where `cost` is set.
+    /// Where a JSON answer states what the call really took; `cost` is corrected by it: a path, or an object of paths with their
+    /// weights. "" for nowhere. Default, where `cost` is set: the tokens, where well-known APIs state them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<String>,
+    pub usage: Option<Usage>,
 }
 
 /// What is wrong with a limit.
@@ -48,9 +50,38 @@ pub enum InvalidLimit {
     /// A limit under which no call could ever be made.
     #[error("`limit` {0:?} has a `per_ms` or `concurrency` of 0: no call could ever be made")]
     NeverAdmits(String),
+    /// A number beyond what the arithmetic of limits is exact for.
+    #[error("`limit` {name:?} has a `{field}` that is out of range: use {range}")]
+    OutOfRange {
+        /// The limit.
+        name: String,
+        /// The field.
+        field: &'static str,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A cost or a burst that takes too long to refill.
+    #[error("`limit` {name:?} takes more than {years} years to refill its `{field}`", years = Limit::MAX_REFILL_YEARS)]
+    NeverRefills {
+        /// The limit.
+        name: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// Its `usage`.
+    #[error("`limit` {name:?} has a `usage` with {error}")]
+    Usage {
+        /// The limit.
+        name: String,
+        /// What is wrong.
+        error: InvalidUsage,
+    },
 }
 
 impl Limit {
+    /// The longest time, in years, that what a call takes, or a whole burst, may need to be refilled.
+    pub const MAX_REFILL_YEARS: f64 = 2.0;
+
     /// The limit that the configuration, an operator or other tasks define under this name.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
@@ -81,10 +112,11 @@ impl Limit {
         Self { cost: Some(amount), ..self }
     }
 
-    /// Where a JSON answer states what the call really took, such as `usage.total_tokens`. "" for nowhere.
+    /// Where a JSON answer states what the call really took: a path such as `"usage.total_tokens"`, or paths with their weights such as
+    /// `[("usage.prompt_tokens", 1.0), ("usage.completion_tokens", 4.0)]`. "" for nowhere.
     #[must_use]
-    pub fn usage(self, path: impl Into<String>) -> Self {
-        Self { usage: Some(path.into()), ..self }
+    pub fn usage(self, usage: impl Into<Usage>) -> Self {
+        Self { usage: Some(usage.into()), ..self }
     }
 
     /// Checks what the types cannot express.
@@ -103,6 +135,39 @@ impl Limit {
         }
         if self.per_ms == Some(0) || self.concurrency == Some(0) {
             return Err(InvalidLimit::NeverAdmits(name.clone()));
+        }
+        self.check_ranges()?;
+        match self.usage.as_ref().map(Usage::check) {
+            Some(Err(error)) => Err(InvalidLimit::Usage { name: name.clone(), error }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Times are kept in microseconds as doubles, exact to 2^53: whatever is taken must be refilled long before.
+    fn check_ranges(&self) -> Result<(), InvalidLimit> {
+        const AMOUNTS: std::ops::RangeInclusive<f64> = 1e-9..=1e12;
+        const MAX_PER_MS: u64 = 366 * 86_400_000;
+        const MAX_SLOTS: u32 = 1_000_000;
+        let name = || self.name.clone();
+        for (field, value) in [("cost", self.cost), ("rate", self.rate), ("burst", self.burst)] {
+            if value.is_some_and(|value| !AMOUNTS.contains(&value)) {
+                return Err(InvalidLimit::OutOfRange { name: name(), field, range: "1e-9 to 1e12" });
+            }
+        }
+        if self.per_ms.is_some_and(|per_ms| per_ms > MAX_PER_MS) {
+            return Err(InvalidLimit::OutOfRange { name: name(), field: "per_ms", range: "1 to 31622400000, a year" });
+        }
+        if self.concurrency.is_some_and(|slots| slots > MAX_SLOTS) {
+            return Err(InvalidLimit::OutOfRange { name: name(), field: "concurrency", range: "1 to 1000000" });
+        }
+        let Some(rate) = self.rate else { return Ok(()) };
+        #[expect(clippy::cast_precision_loss)] // at most a year in ms
+        let years_per_unit = self.per_ms.unwrap_or(1_000) as f64 / rate / 1e3 / 86_400.0 / 365.25;
+        let one_call = self.cost.is_none().then_some(1.0);
+        for (field, amount) in [("rate", one_call), ("cost", self.cost), ("burst", self.burst)] {
+            if amount.is_some_and(|amount| amount * years_per_unit > Self::MAX_REFILL_YEARS) {
+                return Err(InvalidLimit::NeverRefills { name: name(), field });
+            }
         }
         Ok(())
     }

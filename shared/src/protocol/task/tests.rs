@@ -77,6 +77,38 @@ fn an_invalid_task_is_refused_with_the_field_and_the_reason() {
         (r#"{"url":"http://h/","cache_scope":"all"}"#, "invalid_task: `cache_scope`"),
         (r#"{"url":"http://h/","limit":5}"#, "invalid_task: `limit`"),
         (r#"{"url":"http://h/","limit":{"name":"a","rate":0}}"#, "invalid_task: `limit` \"a\" has a `rate`"),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","rate":1e-308}}"#,
+            "invalid_task: `limit` \"a\" has a `rate` that is out of range",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","cost":1e308}}"#,
+            "invalid_task: `limit` \"a\" has a `cost` that is out of range",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","rate":1,"per_ms":18446744073709551615}}"#,
+            "invalid_task: `limit` \"a\" has a `per_ms` that is out of range",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","concurrency":4000000000}}"#,
+            "invalid_task: `limit` \"a\" has a `concurrency` that is out of range",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","rate":1,"burst":1e12}}"#,
+            "invalid_task: `limit` \"a\" takes more than 2 years to refill its `burst`",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","rate":1e-9}}"#,
+            "invalid_task: `limit` \"a\" takes more than 2 years to refill its `rate`",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","usage":{}}}"#,
+            "invalid_task: `limit` \"a\" has a `usage` with 0 paths",
+        ),
+        (
+            r#"{"url":"http://h/","limit":{"name":"a","usage":{"x":-1}}}"#,
+            "invalid_task: `limit` \"a\" has a `usage` with a weight",
+        ),
         (r#"{"url":"http://h/","callback_url":"x"}"#, "invalid_task: `callback_url`"),
         (r#"{"url":"http://h/","reply_to":""}"#, "invalid_task: `reply_to` is empty"),
         (

@@ -1,0 +1,115 @@
+//! Where a response states what its call took of a limit.
+
+use redial_core::protocol::task::{Usage, number_at};
+use serde_json::Value;
+
+/// Where well-known APIs state the tokens of a call. The first format whose first number is there counts; its other numbers are added.
+///
+/// - OpenAI, chat completions, responses and embeddings (<https://platform.openai.com/docs/api-reference>), and the many APIs that are
+///   compatible with it
+/// - Amazon Bedrock, Converse (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html>)
+/// - Gemini (<https://ai.google.dev/api/generate-content#UsageMetadata>)
+/// - Anthropic, also through Bedrock: tokens read from its cache do not count (<https://platform.claude.com/docs/en/api/rate-limits>)
+/// - Cohere, version 2 and version 1 (<https://docs.cohere.com/reference/chat>)
+const TOKEN_FORMATS: [&[&str]; 6] = [
+    &["usage.total_tokens"],
+    &["usage.totalTokens"],
+    &["usageMetadata.totalTokenCount"],
+    &["usage.input_tokens", "usage.output_tokens", "usage.cache_creation_input_tokens"],
+    &["usage.tokens.input_tokens", "usage.tokens.output_tokens"],
+    &["meta.tokens.input_tokens", "meta.tokens.output_tokens"],
+];
+
+/// Where the responses under a limit state what the calls took.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UsageSource {
+    /// Nowhere: a call takes its cost.
+    None,
+    /// Where the task or the configuration says.
+    Stated(Usage),
+    /// Where well-known APIs state the tokens.
+    KnownFormats,
+}
+
+impl UsageSource {
+    /// What is stated counts. Otherwise a limit whose calls have a cost is taken for one of tokens.
+    pub fn new(stated: Option<Usage>, has_cost: bool) -> Self {
+        match stated {
+            Some(usage) if usage.is_nowhere() => Self::None,
+            Some(usage) => Self::Stated(usage),
+            None if has_cost => Self::KnownFormats,
+            None => Self::None,
+        }
+    }
+
+    /// Whether responses state it anywhere.
+    pub fn is_stated(&self) -> bool {
+        *self != Self::None
+    }
+
+    /// What a response states.
+    pub fn read(&self, answer: &Value) -> Option<f64> {
+        match self {
+            Self::None => None,
+            Self::Stated(usage) => usage.read(answer),
+            Self::KnownFormats => TOKEN_FORMATS.iter().find_map(|format| {
+                let (first, others) = format.split_first()?;
+                let others: f64 = others.iter().filter_map(|path| number_at(answer, path)).sum();
+                Some(number_at(answer, first)? + others)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_tokens_of_well_known_apis_are_found_without_any_setting() {
+        let source = UsageSource::new(None, true);
+        for (api, answer, expected) in [
+            ("OpenAI chat", json!({"usage": {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}}), 21.0),
+            (
+                "OpenAI responses",
+                json!({"usage": {"input_tokens": 36, "output_tokens": 87, "total_tokens": 123}}),
+                123.0,
+            ),
+            ("Bedrock Converse", json!({"usage": {"inputTokens": 30, "outputTokens": 628, "totalTokens": 658}}), 658.0),
+            (
+                "Gemini",
+                json!({"usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 40, "totalTokenCount": 60}}),
+                60.0,
+            ),
+            (
+                "Anthropic",
+                json!({"usage": {"input_tokens": 10, "output_tokens": 25, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 7}}),
+                42.0,
+            ),
+            (
+                "Anthropic, no cache",
+                json!({"usage": {"input_tokens": 10, "output_tokens": 25, "cache_creation_input_tokens": null}}),
+                35.0,
+            ),
+            (
+                "Cohere v2",
+                json!({"usage": {"billed_units": {"input_tokens": 5}, "tokens": {"input_tokens": 71, "output_tokens": 418}}}),
+                489.0,
+            ),
+            ("Cohere v1", json!({"meta": {"tokens": {"input_tokens": 3, "output_tokens": 4}}}), 7.0),
+        ] {
+            assert_eq!(source.read(&answer), Some(expected), "{api}");
+        }
+        assert_eq!(source.read(&json!({"usage": "none"})), None);
+    }
+
+    #[test]
+    fn what_is_stated_counts_and_without_a_cost_nothing_is_assumed() {
+        let answer = json!({"usage": {"total_tokens": 5, "other": 7}});
+        assert_eq!(UsageSource::new(Some("usage.other".into()), true).read(&answer), Some(7.0));
+        assert_eq!(UsageSource::new(Some("".into()), true).read(&answer), None);
+        assert_eq!(UsageSource::new(None, false).read(&answer), None);
+    }
+}
