@@ -142,7 +142,7 @@ impl Consumer {
     }
 
     /// Waits until a task is pushed, at most for [`BLOCK_TIMEOUT`], and moves it to `handoff` for the next claim of any worker. Returns
-    /// whether there was one. Never drop this future: the server would go on waiting.
+    /// whether there was one. If this future is dropped, the server goes on waiting until [`stop_waiting`](Self::stop_waiting).
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -152,6 +152,11 @@ impl Consumer {
         wait.arg(&keys.waiting).arg(&keys.handoff).arg("RIGHT").arg("LEFT").arg(BLOCK_TIMEOUT.as_secs_f64());
         let woken: Option<Vec<u8>> = self.waker.run(async |connection| wait.query_async(connection).await).await?;
         Ok(woken.is_some())
+    }
+
+    /// Ends [`wait_for_push`](Self::wait_for_push), whose future must have been dropped.
+    pub async fn stop_waiting(&self) {
+        self.waker.close().await;
     }
 
     /// Puts the task that woke this worker back if it has no room for it: the push wakes another worker.

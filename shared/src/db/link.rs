@@ -56,6 +56,13 @@ impl Link {
         Ok((held.number, handle))
     }
 
+    /// Closes the connection. The next command establishes another one.
+    pub async fn close(&self) {
+        if let Some(connection) = self.held.lock().await.connection.take() {
+            drop(Object::take(connection));
+        }
+    }
+
     async fn throw_away(&self, number: u64) {
         let mut held = self.held.lock().await;
         if held.number == number

@@ -57,7 +57,7 @@ async fn drain(worker: &QueueWorker, upstream: &str, parked: &ParkedTasks) -> Dr
             }
         }
         if decision.admit != Selection::NONE || status.state == BreakerState::HalfOpen {
-            worker.shared.wakeups.task_due_in(Duration::ZERO);
+            worker.queue.wakeups.task_due_in(Duration::ZERO);
         }
         if waiting == Some(0) && status.state != BreakerState::HalfOpen {
             return Drain::Empty;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::queue::redis_retry::RedisRetry;
-use crate::queue::wakeups::Wakeups;
+use crate::queue::wakeups::QueueWakeups;
 
 /// How often the name of a limit in use is registered, so that it can be listed.
 const REGISTER_INTERVAL: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ pub struct LimitClient {
     retry: Arc<RedisRetry>,
     /// How long a concurrency slot lasts unless it is extended.
     lease: Duration,
-    wakeups: Arc<Wakeups>,
+    wakeups: Arc<QueueWakeups>,
     background: TaskTracker,
     /// Requests that wait to be sent, by limit and definition. An entry exists as long as a task sends them.
     waiting: Mutex<HashMap<String, Vec<Waiting>>>,
@@ -66,7 +66,7 @@ impl LimitClient {
         limits: Limits,
         retry: Arc<RedisRetry>,
         lease: Duration,
-        wakeups: Arc<Wakeups>,
+        wakeups: Arc<QueueWakeups>,
         background: TaskTracker,
     ) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl LimitClient {
                 let name = &target.limit.name;
                 tracing::info!(limit = name, "limit definition changed; waking the tasks that wait for it");
                 self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
-                self.wakeups.wake();
+                self.wakeups.wake_all();
             }
         }
     }

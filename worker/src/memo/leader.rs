@@ -124,6 +124,6 @@ async fn pass_on(worker: &QueueWorker, key: &MemoKey, queues: &[QueueName]) {
     let list = key.wait_list();
     let unpark = || ParkedTasks::unpark_first_in_any(worker.redis_queue().db(), queues, &list);
     if worker.queue.retry.retry("unpark", unpark).await != Some(false) {
-        worker.shared.wakeups.task_due_in(Duration::ZERO);
+        worker.shared.wakeups.wake(queues);
     }
 }

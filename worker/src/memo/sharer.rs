@@ -67,7 +67,7 @@ async fn end_lead_of_parked(worker: &QueueWorker, hash: &str, parked: &ParkedTas
 /// Lets a parked task run: this one, or the next. If that fails, a later check tries again.
 pub async fn unpark(worker: &QueueWorker, parked: &ParkedTasks, task: Option<&Token>) {
     match parked.unpark(task).await {
-        Ok(true) => worker.shared.wakeups.task_due_in(Duration::ZERO),
+        Ok(true) => worker.queue.wakeups.task_due_in(Duration::ZERO),
         Ok(false) => {}
         Err(error) => tracing::debug!(%error, "could not unpark a task; a later check tries again"),
     }
@@ -106,7 +106,7 @@ impl Sharer {
         // Tasks that this answer does not suit run on their own.
         for token in not_answered {
             self.retry("unpark", || parked.unpark(Some(&token))).await;
-            self.worker.shared.wakeups.task_due_in(Duration::ZERO);
+            self.worker.queue.wakeups.task_due_in(Duration::ZERO);
         }
         match self.kept.result.status {
             Status::Ok => self.finish(parked, results).await,

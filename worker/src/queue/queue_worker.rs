@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::completer::SucceededTask;
 use super::held_tasks::{HeldTask, HeldTasks};
 use super::redis_retry::RedisRetry;
-use super::wakeups::Wakeups;
+use super::wakeups::{QueueWakeups, Wakeups};
 use crate::breaker::client::BreakerClient;
 use crate::breaker::drain_tasks::DrainTasks;
 use crate::config::Config;
@@ -43,7 +43,7 @@ pub struct SharedHandles {
     pub limits: Arc<LimitClient>,
     pub breakers: Arc<BreakerClient>,
     pub drains: DrainTasks,
-    pub wakeups: Arc<Wakeups>,
+    pub wakeups: Arc<QueueWakeups>,
     /// One permit: quarantined tasks run one at a time.
     pub quarantine: Arc<Semaphore>,
     /// Work that outlives the task that started it and that a drain waits for.
@@ -61,6 +61,7 @@ pub struct QueueHandles {
     pub clock: Clock,
     pub retry: Arc<RedisRetry>,
     pub held: Arc<HeldTasks>,
+    pub wakeups: Arc<Wakeups>,
     pub completer: mpsc::UnboundedSender<SucceededTask>,
 }
 

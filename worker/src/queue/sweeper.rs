@@ -59,7 +59,7 @@ impl Sweeper {
         if tasks > 0 {
             tracing::warn!(queue = self.worker.name(), ended = %ended, tasks, "the lease of a worker has ended: took back its tasks");
             self.worker.shared.metrics.reaped(self.worker.name(), tasks);
-            self.worker.shared.wakeups.wake();
+            self.worker.queue.wakeups.wake();
         }
     }
 
@@ -94,7 +94,7 @@ impl Sweeper {
                 tasks,
                 "Redis lost a write when it crashed: these tasks run again"
             );
-            self.worker.shared.wakeups.wake();
+            self.worker.queue.wakeups.wake();
         }
     }
 

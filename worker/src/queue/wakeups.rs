@@ -1,11 +1,14 @@
-//! Wakes the fetcher when there may be something to claim.
+//! Wakes the fetchers when there may be something to claim.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use redial_core::QueueName;
 use tokio::sync::Notify;
 
-/// How other parts wake the fetcher, and when the next task that it knows of is due.
+/// How other parts wake the fetcher of one queue, and when the next task that it knows of is due.
 #[derive(Debug, Default)]
 pub struct Wakeups {
     notify: Notify,
@@ -36,5 +39,27 @@ impl Wakeups {
     /// Waits until the fetcher should claim again.
     pub async fn woken(&self) {
         self.notify.notified().await;
+    }
+}
+
+/// The wakeups of all queues of a worker.
+#[derive(Debug, Default)]
+pub struct QueueWakeups(Mutex<HashMap<QueueName, Arc<Wakeups>>>);
+
+impl QueueWakeups {
+    /// The wakeups of a queue.
+    pub fn of(&self, queue: &QueueName) -> Arc<Wakeups> {
+        self.0.lock().entry(queue.clone()).or_default().clone()
+    }
+
+    /// Makes the fetchers of these queues claim again now, as far as this worker serves them.
+    pub fn wake(&self, queues: &[QueueName]) {
+        let all = self.0.lock();
+        queues.iter().filter_map(|queue| all.get(queue)).for_each(|wakeups| wakeups.wake());
+    }
+
+    /// Makes all fetchers claim again now.
+    pub fn wake_all(&self) {
+        self.0.lock().values().for_each(|wakeups| wakeups.wake());
     }
 }

@@ -98,7 +98,7 @@ impl Runtime {
         heartbeats.shutdown().await;
         let sign_off = async {
             if let Some(fetcher) = fetcher {
-                fetcher.end_listeners().await;
+                fetcher.end().await;
             }
             for worker in &workers {
                 sign_off(worker).await;

@@ -19,7 +19,7 @@ use crate::queue::completer::{Completer, SucceededTask};
 use crate::queue::held_tasks::HeldTasks;
 use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
 use crate::queue::redis_retry::RedisRetry;
-use crate::queue::wakeups::Wakeups;
+use crate::queue::wakeups::QueueWakeups;
 
 /// The name under which failures of commands about limits and breakers are logged.
 const FLEET: &str = "(fleet)";
@@ -32,7 +32,7 @@ pub fn shared_handles(config: Config, db: &Db) -> Result<Arc<SharedHandles>, Fai
     let metrics = Arc::new(Metrics::new());
     let abort = CancellationToken::new();
     let background = TaskTracker::new();
-    let wakeups = Arc::new(Wakeups::default());
+    let wakeups = Arc::new(QueueWakeups::default());
     let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), metrics.redis_errors(), abort.clone()));
     let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
@@ -69,7 +69,8 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     let retry = Arc::new(RedisRetry::new(name, shared.metrics.redis_errors(), shared.abort.clone()));
     let metrics = shared.metrics.clone();
     tokio::spawn(Completer { consumer: consumer.clone(), retry: retry.clone(), metrics }.run(succeeded));
+    let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
-    let queue = QueueHandles { consumer, clock: Clock::new(), retry, held, completer };
+    let queue = QueueHandles { consumer, clock: Clock::new(), retry, held, wakeups, completer };
     QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
 }

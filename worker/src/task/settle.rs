@@ -177,7 +177,7 @@ impl<'a> Settler<'a> {
         let reschedule = || queue.consumer.reschedule(&job.token, &header, wait, not_before, reason);
         match queue.retry.retry_until_stored("reschedule", reschedule).await {
             Some(Stored { value: Some(due), .. }) => {
-                self.worker.shared.wakeups.task_due_in(queue.clock.until(due));
+                self.worker.queue.wakeups.task_due_in(queue.clock.until(due));
             }
             Some(Stored { value: None, resent }) => self.not_stored(Some(&job.id), resent),
             None => {}
