@@ -9,13 +9,15 @@ mod manager;
 mod registry;
 mod target;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{Pool, Timeouts};
-use redis::RedisResult;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use redis::{RedisResult, from_redis_value};
 
 use crate::script::TypedCall;
 use crate::{Error, UnixMs};
@@ -102,6 +104,25 @@ impl Db {
         get.arg("GET").arg("dir");
         let (_, folder): (String, String) = self.run(async |connection| get.query_async(connection).await).await?;
         Ok(folder.into())
+    }
+
+    /// What `INFO` says, for each node that takes writes: its address and its text.
+    ///
+    /// # Errors
+    /// Redis is unreachable or does not allow `INFO`.
+    pub async fn server_info(&self) -> Result<Vec<(String, String)>, Error> {
+        let info = redis::cmd("INFO");
+        let target = self.target().to_string();
+        self.run(async |connection| match connection {
+            Connection::Node(_) => Ok(vec![(target, info.query_async(connection).await?)]),
+            Connection::Cluster(cluster) => {
+                let masters =
+                    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
+                let infos: HashMap<String, String> = from_redis_value(cluster.route_command(info, masters).await?)?;
+                Ok(infos.into_iter().collect())
+            }
+        })
+        .await
     }
 
     /// Redis TIME, the fleet's clock.

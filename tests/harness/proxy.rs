@@ -1,5 +1,4 @@
-//! A TCP proxy between a worker and its Redis that can drop replies: commands arrive and are executed, but their replies never
-//! arrive, and the connections break.
+//! A TCP proxy between two processes: it adds distance, swallows bytes, or drops the replies of a server whose commands arrive.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,8 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Forwards bytes between its clients and one server.
 #[derive(Debug)]
@@ -23,13 +23,18 @@ pub struct Proxy {
 #[derive(Debug)]
 struct LinkState {
     lost_bytes: AtomicUsize,
-    mode: watch::Sender<ReplyMode>,
+    mode: watch::Sender<LinkMode>,
 }
 
 /// A single value, so that no connection is opened between the end of a loss and the break: it would continue after a gap.
 #[derive(Debug, Clone, Copy, Default)]
-struct ReplyMode {
+struct LinkMode {
+    /// Whether the server's replies are dropped.
     is_losing: bool,
+    /// Whether nothing passes, in either direction, although connections are accepted and stay open.
+    is_silent: bool,
+    /// How long each byte is on its way, in either direction.
+    delay: Duration,
     /// Every increment breaks the open connections.
     breaks: u64,
 }
@@ -40,7 +45,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state =
-            Arc::new(LinkState { lost_bytes: AtomicUsize::new(0), mode: watch::channel(ReplyMode::default()).0 });
+            Arc::new(LinkState { lost_bytes: AtomicUsize::new(0), mode: watch::channel(LinkMode::default()).0 });
         let accepting = tokio::spawn({
             let state = state.clone();
             async move {
@@ -64,8 +69,23 @@ impl Proxy {
         self.break_all();
     }
 
-    fn break_all(&self) {
-        self.state.mode.send_modify(|mode| *mode = ReplyMode { is_losing: false, breaks: mode.breaks + 1 });
+    /// Puts the server this far away: each byte takes so long, in either direction, and any number are on their way at a time.
+    pub fn set_delay(&self, one_way: Duration) {
+        self.state.mode.send_modify(|mode| mode.delay = one_way);
+    }
+
+    /// From now on nothing passes: connections stay open and bytes are acknowledged, but none arrives. With `false` what was held back
+    /// arrives.
+    pub fn set_silent(&self, is_silent: bool) {
+        self.state.mode.send_modify(|mode| mode.is_silent = is_silent);
+    }
+
+    /// Breaks all open connections. New ones work.
+    pub fn break_all(&self) {
+        self.state.mode.send_modify(|mode| {
+            mode.is_losing = false;
+            mode.breaks += 1;
+        });
     }
 
     /// How many bytes of the server's replies were lost so far.
@@ -91,18 +111,46 @@ async fn forward(client: TcpStream, port: u16, state: Arc<LinkState>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = copy(from_client, to_server, None) => {}
-        () = copy(from_server, to_client, Some(&state)) => {}
+        () = copy(from_client, to_server, &state, Direction::ToServer) => {}
+        () = copy(from_server, to_client, &state, Direction::ToClient) => {}
         _ = mode.wait_for(|mode| mode.breaks != breaks) => {}
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: Option<&LinkState>) {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToServer,
+    ToClient,
+}
+
+/// Reads without end, and writes each chunk when it is due, so that a delay costs no throughput.
+async fn copy(from: OwnedReadHalf, to: OwnedWriteHalf, state: &LinkState, direction: Direction) {
+    let (chunks, due) = mpsc::unbounded_channel();
+    tokio::join!(read(from, chunks, state, direction), write(due, to, state));
+}
+
+async fn read(
+    mut from: OwnedReadHalf,
+    chunks: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+    state: &LinkState,
+    direction: Direction,
+) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if let Some(state) = state.filter(|state| state.mode.borrow().is_losing) {
+        let mode = *state.mode.borrow();
+        if mode.is_losing && direction == Direction::ToClient {
             state.lost_bytes.fetch_add(read, SeqCst);
-        } else if to.write_all(&buffer[..read]).await.is_err() {
+        } else if chunks.send((Instant::now() + mode.delay, buffer[..read].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(mut due: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf, state: &LinkState) {
+    let mut mode = state.mode.subscribe();
+    while let Some((at, chunk)) = due.recv().await {
+        tokio::time::sleep_until(at).await;
+        if mode.wait_for(|mode| !mode.is_silent).await.is_err() || to.write_all(&chunk).await.is_err() {
             return;
         }
     }

@@ -13,10 +13,10 @@
 //! - [`cancel`]: tasks that are cancelled
 //! - [`bad_input`]: invalid tasks; [`targets`]: addresses that must not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
-//!   arrive; [`drain`]: workers that stop in order
+//!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
 //! - [`snapshot`]: where every task is at one instant
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
-//! - [`healthcheck`]: the health check for containers
+//! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel
 
 mod answers;
@@ -40,12 +40,14 @@ mod limits;
 mod lost_replies;
 mod once;
 mod queues;
+mod readiness;
 mod redis_restarts;
 mod results;
 mod retries;
 mod schedules;
 mod settings;
 mod sharing;
+mod shutdown;
 mod snapshot;
 mod targets;
 mod times;

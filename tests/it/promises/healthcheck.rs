@@ -34,7 +34,7 @@ async fn the_healthcheck_succeeds_while_the_worker_is_ready_and_reports_why_it_i
     let unready = || async { (worker.get("/readyz").await.0 == 503).then_some(()) };
     eventually(SOON, unready).await;
     let (code, printed) = check(&address).await;
-    assert!(code == Some(1) && printed.contains("Redis has not answered for"), "{printed}");
+    assert!(code == Some(1) && printed.contains("commands about default have failed for"), "{printed}");
 }
 
 #[tokio::test]

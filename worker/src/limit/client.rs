@@ -87,7 +87,7 @@ impl LimitClient {
     }
 
     /// What retries commands about limits.
-    pub fn retry(&self) -> &RedisRetry {
+    pub fn retry(&self) -> &Arc<RedisRetry> {
         &self.retry
     }
 

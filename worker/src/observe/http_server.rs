@@ -70,6 +70,9 @@ async fn metrics(State(endpoints): State<Endpoints>) -> impl IntoResponse {
 async fn ready(State(endpoints): State<Endpoints>) -> (StatusCode, String) {
     match endpoints.health.check() {
         Ok(()) => (StatusCode::OK, "ready\n".into()),
-        Err(not_ready) => (StatusCode::SERVICE_UNAVAILABLE, format!("{not_ready}\n")),
+        Err(reasons) => {
+            let lines: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            (StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n")
+        }
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redial_core::protocol::id::Token;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use super::clock::millis;
 
 /// The slots of a worker: how many tasks it may hold, over all queues. Clones share them.
 #[derive(Debug, Clone)]
@@ -17,10 +20,24 @@ pub struct Slots {
 }
 
 /// The tasks of one queue that this worker holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HeldTasks {
     tasks: Mutex<HashMap<Token, CancellationToken>>,
     registered_claims: AtomicU64,
+    started: Instant,
+    /// When a task last entered or left a slot, in ms since `started`.
+    last_change_ms: AtomicU64,
+}
+
+impl Default for HeldTasks {
+    fn default() -> Self {
+        Self {
+            tasks: Mutex::default(),
+            registered_claims: AtomicU64::default(),
+            started: Instant::now(),
+            last_change_ms: AtomicU64::default(),
+        }
+    }
 }
 
 /// A task that this worker holds, in its slot. Dropping it frees the slot.
@@ -70,7 +87,17 @@ impl HeldTasks {
     pub fn hold(self: &Arc<Self>, token: &Token, slot: OwnedSemaphorePermit) -> HeldTask {
         let lost = CancellationToken::new();
         self.tasks.lock().insert(token.clone(), lost.clone());
+        self.record_change();
         HeldTask { _slot: slot, held: self.clone(), token: token.clone(), lost }
+    }
+
+    /// When a task last entered or left a slot.
+    pub fn last_change(&self) -> Instant {
+        self.started + Duration::from_millis(self.last_change_ms.load(Ordering::Relaxed))
+    }
+
+    fn record_change(&self) {
+        self.last_change_ms.store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
 
     /// Whether this worker holds a task under this token, as far as it knows.
@@ -112,5 +139,6 @@ impl HeldTask {
 impl Drop for HeldTask {
     fn drop(&mut self) {
         self.held.tasks.lock().remove(&self.token);
+        self.held.record_change();
     }
 }

@@ -141,12 +141,11 @@ impl QueueFetcher {
         let asked = free.len();
         let claim = queue.consumer.claim(&id, asked);
         tokio::pin!(claim);
-        let answer = match tokio::time::timeout(SLOT_PATIENCE, &mut claim).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                free.clear();
-                claim.await
-            }
+        let answer = if let Ok(answer) = tokio::time::timeout(SLOT_PATIENCE, &mut claim).await {
+            answer
+        } else {
+            free.clear();
+            claim.await
         };
         match answer {
             Ok(claimed) => {

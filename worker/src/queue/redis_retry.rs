@@ -1,8 +1,9 @@
 //! What a worker does while Redis is away: keep what it holds and retry, spread out, until Redis is back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use redial_core::Error;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ pub struct RedisRetry {
     abort: CancellationToken,
     /// Whether the last command failed, so that of the many that wait only one logs it.
     is_away: AtomicBool,
+    /// Since when commands have failed, and what the last one said.
+    failing: Mutex<Option<(Instant, String)>>,
 }
 
 /// What Redis answered.
@@ -41,7 +44,7 @@ pub enum Resent {
 impl RedisRetry {
     /// Retries for the commands of `scope`, until `abort` is cancelled. Every failure is counted in `errors`.
     pub fn new(scope: String, errors: Counter, abort: CancellationToken) -> Self {
-        Self { scope, errors, abort, is_away: AtomicBool::new(false) }
+        Self { scope, errors, abort, is_away: AtomicBool::new(false), failing: Mutex::default() }
     }
 
     /// Repeats a command until Redis has answered it; `None` if the worker aborts first. The command must be safe to send twice.
@@ -79,9 +82,20 @@ impl RedisRetry {
         self.retry_until_stored(command, attempt).await.map(|stored| stored.value)
     }
 
+    /// What the commands are about.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// Since when commands have failed without one that succeeded, and what the last one said.
+    pub fn failing(&self) -> Option<(Instant, String)> {
+        self.failing.lock().clone()
+    }
+
     /// Redis answered a command.
     pub fn succeeded(&self) {
         if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::Relaxed) {
+            *self.failing.lock() = None;
             tracing::info!(queue = %self.scope, "Redis answers again");
         }
     }
@@ -89,6 +103,8 @@ impl RedisRetry {
     /// Redis did not answer a command or refused it. Counted every time, logged once until Redis answers again.
     pub fn failed(&self, command: &'static str, error: &Error) {
         self.errors.inc();
+        let since = self.failing.lock().as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        *self.failing.lock() = Some((since, error.to_string()));
         if !self.is_away.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 queue = %self.scope,

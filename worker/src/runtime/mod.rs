@@ -3,6 +3,7 @@
 
 mod embedded;
 mod parts;
+mod redis_checks;
 mod signals;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use redial_core::consumer::TakenBack;
 use redial_core::{Db, WorkerId};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::observe::health::Health;
@@ -24,8 +26,12 @@ use crate::queue::scheduler;
 use embedded::Embedded;
 use signals::Signals;
 
-/// How long each step of giving back may take after the drain's deadline.
-const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long all of giving back and signing off may take after the drain's deadline, whatever Redis does.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// The last part of that time, for signing off.
+const SIGN_OFF_TIME: Duration = Duration::from_millis(1_500);
+/// How long an embedded Redis is waited for at least.
+const EMBEDDED_EXIT_TIME: Duration = Duration::from_millis(400);
 
 /// Runs a worker until a signal stops it.
 ///
@@ -39,12 +45,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     signals.next().await;
     tracing::info!(tasks = worker.slots.in_use(), "draining: no new task is claimed");
-    tokio::select! {
-        () = worker.stop() => {}
+    let deadline = Instant::now() + worker.shared.config.drain + GIVE_BACK_TIMEOUT;
+    let slots = worker.slots.clone();
+    let stopped = tokio::select! {
+        stopped = timeout_at(deadline, worker.stop(deadline)) => stopped.unwrap_or(false),
         () = signals.second() => anyhow::bail!("stopped at once: its tasks become available when its lease ends"),
+    };
+    // A server that needs longer has been told to end, and goes on by itself.
+    let _ = timeout_at(deadline.max(Instant::now() + EMBEDDED_EXIT_TIME), embedded.end()).await;
+    if stopped {
+        tracing::info!("drained");
+    } else {
+        tracing::warn!(
+            tasks = slots.in_use(),
+            "stopped without an answer of Redis: what this worker still holds becomes available when its lease ends"
+        );
     }
-    embedded.end().await;
-    tracing::info!("drained");
     Ok(())
 }
 
@@ -70,10 +86,14 @@ impl Runtime {
             Endpoints { metrics, health, slots }.serve(addr).await?;
         }
         tracing::info!(worker = %id, concurrency = config.concurrency, queues = describe_queues(config), "ready to claim");
+        tokio::spawn(redis_checks::report(db.clone()));
         let queues = parts::queue_workers(&shared, db, &id);
         let workers: Vec<QueueWorker> = queues.iter().map(|(worker, _)| worker.clone()).collect();
         let mut heartbeats = JoinSet::new();
+        health.watch_commands(shared.limits.retry().clone());
         for worker in &workers {
+            health.watch_commands(worker.queue.retry.clone());
+            health.watch_tasks(worker.queue.held.clone());
             heartbeats.spawn(heartbeat::run(worker.clone(), health.clone()));
             tokio::spawn(scheduler::run(worker.clone()));
         }
@@ -83,56 +103,54 @@ impl Runtime {
         Ok(Self { shared, slots, workers, fetcher, heartbeats, slot_keeper })
     }
 
-    /// Drains and signs off.
-    async fn stop(self) {
+    /// Drains and signs off, until `deadline` at most. Returns whether everything was finished or given back.
+    async fn stop(self, deadline: Instant) -> bool {
         let Self { shared, slots, workers, fetcher, mut heartbeats, slot_keeper } = self;
         shared.stop.cancel();
         let fetcher = fetcher.await.inspect_err(|error| tracing::error!(%error, "the fetcher panicked")).ok();
-        drain(&shared, &slots).await;
+        let give_back_until = deadline - SIGN_OFF_TIME;
+        drain(&shared, &slots, give_back_until).await;
         // Answers on their way to followers arrive soon; another worker takes care of any follower that is left out.
         shared.background.close();
-        let _ = tokio::time::timeout(GIVE_BACK_TIMEOUT, shared.background.wait()).await;
+        let _ = timeout_at(give_back_until, shared.background.wait()).await;
         shared.abort.cancel();
         slot_keeper.abort();
         // A heartbeat after the sign-off would register the worker again.
         heartbeats.shutdown().await;
-        let sign_off = async {
-            if let Some(fetcher) = fetcher {
-                fetcher.end().await;
-            }
-            for worker in &workers {
-                sign_off(worker).await;
-            }
-        };
-        if tokio::time::timeout(GIVE_BACK_TIMEOUT, sign_off).await.is_err() {
-            tracing::warn!("Redis does not answer: this worker's tasks become available when its lease ends");
+        if let Some(fetcher) = fetcher {
+            fetcher.end().await;
         }
+        let mut sign_offs = JoinSet::new();
+        for worker in workers {
+            sign_offs.spawn(async move { sign_off(&worker).await });
+        }
+        sign_offs.join_all().await.into_iter().all(|signed_off| signed_off)
     }
 }
 
-/// Waits for the calls in flight. After the drain's deadline they are aborted and their tasks given back.
-async fn drain(shared: &SharedHandles, slots: &Slots) {
-    if tokio::time::timeout(shared.config.drain, slots.all_free()).await.is_err() {
+/// Waits for the calls in flight. After the drain's time they are aborted and their tasks given back, until `deadline`.
+async fn drain(shared: &SharedHandles, slots: &Slots, deadline: Instant) {
+    if timeout(shared.config.drain, slots.all_free()).await.is_err() {
         tracing::warn!(
             tasks = slots.in_use(),
             "the drain's deadline has passed: giving back the calls in flight, uncounted"
         );
         shared.abort.cancel();
-        let _ = tokio::time::timeout(GIVE_BACK_TIMEOUT, slots.all_free()).await;
+        let _ = timeout_at(deadline, slots.all_free()).await;
     }
 }
 
-/// Gives back every task that Redis still has in this worker's name, and removes the worker.
-async fn sign_off(worker: &QueueWorker) {
+/// Gives back every task that Redis still has in this worker's name, and removes the worker. Returns whether it could.
+async fn sign_off(worker: &QueueWorker) -> bool {
     loop {
         match worker.queue.consumer.release().await {
-            Ok(TakenBack { remaining: 0, .. }) => return,
+            Ok(TakenBack { remaining: 0, .. }) => return true,
             Ok(TakenBack { moved, remaining }) => {
                 tracing::info!(queue = worker.name(), moved, remaining, "released tasks");
             }
             Err(error) => {
                 tracing::warn!(queue = worker.name(), %error, "could not sign off: the lease will end by itself");
-                return;
+                return false;
             }
         }
     }
