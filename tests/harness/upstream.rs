@@ -22,7 +22,7 @@ mod request;
 mod serve;
 mod unruly;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -48,7 +48,15 @@ impl Upstream {
     where
         H: Fn(&Request) -> Reply + Send + Sync + 'static,
     {
-        Self::launch(Box::new(handler), CallLog::keeping_calls()).await
+        Self::launch(Box::new(handler), CallLog::keeping_calls(), Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same at every address of this machine, so that each address of 127.0.0.0/8 is a host of its own.
+    pub async fn on_all_addresses<H>(handler: H) -> Self
+    where
+        H: Fn(&Request) -> Reply + Send + Sync + 'static,
+    {
+        Self::launch(Box::new(handler), CallLog::keeping_calls(), Ipv4Addr::UNSPECIFIED).await
     }
 
     /// Starts an upstream that only counts its calls, for benchmarks, where keeping them would cost too much.
@@ -56,7 +64,7 @@ impl Upstream {
     where
         H: Fn(&Request) -> Reply + Send + Sync + 'static,
     {
-        Self::launch(Box::new(handler), CallLog::counting_only()).await
+        Self::launch(Box::new(handler), CallLog::counting_only(), Ipv4Addr::LOCALHOST).await
     }
 
     /// Starts an upstream whose behaviour depends on the path of each call:
@@ -84,7 +92,7 @@ impl Upstream {
         Self::start(move |request| paths.answer(request)).await
     }
 
-    async fn launch(handler: Handler, log: CallLog) -> Self {
+    async fn launch(handler: Handler, log: CallLog, at: Ipv4Addr) -> Self {
         let log = Arc::new(log);
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = oneshot::channel();
@@ -92,7 +100,7 @@ impl Upstream {
             .name("upstream".to_owned())
             .spawn({
                 let log = Arc::clone(&log);
-                move || serve::run(handler, log, bound, stopped)
+                move || serve::run(handler, log, at, bound, stopped)
             })
             .expect("a thread can be started");
         Self { address: address.await.expect("loopback has a free port"), log, stop: Some(stop), thread: Some(thread) }

@@ -51,7 +51,7 @@ impl Worker {
             .env("REDIAL_ALLOW_PRIVATE", "127.0.0.0/8,::1/128")
             .env("REDIAL_METRICS_ADDR", format!("127.0.0.1:{}", metrics_port.number()))
             .env("RUST_LOG", "info");
-        WorkerBuilder { command, metrics_port }
+        WorkerBuilder { command, metrics_port, prelude: None }
     }
 
     /// The process id.
@@ -172,6 +172,8 @@ impl Drop for Worker {
 pub struct WorkerBuilder {
     command: Command,
     metrics_port: Port,
+    /// What a shell does first, such as lowering a limit.
+    prelude: Option<String>,
 }
 
 impl WorkerBuilder {
@@ -189,8 +191,30 @@ impl WorkerBuilder {
         self
     }
 
+    /// Lets it have this many file descriptors, which it cannot raise.
+    #[must_use]
+    pub fn descriptor_limit(mut self, limit: usize) -> Self {
+        self.prelude = Some(format!("ulimit -n {limit}"));
+        self
+    }
+
+    /// Lets it have this many file descriptors until it raises its soft limit.
+    #[must_use]
+    pub fn soft_descriptor_limit(mut self, limit: usize) -> Self {
+        self.prelude = Some(format!("ulimit -S -n {limit}"));
+        self
+    }
+
     /// Starts the worker.
     pub fn spawn(mut self) -> Worker {
+        if let Some(prelude) = &self.prelude {
+            // The shell becomes the worker, under the same process id.
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(format!("{prelude} && exec \"$0\" \"$@\"")).arg(self.command.get_program());
+            command.args(self.command.get_args()).env_clear();
+            command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            self.command = command;
+        }
         let folder = tempfile::tempdir().expect("the temp folder is writable");
         let log = File::create(folder.path().join("worker.log")).expect("a log can be written");
         let same_log = log.try_clone().expect("a file handle can be copied");

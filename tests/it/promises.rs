@@ -14,6 +14,7 @@
 //! - [`bad_input`]: invalid tasks; [`targets`]: addresses that must not be called
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
 //!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
+//! - [`shortages`]: a machine that lacks descriptors
 //! - [`snapshot`]: where every task is at one instant
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
@@ -47,6 +48,7 @@ mod retries;
 mod schedules;
 mod settings;
 mod sharing;
+mod shortages;
 mod shutdown;
 mod snapshot;
 mod targets;

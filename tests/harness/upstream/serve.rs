@@ -23,15 +23,16 @@ pub(super) type Handler = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
 pub(super) fn run(
     handler: Handler,
     log: Arc<CallLog>,
+    address: Ipv4Addr,
     bound: oneshot::Sender<SocketAddr>,
     stopped: oneshot::Receiver<()>,
 ) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
     runtime.block_on(async {
-        let listener = listen().expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let listener = listen(address).expect("this machine has a free port");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
         // If the owner is already gone, `stopped` resolves at once.
-        let _ = bound.send(address);
+        let _ = bound.send((Ipv4Addr::LOCALHOST, port).into());
         tokio::select! {
             () = accept(&listener, handler.into(), log) => {}
             _ = stopped => {}
@@ -39,9 +40,9 @@ pub(super) fn run(
     });
 }
 
-fn listen() -> io::Result<TcpListener> {
+fn listen(address: Ipv4Addr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.bind((address, 0).into())?;
     socket.listen(BACKLOG)
 }
 

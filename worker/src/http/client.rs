@@ -1,43 +1,49 @@
 //! Makes one attempt: a request and its response, bounded in time and size.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use redial_core::Task;
 use reqwest::Client;
 
+use super::descriptors::Descriptors;
 use super::guard::Guard;
+use super::pools::Pools;
 use super::types::{AttemptResult, Failure, Response};
+
+/// How long a call waits for a free descriptor before it gives its slot to another task, and how often it looks.
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
+const DESCRIPTOR_POLL: Duration = Duration::from_millis(50);
+/// How often a shortage is logged while it lasts.
+const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Makes attempts. One per process: it holds the idle connections.
 #[derive(Debug)]
 pub struct HttpClient {
     guard: Guard,
     max_response_bytes: usize,
-    idle_per_host: usize,
-    /// One client per connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
-    clients: Mutex<VecDeque<(Duration, Client)>>,
+    pools: Pools,
+    descriptors: Descriptors,
+    shortage_logged: Mutex<Option<Instant>>,
 }
 
-/// How many connect timeouts are in use at a time. One more evicts a client with its idle connections, nothing else.
-const MAX_CLIENTS: usize = 8;
-/// How long an idle connection is kept: less than the minute after which common load balancers silently drop it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-
 impl HttpClient {
-    /// A client that reaches public addresses and these `allowed` networks. It rejects larger responses, and keeps that many idle
-    /// connections per host.
+    /// A client that reaches public addresses and these `allowed` networks. It rejects larger responses, keeps that many idle
+    /// connections per host, and leaves some descriptors for others.
     ///
     /// # Errors
     /// The HTTP client cannot be built, most likely because the system's root certificates cannot be read.
-    pub fn new(allowed: &[IpNet], max_response_bytes: usize, idle_per_host: usize) -> Result<Self, Failure> {
-        let client = Self { guard: Guard::new(allowed), max_response_bytes, idle_per_host, clients: Mutex::default() };
-        // Reading the system's certificates takes tens of milliseconds, which the first task should not pay.
-        client.client(redial_core::protocol::task::CONNECT_TIMEOUT)?;
-        Ok(client)
+    pub fn new(
+        allowed: &[IpNet],
+        max_response_bytes: usize,
+        idle_per_host: usize,
+        descriptors: Descriptors,
+    ) -> Result<Self, Failure> {
+        let guard = Guard::new(allowed);
+        let pools = Pools::new(guard.clone(), idle_per_host)?;
+        Ok(Self { guard, max_response_bytes, pools, descriptors, shortage_logged: Mutex::default() })
     }
 
     /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`.
@@ -46,10 +52,47 @@ impl HttpClient {
     /// There is no complete response: see [`Failure`]. Any status is a response.
     pub async fn call(&self, task: &Task, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
-        let client = self.client(task.connect_timeout)?;
-        match tokio::time::timeout(task.timeout, self.exchange(&client, task, added, body)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Timeout),
+        if !self.may_open() {
+            self.wait_for_descriptor().await?;
+        }
+        let client = self.pools.client(&task.url, task.connect_timeout)?;
+        let exchange = self.exchange(&client, task, added, body);
+        let result = tokio::time::timeout(task.timeout, exchange).await.unwrap_or(Err(Failure::Timeout));
+        match &result {
+            Err(Failure::Timeout) => self.pools.timed_out(&task.url, task.connect_timeout)?,
+            Err(Failure::LocalShortage(what)) => {
+                self.pools.close_idle();
+                self.report_shortage(what);
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn may_open(&self) -> bool {
+        self.descriptors.may_open(|| self.pools.close_idle())
+    }
+
+    /// The connections of calls that end free their descriptors.
+    async fn wait_for_descriptor(&self) -> Result<(), Failure> {
+        let what =
+            format!("at most {} file descriptors for calls; raise the limit (ulimit -n)", self.descriptors.for_calls());
+        self.report_shortage(&what);
+        let start = Instant::now();
+        while start.elapsed() < DESCRIPTOR_TIMEOUT {
+            tokio::time::sleep(DESCRIPTOR_POLL.mul_f64(rand::random_range(0.5..1.5))).await;
+            if self.may_open() {
+                return Ok(());
+            }
+        }
+        Err(Failure::LocalShortage(what))
+    }
+
+    fn report_shortage(&self, what: &str) {
+        let mut logged = self.shortage_logged.lock();
+        if logged.is_none_or(|at| at.elapsed() > SHORTAGE_LOG_INTERVAL) {
+            *logged = Some(Instant::now());
+            tracing::warn!(what, "this machine is short of something: calls wait, which uses no attempt");
         }
     }
 
@@ -62,6 +105,9 @@ impl HttpClient {
             request = request.body(body.clone());
         }
         let mut incoming = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
+        if incoming.version() == Version::HTTP_2 {
+            self.pools.speaks_http2(&task.url);
+        }
         let mut response = Response {
             status: incoming.status().as_u16(),
             headers: std::mem::take(incoming.headers_mut()),
@@ -75,39 +121,5 @@ impl HttpClient {
             response.body.extend_from_slice(&chunk);
         }
         Ok(response)
-    }
-
-    fn client(&self, connect_timeout: Duration) -> Result<Client, Failure> {
-        let mut clients = self.clients.lock();
-        if let Some((_, client)) = clients.iter().find(|(timeout, _)| *timeout == connect_timeout) {
-            return Ok(client.clone());
-        }
-        let client = self.build(connect_timeout)?;
-        if clients.len() == MAX_CLIENTS {
-            clients.pop_front();
-        }
-        clients.push_back((connect_timeout, client.clone()));
-        Ok(client)
-    }
-
-    fn build(&self, connect_timeout: Duration) -> Result<Client, Failure> {
-        Client::builder()
-            .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(connect_timeout)
-            .dns_resolver(self.guard.clone())
-            // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            // Redial retries on its own terms: retries wait in Redis and are counted.
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(self.idle_per_host)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build()
-            .map_err(|error| {
-                Failure::Other(format!(
-                    "cannot build the HTTP client; are root certificates installed (Debian: ca-certificates)? {error}"
-                ))
-            })
     }
 }

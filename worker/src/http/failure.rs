@@ -14,6 +14,9 @@ impl Failure {
         if let Some(forbidden) = causes().find_map(|cause| cause.downcast_ref::<Forbidden>()) {
             return Self::ForbiddenTarget(forbidden.to_string());
         }
+        if let Some(shortage) = causes().find_map(local_shortage) {
+            return Self::LocalShortage(shortage);
+        }
         let io = causes().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
         if error.is_connect() {
             return match io {
@@ -41,6 +44,16 @@ impl Failure {
     }
 }
 
+/// What this machine lacks, if that is the cause.
+fn local_shortage(cause: &(dyn Error + 'static)) -> Option<String> {
+    let error = cause.downcast_ref::<io::Error>()?;
+    let is_shortage = matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOMEM | libc::ENOBUFS)
+    );
+    is_shortage.then(|| error.to_string())
+}
+
 /// Whether a rustls error is nested in I/O errors, which `source()` does not reveal.
 fn io_holds_tls(cause: &(dyn Error + 'static)) -> bool {
     let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -50,6 +63,17 @@ fn io_holds_tls(cause: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shortage_of_this_machine_is_told_from_a_failure_of_the_upstream() {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::EADDRNOTAVAIL, libc::ENOMEM, libc::ENOBUFS] {
+            assert!(local_shortage(&io::Error::from_raw_os_error(errno)).is_some(), "{errno}");
+        }
+        for errno in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ECONNRESET, libc::EHOSTUNREACH, libc::ENETUNREACH] {
+            assert!(local_shortage(&io::Error::from_raw_os_error(errno)).is_none(), "{errno}");
+        }
+        assert!(local_shortage(&io::Error::other("another")).is_none());
+    }
 
     #[test]
     fn a_tls_error_is_found_however_deeply_it_is_nested() {

@@ -55,6 +55,9 @@ pub enum Failure {
     /// The target must not be called.
     #[error("{0}")]
     ForbiddenTarget(String),
+    /// This machine lacks descriptors, ports or memory for a connection. It says nothing about the upstream.
+    #[error("this worker's machine is short of something: {0}")]
+    LocalShortage(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -69,7 +72,8 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::Tls(_)
             | Self::Connect(_)
-            | Self::ForbiddenTarget(_) => true,
+            | Self::ForbiddenTarget(_)
+            | Self::LocalShortage(_) => true,
             Self::Timeout
             | Self::Reset
             | Self::Closed
@@ -95,6 +99,7 @@ impl Failure {
             Self::NotHttp(_) => "not_http",
             Self::ResponseTooLarge(_) => "answer_too_large",
             Self::ForbiddenTarget(_) => "forbidden_target",
+            Self::LocalShortage(_) => "local_shortage",
             Self::Other(_) => "other",
         }
     }

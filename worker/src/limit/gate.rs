@@ -180,7 +180,7 @@ fn not_admitted(
 
 /// Returns what these limits granted to a call that comes back after `wait`. As it has had its turn, it goes to the queued calls.
 /// Sent once: if it is lost, some of the rate is lost; if it were sent twice, too many calls could go.
-async fn refund(worker: &QueueWorker, job: &mut Job, granted: &[AppliedLimit], wait: Duration) {
+pub async fn refund(worker: &QueueWorker, job: &mut Job, granted: &[AppliedLimit], wait: Duration) {
     for applied in granted {
         let (name, at) = (&applied.limit.name, applied.admitted_at);
         let refund = Adjustment::refund(applied.cost, at);

@@ -85,6 +85,7 @@ pub struct Metrics {
     limit_waits: Family<QueueLabel, Counter>,
     held_back: Family<ReasonLabels, Counter>,
     usage_capped: Counter,
+    local_shortages: Family<QueueLabel, Counter>,
     breakers_opened: Counter,
     fired: Family<QueueLabel, Counter>,
     redis_errors: Counter,
@@ -125,6 +126,7 @@ impl Metrics {
             limit_waits: Family::default(),
             held_back: Family::default(),
             usage_capped: Counter::default(),
+            local_shortages: Family::default(),
             breakers_opened: Counter::default(),
             fired: Family::default(),
             redis_errors: Counter::default(),
@@ -157,6 +159,11 @@ impl Metrics {
         r.register("tasks_reaped", "Tasks taken back from workers that died", self.reaped.clone());
         r.register("memo", "Tasks with a memo, by what it did for them", self.memo.clone());
         r.register("calls_saved", "Tasks that got their answer without a call of their own", self.calls_saved.clone());
+        r.register(
+            "local_shortages",
+            "Times that a task was rescheduled because this machine lacked descriptors, ports or memory",
+            self.local_shortages.clone(),
+        );
         r.register("usage_capped", "Responses that stated an unbelievable usage", self.usage_capped.clone());
         r.register("limit_waits", "Times that a task was rescheduled because of a limit", self.limit_waits.clone());
         r.register(
@@ -226,6 +233,11 @@ impl Metrics {
     /// A task was rescheduled because of a limit.
     pub fn limit_wait(&self, queue: &str) {
         self.limit_waits.get_or_create(&label(queue)).inc();
+    }
+
+    /// A task was rescheduled because this machine lacks what a connection needs.
+    pub fn local_shortage(&self, queue: &str) {
+        self.local_shortages.get_or_create(&label(queue)).inc();
     }
 
     /// A response stated a usage that is not believable.

@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
+use crate::http::descriptors::{self, Descriptors};
 use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
 use crate::queue::fetcher::{EndedFetcher, Fetcher};
@@ -76,9 +77,10 @@ struct Runtime {
 
 impl Runtime {
     async fn start(config: Config, db: &Db) -> anyhow::Result<Self> {
+        let descriptors = descriptors_for(&config);
         let id = WorkerId::random();
         let slots = Slots::new(config.concurrency);
-        let shared = parts::shared_handles(config, db)?;
+        let shared = parts::shared_handles(config, db, descriptors)?;
         let config = &shared.config;
         let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
         if let Some(addr) = config.metrics_addr {
@@ -154,6 +156,22 @@ async fn sign_off(worker: &QueueWorker) -> bool {
             }
         }
     }
+}
+
+/// Raises the limit of descriptors, and says if it allows fewer calls at a time than there are slots.
+fn descriptors_for(config: &Config) -> Descriptors {
+    let limit = descriptors::raise_limit();
+    // One blocking connection for each queue.
+    let descriptors = Descriptors::new(limit, config.queues.len());
+    if let Some(limit) = limit.filter(|_| descriptors.for_calls() < config.concurrency * 2) {
+        tracing::warn!(
+            limit,
+            concurrency = config.concurrency,
+            "there are few file descriptors for so many calls at a time, and for keeping connections open between calls: raise the hard limit \
+             (ulimit -Hn, LimitNOFILE, --ulimit nofile), or lower REDIAL_CONCURRENCY"
+        );
+    }
+    descriptors
 }
 
 fn describe_queues(config: &Config) -> String {

@@ -11,6 +11,7 @@ use crate::breaker::client::BreakerClient;
 use crate::breaker::drain_tasks::DrainTasks;
 use crate::config::Config;
 use crate::http::client::HttpClient;
+use crate::http::descriptors::Descriptors;
 use crate::http::types::Failure;
 use crate::limit::client::LimitClient;
 use crate::observe::metrics::Metrics;
@@ -28,7 +29,7 @@ const FLEET: &str = "(fleet)";
 ///
 /// # Errors
 /// The HTTP client cannot be built.
-pub fn shared_handles(config: Config, db: &Db) -> Result<Arc<SharedHandles>, Failure> {
+pub fn shared_handles(config: Config, db: &Db, descriptors: Descriptors) -> Result<Arc<SharedHandles>, Failure> {
     let metrics = Arc::new(Metrics::new());
     let abort = CancellationToken::new();
     let background = TaskTracker::new();
@@ -37,7 +38,7 @@ pub fn shared_handles(config: Config, db: &Db) -> Result<Arc<SharedHandles>, Fai
     let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
     Ok(Arc::new(SharedHandles {
-        http: HttpClient::new(&config.allow_private, config.max_answer_bytes, config.concurrency)?,
+        http: HttpClient::new(&config.allow_private, config.max_answer_bytes, config.concurrency, descriptors)?,
         metrics,
         memos: db.memos(),
         limits: Arc::new(limits),

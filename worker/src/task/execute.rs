@@ -11,7 +11,7 @@ use super::job::Job;
 use super::policy::classify::{self, Outcome, Policy, classify};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
-use crate::http::types::{self, AttemptResult};
+use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::feedback;
 use crate::observe::metrics::Occurrence;
 use crate::queue::clock::millis;
@@ -39,6 +39,7 @@ pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask) {
         Ok(result) => result,
         Err(Aborted::Stopping) => return Box::pin(settler.release(&job, &admission.leads, held)).await,
         Err(Aborted::LeaseLost) => return Box::pin(settler.abandon(&job, &admission.leads)).await,
+        Err(Aborted::LocalShortage) => return Box::pin(settler.wait_out_shortage(&mut job, admission)).await,
     };
     let took_ms = worker.queue.clock.now().since(started_at);
     worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
@@ -93,6 +94,8 @@ enum Aborted {
     Stopping,
     /// The task is no longer this worker's.
     LeaseLost,
+    /// No connection could be made for want of something on this machine.
+    LocalShortage,
 }
 
 /// Makes the call, unless something ends it first.
@@ -111,7 +114,10 @@ async fn call(
         body = Some(&callback.body);
     }
     tokio::select! {
-        result = worker.shared.http.call(&job.task, headers, body) => Ok(result),
+        result = worker.shared.http.call(&job.task, headers, body) => match result {
+            Err(Failure::LocalShortage(_)) => Err(Aborted::LocalShortage),
+            result => Ok(result),
+        },
         () = worker.shared.abort.cancelled() => Err(Aborted::Stopping),
         () = lease_lost(worker, job, admission, held) => Err(Aborted::LeaseLost),
     }

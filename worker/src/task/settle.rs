@@ -9,9 +9,11 @@ use redial_core::protocol::task::Effect;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::job::{InvalidJob, Job};
+use super::types::Admission;
 use crate::breaker::client::upstream_of;
 use crate::breaker::drain::drain_when_up;
 use crate::http::types::{self, AttemptResult};
+use crate::limit;
 use crate::memo::{leader, sharer};
 use crate::queue::clock::millis;
 use crate::queue::completer::{SucceededTask, report_not_stored};
@@ -21,6 +23,9 @@ use crate::queue::redis_retry::{Resent, Stored};
 
 /// How long a parked task keeps the memos that it leads: nobody knows how long it will wait.
 const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a task waits, about, for this machine to have what its call needs.
+const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
 /// Settles the tasks of one queue.
 #[derive(Debug)]
@@ -150,6 +155,16 @@ impl<'a> Settler<'a> {
     /// Reschedules a task before an attempt was made, uncounted.
     pub async fn defer(&self, job: &Job, leads: &[MemoKey], wait: Duration, not_before: UnixMs) {
         self.reschedule(job, leads, wait, not_before, RescheduleReason::Deferred).await;
+    }
+
+    /// Gives a task back because this machine lacks what a connection needs. No call was made: what limits granted goes back.
+    pub async fn wait_out_shortage(&self, job: &mut Job, admission: Admission) {
+        self.worker.shared.metrics.local_shortage(self.worker.name());
+        let Admission { leads, limits, slots, .. } = admission;
+        drop(slots);
+        let wait = SHORTAGE_WAIT.mul_f64(rand::random_range(0.5..1.5));
+        limit::gate::refund(self.worker, job, &limits, wait).await;
+        self.defer(job, &leads, wait, UnixMs(0)).await;
     }
 
     /// Gives a task back because the drain's deadline has passed: due at once and uncounted, unless a second call is forbidden.

@@ -1,0 +1,170 @@
+//! The pools of connections, each in a client of reqwest: one that all origins share, and one for each origin whose HTTP/2 connection may be
+//! dead.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use reqwest::Client;
+use rustls::ClientConfig;
+use rustls_platform_verifier::ConfigVerifierExt as _;
+use url::Url;
+
+use super::guard::Guard;
+use super::types::Failure;
+
+/// How many connect timeouts are in use at a time. One more evicts a client with its idle connections, nothing else.
+const MAX_CLIENTS: usize = 8;
+/// How long an idle connection is kept: less than the minute after which common load balancers silently drop it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+/// How often an HTTP/2 connection is tried with a ping (RFC 9113 section 6.7), in use or idle, and how long the answer may take. A server
+/// that has gone without a word would otherwise be noticed only when calls time out.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// An origin gets new connections at most this often: a call may also have timed out because it asked for too little time.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// How long an origin keeps a pool of its own. By then pings have closed the connection that was suspected, if it is dead.
+const RENEWED_FOR: Duration = Duration::from_secs(60);
+/// How many origins may have a pool of their own.
+const MAX_RENEWED: usize = 64;
+/// How many origins that speak HTTP/2 are remembered.
+const MAX_HTTP2_ORIGINS: usize = 10_000;
+
+/// The pools of connections.
+#[derive(Debug)]
+pub struct Pools {
+    guard: Guard,
+    idle_per_host: usize,
+    tls: ClientConfig,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// One client per connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
+    shared: VecDeque<(Duration, Client)>,
+    /// The clients of origins whose last connection is suspected to be dead.
+    renewed: HashMap<Origin, Renewed>,
+    /// The origins that have answered over HTTP/2, where many calls share one connection.
+    http2: HashSet<Origin>,
+}
+
+/// An origin's own client.
+#[derive(Debug)]
+struct Renewed {
+    since: Instant,
+    connect_timeout: Duration,
+    client: Client,
+}
+
+/// Scheme, host and port, as a hash: two origins that collide share the fate of their connections, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Origin(u64);
+
+impl Origin {
+    fn of(url: &Url) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (url.scheme(), url.host_str(), url.port_or_known_default()).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+impl Pools {
+    /// Pools without connections, each with that many idle ones per host at most.
+    ///
+    /// # Errors
+    /// The system's root certificates cannot be read.
+    pub fn new(guard: Guard, idle_per_host: usize) -> Result<Self, Failure> {
+        let mut tls = ClientConfig::with_platform_verifier().map_err(|error| {
+            Failure::Other(format!(
+                "cannot read the system's root certificates; are they installed (Debian: ca-certificates)? {error}"
+            ))
+        })?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { guard, idle_per_host, tls, state: Mutex::default() })
+    }
+
+    /// The client for a call.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn client(&self, url: &Url, connect_timeout: Duration) -> Result<Client, Failure> {
+        let mut state = self.state.lock();
+        if !state.renewed.is_empty() {
+            state.renewed.retain(|_, renewed| renewed.since.elapsed() < RENEWED_FOR);
+            let own = state.renewed.get(&Origin::of(url));
+            if let Some(renewed) = own.filter(|renewed| renewed.connect_timeout == connect_timeout) {
+                return Ok(renewed.client.clone());
+            }
+        }
+        if let Some((_, client)) = state.shared.iter().find(|(timeout, _)| *timeout == connect_timeout) {
+            return Ok(client.clone());
+        }
+        let client = self.build(connect_timeout)?;
+        if state.shared.len() == MAX_CLIENTS {
+            state.shared.pop_front();
+        }
+        state.shared.push_back((connect_timeout, client.clone()));
+        Ok(client)
+    }
+
+    /// Remembers that an origin speaks HTTP/2.
+    pub fn speaks_http2(&self, url: &Url) {
+        let mut state = self.state.lock();
+        if state.http2.len() >= MAX_HTTP2_ORIGINS {
+            state.http2.clear();
+        }
+        state.http2.insert(Origin::of(url));
+    }
+
+    /// A call has timed out. Over HTTP/2 the connection lives on, and may be dead: the next calls to this origin get new ones, while those
+    /// that are in flight go on. Over HTTP/1.1 it has been closed already.
+    ///
+    /// # Errors
+    /// A client cannot be built.
+    pub fn timed_out(&self, url: &Url, connect_timeout: Duration) -> Result<(), Failure> {
+        let origin = Origin::of(url);
+        let mut state = self.state.lock();
+        let is_recent = |renewed: &Renewed| renewed.since.elapsed() < RENEWAL_INTERVAL;
+        if !state.http2.contains(&origin) || state.renewed.get(&origin).is_some_and(is_recent) {
+            return Ok(());
+        }
+        let oldest = state.renewed.iter().min_by_key(|(_, renewed)| renewed.since).map(|(origin, _)| *origin);
+        if let Some(oldest) = oldest.filter(|_| state.renewed.len() >= MAX_RENEWED) {
+            state.renewed.remove(&oldest);
+        }
+        let client = self.build(connect_timeout)?;
+        state.renewed.insert(origin, Renewed { since: Instant::now(), connect_timeout, client });
+        Ok(())
+    }
+
+    /// Closes all idle connections. Those in use go on.
+    pub fn close_idle(&self) {
+        let mut state = self.state.lock();
+        state.shared.clear();
+        state.renewed.clear();
+    }
+
+    fn build(&self, connect_timeout: Duration) -> Result<Client, Failure> {
+        Client::builder()
+            .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(connect_timeout)
+            .dns_resolver(self.guard.clone())
+            // Reading the system's certificates takes tens of milliseconds, which no task should pay.
+            .tls_backend_preconfigured(self.tls.clone())
+            // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            // Redial retries on its own terms: retries wait in Redis and are counted.
+            .retry(reqwest::retry::never())
+            .pool_max_idle_per_host(self.idle_per_host)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .http2_keep_alive_while_idle(true)
+            .build()
+            .map_err(|error| Failure::Other(format!("cannot build the HTTP client: {error}")))
+    }
+}
