@@ -7,7 +7,7 @@
 //! - [`process`]: a child process that can be killed, paused and resumed, and never outlives its parent
 //! - [`redis_server`]: one Redis; [`cluster`]: several of them as a Redis Cluster; [`sentinel`]: a master, its replica and a Sentinel
 //! - [`proxy`]: a connection to Redis that can lose replies
-//! - [`upstream`]: the server that calls go to, which misbehaves on command
+//! - [`upstream`]: the server that calls go to, which misbehaves on command; [`http2`]: one that speaks HTTP/2 over TLS
 //! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary
 //! - [`connection`]: a connection to a single Redis or a Cluster; [`queue`]: a producer's view of a queue over it
 //! - [`wait`]: polling until a condition holds; [`stalls`]: when the machine itself stood still
@@ -23,6 +23,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod connection;
+pub mod http2;
 pub mod port;
 pub mod process;
 pub mod proxy;
@@ -37,6 +38,7 @@ pub mod worker;
 pub use cli::Cli;
 pub use cluster::Cluster;
 pub use connection::RedisConnection;
+pub use http2::Http2Upstream;
 pub use port::Port;
 pub use proxy::Proxy;
 pub use queue::TestQueue;

@@ -4,8 +4,8 @@
 //! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines
 //! - [`waiting`]: waiting for results without polling
 //! - [`queues`]: weights, and how a push wakes an idle worker
-//! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`once`]: calls that
-//!   must not be repeated
+//! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
+//!   many calls share; [`once`]: calls that must not be repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
 //! - [`limits`]: no more calls than the upstream allows; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
@@ -35,6 +35,7 @@ mod drain;
 mod embedded;
 mod faults;
 mod healthcheck;
+mod http2;
 mod idempotency;
 mod kills;
 mod limits;

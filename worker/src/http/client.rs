@@ -10,7 +10,7 @@ use reqwest::Client;
 
 use super::descriptors::Descriptors;
 use super::guard::Guard;
-use super::pools::Pools;
+use super::pools::{Pools, TimeoutCause};
 use super::types::{AttemptResult, Failure, Response};
 
 /// How long a call waits for a free descriptor before it gives its slot to another task, and how often it looks.
@@ -56,15 +56,17 @@ impl HttpClient {
             self.wait_for_descriptor().await?;
         }
         let client = self.pools.client(&task.url, task.connect_timeout)?;
+        let started = Instant::now();
         let exchange = self.exchange(&client, task, added, body);
-        let result = tokio::time::timeout(task.timeout, exchange).await.unwrap_or(Err(Failure::Timeout));
-        match &result {
-            Err(Failure::Timeout) => self.pools.timed_out(&task.url, task.connect_timeout)?,
-            Err(Failure::LocalShortage(what)) => {
-                self.pools.close_idle();
-                self.report_shortage(what);
-            }
-            _ => {}
+        let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
+            return Err(match self.pools.timed_out(&task.url, task.connect_timeout, started)? {
+                TimeoutCause::Upstream => Failure::Timeout,
+                TimeoutCause::Connection => Failure::ConnectionSilent,
+            });
+        };
+        if let Err(Failure::LocalShortage(what)) = &result {
+            self.pools.close_idle();
+            self.report_shortage(what);
         }
         result
     }
@@ -106,7 +108,7 @@ impl HttpClient {
         }
         let mut incoming = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
         if incoming.version() == Version::HTTP_2 {
-            self.pools.speaks_http2(&task.url);
+            self.pools.answered_over_http2(&task.url);
         }
         let mut response = Response {
             status: incoming.status().as_u16(),

@@ -56,6 +56,19 @@ struct Renewed {
     since: Instant,
     connect_timeout: Duration,
     client: Client,
+    /// Whether the origin had answered over the connections that this client replaced.
+    others_had_answered: bool,
+    /// Whether it has answered since.
+    has_answered: bool,
+}
+
+/// What a timeout points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutCause {
+    /// The upstream may be slow or down.
+    Upstream,
+    /// The call was on a connection that had answered before, and that another timeout has made suspicious already.
+    Connection,
 }
 
 /// Scheme, host and port, as a hash: two origins that collide share the fate of their connections, and nothing else.
@@ -109,34 +122,48 @@ impl Pools {
         Ok(client)
     }
 
-    /// Remembers that an origin speaks HTTP/2.
-    pub fn speaks_http2(&self, url: &Url) {
+    /// Remembers that an origin has answered over HTTP/2.
+    pub fn answered_over_http2(&self, url: &Url) {
+        let origin = Origin::of(url);
         let mut state = self.state.lock();
+        if let Some(renewed) = state.renewed.get_mut(&origin) {
+            renewed.has_answered = true;
+        }
         if state.http2.len() >= MAX_HTTP2_ORIGINS {
             state.http2.clear();
         }
-        state.http2.insert(Origin::of(url));
+        state.http2.insert(origin);
     }
 
-    /// A call has timed out. Over HTTP/2 the connection lives on, and may be dead: the next calls to this origin get new ones, while those
-    /// that are in flight go on. Over HTTP/1.1 it has been closed already.
+    /// A call that began at `started` has timed out. Over HTTP/2 the connection lives on, and may be dead: the next calls to this origin get
+    /// new ones, while those that are in flight go on. Over HTTP/1.1 it has been closed already.
     ///
     /// # Errors
     /// A client cannot be built.
-    pub fn timed_out(&self, url: &Url, connect_timeout: Duration) -> Result<(), Failure> {
+    pub fn timed_out(&self, url: &Url, connect_timeout: Duration, started: Instant) -> Result<TimeoutCause, Failure> {
         let origin = Origin::of(url);
         let mut state = self.state.lock();
-        let is_recent = |renewed: &Renewed| renewed.since.elapsed() < RENEWAL_INTERVAL;
-        if !state.http2.contains(&origin) || state.renewed.get(&origin).is_some_and(is_recent) {
-            return Ok(());
+        if !state.http2.contains(&origin) {
+            return Ok(TimeoutCause::Upstream);
         }
+        let before = state.renewed.get(&origin);
+        if let Some(renewed) = before.filter(|renewed| started < renewed.since) {
+            let is_known = renewed.others_had_answered;
+            return Ok(if is_known { TimeoutCause::Connection } else { TimeoutCause::Upstream });
+        }
+        if before.is_some_and(|renewed| renewed.since.elapsed() < RENEWAL_INTERVAL) {
+            return Ok(TimeoutCause::Upstream);
+        }
+        let others_had_answered = before.is_none_or(|renewed| renewed.has_answered);
         let oldest = state.renewed.iter().min_by_key(|(_, renewed)| renewed.since).map(|(origin, _)| *origin);
         if let Some(oldest) = oldest.filter(|_| state.renewed.len() >= MAX_RENEWED) {
             state.renewed.remove(&oldest);
         }
         let client = self.build(connect_timeout)?;
-        state.renewed.insert(origin, Renewed { since: Instant::now(), connect_timeout, client });
-        Ok(())
+        let since = Instant::now();
+        let renewed = Renewed { since, connect_timeout, client, others_had_answered, has_answered: false };
+        state.renewed.insert(origin, renewed);
+        Ok(TimeoutCause::Upstream)
     }
 
     /// Closes all idle connections. Those in use go on.

@@ -37,6 +37,10 @@ pub enum Failure {
     /// No complete response within the timeout.
     #[error("no answer within timeout_ms")]
     Timeout,
+    /// The same, but the call shared a connection with another one that had timed out before: that connection may be dead, and the
+    /// upstream be well.
+    #[error("no answer within timeout_ms, on a connection that may be dead")]
+    ConnectionSilent,
     /// The connection broke after the request was sent.
     #[error("connection reset")]
     Reset,
@@ -75,6 +79,7 @@ impl Failure {
             | Self::ForbiddenTarget(_)
             | Self::LocalShortage(_) => true,
             Self::Timeout
+            | Self::ConnectionSilent
             | Self::Reset
             | Self::Closed
             | Self::Truncated(_)
@@ -92,7 +97,7 @@ impl Failure {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls(_) => "tls",
             Self::Connect(_) => "connect",
-            Self::Timeout => "timeout",
+            Self::Timeout | Self::ConnectionSilent => "timeout",
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::Truncated(_) => "truncated",

@@ -78,7 +78,7 @@ pub fn is_up(result: &AttemptResult) -> Option<bool> {
     match result {
         Ok(response) => Some(response.status < 500 || !TRANSIENT.contains(&response.status)),
         Err(Failure::ResponseTooLarge(_)) => Some(true),
-        Err(Failure::ForbiddenTarget(_) | Failure::LocalShortage(_)) => None,
+        Err(Failure::ForbiddenTarget(_) | Failure::LocalShortage(_) | Failure::ConnectionSilent) => None,
         Err(_) => Some(false),
     }
 }

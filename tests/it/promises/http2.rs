@@ -1,0 +1,143 @@
+//! Calls over HTTP/2, where many share one connection: one that has died, or that the server ends, takes no call with it.
+
+use std::time::Duration;
+
+use redial_tests::{Http2Upstream, RedisServer, TestQueue, Worker, eventually};
+use serde_json::{Value, json};
+
+use super::{SOON, answered, attempts, counter, ids};
+
+/// A Redis, a queue on it, a worker that trusts the upstream, and the upstream.
+struct Http2Stage {
+    // Held so that it lives as long as the others.
+    _redis: RedisServer,
+    queue: TestQueue,
+    worker: Worker,
+    upstream: Http2Upstream,
+}
+
+impl Http2Stage {
+    async fn with(upstream: Http2Upstream) -> Self {
+        let redis = RedisServer::start().await;
+        let certificate = upstream.certificate().display().to_string();
+        let worker = Worker::builder(&redis).env("SSL_CERT_FILE", certificate).spawn();
+        worker.wait_ready().await;
+        Self { queue: TestQueue::new(&redis, "default"), _redis: redis, worker, upstream }
+    }
+
+    async fn push(&self, ids: &[String], path: &str, more: &Value) {
+        let tasks = ids.iter().map(|id| {
+            let mut task = more.clone();
+            task["id"] = json!(id);
+            task["url"] = json!(self.upstream.url(&path.replace("{id}", id)));
+            task.to_string()
+        });
+        self.queue.push_all(tasks).await;
+    }
+
+    async fn all_answered(&self, ids: &[String]) -> Vec<Value> {
+        let results = self.queue.wait_results(ids, SOON * 2).await;
+        assert_eq!(answered(&results), ids.len(), "{results:?}");
+        results
+    }
+}
+
+#[tokio::test]
+async fn a_dead_http2_connection_is_replaced_as_soon_as_a_call_times_out() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    // Until the first handshake has shown that the upstream speaks HTTP/2, each call opens a connection of its own.
+    stage.push(&ids("first", 1), "/ok", &json!({})).await;
+    stage.all_answered(&ids("first", 1)).await;
+    stage.push(&ids("second", 5), "/ok", &json!({})).await;
+    stage.all_answered(&ids("second", 5)).await;
+    assert_eq!(stage.upstream.connections(), 1, "calls share a connection");
+
+    stage.upstream.silence_connections();
+    let later = ids("later", 30);
+    stage.push(&later, "/ok", &json!({"timeout_ms": 1_000, "retry": {"max_attempts": 3, "base_ms": 200}})).await;
+    let results = stage.all_answered(&later).await;
+    assert!(
+        results.iter().all(|result| attempts(result) <= 2),
+        "one attempt on the dead connection is enough: {results:?}"
+    );
+    // Again, the new pool does not know yet that they can share one.
+    assert!(stage.upstream.connections() <= 1 + later.len(), "{} connections", stage.upstream.connections());
+    assert_eq!(counter(&stage.worker, "redial_breakers_opened_total").await, 0, "{}", stage.worker.log());
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_on_no_connection_opens_its_breaker() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    stage.push(&ids("first", 1), "/ok", &json!({})).await;
+    stage.all_answered(&ids("first", 1)).await;
+    // Every call takes longer than it may, on whatever connection.
+    let retry = json!({"timeout_ms": 300});
+    let stage = &stage;
+    let opened = || async {
+        // First calls are what a breaker judges by: they go on coming.
+        stage.push(&ids("hung", 4), "/slow/60000", &retry).await;
+        (counter(&stage.worker, "redial_breakers_opened_total").await > 0).then_some(())
+    };
+    eventually(SOON, opened).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_while_idle_is_noticed_before_the_next_call() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    stage.push(&ids("first", 1), "/ok", &json!({})).await;
+    stage.all_answered(&ids("first", 1)).await;
+    stage.upstream.silence_connections();
+    // A ping and the time that its answer may take.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    stage.push(&ids("later", 1), "/ok", &json!({"timeout_ms": 5_000, "retry": {"max_attempts": 1}})).await;
+    stage.all_answered(&ids("later", 1)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_during_an_upload_is_replaced() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    stage.push(&ids("first", 1), "/ok", &json!({})).await;
+    stage.all_answered(&ids("first", 1)).await;
+    stage.upstream.silence_connections();
+    // More than the flow-control window: the client has to wait for the server to read.
+    let large =
+        json!({"body_text": "x".repeat(900_000), "timeout_ms": 1_500, "retry": {"max_attempts": 3, "base_ms": 200}});
+    stage.push(&ids("large", 3), "/ok", &large).await;
+    stage.all_answered(&ids("large", 3)).await;
+    assert!(stage.upstream.calls().iter().any(|call| call.body == 900_000));
+}
+
+#[tokio::test]
+async fn calls_that_time_out_on_a_healthy_connection_do_not_open_many_new_ones() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    stage.push(&ids("first", 1), "/ok", &json!({})).await;
+    stage.all_answered(&ids("first", 1)).await;
+    // Fewer than the breaker wants before it judges.
+    let slow = ids("slow", 8);
+    stage.push(&slow, "/slow/2000", &json!({"timeout_ms": 100, "retry": {"max_attempts": 1}})).await;
+    let results = stage.queue.wait_results(&slow, SOON).await;
+    assert_eq!(answered(&results), 0, "each had too little time");
+    assert_eq!(stage.upstream.connections(), 1, "no later call needed another one");
+    for n in 0..6 {
+        let again = [format!("again{n}")];
+        stage.push(&again, "/slow/2000", &json!({"timeout_ms": 100, "retry": {"max_attempts": 1}})).await;
+        stage.queue.wait_results(&again, SOON).await;
+    }
+    assert!(stage.upstream.connections() <= 3, "{} connections", stage.upstream.connections());
+}
+
+#[tokio::test]
+async fn refused_streams_goaway_and_few_streams_at_a_time_cost_at_most_a_retry() {
+    let stage = Http2Stage::with(Http2Upstream::with_max_streams(2).await).await;
+    let retry = json!({"retry": {"max_attempts": 4, "base_ms": 100}, "timeout_ms": 10_000});
+    let few = ids("few", 40);
+    stage.push(&few, "/slow/50", &retry).await;
+    stage.all_answered(&few).await;
+    let refused = ids("refused", 10);
+    stage.push(&refused, "/refuse-once/{id}", &retry).await;
+    stage.all_answered(&refused).await;
+    let ended = ids("ended", 10);
+    stage.push(&ended, "/goaway/{id}", &retry).await;
+    stage.all_answered(&ended).await;
+    assert!(stage.upstream.connections() > 1, "the client went away and came back");
+}
