@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos lint bench build schema redis clean help
+.PHONY: demo test soak chaos lint bench build schema redis faketime clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -16,13 +16,13 @@ demo: redis ## See it work: two workers, an unruly upstream, a few hundred promp
 	cargo build --workspace --bins
 	@target/debug/demo
 
-test: redis lint ## Run everything: lints, unit tests, and the tests against real servers
+test: redis faketime lint ## Run everything: lints, unit tests, and the tests against real servers
 	$(LINTING) cargo test --workspace -- --test-threads $(TEST_THREADS)
 
 soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
 	REDIAL_SOAK=1 $(LINTING) cargo test --workspace --test it -- promises::limits promises::breaker batch::
 
-chaos: redis ## Put a fleet under random faults and check every promise; CHAOS="--redis cluster --minutes 10" changes the run
+chaos: redis faketime ## Put a fleet under random faults and check every promise; CHAOS="--redis cluster --minutes 10" changes the run
 	cargo build --workspace --bins
 	target/debug/chaos $(CHAOS)
 
@@ -43,6 +43,9 @@ schema: ## Update docs/task.schema.json and docs/result.schema.json from the typ
 
 redis: ## Install a Redis server unless this machine has one
 	@deploy/install-redis.sh
+
+faketime: ## Install libfaketime, with which tests set the clock of Redis, unless this machine has it
+	@deploy/install-faketime.sh
 
 clean: ## Delete what was built
 	cargo clean

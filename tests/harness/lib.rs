@@ -5,6 +5,7 @@
 //!
 //! - [`port`]: a TCP port that nobody else takes, even across test processes and restarts
 //! - [`process`]: a child process that can be killed, paused and resumed, and never outlives its parent
+//! - `fake_clock`: a clock that a test sets
 //! - [`redis_server`]: one Redis; [`cluster`]: several of them as a Redis Cluster; [`sentinel`]: a master, its replica and a Sentinel
 //! - [`proxy`]: a connection to Redis that can lose replies
 //! - [`upstream`]: the server that calls go to, which misbehaves on command; [`http2`]: one that speaks HTTP/2 over TLS
@@ -23,6 +24,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod connection;
+mod fake_clock;
 pub mod http2;
 pub mod port;
 pub mod process;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::connection::connect_single;
+use crate::fake_clock::FakeClock;
 use crate::port::Port;
 use crate::process::Process;
 use crate::wait::within;
@@ -35,6 +36,7 @@ pub struct RedisServer {
     port: Port,
     folder: TempDir,
     args: Vec<String>,
+    clock: Option<FakeClock>,
 }
 
 impl RedisServer {
@@ -45,19 +47,24 @@ impl RedisServer {
 
     /// Starts a server with further arguments, such as `&["--maxmemory", "10mb"]`, and waits until it replies.
     pub async fn with_args(args: &[&str]) -> Self {
-        Self::start_on_free_port(Port::claim, args).await
+        Self::start_on_free_port(Port::claim, args, false).await
+    }
+
+    /// Starts a server whose clock the test sets with [`set_clock`](Self::set_clock).
+    pub async fn with_fake_clock() -> Self {
+        Self::start_on_free_port(Port::claim, &[], true).await
     }
 
     /// Starts a server in cluster mode, with its bus 10,000 ports above.
     pub(crate) async fn cluster_node() -> Self {
         let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
-        Self::start_on_free_port(Port::claim_with_bus, &args).await
+        Self::start_on_free_port(Port::claim_with_bus, &args, false).await
     }
 
-    async fn start_on_free_port(port: impl Fn() -> Port, args: &[&str]) -> Self {
+    async fn start_on_free_port(port: impl Fn() -> Port, args: &[&str], has_fake_clock: bool) -> Self {
         let mut log = String::new();
         for _ in 0..MAX_START_ATTEMPTS {
-            let server = Self::launch(port(), args);
+            let server = Self::launch(port(), args, has_fake_clock);
             if server.is_up().await {
                 return server;
             }
@@ -66,11 +73,13 @@ impl RedisServer {
         panic!("redis-server did not start:\n{log}");
     }
 
-    fn launch(port: Port, args: &[&str]) -> Self {
+    fn launch(port: Port, args: &[&str], has_fake_clock: bool) -> Self {
         let folder = tempfile::tempdir().expect("the temp folder is writable");
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let process = Process::spawn(command(&port, folder.path(), &args));
-        Self { process: Mutex::new(process), url: format!("redis://127.0.0.1:{}", port.number()), port, folder, args }
+        let clock = has_fake_clock.then(|| FakeClock::new(folder.path()));
+        let process = Process::spawn(command(&port, folder.path(), &args, clock.as_ref()));
+        let url = format!("redis://127.0.0.1:{}", port.number());
+        Self { process: Mutex::new(process), url, port, folder, args, clock }
     }
 
     /// `redis://127.0.0.1:<port>`.
@@ -97,9 +106,15 @@ impl RedisServer {
             self.process().term();
             within(START_TIMEOUT, || async { self.process().exit_status() }).await;
         }
-        let restarted = Process::spawn(command(&self.port, self.folder.path(), &self.args));
+        let restarted = Process::spawn(command(&self.port, self.folder.path(), &self.args, self.clock.as_ref()));
         *self.process() = restarted;
         assert!(self.is_up().await, "redis-server did not restart:\n{}", self.log());
+    }
+
+    /// Sets its clock this far ahead of this machine's, or behind it. It must have been started
+    /// [`with_fake_clock`](Self::with_fake_clock).
+    pub fn set_clock(&self, ahead_ms: i64) {
+        self.clock.as_ref().expect("this server was started with a fake clock").set(ahead_ms);
     }
 
     /// Freezes it: connections stay open, but nothing replies.
@@ -189,8 +204,11 @@ impl AsRef<str> for RedisServer {
     }
 }
 
-fn command(port: &Port, folder: &Path, args: &[String]) -> Command {
+fn command(port: &Port, folder: &Path, args: &[String], clock: Option<&FakeClock>) -> Command {
     let mut command = program();
+    if let Some(clock) = clock {
+        clock.apply_to(&mut command);
+    }
     command
         .arg("--port")
         .arg(port.number().to_string())

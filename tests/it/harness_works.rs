@@ -39,6 +39,23 @@ async fn a_paused_redis_answers_only_after_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn the_clock_of_a_redis_can_be_set_and_durations_stay_as_they_are() {
+    let redis = RedisServer::with_fake_clock().await;
+    let mut connection = redis.connection().await;
+    let () = redis::cmd("SET").arg("k").arg("v").query_async(&mut connection).await.unwrap();
+    for ahead_ms in [0, 9_000, -800, -3_600_000] {
+        redis.set_clock(ahead_ms);
+        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await.unwrap();
+        let real = i64::try_from(redial_tests::stalls::now_ms()).unwrap();
+        let ahead = seconds * 1_000 + micros / 1_000 - real;
+        assert!((ahead - ahead_ms).abs() < 500, "{ahead} instead of {ahead_ms}");
+    }
+    let asked = Instant::now();
+    let nothing: Option<String> = redis::cmd("BLPOP").arg("none").arg(0.3).query_async(&mut connection).await.unwrap();
+    assert!(nothing.is_none() && asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
 async fn each_info_call_counts_as_one_command() {
     let redis = RedisServer::start().await;
     let before = redis.info_number("total_commands_processed").await;
