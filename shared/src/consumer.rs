@@ -10,7 +10,7 @@ mod wait_list;
 
 use std::time::Duration;
 
-use crate::db::{BLOCK_TIMEOUT, Link};
+use crate::db::{LISTEN_TIMEOUT, Link};
 use crate::protocol::id::Token;
 use crate::queue::entry::{Entry, EntryHeader};
 use crate::script::millis;
@@ -19,7 +19,7 @@ use crate::{Error, Queue, UnixMs, WorkerId};
 
 pub(crate) use complete::TaskPosition;
 pub use complete::{Completion, dead_letter_header};
-pub use lease::{HeartbeatReply, TakenBack};
+pub use lease::{HeartbeatReply, LeaseRenewal, TakenBack};
 pub use park::{DueCheck, ParkedPage, ParkedTasks};
 pub use wait_list::{Selection, WaitList, WaitReason};
 
@@ -91,11 +91,11 @@ impl RescheduleReason {
 }
 
 impl Consumer {
-    /// The worker `worker` at `queue`. Its lease lasts for `lease` after each heartbeat or claim.
+    /// The worker `worker` at `queue`. Its lease on the tasks that it holds lasts for `lease` after each heartbeat.
     pub fn new(queue: Queue, worker: WorkerId, lease: Duration) -> Self {
         let active = queue.keys.active(&worker);
         let claimed = queue.keys.claimed(&worker);
-        Self { worker, active, claimed, lease, waker: queue.db.blocking_link(), queue }
+        Self { worker, active, claimed, lease, waker: queue.db.listening_link(), queue }
     }
 
     /// The queue.
@@ -141,15 +141,20 @@ impl Consumer {
         Ok(claimed)
     }
 
-    /// Waits until a task is pushed, at most for [`BLOCK_TIMEOUT`], and moves it to `handoff` for the next claim of any worker. Returns
+    /// Waits until a task is pushed, for this long and at most for [`LISTEN_TIMEOUT`], and moves it to `handoff` for the next claim of any
+    /// worker. Returns
     /// whether there was one. If this future is dropped, the server goes on waiting until [`stop_waiting`](Self::stop_waiting).
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn wait_for_push(&self) -> Result<bool, Error> {
+    pub async fn wait_for_push(&self, timeout: Duration) -> Result<bool, Error> {
         let keys = &self.queue.keys;
         let mut wait = redis::cmd("BLMOVE");
-        wait.arg(&keys.waiting).arg(&keys.handoff).arg("RIGHT").arg("LEFT").arg(BLOCK_TIMEOUT.as_secs_f64());
+        wait.arg(&keys.waiting)
+            .arg(&keys.handoff)
+            .arg("RIGHT")
+            .arg("LEFT")
+            .arg(timeout.min(LISTEN_TIMEOUT).as_secs_f64());
         let woken: Option<Vec<u8>> = self.waker.run(async |connection| wait.query_async(connection).await).await?;
         Ok(woken.is_some())
     }

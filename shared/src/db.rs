@@ -32,8 +32,10 @@ pub use target::Target;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest time that a command blocks at the server; an idle worker claims at least this often.
+/// The longest time that a command of a waiter blocks at the server.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a worker that listens for pushes. Others notice on its behalf when Redis does not answer.
+pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// The maximum number of connections of each kind (for blocking commands, and for all others) that one process opens. Each queue of a
 /// worker blocks on one of its own, so this is more than any number of queues.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -50,6 +52,7 @@ struct Shared {
     keys: FleetKeys,
     link: Link,
     blocking: Pool<Manager>,
+    listening: Pool<Manager>,
 }
 
 impl Db {
@@ -74,7 +77,8 @@ impl Db {
         };
         let link = Link::new(pool(RESPONSE_TIMEOUT)?, target.clone());
         let blocking = pool(BLOCK_TIMEOUT + RESPONSE_TIMEOUT)?;
-        Ok(Self { shared: Arc::new(Shared { keys: FleetKeys::new(prefix), link, blocking, target }) })
+        let listening = pool(LISTEN_TIMEOUT + RESPONSE_TIMEOUT)?;
+        Ok(Self { shared: Arc::new(Shared { keys: FleetKeys::new(prefix), link, blocking, listening, target }) })
     }
 
     /// Where Redis is. Its `Display` leaves out the password.
@@ -135,7 +139,12 @@ impl Db {
         Ok(UnixMs(seconds * 1000 + micros / 1000))
     }
 
-    /// A connection for one blocking command at a time.
+    /// A connection for one command at a time that blocks for up to [`LISTEN_TIMEOUT`].
+    pub(crate) fn listening_link(&self) -> Link {
+        Link::new(self.shared.listening.clone(), self.shared.target.clone())
+    }
+
+    /// A connection for one command at a time that blocks for up to [`BLOCK_TIMEOUT`].
     pub fn blocking_link(&self) -> Link {
         Link::new(self.shared.blocking.clone(), self.shared.target.clone())
     }

@@ -13,6 +13,7 @@
 //! - [`limit`]: rate and concurrency limits that the fleet shares
 //! - [`breaker`]: circuit breakers and retry budgets that the fleet shares
 //! - [`schedule`]: tasks that are pushed at the times of a cron expression
+//! - [`fleet`]: the workers, as they announce themselves
 //! - [`error`]: what can go wrong between this crate and Redis
 //!
 //! Decisions about a call, such as what to retry and how long to wait, are made in the worker.
@@ -21,6 +22,7 @@ pub mod breaker;
 pub mod consumer;
 pub mod db;
 pub mod error;
+pub mod fleet;
 pub mod limit;
 pub mod memo;
 pub mod protocol;

@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod dead;
 pub mod entry;
 pub mod find;
+mod idle;
 pub mod waiter;
 
 use std::sync::Arc;

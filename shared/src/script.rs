@@ -5,6 +5,7 @@
 //! it re-export it.
 
 pub mod breaker;
+pub mod fleet;
 pub mod limit;
 pub mod memo;
 pub mod schedule;
@@ -35,7 +36,7 @@ pub struct Script {
 
 /// All scripts.
 pub fn all() -> Vec<&'static Script> {
-    [task::SCRIPTS, limit::SCRIPTS, breaker::SCRIPTS, memo::SCRIPTS, schedule::SCRIPTS]
+    [task::SCRIPTS, fleet::SCRIPTS, limit::SCRIPTS, breaker::SCRIPTS, memo::SCRIPTS, schedule::SCRIPTS]
         .concat()
         .iter()
         .map(|f| f())

@@ -4,6 +4,7 @@
 
 mod acquire;
 mod adjust;
+mod announce;
 mod bury;
 mod claim;
 mod claim_again;

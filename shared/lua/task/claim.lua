@@ -1,4 +1,4 @@
--- claim.lua: takes due and waiting tasks off a queue for one worker, and renews that worker's lease.
+-- claim.lua: takes due and waiting tasks off a queue for one worker, whose lease on them begins.
 -- KEYS  waiting, handoff, scheduled; active: the tasks this worker holds; workers; claimed: the number of this worker's last
 --       claim; paused
 -- ARGV  worker: its id; request_id: "<worker>:<number>", the number higher with each claim; max_tasks (<= 100); lease_ms;
@@ -8,7 +8,7 @@
 -- Guarantees: tasks due in `scheduled` come first, then `handoff`, then `waiting`. A script is atomic, so no one sees a task in two
 --       places or in none. Sent again with the same request_id because a reply was lost, it returns the same tasks, as far as the
 --       worker still holds them, and takes no others, however late the copy arrives: no token is given out twice. From a paused
---       queue it takes nothing. Works when Redis is out of memory.
+--       queue it takes nothing. One that takes nothing renews no lease: a worker without tasks has none. Works when Redis is out of memory.
 local waiting, handoff, scheduled, active, workers, claimed, paused = unpack(KEYS)
 local worker, request_id, max_tasks, lease_ms, max_bytes = unpack(ARGV)
 
@@ -23,7 +23,6 @@ expect_type('hash', active)
 
 local is_paused = redis.call('EXISTS', paused) == 1
 allow_when_out_of_memory(active)
-redis.call('ZADD', workers, now + lease_ms, worker)
 if is_repeated(claimed, tonumber(string.match(request_id, '%d+$'))) then
   room = 0
   local entry = redis.call('HGET', active, request_id .. ':1')
@@ -78,7 +77,10 @@ take_from(handoff, handoff_count)
 take_from(waiting, waiting_count)
 
 if taken > 0 then redis.call('ZREMRANGEBYRANK', scheduled, 0, taken - 1) end
-if #fields > 0 then redis.call('HSET', active, unpack(fields)) end
+if #fields > 0 then
+  redis.call('HSET', active, unpack(fields))
+  redis.call('ZADD', workers, now + lease_ms, worker)
+end
 
 if scheduled_count > taken then reply[2] = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) end
 return reply

@@ -6,10 +6,10 @@ use crate::script::millis;
 use crate::script::task::{Heartbeat, Reap};
 use crate::{Error, WorkerId};
 
-pub use crate::script::task::{HeartbeatReply, TakenBack};
+pub use crate::script::task::{HeartbeatReply, LeaseRenewal, TakenBack};
 
 impl Consumer {
-    /// Renews this worker's lease on all its tasks of the queue.
+    /// Renews this worker's lease on all its tasks of the queue, and shows what there is to do.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -18,20 +18,24 @@ impl Consumer {
         let call = Heartbeat {
             workers: &keys.workers,
             active: &self.active,
+            waiting: &keys.waiting,
+            handoff: &keys.handoff,
+            scheduled: &keys.scheduled,
             replies: &keys.replies,
             watch: &keys.watch,
+            firings: &keys.firings,
             worker: self.worker.as_str(),
             lease_ms: millis(self.lease),
         };
         self.queue.db.call(&call).await
     }
 
-    /// Takes back the tasks of a worker whose lease has ended, one batch per call.
+    /// Takes back the tasks of a worker whose lease was seen to end, one batch per call, unless the worker has renewed it since.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn reap(&self, ended: &WorkerId) -> Result<TakenBack, Error> {
-        self.take_back(ended, "reaped", &[]).await
+    pub async fn reap(&self, ended: &WorkerId, renewal: &LeaseRenewal) -> Result<TakenBack, Error> {
+        self.take_back(ended, "reaped", renewal.as_str(), &[]).await
     }
 
     /// Gives back whatever this worker still holds without counting it, one batch per call, and forgets the worker.
@@ -39,7 +43,7 @@ impl Consumer {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn release(&self) -> Result<TakenBack, Error> {
-        self.take_back(&self.worker, RescheduleReason::Released.as_str(), &[]).await
+        self.take_back(&self.worker, RescheduleReason::Released.as_str(), "", &[]).await
     }
 
     /// Gives back tasks that Redis lists under this worker's name although the worker does not know them.
@@ -48,7 +52,7 @@ impl Consumer {
     /// Redis is unreachable or refuses the command.
     pub async fn release_strays(&self, tokens: &[Token]) -> Result<TakenBack, Error> {
         let tokens: Vec<&str> = tokens.iter().map(Token::as_str).collect();
-        self.take_back(&self.worker, "stray", &tokens).await
+        self.take_back(&self.worker, "stray", "", &tokens).await
     }
 
     /// The tokens of the tasks that Redis lists under this worker's name.
@@ -66,7 +70,13 @@ impl Consumer {
         Ok(tokens.into_iter().map(Token).collect())
     }
 
-    async fn take_back(&self, from: &WorkerId, reason: &str, tokens: &[&str]) -> Result<TakenBack, Error> {
+    async fn take_back(
+        &self,
+        from: &WorkerId,
+        reason: &str,
+        renewal: &str,
+        tokens: &[&str],
+    ) -> Result<TakenBack, Error> {
         let keys = &self.queue.keys;
         let call = Reap {
             workers: &keys.workers,
@@ -75,6 +85,7 @@ impl Consumer {
             stats: &keys.stats,
             worker: from.as_str(),
             reason,
+            renewal,
             max_tasks: MAX_BATCH,
             max_bytes: MAX_BATCH_BYTES,
             tokens,

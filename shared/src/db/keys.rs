@@ -32,6 +32,8 @@ const FLEET_PREFIXES: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
 /// The name of the fleet-wide set of queues.
 const QUEUES: &str = "queues";
+/// The name of the fleet-wide list of workers.
+const ANNOUNCED: &str = "workers";
 
 /// Whether a key is Redial's own under the default prefix; [`QueueKeys::is_own`] knows the configured one.
 pub(crate) fn is_reserved(key: &str) -> bool {
@@ -48,8 +50,10 @@ fn is_own(prefix: &str, key: &str) -> bool {
         let named = NAMED_QUEUE_SUFFIXES.iter().any(|own| kind.starts_with(own));
         Some(kind.is_empty() || named || QUEUE_SUFFIXES.contains(&kind))
     };
-    let of_the_fleet =
-        || matches!(rest, "limits" | "breakers" | QUEUES) || FLEET_PREFIXES.iter().any(|own| rest.starts_with(own));
+    let of_the_fleet = || {
+        matches!(rest, "limits" | "breakers" | QUEUES | ANNOUNCED)
+            || FLEET_PREFIXES.iter().any(|own| rest.starts_with(own))
+    };
     of_a_queue().unwrap_or(false) || of_the_fleet()
 }
 
@@ -62,7 +66,7 @@ pub struct QueueKeys {
     pub handoff: String,
     /// ZSET by due time in ms: tasks that wait for a retry, a delay or a rate limit.
     pub scheduled: String,
-    /// ZSET by the end of their lease in ms: the workers of this queue.
+    /// ZSET by the end of their lease in ms: the workers that hold tasks of this queue.
     pub workers: String,
     /// ZSET by ms: dead letters.
     pub dead: String,
@@ -183,6 +187,11 @@ impl FleetKeys {
         format!("{}:{QUEUES}", self.prefix)
     }
 
+    /// ZSET by ms: the workers of the fleet with their queues, by when they count as gone.
+    pub fn announced(&self) -> String {
+        format!("{}:{ANNOUNCED}", self.prefix)
+    }
+
     /// HASH, TTL: a memo, by its hash.
     pub fn memo(&self, hash: &str) -> String {
         format!("{}:memo:{{{hash}}}", self.prefix)
@@ -245,6 +254,7 @@ mod tests {
         assert_eq!(keys.paused, "redial:{default}:paused");
         let fleet = FleetKeys::new(DEFAULT_PREFIX);
         assert_eq!(fleet.queues(), "redial:queues");
+        assert_eq!(fleet.announced(), "redial:workers");
         assert_eq!(keys.schedules, "redial:{default}:schedules");
         assert_eq!(keys.firings, "redial:{default}:firings");
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");

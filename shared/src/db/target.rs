@@ -1,8 +1,11 @@
 //! Where Redis is: the parsed `REDIS_URL`.
 
 use std::fmt;
+use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo as _, io::tcp::TcpSettings};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
+use redis::{ConnectionInfo, IntoConnectionInfo as _};
 
 use crate::Error;
 
@@ -78,9 +81,14 @@ fn node(url: &str) -> Result<ConnectionInfo, Error> {
     Ok(info.set_tcp_settings(tcp()))
 }
 
-/// No Nagle delay for small commands, and a dead peer is noticed even while sent bytes are unacknowledged.
+/// No Nagle delay for small commands, and a dead peer is noticed even while sent bytes are unacknowledged, or while nothing is sent
+/// because a command blocks: within 6 s.
 pub(super) fn tcp() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true).set_user_timeout(std::time::Duration::from_secs(10))
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(3)).with_interval(Duration::from_secs(1));
+    TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive.with_retries(3))
+        .set_user_timeout(Duration::from_secs(10))
 }
 
 impl fmt::Display for Target {

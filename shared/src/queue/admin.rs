@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::fleet::AnnouncedWorker;
 use crate::{Error, Queue, UnixMs, WorkerId};
 
 /// A snapshot of a queue. The numbers are read one after the other, so a task that changes state meanwhile may be counted twice or
@@ -31,9 +32,9 @@ pub struct Overview {
 /// A worker that serves a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerInfo {
-    /// Its id.
+    /// Its id at this queue.
     pub worker: WorkerId,
-    /// When its lease ends. After that the worker counts as dead, and another one takes back its tasks.
+    /// When its lease ends unless it is renewed. Then the worker counts as dead, and another one takes back its tasks.
     pub lease_until: UnixMs,
     /// How many tasks it holds.
     pub tasks: u64,
@@ -45,24 +46,21 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn overview(&self) -> Result<Overview, Error> {
+        self.overview_among(&self.db.announced_workers().await?).await
+    }
+
+    /// The same for one of many queues, if the workers of the fleet have been read already.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn overview_among(&self, announced: &[AnnouncedWorker]) -> Result<Overview, Error> {
         let counts = self.counts().await?;
         let mut ask = redis::pipe();
         ask.cmd("HGETALL").arg(&self.keys.stats).cmd("EXISTS").arg(&self.keys.paused);
         ask.cmd("ZRANGE").arg(&self.keys.workers).arg(0).arg(-1).arg("WITHSCORES");
-        let (stats, paused, workers): (HashMap<String, u64>, bool, Vec<(String, f64)>) =
+        let (stats, paused, leases): (HashMap<String, u64>, bool, Vec<(String, f64)>) =
             self.db.run(async |connection| ask.query_async(connection).await).await?;
-        let mut infos = Vec::with_capacity(workers.len());
-        if !workers.is_empty() {
-            let mut ask = redis::pipe();
-            for (worker, _) in &workers {
-                ask.cmd("HLEN").arg(self.keys.active(&WorkerId::from_redis(worker.clone())));
-            }
-            let tasks: Vec<u64> = self.db.run(async |connection| ask.query_async(connection).await).await?;
-            for ((worker, until), tasks) in workers.into_iter().zip(tasks) {
-                let lease_until = UnixMs::from_double(until);
-                infos.push(WorkerInfo { worker: WorkerId::from_redis(worker), lease_until, tasks });
-            }
-        }
+        let infos = self.worker_infos(leases, announced).await?;
         let stat = |name: &str| stats.get(name).copied().unwrap_or(0);
         Ok(Overview {
             waiting: counts.waiting,
@@ -75,6 +73,36 @@ impl Queue {
             paused,
             workers: infos,
         })
+    }
+
+    /// The workers that hold tasks, and those that have announced that they serve the queue.
+    async fn worker_infos(
+        &self,
+        leases: Vec<(String, f64)>,
+        announced: &[AnnouncedWorker],
+    ) -> Result<Vec<WorkerInfo>, Error> {
+        let mut infos: Vec<WorkerInfo> = Vec::with_capacity(leases.len());
+        let idle = announced.iter().filter_map(|worker| Some((worker.serving.id_at(&self.name)?, worker.until)));
+        let holding =
+            leases.into_iter().map(|(worker, until)| (WorkerId::from_redis(worker), UnixMs::from_double(until)));
+        for (worker, lease_until) in holding.chain(idle) {
+            match infos.iter_mut().find(|info| info.worker == worker) {
+                Some(info) => info.lease_until = info.lease_until.max(lease_until),
+                None => infos.push(WorkerInfo { worker, lease_until, tasks: 0 }),
+            }
+        }
+        if infos.is_empty() {
+            return Ok(infos);
+        }
+        let mut ask = redis::pipe();
+        for info in &infos {
+            ask.cmd("HLEN").arg(self.keys.active(&info.worker));
+        }
+        let tasks: Vec<u64> = self.db.run(async |connection| ask.query_async(connection).await).await?;
+        for (info, tasks) in infos.iter_mut().zip(tasks) {
+            info.tasks = tasks;
+        }
+        Ok(infos)
     }
 
     /// Pauses the queue: workers claim nothing from it until it is resumed, and finish what they hold. Returns `false` if it was

@@ -14,7 +14,7 @@ typed_calls! {
         rest tasks: &'a [String] = [];
     }
 
-    /// Takes due and waiting tasks off a queue for one worker, and renews that worker's lease.
+    /// Takes due and waiting tasks off a queue for one worker, whose lease on them begins.
     Claim = "task/claim" + ["clock", "types", "out_of_memory", "repeated"] -> ClaimReply {
         keys: waiting, handoff, scheduled, active, workers, claimed, paused;
         args: worker: &'a str, request_id: &'a str, max_tasks: usize, lease_ms: u64, max_bytes: usize;
@@ -54,14 +54,14 @@ typed_calls! {
 
     /// Renews a worker's lease.
     Heartbeat = "task/heartbeat" + ["clock", "out_of_memory"] -> HeartbeatReply {
-        keys: workers, active, replies, watch;
+        keys: workers, active, waiting, handoff, scheduled, replies, watch, firings;
         args: worker: &'a str, lease_ms: u64;
     }
 
     /// Takes tasks back from a worker.
     Reap = "task/reap" + ["clock", "types", "entry"] -> TakenBack {
         keys: workers, active, scheduled, stats;
-        args: worker: &'a str, reason: &'a str, max_tasks: usize, max_bytes: usize;
+        args: worker: &'a str, reason: &'a str, renewal: &'a str, max_tasks: usize, max_bytes: usize;
         rest tokens: &'a [&'a str] = [];
     }
 
@@ -259,8 +259,31 @@ pub struct HeartbeatReply {
     pub undelivered: usize,
     /// How many wait lists and parked tasks are due for a check.
     pub watched: usize,
-    /// Workers whose lease has ended.
-    pub ended: Vec<WorkerId>,
+    /// Whether the queue holds anything that a worker must attend to.
+    pub is_in_use: bool,
+    /// The leases that workers have on tasks of this queue.
+    pub leases: Vec<(WorkerId, LeaseRenewal)>,
+}
+
+/// When a worker's lease ends by its last renewal, as Redis has it. Two that are equal mean that it was not renewed in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRenewal(String);
+
+impl LeaseRenewal {
+    /// A renewal read from Redis.
+    pub fn from_redis(text: String) -> Self {
+        Self(text)
+    }
+
+    /// What Redis has.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// When the lease ends, by the clock of Redis at the time of the renewal.
+    pub fn stated_end(&self) -> UnixMs {
+        UnixMs::from_double(self.0.parse().unwrap_or_default())
+    }
 }
 
 impl FromRedisValue for HeartbeatReply {
@@ -271,7 +294,14 @@ impl FromRedisValue for HeartbeatReply {
             held: values.next()?,
             undelivered: values.next()?,
             watched: values.next()?,
-            ended: values.rest()?.into_iter().map(WorkerId::from_redis).collect(),
+            is_in_use: values.next()?,
+            leases: {
+                let mut leases = Vec::new();
+                while !values.is_empty() {
+                    leases.push((WorkerId::from_redis(values.next()?), LeaseRenewal(values.next()?)));
+                }
+                leases
+            },
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redial_core::consumer::{ClaimId, Completion, ParkedTasks, WaitList, dead_letter_header};
+use redial_core::consumer::{ClaimId, Completion, LeaseRenewal, ParkedTasks, WaitList, dead_letter_header};
 use redial_core::memo::{
     Delivery, KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer,
 };
@@ -83,14 +83,15 @@ impl Fleet {
     /// The lease of a worker ends, and another one notices.
     async fn take_back(&mut self, by: usize) {
         let consumer = &self.workers[by].consumer;
-        let () = redis::cmd("ZREM")
+        let () = redis::cmd("ZADD")
             .arg(&self.queue.keys().workers)
+            .arg(1)
             .arg(consumer.worker().as_str())
             .query_async(&mut self.wire)
             .await
             .unwrap();
         let other = &self.workers[(by + 1) % WORKERS].consumer;
-        other.reap(consumer.worker()).await.unwrap();
+        other.reap(consumer.worker(), &LeaseRenewal::from_redis("1".into())).await.unwrap();
     }
 
     /// A breaker holds back the first task that a worker has in hand: it waits for its upstream, in a list of its own.

@@ -91,10 +91,10 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
         (desk.consumer("paused", Duration::from_millis(1)), desk.consumer("other", Duration::from_secs(60)));
     let claim = |worker: &str| ClaimId::new(&WorkerId::from_redis(worker.into()), 1);
     let lost = paused.claim(&claim("paused"), 1).await.unwrap().entries;
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    let ended = other.heartbeat().await.unwrap().ended;
-    assert_eq!(ended, [WorkerId::from_redis("paused".into())]);
-    assert_eq!(other.reap(&ended[0]).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
+    let leases = other.heartbeat().await.unwrap().leases;
+    let [(worker, renewal)] = leases.as_slice() else { panic!("{leases:?}") };
+    assert_eq!(*worker, WorkerId::from_redis("paused".into()));
+    assert_eq!(other.reap(worker, renewal).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
     let won = other.claim(&claim("other"), 1).await.unwrap().entries;
     assert_eq!((won[0].header.crashes, &*won[0].raw), (1, &b"task"[..]));
     assert_eq!(won[0].header.serial, lost[0].header.serial);

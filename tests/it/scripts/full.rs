@@ -65,8 +65,9 @@ async fn a_full_redis_can_still_be_drained() {
     assert_eq!(consumer.heartbeat().await.unwrap().held, 1);
     tokio::time::sleep(Duration::from_millis(5)).await;
     let beat = other.heartbeat().await.unwrap();
-    assert_eq!(beat.ended, [WorkerId::from_redis("w".into())]);
-    assert_eq!(other.reap(&beat.ended[0]).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
+    let [(worker, renewal)] = beat.leases.as_slice() else { panic!("{beat:?}") };
+    assert_eq!(*worker, WorkerId::from_redis("w".into()));
+    assert_eq!(other.reap(worker, renewal).await.unwrap(), TakenBack { moved: 1, remaining: 0 });
     let letters = other.queue().dead_page(0).await.unwrap();
     assert!(other.queue().drop_dead(&letters[0]).await.unwrap());
     assert!(other.queue().replay(&letters[1]).await.unwrap());

@@ -15,6 +15,7 @@ pub(crate) fn call(reason: &str, max_tasks: usize, max_bytes: usize) -> Reap<'_>
         stats: "stats",
         worker: "w",
         reason,
+        renewal: "1",
         max_tasks,
         max_bytes,
         tokens: &[],
@@ -39,7 +40,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn a_lease_in_force_is_respected() {
+async fn a_lease_that_was_renewed_since_it_was_seen_to_end_is_respected() {
     let desk = Desk::new().await;
     desk.hold("t", &entry("s:1:1", 0, false, b"raw")).await;
     let future = desk.now().await + 60_000;

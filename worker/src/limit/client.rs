@@ -1,6 +1,6 @@
 //! Asks the limits that the fleet shares. Calls of this worker that ask the same limit at the same time share one command.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use redial_core::limit::{Acquired, DefinedBy, Grant, LimitRequest, Limits, defin
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::Limit;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::queue::redis_retry::RedisRetry;
@@ -162,19 +163,35 @@ impl LimitClient {
         }
     }
 
-    /// Extends the concurrency slots of all calls in flight, at every beat. If that fails, the next beat tries again.
+    /// Extends the concurrency slots of all calls in flight, at every beat. All limits are asked at the same time, so that neither their
+    /// number nor one that does not answer delays any; such a one is asked again when it has answered, or failed to.
     pub async fn keep_slots(self: Arc<Self>, beat: Duration) {
         let mut beats = tokio::time::interval(beat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut extensions = JoinSet::new();
+        let mut in_progress: HashSet<(String, usize)> = HashSet::new();
         loop {
             beats.tick().await;
-            let held = self.slots.lock().clone();
-            for (name, tokens) in held {
-                if let Err(error) = self.limits.extend_slots(&name, self.lease, &tokens).await {
-                    tracing::debug!(%error, limit = name, "could not extend concurrency slots");
+            while let Some(ended) = extensions.try_join_next() {
+                in_progress.remove(&ended.unwrap_or_default());
+            }
+            for (name, tokens) in self.slots.lock().clone() {
+                for (n, some) in tokens.chunks(MAX_BATCH).enumerate() {
+                    let part = (name.clone(), n);
+                    if in_progress.insert(part.clone()) {
+                        extensions.spawn(self.clone().extend_slots(part, some.to_vec()));
+                    }
                 }
             }
         }
+    }
+
+    /// Extends some slots of a limit. If that fails, a later beat tries again.
+    async fn extend_slots(self: Arc<Self>, part: (String, usize), tokens: Vec<Token>) -> (String, usize) {
+        if let Err(error) = self.limits.extend_slots(&part.0, self.lease, &tokens).await {
+            tracing::debug!(%error, limit = part.0, "could not extend concurrency slots");
+        }
+        part
     }
 }
 

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redial_core::db::BLOCK_TIMEOUT;
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::held_tasks::{HeldTasks, Slots};
 use crate::queue::redis_retry::RedisRetry;
 
-/// A worker with free slots is not ready if it has not claimed for longer than this: being alive is not enough. Even an idle one
-/// claims at least once per [`BLOCK_TIMEOUT`].
-const MAX_CLAIM_AGE: Duration = BLOCK_TIMEOUT.saturating_mul(2).saturating_add(Duration::from_secs(1));
+/// A worker with free slots is not ready if Redis has answered no claim for longer than this: being alive is not enough. Even an idle one
+/// looks at its queues every second.
+const MAX_CLAIM_AGE: Duration = Duration::from_secs(5);
 /// A worker whose slots are all occupied is not ready if no task has left any of them for this long.
 const MAX_STANDSTILL: Duration = Duration::from_secs(10);
 /// Commands about a queue may fail for this long, for example while a connection is replaced.
@@ -86,7 +85,7 @@ impl Health {
         self.watched.lock().held.push(held);
     }
 
-    /// Redis answered a claim.
+    /// Redis answered a claim, or a look at idle queues.
     pub fn claim_answered(&self) {
         *self.last_claim.lock() = Some(Instant::now());
     }

@@ -105,6 +105,11 @@ impl HeldTasks {
         self.tasks.lock().contains_key(token)
     }
 
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.lock().is_empty()
+    }
+
     /// The tokens of all held tasks.
     pub fn tokens(&self) -> Vec<Token> {
         self.tasks.lock().keys().cloned().collect()

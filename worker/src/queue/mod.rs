@@ -1,10 +1,14 @@
 //! A worker at its queues: claims, slots, completions, heartbeats, and what is taken over from workers that died.
 
+pub mod activity;
+pub mod announcer;
 pub mod clock;
 pub mod completer;
 pub mod fetcher;
 pub mod heartbeat;
 pub mod held_tasks;
+pub mod idle_queues;
+mod lease_observer;
 mod push_listener;
 mod queue_fetcher;
 pub mod queue_worker;
@@ -12,5 +16,5 @@ pub mod redis_retry;
 mod rotation;
 pub mod scheduler;
 mod slot_allocator;
-mod sweeper;
+pub mod sweeper;
 pub mod wakeups;

@@ -1,28 +1,31 @@
 //! Fills free slots with the tasks of one queue: first a slot, then a claim, then a task of its own. When the queue has nothing to give,
-//! its fetcher sleeps until a push, or until something is due; nothing is polled.
+//! its fetcher sleeps until a push, or until something is due. While the queue is idle, it claims nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redial_core::Error;
 use redial_core::consumer::{ClaimId, Claimed};
-use redial_core::db::BLOCK_TIMEOUT;
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::{InvalidTask, ReturnAddress, TaskError};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::push_listener::PushListener;
-use super::queue_worker::QueueWorker;
+use super::push_listener::{ListenOutcome, PushListener};
+use super::queue_worker::{QueueHandles, QueueWorker};
 use super::redis_retry::RetryWaits;
-use super::slot_allocator::SlotAllocator;
+use super::slot_allocator::{ClaimTurn, SlotAllocator};
 use crate::observe::health::Health;
 use crate::task::execute::execute;
 use crate::task::job::InvalidJob;
 use crate::task::settle::Settler;
 
-/// A claim that is not answered for this long gives its slots back to the other queues. It is longer than an answer takes from 200 ms
+/// A claim that is not answered for this long does not hold up the next queue's turn.
+const TURN_PATIENCE: Duration = Duration::from_millis(50);
+/// One that is not answered for this much longer gives its slots back to the other queues. It is longer than an answer takes from 200 ms
 /// away.
-const SLOT_PATIENCE: Duration = Duration::from_millis(500);
+const SLOT_PATIENCE: Duration = Duration::from_millis(450);
+/// A queue that is not idle is claimed from at least this often: what another worker released or scheduled announces itself to nobody.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Claims tasks from one queue.
 #[derive(Debug)]
@@ -39,7 +42,6 @@ pub struct QueueFetcher {
     is_hungry: bool,
     /// A push has woken this worker, and its task may not have been claimed yet.
     is_woken: bool,
-    is_paused: bool,
     /// When to claim again at the latest: a task is due, or a failed claim may be repeated.
     look_again: Instant,
     /// Set while claims fail.
@@ -58,7 +60,6 @@ impl QueueFetcher {
             next_claim: 0,
             is_hungry: true,
             is_woken: false,
-            is_paused: false,
             look_again: Instant::now(),
             failing: None,
         }
@@ -72,8 +73,8 @@ impl QueueFetcher {
                 self.wait_to_retry().await;
             } else if !self.is_hungry {
                 self.sleep().await;
-            } else if let Some(slots) = self.acquire_slots().await {
-                self.claim(slots).await;
+            } else if let Some(turn) = self.acquire_turn().await {
+                self.claim(turn).await;
             }
         }
         if self.is_woken {
@@ -87,7 +88,7 @@ impl QueueFetcher {
         tokio::select! {
             biased;
             () = self.worker.shared.stop.cancelled() => {}
-            () = tokio::time::sleep_until(self.look_again.into()) => self.claim(Vec::new()).await,
+            () = tokio::time::sleep_until(self.look_again.into()) => self.claim(ClaimTurn::default()).await,
         }
     }
 
@@ -95,25 +96,36 @@ impl QueueFetcher {
     async fn sleep(&mut self) {
         self.allocator.leave(self.position);
         // Nothing is taken off a paused queue; every claim sees whether it still is paused.
-        if !self.is_paused {
+        let QueueHandles { activity, wakeups, .. } = &*self.worker.queue;
+        if !activity.is_paused() {
             self.listener.listen();
         }
-        let wakeups = &self.worker.queue.wakeups;
+        let look = async {
+            activity.active().await;
+            tokio::time::sleep_until(self.look_again.into()).await;
+        };
         wakeups.set_next_due(Some(self.look_again));
         tokio::select! {
             biased;
             () = self.worker.shared.stop.cancelled() => {}
-            pushed = self.listener.pushed() => {
-                self.is_woken = pushed;
-                self.is_hungry = pushed;
+            outcome = self.listener.ended() => {
+                self.is_woken = outcome == ListenOutcome::Pushed;
+                self.is_hungry = outcome != ListenOutcome::Nothing;
+                if self.is_hungry {
+                    activity.note();
+                }
             }
-            () = wakeups.woken() => self.is_hungry = true,
-            () = tokio::time::sleep_until(self.look_again.into()) => self.is_hungry = true,
+            () = wakeups.woken() => {
+                self.is_hungry = true;
+                activity.note();
+            }
+            () = look => self.is_hungry = true,
+            () = activity.listener_suspected() => self.listener.end().await,
         }
     }
 
-    /// Waits for free slots; `None` when the worker stops claiming. A push that finds none free wakes another worker.
-    async fn acquire_slots(&mut self) -> Option<Vec<OwnedSemaphorePermit>> {
+    /// Waits for this queue's turn at free slots; `None` when the worker stops claiming. A push that finds none free wakes another worker.
+    async fn acquire_turn(&mut self) -> Option<ClaimTurn> {
         let (stop, slots) = (&self.worker.shared.stop, self.allocator.slots());
         let acquire = self.allocator.acquire(self.position);
         tokio::pin!(acquire);
@@ -125,54 +137,69 @@ impl QueueFetcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                free = &mut acquire => return Some(free),
-                pushed = self.listener.pushed() => self.is_woken |= pushed,
+                turn = &mut acquire => return Some(turn),
+                outcome = self.listener.ended() => self.is_woken |= outcome == ListenOutcome::Pushed,
             }
         }
     }
 
     /// Claims as many tasks as there are free slots, and starts them. A failed claim is repeated under the same number: if it was
     /// executed and only its reply was lost, its tasks are not.
-    async fn claim(&mut self, mut free: Vec<OwnedSemaphorePermit>) {
+    async fn claim(&mut self, turn: ClaimTurn) {
+        let ClaimTurn { slots: mut free, hold } = turn;
         let queue = self.worker.queue.clone();
         // What is scheduled from here on may be missed by this claim, so it has to wake the fetcher.
         queue.wakeups.set_next_due(None);
         let id = ClaimId::new(queue.consumer.worker(), self.next_claim);
         let asked = free.len();
+        let sent = Instant::now();
         let claim = queue.consumer.claim(&id, asked);
         tokio::pin!(claim);
-        let answer = if let Ok(answer) = tokio::time::timeout(SLOT_PATIENCE, &mut claim).await {
+        let mut answer = tokio::time::timeout(TURN_PATIENCE, &mut claim).await;
+        drop(hold);
+        if answer.is_err() {
+            answer = tokio::time::timeout(SLOT_PATIENCE, &mut claim).await;
+        }
+        let answer = if let Ok(answer) = answer {
             answer
         } else {
             free.clear();
             claim.await
         };
+        let received = Instant::now();
         match answer {
             Ok(claimed) => {
                 queue.retry.succeeded();
                 self.health.claim_answered();
-                queue.clock.sync(claimed.now);
+                queue.clock.sync(claimed.now, sent, received);
                 self.worker.shared.metrics.claimed(self.worker.name(), claimed.entries.len());
-                self.failing = None;
-                self.note_paused(claimed.paused);
-                self.is_hungry = claimed.entries.len() + claimed.unreadable.len() >= asked && !self.is_paused;
+                if self.failing.take().is_some() {
+                    self.listener.end().await;
+                }
+                if queue.activity.set_paused(claimed.paused) {
+                    tracing::info!(
+                        queue = self.worker.name(),
+                        paused = claimed.paused,
+                        "the queue was paused or resumed"
+                    );
+                }
+                let taken = claimed.entries.len() + claimed.unreadable.len();
+                if taken > 0 {
+                    queue.activity.note();
+                }
+                self.is_hungry = taken >= asked && !claimed.paused;
                 self.is_woken &= self.is_hungry;
                 // Redis decides what is due by its own clock in whole milliseconds; ours may be a fraction ahead.
-                let wait = claimed.next_due.map_or(BLOCK_TIMEOUT, |due| queue.clock.until(due).min(BLOCK_TIMEOUT));
+                let wait = claimed.next_due.map_or(LOOK_INTERVAL, |due| queue.clock.until(due).min(LOOK_INTERVAL));
                 self.look_again = Instant::now() + wait + Duration::from_millis(1);
                 self.start_all(claimed, free).await;
             }
             Err(error) => {
                 queue.retry.failed("claim", &error);
+                // It may have been executed.
+                queue.activity.note();
                 self.look_again = Instant::now() + self.failing.get_or_insert_default().next_wait();
             }
-        }
-    }
-
-    fn note_paused(&mut self, paused: bool) {
-        if self.is_paused != paused {
-            self.is_paused = paused;
-            tracing::info!(queue = self.worker.name(), paused, "the queue was paused or resumed");
         }
     }
 

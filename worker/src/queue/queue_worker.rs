@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::activity::QueueActivity;
 use super::clock::Clock;
 use super::completer::SucceededTask;
 use super::held_tasks::{HeldTask, HeldTasks};
@@ -62,6 +63,7 @@ pub struct QueueHandles {
     pub retry: Arc<RedisRetry>,
     pub held: Arc<HeldTasks>,
     pub wakeups: Arc<Wakeups>,
+    pub activity: QueueActivity,
     pub completer: mpsc::UnboundedSender<SucceededTask>,
 }
 

@@ -16,6 +16,11 @@ pub async fn run(worker: QueueWorker) {
     let schedules = Schedules::new(worker.redis_queue().clone());
     let mut reported_unreadable = false;
     loop {
+        // An idle queue has no schedule.
+        tokio::select! {
+            () = worker.queue.activity.active() => {}
+            () = worker.shared.stop.cancelled() => return,
+        }
         let wait = match schedules.fire_due().await {
             Ok(round) => {
                 worker.queue.retry.succeeded();

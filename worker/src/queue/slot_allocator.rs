@@ -1,11 +1,12 @@
-//! Hands free slots to the queues that are ready to claim, in turn by their weights. A queue whose claim is not answered is not ready, so
-//! it holds up no other.
+//! Hands free slots to the queues that are ready to claim, in turn by their weights. One claims at a time, so that what becomes free
+//! meanwhile goes to the queue whose turn it is next; but a claim that is not answered soon holds up no other queue.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use redial_core::consumer::MAX_BATCH;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::held_tasks::Slots;
 use super::rotation::Rotation;
@@ -14,18 +15,29 @@ use super::rotation::Rotation;
 #[derive(Debug)]
 pub struct SlotAllocator {
     slots: Slots,
-    turns: Mutex<Turns>,
+    /// Whose turn it is: one permit.
+    turn: Arc<Semaphore>,
+    queues: Mutex<ReadyQueues>,
+}
+
+/// A queue's turn to claim.
+#[derive(Debug, Default)]
+pub struct ClaimTurn {
+    /// The slots that it may fill.
+    pub slots: Vec<OwnedSemaphorePermit>,
+    /// While it is held, it is no other queue's turn.
+    pub hold: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
-struct Turns {
+struct ReadyQueues {
     rotation: Rotation,
-    /// The queues that are ready to claim.
-    ready: HashMap<usize, oneshot::Sender<Vec<OwnedSemaphorePermit>>>,
+    /// The queues that wait for their turn.
+    waiting: HashMap<usize, oneshot::Sender<ClaimTurn>>,
 }
 
-/// Withdraws a queue that is not ready any more.
-struct Ready<'a> {
+/// Withdraws a queue that does not wait any more.
+struct Waiting<'a> {
     allocator: &'a SlotAllocator,
     queue: usize,
 }
@@ -33,7 +45,8 @@ struct Ready<'a> {
 impl SlotAllocator {
     /// Distributes these slots over queues with these weights.
     pub fn new(slots: Slots, weights: impl IntoIterator<Item = u32>) -> Self {
-        Self { slots, turns: Mutex::new(Turns { rotation: Rotation::new(weights), ready: HashMap::new() }) }
+        let queues = ReadyQueues { rotation: Rotation::new(weights), waiting: HashMap::new() };
+        Self { slots, turn: Arc::new(Semaphore::new(1)), queues: Mutex::new(queues) }
     }
 
     /// The slots.
@@ -42,33 +55,34 @@ impl SlotAllocator {
     }
 
     /// Waits until a slot is free and it is this queue's turn; then all free slots are its, up to a batch.
-    pub async fn acquire(&self, queue: usize) -> Vec<OwnedSemaphorePermit> {
-        let (turn, mut granted) = oneshot::channel();
-        let _ready = self.enter(queue, turn);
+    pub async fn acquire(&self, queue: usize) -> ClaimTurn {
+        let (sender, mut granted) = oneshot::channel();
+        let _waiting = self.enter(queue, sender);
         loop {
-            tokio::select! {
+            let hold = tokio::select! {
                 biased;
-                Ok(free) = &mut granted => return free,
-                Some(slot) = self.slots.acquire() => {
-                    if let Some(free) = self.hand_out(queue, self.with_all_free(slot)) {
-                        return free;
-                    }
-                }
-                else => return Vec::new(), // There are no slots any more.
+                Ok(turn) = &mut granted => return turn,
+                Ok(hold) = self.turn.clone().acquire_owned() => hold,
+                else => return ClaimTurn::default(), // There are no turns any more.
+            };
+            let Some(slot) = self.slots.acquire().await else { return ClaimTurn::default() };
+            let turn = ClaimTurn { slots: self.with_all_free(slot), hold: Some(hold) };
+            if let Some(turn) = self.hand_out(queue, turn) {
+                return turn;
             }
         }
     }
 
     /// A queue has given all that it has.
     pub fn leave(&self, queue: usize) {
-        self.turns.lock().rotation.leave(queue);
+        self.queues.lock().rotation.leave(queue);
     }
 
-    fn enter(&self, queue: usize, turn: oneshot::Sender<Vec<OwnedSemaphorePermit>>) -> Ready<'_> {
-        let mut turns = self.turns.lock();
-        turns.rotation.join(queue);
-        turns.ready.insert(queue, turn);
-        Ready { allocator: self, queue }
+    fn enter(&self, queue: usize, sender: oneshot::Sender<ClaimTurn>) -> Waiting<'_> {
+        let mut queues = self.queues.lock();
+        queues.rotation.join(queue);
+        queues.waiting.insert(queue, sender);
+        Waiting { allocator: self, queue }
     }
 
     fn with_all_free(&self, slot: OwnedSemaphorePermit) -> Vec<OwnedSemaphorePermit> {
@@ -81,27 +95,24 @@ impl SlotAllocator {
         free
     }
 
-    /// Gives slots that a queue has acquired to the queue whose turn it is. Returns them if that is the same queue.
-    fn hand_out(&self, by: usize, free: Vec<OwnedSemaphorePermit>) -> Option<Vec<OwnedSemaphorePermit>> {
-        let mut turns = self.turns.lock();
-        let Turns { rotation, ready } = &mut *turns;
-        if !ready.contains_key(&by) {
-            return None; // It has just been given others.
-        }
-        let next = rotation.next(|queue| ready.contains_key(&queue))?;
-        let turn = ready.remove(&next)?;
+    /// Gives a turn that one queue has taken to the queue whose turn it is. Returns it if that is the same one.
+    fn hand_out(&self, by: usize, turn: ClaimTurn) -> Option<ClaimTurn> {
+        let mut queues = self.queues.lock();
+        let ReadyQueues { rotation, waiting } = &mut *queues;
+        let next = rotation.next(|queue| waiting.contains_key(&queue))?;
+        let sender = waiting.remove(&next)?;
         if next == by {
-            return Some(free);
+            return Some(turn);
         }
-        // Should that queue not want them any more, they become free again.
-        let _ = turn.send(free);
+        // Should that queue not want it any more, it is dropped.
+        let _ = sender.send(turn);
         None
     }
 }
 
-impl Drop for Ready<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.allocator.turns.lock().ready.remove(&self.queue);
+        self.allocator.queues.lock().waiting.remove(&self.queue);
     }
 }
 
@@ -123,10 +134,10 @@ mod tests {
         // Both are always ready, each for 70 claims.
         let claims = async |queue: usize| {
             while turns.lock().len() < 70 {
-                let free = allocator.acquire(queue).await;
+                let turn = allocator.acquire(queue).await;
                 turns.lock().push(queue);
                 tokio::task::yield_now().await;
-                drop(free);
+                drop(turn);
             }
         };
         tokio::join!(claims(0), claims(1));
@@ -139,11 +150,11 @@ mod tests {
         let slots = Slots::new(2);
         let allocator = std::sync::Arc::new(SlotAllocator::new(slots.clone(), [1, 1]));
         let all = allocator.acquire(0).await;
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.slots.len(), 2);
         let acquire = |queue| {
             tokio::spawn({
                 let allocator = allocator.clone();
-                async move { allocator.acquire(queue).await.len() }
+                async move { allocator.acquire(queue).await.slots.len() }
             })
         };
         let (gone, other) = (acquire(1), acquire(0));
@@ -153,5 +164,19 @@ mod tests {
         drop(all);
         assert_eq!(other.await.unwrap_or_default(), 2);
         assert_eq!(slots.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn slots_that_become_free_during_a_claim_go_to_the_queue_whose_turn_is_next() {
+        let slots = Slots::new(2);
+        let allocator = &SlotAllocator::new(slots.clone(), [1, 1]);
+        let ClaimTurn { slots: mut claimed, hold } = allocator.acquire(0).await;
+        let second = allocator.acquire(1);
+        tokio::pin!(second);
+        drop(claimed.pop());
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(20), &mut second).await.is_err());
+        // Answered, or not answered for too long.
+        drop(hold);
+        assert_eq!(second.await.slots.len(), 1);
     }
 }

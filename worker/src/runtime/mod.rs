@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use redial_core::consumer::TakenBack;
 use redial_core::{Db, WorkerId};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -19,11 +20,13 @@ use crate::config::Config;
 use crate::http::descriptors::{self, Descriptors};
 use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
+use crate::queue::announcer::WorkerAnnouncer;
 use crate::queue::fetcher::{EndedFetcher, Fetcher};
 use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
 use crate::queue::held_tasks::Slots;
+use crate::queue::idle_queues::IdleQueues;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
-use crate::queue::scheduler;
+use crate::queue::{scheduler, sweeper};
 use embedded::Embedded;
 use signals::Signals;
 
@@ -73,6 +76,7 @@ struct Runtime {
     fetcher: JoinHandle<EndedFetcher>,
     heartbeats: JoinSet<()>,
     slot_keeper: AbortHandle,
+    announcer: WorkerAnnouncer,
 }
 
 impl Runtime {
@@ -96,18 +100,23 @@ impl Runtime {
         for worker in &workers {
             health.watch_commands(worker.queue.retry.clone());
             health.watch_tasks(worker.queue.held.clone());
-            heartbeats.spawn(heartbeat::run(worker.clone(), health.clone()));
+            let (sender, news) = watch::channel(None);
+            heartbeats.spawn(heartbeat::run(worker.clone(), health.clone(), sender));
+            heartbeats.spawn(sweeper::run(worker.clone(), news));
             tokio::spawn(scheduler::run(worker.clone()));
         }
+        let announcer = WorkerAnnouncer::new(db.clone(), id, config);
+        heartbeats.spawn(announcer.clone().run());
+        tokio::spawn(IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
         let slot_keeper = tokio::spawn(keep_slots).abort_handle();
         let fetcher = tokio::spawn(Fetcher::new(queues, slots.clone(), health).run());
-        Ok(Self { shared, slots, workers, fetcher, heartbeats, slot_keeper })
+        Ok(Self { shared, slots, workers, fetcher, heartbeats, slot_keeper, announcer })
     }
 
     /// Drains and signs off, until `deadline` at most. Returns whether everything was finished or given back.
     async fn stop(self, deadline: Instant) -> bool {
-        let Self { shared, slots, workers, fetcher, mut heartbeats, slot_keeper } = self;
+        let Self { shared, slots, workers, fetcher, mut heartbeats, slot_keeper, announcer } = self;
         shared.stop.cancel();
         let fetcher = fetcher.await.inspect_err(|error| tracing::error!(%error, "the fetcher panicked")).ok();
         let give_back_until = deadline - SIGN_OFF_TIME;
@@ -126,6 +135,7 @@ impl Runtime {
         for worker in workers {
             sign_offs.spawn(async move { sign_off(&worker).await });
         }
+        sign_offs.spawn(async move { announcer.withdraw().await });
         sign_offs.join_all().await.into_iter().all(|signed_off| signed_off)
     }
 }

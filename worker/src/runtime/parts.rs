@@ -15,6 +15,7 @@ use crate::http::descriptors::Descriptors;
 use crate::http::types::Failure;
 use crate::limit::client::LimitClient;
 use crate::observe::metrics::Metrics;
+use crate::queue::activity::QueueActivity;
 use crate::queue::clock::Clock;
 use crate::queue::completer::{Completer, SucceededTask};
 use crate::queue::held_tasks::HeldTasks;
@@ -72,6 +73,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     tokio::spawn(Completer { consumer: consumer.clone(), retry: retry.clone(), metrics }.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
-    let queue = QueueHandles { consumer, clock: Clock::new(), retry, held, wakeups, completer };
+    let queue =
+        QueueHandles { consumer, clock: Clock::new(), retry, held, wakeups, activity: QueueActivity::new(), completer };
     QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
 }

@@ -38,9 +38,10 @@ impl QueuesArgs {
         if names.is_empty() {
             output::complain("no queue has had a worker yet: start one, or name a queue");
         }
+        let announced = queue.db().announced_workers().await?;
         let mut overviews = Vec::with_capacity(names.len());
         for name in names {
-            let overview = queue.db().queue(name.clone()).overview().await?;
+            let overview = queue.db().queue(name.clone()).overview_among(&announced).await?;
             overviews.push((name, overview));
         }
         Ok(overviews)
