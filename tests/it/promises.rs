@@ -3,7 +3,7 @@
 //!
 //! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines
 //! - [`waiting`]: waiting for results without polling
-//! - [`queues`]: weights, and how a push wakes an idle worker
+//! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`once`]: calls that must not be repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
@@ -12,6 +12,7 @@
 //! - [`callbacks`], [`chains`]: calls that follow a result
 //! - [`cancel`]: tasks that are cancelled
 //! - [`bad_input`]: invalid tasks; [`targets`]: addresses that must not be called
+//! - [`leases`]: what living workers keep, and what dead ones lose
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
 //!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
 //! - [`shortages`]: a machine that lacks descriptors
@@ -38,8 +39,10 @@ mod healthcheck;
 mod http2;
 mod idempotency;
 mod kills;
+mod leases;
 mod limits;
 mod lost_replies;
+mod many_queues;
 mod once;
 mod queues;
 mod readiness;
