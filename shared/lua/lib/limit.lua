@@ -4,6 +4,7 @@
 --   inline_at: when the task that defined it inline was first seen
 --   full_at: the bucket (see lib/bucket); last_full_at: when a call last found it full; closed_until: nothing is admitted before
 --   last_now, clock_skew: the limit's clock (see monotonic)
+--   slots_now, slots_seen: the clock of its concurrency slots, and when it was last read (see slot_time)
 --   avg_call_us: how long a call takes, smoothed; next_slot_at: when the next concurrency slot should be free
 
 -- The limit's own time, which never goes back: returns it, and the skew to store with it. A clock that was set back is compensated
@@ -15,6 +16,16 @@ local function monotonic(redis_now, last_now, clock_skew)
   if step_back > 0 then return now + step_back, skew + step_back end
   return now, skew
 end
+
+-- The time by which concurrency slots are leased. Whoever holds one reads it four times a lease, so when it was not read for longer than
+-- half a lease, either no one holds any or the clock of Redis was set forward: at most that much counts.
+local function slot_time(now, slots_now, slots_seen, slot_lease_us)
+  if not slots_now then return now end
+  return slots_now + math.max(0, math.min(now - slots_seen, slot_lease_us / 2))
+end
+
+-- How long the slots of a limit that no one uses any more are kept: longer than clocks are set forward by.
+local KEEP_SLOTS_MS = 86400000
 
 -- A definition as a table, or nil. Without a stated burst, the burst is one second's worth and at least one call.
 local function parse_definition(text)

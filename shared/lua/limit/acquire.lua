@@ -13,14 +13,15 @@
 --       shares of the times. A call that comes on time and finds the rate used, because more was booked than there is or others came
 --       late, joins its key's queue, which goes before later calls of that key and has an equal share of the rate as well. A call
 --       that comes over a second late, or long before its time, books again. A lost reply wastes some of the rate but never admits
---       too much; a token that asks for a slot twice has one slot. Works when Redis is out of memory.
+--       too much; a token that asks for a slot twice has one slot, and no
+--       step of Redis's clock ends the lease of a slot. Works when Redis is out of memory.
 local limit_key, reserved, slots, queued = unpack(KEYS)
 local source, definition, hold_us, slot_lease_ms, idle_ttl_ms, inline_at_ms = unpack(ARGV, 1, 6)
 
 -- Read.
-local set, old_config, old_inline, inline_at, full_at, closed_until, last_full_at, last_now, clock_skew, avg_call_us, next_slot_at =
-  unpack(redis.call('HMGET', limit_key, 'set', 'config', 'inline', 'inline_at', 'full_at', 'closed_until', 'last_full_at',
-    'last_now', 'clock_skew', 'avg_call_us', 'next_slot_at'))
+local set, old_config, old_inline, inline_at, full_at, closed_until, last_full_at, last_now, clock_skew, avg_call_us, next_slot_at,
+  last_slots_now, slots_seen = unpack(redis.call('HMGET', limit_key, 'set', 'config', 'inline', 'inline_at', 'full_at',
+    'closed_until', 'last_full_at', 'last_now', 'clock_skew', 'avg_call_us', 'next_slot_at', 'slots_now', 'slots_seen'))
 expect_type('zset', reserved, slots, queued)
 local config = source == 'config' and definition or old_config
 local is_newest = source == 'inline' and (not old_inline or tonumber(inline_at_ms) > tonumber(inline_at or 0))
@@ -33,6 +34,7 @@ if not limit then
 end
 
 local now, skew = monotonic(now_us(), last_now, clock_skew)
+local slots_now = slot_time(now, last_slots_now, slots_seen, slot_lease_ms * 1000)
 allow_hash_when_out_of_memory(limit_key)
 full_at = tonumber(full_at or 0)
 local old_definition = set or old_config or old_inline
@@ -41,9 +43,9 @@ if old_definition and old_definition ~= (set or config or inline) then -- Times 
   redis.call('DEL', reserved, queued)
 end
 
--- How many members of a sorted set are not over yet; drops those that are.
-local function count_current(key)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', to_text(now))
+-- How many members of a sorted set are not over yet at a time; drops those that are.
+local function count_current(key, at)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', to_text(at))
   return redis.call('ZCARD', key)
 end
 
@@ -51,9 +53,9 @@ local state = {
   limit = limit, now = now, hold_us = tonumber(hold_us), full_at = full_at, closed_until = tonumber(closed_until or 0),
   last_full_at = tonumber(last_full_at or 0), avg_call_us = tonumber(avg_call_us or 100000),
   next_slot_at = tonumber(next_slot_at or 0),
-  reserved = {count = count_current(reserved), last = {}, changed = {}},
-  queued = {count = count_current(queued), last = {}, changed = {}},
-  slots = {count = count_current(slots), held = {}, taken = {}},
+  reserved = {count = count_current(reserved, now), last = {}, changed = {}},
+  queued = {count = count_current(queued, now), last = {}, changed = {}},
+  slots = {count = count_current(slots, slots_now), held = {}, taken = {}},
 }
 local requests, is_read = {}, {}
 for i = 7, #ARGV, 4 do
@@ -95,7 +97,8 @@ if limit.rate then
   write_turns(queued, state.queued)
 end
 if limit.slots then
-  for _, token in ipairs(state.slots.taken) do redis.call('ZADD', slots, to_text(now + slot_lease_ms * 1000), token) end
-  redis.call('PEXPIRE', slots, slot_lease_ms * 2 + 60000)
+  for _, token in ipairs(state.slots.taken) do redis.call('ZADD', slots, to_text(slots_now + slot_lease_ms * 1000), token) end
+  redis.call('HSET', limit_key, 'slots_now', to_text(slots_now), 'slots_seen', to_text(now))
+  redis.call('PEXPIRE', slots, KEEP_SLOTS_MS)
 end
 return reply

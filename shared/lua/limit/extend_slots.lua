@@ -6,8 +6,11 @@
 local limit_key, slots = unpack(KEYS)
 local slot_lease_ms = unpack(ARGV, 1, 1)
 
-local last_now, clock_skew = unpack(redis.call('HMGET', limit_key, 'last_now', 'clock_skew'))
-local slots_until = to_text(monotonic(now_us(), last_now, clock_skew) + slot_lease_ms * 1000)
+local last_now, clock_skew, last_slots_now, slots_seen =
+  unpack(redis.call('HMGET', limit_key, 'last_now', 'clock_skew', 'slots_now', 'slots_seen'))
+local now = monotonic(now_us(), last_now, clock_skew)
+local slots_now = slot_time(now, last_slots_now, slots_seen, slot_lease_ms * 1000)
+local slots_until = to_text(slots_now + slot_lease_ms * 1000)
 local extended = 0
 allow_hash_when_out_of_memory(limit_key)
 for i = 2, #ARGV do
@@ -16,5 +19,6 @@ for i = 2, #ARGV do
     extended = extended + 1
   end
 end
-if extended > 0 then redis.call('PEXPIRE', slots, slot_lease_ms * 2 + 60000) end
+if last_now then redis.call('HSET', limit_key, 'slots_now', to_text(slots_now), 'slots_seen', to_text(now)) end
+if extended > 0 then redis.call('PEXPIRE', slots, KEEP_SLOTS_MS) end
 return extended

@@ -6,20 +6,21 @@
 -- Guarantees: reads only.
 local limit_key, reserved, slots = unpack(KEYS)
 
-local full_at, closed_until, last_now, clock_skew =
-  unpack(redis.call('HMGET', limit_key, 'full_at', 'closed_until', 'last_now', 'clock_skew'))
+local full_at, closed_until, last_now, clock_skew, last_slots_now, slots_seen =
+  unpack(redis.call('HMGET', limit_key, 'full_at', 'closed_until', 'last_now', 'clock_skew', 'slots_now', 'slots_seen'))
 for _, source in ipairs({'set', 'config', 'inline'}) do
   local definition = redis.call('HGET', limit_key, source)
   local limit = parse_definition(definition or nil)
   if limit then
     local now = monotonic(now_us(), last_now, clock_skew)
+    local slots_now = slot_time(now, last_slots_now, slots_seen, math.huge)
     local last = redis.call('ZRANGE', reserved, -1, -1, 'WITHSCORES')[2]
     return {
       source, definition,
       limit.rate and to_text(tokens_left(limit, tonumber(full_at or 0), now)) or '',
       math.max(0, math.ceil((closed_until or 0) - now)),
       redis.call('ZCOUNT', reserved, to_text(now), '+inf'),
-      redis.call('ZCOUNT', slots, to_text(now), '+inf'),
+      redis.call('ZCOUNT', slots, to_text(slots_now), '+inf'),
       math.max(0, math.ceil((last or 0) - now)),
     }
   end

@@ -1,10 +1,13 @@
 //! A worker's lease, and what happens to its tasks when it ends.
 
-use super::{Consumer, MAX_BATCH, MAX_BATCH_BYTES, RescheduleReason};
+use super::{Consumer, MAX_BATCH, RescheduleReason};
 use crate::protocol::id::Token;
 use crate::script::millis;
 use crate::script::task::{Heartbeat, Reap};
 use crate::{Error, WorkerId};
+
+/// The most bytes of one reap, beyond a first task: each entry is copied in Lua more often than for a claim.
+const MAX_MOVED_BYTES: usize = 1 << 18;
 
 pub use crate::script::task::{HeartbeatReply, LeaseRenewal, TakenBack};
 
@@ -87,7 +90,7 @@ impl Consumer {
             reason,
             renewal,
             max_tasks: MAX_BATCH,
-            max_bytes: MAX_BATCH_BYTES,
+            max_bytes: MAX_MOVED_BYTES,
             tokens,
         };
         self.queue.db.call(&call).await

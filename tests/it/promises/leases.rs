@@ -44,6 +44,35 @@ async fn no_step_of_redis_clock_takes_a_task_from_a_living_worker() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_forward_frees_no_concurrency_slot_and_those_of_a_killed_worker_come_back() {
+    const SLOTS: usize = 3;
+    const CALL: Duration = Duration::from_secs(5);
+    let stage = stage_with_clock(CALL).await;
+    let start = || stage.worker().env("REDIAL_LEASE_MS", "4000").spawn();
+    let (doomed, _other) = (start(), start());
+    let ids = ids("t", 4 * SLOTS);
+    let limit = json!({"limit": {"name": "few", "concurrency": SLOTS}});
+    stage.push_many(&ids[..2 * SLOTS], "/", &limit).await;
+    stage.wait_in_flight(SLOTS).await;
+    stage.redis.set_clock(9_000);
+    sleep(Duration::from_secs(2)).await;
+    stage.redis.set_clock(600_000);
+    assert_eq!(answered(&stage.queue.wait_results(&ids[..2 * SLOTS], SOON).await), 2 * SLOTS);
+    let calls = stage.upstream.calls();
+    assert_eq!(calls.len(), 2 * SLOTS);
+    let call_ms = u64::try_from(CALL.as_millis()).unwrap() - 100;
+    for pair in calls.windows(SLOTS + 1) {
+        let apart = pair[SLOTS].unix_ms.saturating_sub(pair[0].unix_ms);
+        assert!(apart >= call_ms, "{} calls within {apart} ms", SLOTS + 1);
+    }
+
+    stage.push_many(&ids[2 * SLOTS..], "/", &limit).await;
+    stage.wait_in_flight(SLOTS).await;
+    doomed.kill9();
+    assert_eq!(answered(&stage.queue.wait_results(&ids[2 * SLOTS..], MINUTE).await), 2 * SLOTS);
+}
+
+#[tokio::test]
 async fn a_clock_that_was_set_back_makes_no_worker_spin_and_the_tasks_of_a_killed_one_are_taken_back_in_time() {
     const HELD: usize = 20;
     for step_ms in [-800, -3_600_000] {
