@@ -90,8 +90,8 @@ async fn a_clock_that_was_set_back_makes_no_worker_spin_and_the_tasks_of_a_kille
         let since = Instant::now();
         sleep(Duration::from_secs(5)).await;
         let asked = stage.redis.info_number("total_commands_processed").await - before;
-        let per_second = asked as f64 / since.elapsed().as_secs_f64();
-        assert!(per_second < 150.0, "{step_ms}: {per_second} commands a second");
+        let per_second = asked / since.elapsed().as_secs().max(1);
+        assert!(per_second < 150, "{step_ms}: {per_second} commands a second");
 
         let [doomed, heir] = workers;
         heir.pause();

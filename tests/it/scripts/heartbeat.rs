@@ -63,11 +63,11 @@ async fn a_queue_is_in_use_while_it_holds_anything_to_attend_to() {
         ("ZADD", "workers"),
     ] {
         let desk = Desk::new().await;
-        let () = if command == "LPUSH" {
-            desk.ask((command, key, "x")).await
-        } else {
-            desk.ask((command, key, 1, "x")).await
-        };
+        let mut add = vec![command, key, "1", "x"];
+        if command == "LPUSH" {
+            add.pop();
+        }
+        let () = desk.ask(add).await;
         assert!(beat(&desk).await.is_in_use, "{key}");
     }
 }

@@ -160,6 +160,23 @@ async fn large_tasks_are_taken_back_few_at_a_time() {
     assert_eq!(desk.take_back("reaped", 100, 100_000).await, (1, 0));
 }
 
+/// A worker may hold tens of thousands, each of a megabyte.
+#[tokio::test]
+async fn no_more_tasks_are_read_than_taken_back() {
+    let desk = Desk::new().await;
+    desk.lease_ended().await;
+    for n in 0..3_000 {
+        desk.hold(&format!("t{n}"), &entry(&format!("s:1:{n}"), 0, false, b"raw")).await;
+    }
+    let () = desk.ask(("CONFIG", "RESETSTAT")).await;
+    assert_eq!(desk.take_back("reaped", 100, MANY).await, (100, 2_900));
+    let stats: String = desk.ask(("INFO", "commandstats")).await;
+    assert!(stats.contains("cmdstat_hget:calls=100,"), "{stats}");
+    for all in ["hkeys", "hgetall", "hscan", "hvals"] {
+        assert!(!stats.contains(&format!("cmdstat_{all}:")), "{stats}");
+    }
+}
+
 #[tokio::test]
 async fn an_unreadable_entry_goes_back_with_all_its_bytes() {
     let desk = Desk::new().await;
