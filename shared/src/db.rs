@@ -3,20 +3,19 @@
 //! A [`Db`] gives access to everything that Redial stores: the queues, each in a Cluster slot of its own, and the limits, breakers and
 //! memos that the whole fleet shares. They all use one multiplexed [`Link`]; only a blocking command needs a connection of its own.
 
+mod cluster;
 pub mod keys;
 mod link;
 mod manager;
 mod registry;
 mod target;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{Pool, Timeouts};
-use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use redis::{RedisResult, from_redis_value};
 
 use crate::script::TypedCall;
@@ -120,10 +119,8 @@ impl Db {
         self.run(async |connection| match connection {
             Connection::Node(_) => Ok(vec![(target, info.query_async(connection).await?)]),
             Connection::Cluster(cluster) => {
-                let masters =
-                    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
-                let infos: HashMap<String, String> = from_redis_value(cluster.route_command(info, masters).await?)?;
-                Ok(infos.into_iter().collect())
+                let infos = cluster.send_to_masters(&info).await?.into_iter();
+                infos.map(|(node, info)| Ok((node, from_redis_value(info)?))).collect()
             }
         })
         .await

@@ -39,7 +39,9 @@ impl Link {
     pub async fn run<T>(&self, commands: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>) -> Result<T, Error> {
         let (number, mut connection) = self.connection().await?;
         let answer = commands(&mut connection).await.map_err(Error::from);
-        if answer.as_ref().is_err_and(Error::spoils_connection) {
+        // A Cluster's replaces those of its nodes by itself: one that fails must not take the others with it.
+        let is_cluster = matches!(connection, Connection::Cluster(_));
+        if !is_cluster && answer.as_ref().is_err_and(Error::spoils_connection) {
             self.throw_away(number).await;
         }
         answer

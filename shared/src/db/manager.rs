@@ -5,20 +5,17 @@ use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleResult};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsMode, Value};
 use tokio::sync::Mutex;
 
 use super::Target;
+use super::cluster::{Cluster, ClusterConnection};
 use super::target::tcp;
 use crate::Error;
 
 /// How many commands may wait in one connection to be written; with redis's default of 50, batches would have to wait.
 const PIPELINE_BUFFER: usize = 1024;
-/// How often the Cluster client repeats a command by itself; after that the caller decides.
-const CLUSTER_RETRIES: u32 = 3;
 
 /// Timeouts for establishing a connection, and for one command.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +27,7 @@ pub(super) struct ConnectionTimeouts {
 /// Establishes connections to one target.
 pub(super) enum Manager {
     Node(Box<deadpool_redis::Manager>),
-    Cluster(Box<ClusterClient>),
+    Cluster(Arc<Cluster>),
     Sentinel(Arc<Mutex<SentinelClient>>, AsyncConnectionConfig),
 }
 
@@ -62,14 +59,7 @@ impl Manager {
             Target::Node(info) => {
                 Self::Node(Box::new(deadpool_redis::Manager::new_with_config(info.as_ref().clone(), config)?))
             }
-            Target::Cluster(nodes) => Self::Cluster(Box::new(
-                ClusterClientBuilder::new(nodes.clone())
-                    .retries(CLUSTER_RETRIES)
-                    .connection_timeout(timeouts.connect)
-                    .response_timeout(timeouts.response)
-                    .tcp_settings(tcp())
-                    .build()?,
-            )),
+            Target::Cluster(nodes) => Self::Cluster(Arc::new(Cluster::new(nodes.clone(), config))),
             Target::Sentinel { sentinels, master, login } => {
                 let secure = matches!(login.addr(), ConnectionAddr::TcpTls { .. });
                 let mut node = SentinelNodeConnectionInfo::default()
@@ -98,7 +88,7 @@ impl managed::Manager for Manager {
     async fn create(&self) -> Result<Connection, RedisError> {
         match self {
             Self::Node(manager) => manager.create().await.map(Connection::Node),
-            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+            Self::Cluster(cluster) => Ok(Connection::Cluster(ClusterConnection::new(cluster.clone()))),
             Self::Sentinel(client, config) => {
                 client.lock().await.get_async_connection_with_config(config).await.map(Connection::Node)
             }
@@ -114,7 +104,7 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Node(node) => node.req_packed_command(command),
-            Self::Cluster(cluster) => cluster.req_packed_command(command),
+            Self::Cluster(cluster) => Box::pin(cluster.send(command)),
         }
     }
 
@@ -126,14 +116,14 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Node(node) => node.req_packed_commands(commands, offset, count),
-            Self::Cluster(cluster) => cluster.req_packed_commands(commands, offset, count),
+            Self::Cluster(cluster) => Box::pin(cluster.send_all(commands, offset, count)),
         }
     }
 
     fn get_db(&self) -> i64 {
         match self {
             Self::Node(node) => node.get_db(),
-            Self::Cluster(cluster) => cluster.get_db(),
+            Self::Cluster(_) => 0,
         }
     }
 }
