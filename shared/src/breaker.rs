@@ -97,6 +97,11 @@ impl Breakers {
         Self { db }
     }
 
+    /// Whether a breaker is on a node of a Cluster that does not answer, as far as it is known.
+    pub fn is_away(&self, upstream: &str) -> bool {
+        self.db.is_away(|| self.db.keys().breaker(upstream))
+    }
+
     /// Reports to the breaker of `upstream` (`host:port`) what became of calls, and asks it whether to make more.
     ///
     /// # Errors

@@ -90,6 +90,12 @@ impl Db {
         matches!(*self.shared.target, Target::Cluster(_))
     }
 
+    /// Whether a key is on a node of a Cluster that does not answer, as far as it is known. Of a single Redis it is always `false`:
+    /// there, everything waits together.
+    pub(crate) fn is_away(&self, key: impl FnOnce() -> String) -> bool {
+        self.is_cluster() && self.shared.link.is_away(&key())
+    }
+
     /// Checks that Redis answers.
     ///
     /// # Errors

@@ -57,6 +57,11 @@ impl Limits {
         Self { db }
     }
 
+    /// Whether a limit is on a node of a Cluster that does not answer, as far as it is known.
+    pub fn is_away(&self, name: &str) -> bool {
+        self.db.is_away(|| self.db.keys().limit(name))
+    }
+
     /// Asks a limit to admit calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the
     /// newest task that defines the limit like this was first seen.
     ///

@@ -86,6 +86,11 @@ impl Memos {
         Self { db }
     }
 
+    /// Whether a memo is on a node of a Cluster that does not answer, as far as it is known.
+    pub fn is_away(&self, key: &MemoKey) -> bool {
+        self.db.is_away(|| self.db.keys().memo(&key.hash))
+    }
+
     /// Asks what a task should do, and lets it lead on these terms if no other task does.
     ///
     /// # Errors

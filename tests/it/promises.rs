@@ -19,7 +19,7 @@
 //! - [`snapshot`]: where every task is at one instant
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
-//! - [`cluster`]: a Redis Cluster, and a failover by Sentinel
+//! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
 
 mod answers;
 mod bad_input;
@@ -29,6 +29,7 @@ mod callbacks;
 mod cancel;
 mod chains;
 mod cluster;
+mod cluster_nodes;
 // Only debug builds of the worker have the hook that kills it; worker and tests are built with the same profile.
 #[cfg(debug_assertions)]
 mod crashes;

@@ -33,7 +33,7 @@ const LOOK_AT_ONCE: usize = 3;
 
 /// A Cluster: what all connections to it share.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct ClusterClient {
     /// Nodes that are known from the start, with login and TLS.
     seeds: Vec<ConnectionInfo>,
     config: AsyncConnectionConfig,
@@ -45,11 +45,11 @@ pub struct Cluster {
 /// Connections to the nodes of a Cluster, each made when it is first needed. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ClusterConnection {
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     nodes: Arc<Mutex<HashMap<Address, Arc<Node>>>>,
 }
 
-impl Cluster {
+impl ClusterClient {
     /// The Cluster of these nodes. Connects to none of them yet.
     pub fn new(seeds: Vec<ConnectionInfo>, config: AsyncConnectionConfig) -> Self {
         Self { seeds, config, map: Mutex::default(), looking: tokio::sync::Mutex::default() }
@@ -92,7 +92,7 @@ impl Cluster {
 
 impl ClusterConnection {
     /// No connections yet.
-    pub fn new(cluster: Arc<Cluster>) -> Self {
+    pub fn new(cluster: Arc<ClusterClient>) -> Self {
         Self { cluster, nodes: Arc::default() }
     }
 
@@ -132,6 +132,12 @@ impl ClusterConnection {
             answers.extend(answer.into_iter().map(|answer| (master.to_string(), answer)));
         }
         Ok(answers)
+    }
+
+    /// Whether the node that has a key does not answer, as far as it is known.
+    pub fn is_away(&self, key: &str) -> bool {
+        let Some(owner) = self.cluster.owner(Some(Slot::for_key(key))) else { return false };
+        locked(&self.nodes).get(&owner).is_some_and(|node| node.is_away())
     }
 
     /// Sends something to the node that has a slot, and follows it if the slot has moved.

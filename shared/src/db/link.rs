@@ -58,6 +58,15 @@ impl Link {
         Ok((held.number, handle))
     }
 
+    /// Whether the node of a Cluster that has a key does not answer, as far as it is known.
+    pub(super) fn is_away(&self, key: &str) -> bool {
+        let Ok(held) = self.held.try_lock() else { return false };
+        match held.connection.as_deref() {
+            Some(Connection::Cluster(cluster)) => cluster.is_away(key),
+            _ => false,
+        }
+    }
+
     /// Closes the connection. The next command establishes another one.
     pub async fn close(&self) {
         if let Some(connection) = self.held.lock().await.connection.take() {

@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, Re
 use tokio::sync::Mutex;
 
 use super::Target;
-use super::cluster::{Cluster, ClusterConnection};
+use super::cluster::{ClusterClient, ClusterConnection};
 use super::target::tcp;
 use crate::Error;
 
@@ -27,7 +27,7 @@ pub(super) struct ConnectionTimeouts {
 /// Establishes connections to one target.
 pub(super) enum Manager {
     Node(Box<deadpool_redis::Manager>),
-    Cluster(Arc<Cluster>),
+    Cluster(Arc<ClusterClient>),
     Sentinel(Arc<Mutex<SentinelClient>>, AsyncConnectionConfig),
 }
 
@@ -59,7 +59,7 @@ impl Manager {
             Target::Node(info) => {
                 Self::Node(Box::new(deadpool_redis::Manager::new_with_config(info.as_ref().clone(), config)?))
             }
-            Target::Cluster(nodes) => Self::Cluster(Arc::new(Cluster::new(nodes.clone(), config))),
+            Target::Cluster(nodes) => Self::Cluster(Arc::new(ClusterClient::new(nodes.clone(), config))),
             Target::Sentinel { sentinels, master, login } => {
                 let secure = matches!(login.addr(), ConnectionAddr::TcpTls { .. });
                 let mut node = SentinelNodeConnectionInfo::default()

@@ -82,6 +82,11 @@ impl BreakerClient {
         Self { breakers, config, retry, metrics, known: Mutex::default() }
     }
 
+    /// Whether an upstream's breaker is on a node of a Cluster that does not answer, as far as it is known.
+    pub fn is_away(&self, upstream: &str) -> bool {
+        self.breakers.is_away(upstream)
+    }
+
     /// Asks for one call. `None` if the worker aborts.
     pub async fn ask(self: &Arc<Self>, upstream: String, request: BreakerRequest) -> Option<BreakerVerdict> {
         let known = if request == BreakerRequest::First { self.known_closed(&upstream) } else { None };

@@ -12,6 +12,8 @@ use crate::queue::queue_worker::QueueWorker;
 use crate::task::policy::rate_headers;
 use crate::task::policy::retry_after::stated_wait;
 
+/// How long the result of a call waits for its limits to be corrected.
+const MAX_ADJUST_TIME: Duration = Duration::from_secs(3);
 /// A stated usage above this is as good as infinite; the limit believes much less.
 const MAX_USAGE: f64 = 1e15;
 
@@ -54,7 +56,16 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
         tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asks for a pause: closing the limit");
     }
     let client = &worker.shared.limits;
-    let adjusted = client.retry().retry("adjust", || client.limits().adjust(limit, adjustment)).await;
+    let retried = client.retry().retry("adjust", || client.limits().adjust(limit, adjustment));
+    // The result of the call does not wait for a limit whose Redis is away.
+    let Ok(adjusted) = tokio::time::timeout(MAX_ADJUST_TIME, retried).await else {
+        tracing::warn!(
+            limit,
+            queue = worker.name(),
+            "could not tell a limit what a response revealed about it: Redis does not answer"
+        );
+        return;
+    };
     if adjusted == Some(Adjusted::Capped) {
         worker.shared.metrics.usage_capped();
         tracing::warn!(

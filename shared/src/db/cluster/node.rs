@@ -1,14 +1,17 @@
 //! The connection to one node of a Cluster, replaced when it fails.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
-/// After a failed attempt to connect, all who wait for it fail with it, and so do those who come within this time.
-const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
+/// While a node is away, one task tries to connect to it, this often, and all commands for it fail at once.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
+/// A node that answers nothing for this long although commands wait counts as away, before the first of them times out.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 
 /// One node.
 #[derive(Debug)]
@@ -17,8 +20,30 @@ pub(super) struct Node {
     client: Client,
     config: AsyncConnectionConfig,
     link: Mutex<NodeLink>,
-    /// Whether its last connection failed, so that only one of the many that notice logs it.
+    /// Whether its last connection failed and no other could be made yet.
     is_away: AtomicBool,
+    started: Instant,
+    /// How many commands wait for an answer, and since when there has been none, in ms since `started`.
+    waiting: AtomicUsize,
+    silent_since_ms: AtomicU64,
+}
+
+/// A command that waits for an answer.
+struct Waiting<'a>(&'a Node);
+
+impl<'a> Waiting<'a> {
+    fn new(node: &'a Node) -> Self {
+        if node.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            node.silent_since_ms.store(node.now_ms(), Ordering::Relaxed);
+        }
+        Self(node)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -26,7 +51,8 @@ struct NodeLink {
     /// Incremented with each connection, so that a failure of an old one does not throw away the new one.
     number: u64,
     connection: Option<MultiplexedConnection>,
-    failed: Option<(Instant, RedisError)>,
+    /// Why there is no connection, while a task tries to make one.
+    failed: Option<RedisError>,
 }
 
 impl std::fmt::Debug for NodeLink {
@@ -77,62 +103,110 @@ async fn exchange(
 impl Node {
     pub(super) fn new(address: String, info: ConnectionInfo, config: AsyncConnectionConfig) -> RedisResult<Self> {
         let client = Client::open(info)?;
-        Ok(Self { address, client, config, link: Mutex::default(), is_away: AtomicBool::new(false) })
+        Ok(Self {
+            address,
+            client,
+            config,
+            link: Mutex::default(),
+            is_away: AtomicBool::new(false),
+            started: Instant::now(),
+            waiting: AtomicUsize::new(0),
+            silent_since_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether a command sent now would most likely not be answered.
+    pub(super) fn is_away(&self) -> bool {
+        let silence_ms = self.now_ms().saturating_sub(self.silent_since_ms.load(Ordering::Relaxed));
+        let is_silent = self.waiting.load(Ordering::Relaxed) > 0 && Duration::from_millis(silence_ms) > MAX_SILENCE;
+        is_silent || self.is_away.load(Ordering::Relaxed)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Sends commands and returns their answers. `asking`: although the slot is only on its way here.
-    pub(super) async fn send(&self, commands: Commands<'_>, asking: bool) -> RedisResult<Vec<Value>> {
+    pub(super) async fn send(self: &Arc<Self>, commands: Commands<'_>, asking: bool) -> RedisResult<Vec<Value>> {
         let (number, mut connection) = self.connection().await?;
+        let waiting = Waiting::new(self);
         let answer = exchange(&mut connection, commands, asking).await;
+        drop(waiting);
         match &answer {
-            Err(error) if error.kind() == ErrorKind::Io => {
-                self.report_away(error);
-                self.throw_away(number).await;
-            }
-            _ => self.report_back(),
+            Err(error) if error.kind() == ErrorKind::Io => self.lost(number, error).await,
+            _ => self.silent_since_ms.store(self.now_ms(), Ordering::Relaxed),
         }
         answer
     }
 
-    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+    async fn connection(self: &Arc<Self>) -> RedisResult<(u64, MultiplexedConnection)> {
         let mut link = self.link.lock().await;
         if let Some(connection) = &link.connection {
             return Ok((link.number, connection.clone()));
         }
-        if let Some((_, error)) = link.failed.as_ref().filter(|(at, _)| at.elapsed() < CONNECT_INTERVAL) {
+        if let Some(error) = &link.failed {
             return Err(error.clone());
         }
-        match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
+        let connected = self.connect().await;
+        self.take_over(&mut link, connected)
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.client.get_multiplexed_async_connection_with_config(&self.config).await
+    }
+
+    /// Takes over a new connection, or why there is none.
+    fn take_over(
+        self: &Arc<Self>,
+        link: &mut NodeLink,
+        connected: RedisResult<MultiplexedConnection>,
+    ) -> RedisResult<(u64, MultiplexedConnection)> {
+        match connected {
             Ok(connection) => {
                 link.number += 1;
                 link.failed = None;
                 link.connection = Some(connection.clone());
+                if self.is_away.swap(false, Ordering::Relaxed) {
+                    tracing::info!(node = self.address, "the node of the Cluster answers again");
+                }
                 Ok((link.number, connection))
             }
             Err(error) => {
-                self.report_away(&error);
-                link.failed = Some((Instant::now(), error.clone()));
+                self.fail(link, &error);
                 Err(error)
             }
         }
     }
 
-    async fn throw_away(&self, number: u64) {
+    /// A connection has failed: it is thrown away, unless that has been done.
+    async fn lost(self: &Arc<Self>, number: u64, error: &RedisError) {
         let mut link = self.link.lock().await;
-        if link.number == number {
-            link.connection = None;
+        if link.number == number && link.connection.take().is_some() {
+            self.fail(&mut link, error);
         }
     }
 
-    fn report_away(&self, error: &RedisError) {
-        if !self.is_away.swap(true, Ordering::Relaxed) {
+    fn fail(self: &Arc<Self>, link: &mut NodeLink, error: &RedisError) {
+        let is_first = link.failed.replace(error.clone()).is_none();
+        self.is_away.store(true, Ordering::Relaxed);
+        if is_first {
             tracing::warn!(node = self.address, %error, "a node of the Cluster does not answer: what it holds has to wait");
+            tokio::spawn(reconnect(Arc::downgrade(self)));
         }
     }
+}
 
-    fn report_back(&self) {
-        if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::Relaxed) {
-            tracing::info!(node = self.address, "the node of the Cluster answers again");
+/// Tries to connect until it succeeds, or until nobody needs the node any more.
+async fn reconnect(node: Weak<Node>) {
+    loop {
+        let Some(node) = node.upgrade() else { return };
+        let connected = node.connect().await;
+        let mut link = node.link.lock().await;
+        if node.take_over(&mut link, connected).is_ok() {
+            return;
         }
+        drop(link);
+        drop(node);
+        tokio::time::sleep(RECONNECT_INTERVAL.mul_f64(rand::random_range(0.5..1.5))).await;
     }
 }

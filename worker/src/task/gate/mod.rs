@@ -3,6 +3,7 @@
 mod crashes;
 mod delivery;
 mod expiry;
+mod reach;
 mod schedule;
 mod start_marker;
 
@@ -18,7 +19,14 @@ use crate::{breaker, limit, memo};
 /// The gates change nothing of the job but what Redis keeps with the task: its reservations and its start marker.
 pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
     let mut leads = Vec::new();
-    match admit(worker, job, &mut leads).await {
+    // A redelivered task with a start marker has to be judged by it: it must not go back, which would lose the marker.
+    let admitted = if job.header.started {
+        admit(worker, job, &mut leads).await
+    } else {
+        let admitted = tokio::time::timeout(reach::PATIENCE, admit(worker, job, &mut leads)).await;
+        admitted.unwrap_or_else(|_| Err(reach::wait()))
+    };
+    match admitted {
         Ok(admission) => Verdict::Pass(Admission { leads, ..admission }),
         Err(refusal) => Verdict::Refuse(refusal, leads),
     }
@@ -29,6 +37,9 @@ pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
 async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) -> Result<Admission, Refusal> {
     let now = worker.queue.clock.now();
     let keys = memo::gate::keys(worker, job);
+    if !job.header.started {
+        reach::check(worker, job, &keys)?;
+    }
     if !keys.is_empty() && job.is_redelivery() {
         Box::pin(memo::gate::recall(worker, job, &keys, leads)).await?;
     }

@@ -1,0 +1,168 @@
+//! One node of a Cluster hangs or dies: what lies on the others goes on as if nothing had happened.
+
+use std::time::Duration;
+
+use redial_tests::stalls::{self, now_ms};
+use redial_tests::{Cluster, RedisServer, Reply, TestQueue, Upstream, Worker};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{SOON, answered, ids, number};
+
+/// The promise, in ms.
+const AT_ONCE_MS: u64 = 2_000;
+
+/// A Cluster of three masters, of which one will be broken.
+struct Nodes {
+    cluster: Cluster,
+    victim: usize,
+}
+
+impl Nodes {
+    async fn start() -> Self {
+        stalls::watch();
+        let cluster = Cluster::start(3).await;
+        for node in cluster.nodes() {
+            // By default a Cluster whose node has no replica to take over serves nothing at all.
+            node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+        }
+        Self { cluster, victim: 1 }
+    }
+
+    fn victim(&self) -> &RedisServer {
+        &self.cluster.nodes()[self.victim]
+    }
+
+    /// The first names of which keys lie on the victim, or on another node.
+    async fn names(&self, count: usize, on_victim: bool, key: impl Fn(&str) -> String) -> Vec<String> {
+        let mut names = Vec::new();
+        for n in 0.. {
+            let name = format!("n{n}");
+            let node = self.cluster.node_of(&key(&name)).await;
+            if (node.port() == self.victim().port()) == on_victim {
+                names.push(name);
+            }
+            if names.len() == count {
+                break;
+            }
+        }
+        names
+    }
+
+    async fn queues(&self, count: usize, on_victim: bool) -> Vec<String> {
+        self.names(count, on_victim, |name| format!("redial:{{{name}}}")).await
+    }
+
+    /// A queue over a connection to its node alone: the tests' own Cluster client would wait for the victim.
+    async fn queue(&self, name: &str) -> TestQueue {
+        let node = self.cluster.node_of(&format!("redial:{{{name}}}")).await;
+        TestQueue::new(node, name)
+    }
+
+    async fn worker(&self, queues: &[String]) -> Worker {
+        let queues = queues.join(",");
+        let worker =
+            Worker::builder(&self.cluster).env("REDIAL_QUEUES", queues).env("REDIAL_CONCURRENCY", "64").spawn();
+        worker.wait_ready().await;
+        worker
+    }
+
+    /// An upstream whose breaker lies on the victim, or on another node.
+    async fn upstream(&self, on_victim: bool) -> Upstream {
+        loop {
+            let upstream = Upstream::start(|_| Reply::ok()).await;
+            let node = self.cluster.node_of(&format!("redial:breaker:{{{}}}", upstream.address())).await;
+            if (node.port() == self.victim().port()) == on_victim {
+                return upstream;
+            }
+        }
+    }
+}
+
+/// Pushes 100 tasks and asserts that each is answered at once.
+async fn a_hundred_are_answered_at_once(queue: &TestQueue, prefix: &str, upstream: &Upstream) {
+    let ids = ids(prefix, 100);
+    let pushed = now_ms();
+    queue.push_all(ids.iter().map(|id| json!({"id": id, "url": upstream.url("/")}).to_string())).await;
+    let results = queue.wait_results(&ids, SOON).await;
+    assert_eq!(answered(&results), 100);
+    let last = results.iter().map(|result| number(&result["finished_at_ms"])).max().unwrap_or_default();
+    let allowed = AT_ONCE_MS + stalls::between(pushed, last);
+    assert!(last.saturating_sub(pushed) <= allowed, "{prefix}: the last after {} ms", last.saturating_sub(pushed));
+}
+
+#[tokio::test]
+async fn queues_on_other_nodes_are_served_while_a_node_hangs_or_is_dead() {
+    let nodes = Nodes::start().await;
+    let (broken, well) = (nodes.queues(8, true).await, nodes.queues(1, false).await.remove(0));
+    let mut all = broken.clone();
+    all.push(well.clone());
+    let worker = nodes.worker(&all).await;
+    let upstream = nodes.upstream(false).await;
+    let queue = nodes.queue(&well).await;
+    a_hundred_are_answered_at_once(&queue, "before", &upstream).await;
+
+    nodes.victim().pause();
+    for round in 0..4 {
+        a_hundred_are_answered_at_once(&queue, &format!("hung{round}-"), &upstream).await;
+        sleep(Duration::from_secs(2)).await;
+    }
+    let (status, body) = worker.get("/readyz").await;
+    assert!(status == 503 && broken.iter().any(|name| body.contains(&format!("commands about {name} "))), "{body}");
+    nodes.victim().resume();
+    worker.wait_ready().await;
+
+    nodes.victim().kill9();
+    for round in 0..4 {
+        a_hundred_are_answered_at_once(&queue, &format!("dead{round}-"), &upstream).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    nodes.victim().restart().await;
+    let back = nodes.queue(&broken[0]).await;
+    let task = json!({"id": "back", "url": upstream.url("/")});
+    back.push(task.to_string()).await;
+    assert_eq!(back.wait_result("back", SOON).await["status"], "ok");
+    let lines = worker.log().lines().count();
+    assert!(lines < 150, "{lines} lines in the log:\n{}", worker.log());
+}
+
+#[tokio::test]
+async fn tasks_whose_limit_memo_breaker_or_reply_list_is_on_a_hung_node_occupy_no_slots() {
+    let nodes = Nodes::start().await;
+    let well = nodes.queues(1, false).await.remove(0);
+    let _worker = nodes.worker(std::slice::from_ref(&well)).await;
+    let queue = nodes.queue(&well).await;
+    let (upstream, elsewhere) = (nodes.upstream(false).await, nodes.upstream(true).await);
+    let limit = nodes.names(1, true, |name| format!("redial:limit:{{{name}}}")).await.remove(0);
+    let list = nodes.names(1, true, |name| format!("answers:{name}")).await.remove(0);
+    a_hundred_are_answered_at_once(&queue, "before", &upstream).await;
+
+    nodes.victim().pause();
+    let mut affected = Vec::new();
+    let kinds: [(&str, &Upstream, Value); 4] = [
+        ("limit", &upstream, json!({"limit": {"name": limit, "rate": 1000}})),
+        ("breaker", &elsewhere, json!({})),
+        // Each key has a memo of its own, on whatever node.
+        ("memo", &upstream, json!({"cache_ttl_ms": 60_000})),
+        ("reply", &upstream, json!({"reply_to": format!("answers:{list}")})),
+    ];
+    for (kind, upstream, fields) in &kinds {
+        let ids = ids(kind, 100);
+        let tasks = ids.iter().map(|id| {
+            let mut task = fields.clone();
+            task["id"] = json!(id);
+            task["url"] = json!(upstream.url(&format!("/{id}")));
+            task.to_string()
+        });
+        queue.push_all(tasks).await;
+        affected.extend(ids);
+    }
+    // By now the node is known to hang; until then a task may wait for it in its slot.
+    sleep(Duration::from_secs(6)).await;
+    for round in 0..3 {
+        a_hundred_are_answered_at_once(&queue, &format!("beside{round}-"), &upstream).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    nodes.victim().resume();
+    assert_eq!(answered(&queue.wait_results(&affected, SOON * 2).await), affected.len());
+}
