@@ -14,7 +14,7 @@ use crate::db::{LISTEN_TIMEOUT, Link};
 use crate::protocol::id::Token;
 use crate::queue::entry::{Entry, EntryHeader};
 use crate::script::millis;
-use crate::script::task::{Claim, ClaimReply, MarkStarted, Reschedule};
+use crate::script::task::{Claim, ClaimReply, GiveUp, MarkStarted, Reschedule};
 use crate::{Error, Queue, UnixMs, WorkerId};
 
 pub(crate) use complete::TaskPosition;
@@ -182,6 +182,23 @@ impl Consumer {
     /// Redis is unreachable or refuses the command.
     pub async fn mark_started(&self, token: &Token, header: &EntryHeader) -> Result<bool, Error> {
         let call = MarkStarted { active: &self.active, token: token.as_str(), header: &header.to_line() };
+        self.queue.db.call(&call).await
+    }
+
+    /// Gives a task back with which this worker cannot go on, and counts a crash. It waits for `wait`, and twice as long after each
+    /// further crash. `false`: the lease was lost.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn give_up(&self, token: &Token, wait: Duration) -> Result<bool, Error> {
+        let keys = &self.queue.keys;
+        let call = GiveUp {
+            active: &self.active,
+            scheduled: &keys.scheduled,
+            stats: &keys.stats,
+            token: token.as_str(),
+            wait_ms: millis(wait),
+        };
         self.queue.db.call(&call).await
     }
 

@@ -11,7 +11,7 @@
 //! - [`schedules`]: tasks that are pushed by the clock
 //! - [`callbacks`], [`chains`]: calls that follow a result
 //! - [`cancel`]: tasks that are cancelled
-//! - [`bad_input`]: invalid tasks; [`targets`]: addresses that must not be called
+//! - [`bad_input`]: invalid tasks; [`hostile`]: tasks that are hard to parse; [`targets`]: addresses that must not be called
 //! - [`leases`]: what living workers keep, and what dead ones lose
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
 //!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
@@ -37,6 +37,7 @@ mod drain;
 mod embedded;
 mod faults;
 mod healthcheck;
+mod hostile;
 mod http2;
 mod idempotency;
 mod kills;

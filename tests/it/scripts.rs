@@ -20,6 +20,7 @@ mod finish;
 mod fire_schedule;
 mod forget;
 mod full;
+mod give_up;
 mod heartbeat;
 mod inspect_limit;
 mod lead;

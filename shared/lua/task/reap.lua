@@ -23,7 +23,7 @@ expect_type('hash', active, stats)
 local function with_crash(entry)
   local header, raw = split_entry(entry)
   local serial, first_seen, crashes, started, state = string.match(header, '^(%S+) (%S+) (%d+) (%d) (.*)$')
-  if not serial or (tonumber(crashes) >= 2 and started ~= '1') then return entry end
+  if not serial or (tonumber(crashes) >= 2 and started == '0') then return entry end
   return table.concat({serial, first_seen, crashes + 1, started, state}, ' ') .. '\n' .. raw
 end
 

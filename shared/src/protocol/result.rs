@@ -197,6 +197,13 @@ impl TaskResult {
         }
     }
 
+    /// How large its body is, as it is stored.
+    pub fn body_bytes(&self) -> usize {
+        let json = self.body.as_ref().map(|body| body.get().len());
+        let text = [&self.body_text, &self.body_base64].into_iter().flatten().map(String::len);
+        json.into_iter().chain(text).sum()
+    }
+
     /// The result as one line of JSON. Line breaks in a JSON body, which can only occur between values, become spaces.
     pub fn to_line(&self) -> String {
         // It cannot fail: the keys are strings, and every value is plain data or valid JSON.

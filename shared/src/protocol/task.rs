@@ -24,6 +24,15 @@ pub use usage::{InvalidUsage, Usage, number_at};
 /// The maximum size of a task in bytes: a body of 1 MiB, and 64 KiB for everything else.
 pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
 
+/// The most headers of a task. Servers allow about a hundred; the type that holds them ends the process beyond 24,576.
+pub const MAX_HEADERS: usize = 100;
+/// The longest URL, in bytes. Servers accept 8 to 16 KiB; parsers of host names take time that grows with the square of the length.
+pub const MAX_URL_BYTES: usize = 16 << 10;
+/// The most limits of a task: each is asked by a command of its own, while the task holds its slot.
+pub const MAX_LIMITS: usize = 16;
+/// The longest name of a reply list, in bytes.
+const MAX_REPLY_TO_BYTES: usize = 1024;
+
 /// How long a result is kept by default.
 pub const RESULT_TTL: Duration = Duration::from_millis(RESULT_TTL_MS);
 const RESULT_TTL_MS: u64 = 3_600_000;
@@ -138,6 +147,14 @@ impl Task {
     }
 
     fn check(raw: RawTask, unknown: Vec<String>) -> Result<Self, InvalidTask> {
+        if let Some(then) = raw.then.as_deref() {
+            then::check(then).map_err(|cause| InvalidTask::Then(Box::new(cause)))?;
+        }
+        Self::check_alone(raw, unknown)
+    }
+
+    /// Checks everything but the rest of its chain.
+    fn check_alone(raw: RawTask, unknown: Vec<String>) -> Result<Self, InvalidTask> {
         let id = raw.id.as_deref().map(TaskId::new).transpose()?;
         let url = url("url", &raw.url)?;
         let mut headers = headers(raw.headers.as_ref())?;
@@ -156,15 +173,16 @@ impl Task {
         if let Some(error) = raw.then_error {
             return Err(InvalidTask::ThenFailed(error));
         }
-        if let Some(then) = raw.then.as_deref() {
-            then::check(then).map_err(|cause| InvalidTask::Then(Box::new(cause)))?;
-        }
         if let Some(key) = &raw.cache_key {
             check_length("cache_key", key, 1024)?;
+        }
+        if let Some(limits) = raw.limit.as_ref().filter(|limits| limits.len() > MAX_LIMITS) {
+            return Err(InvalidTask::TooMany { field: "limit", count: limits.len(), limit: MAX_LIMITS });
         }
         raw.limit.iter().flatten().try_for_each(Limit::check)?;
         match raw.reply_to.as_deref() {
             Some("") => return Err(InvalidTask::EmptyReplyTo),
+            Some(list) if list.len() > MAX_REPLY_TO_BYTES => check_length("reply_to", list, MAX_REPLY_TO_BYTES)?,
             Some(list) if keys::is_reserved(list) => return Err(InvalidTask::ReservedReplyTo),
             _ => {}
         }
@@ -219,6 +237,9 @@ impl Task {
 }
 
 fn url(field: &'static str, text: &str) -> Result<Url, InvalidTask> {
+    if text.len() > MAX_URL_BYTES {
+        check_length(field, text, MAX_URL_BYTES)?;
+    }
     let url = Url::parse(text).map_err(|cause| InvalidTask::Url { field, cause })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidTask::Scheme { field, scheme: url.scheme().to_owned() });
@@ -257,7 +278,11 @@ const CONNECTION_HEADERS: [HeaderName; 10] = [
 ];
 
 fn headers(raw: Option<&std::collections::BTreeMap<String, String>>) -> Result<HeaderMap, InvalidTask> {
-    let mut headers = HeaderMap::new();
+    let count = raw.map_or(0, std::collections::BTreeMap::len);
+    if count > MAX_HEADERS {
+        return Err(InvalidTask::TooMany { field: "headers", count, limit: MAX_HEADERS });
+    }
+    let mut headers = HeaderMap::with_capacity(count);
     for (name, value) in raw.into_iter().flatten() {
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(name.clone()))?;
         if CONNECTION_HEADERS.contains(&parsed) {

@@ -1,7 +1,7 @@
 //! What Redial stores about a task besides the producer's bytes: one header line in front of them.
 //!
 //! The format is `<serial> <first_seen_ms> <crashes> <started> <state>`, a newline, and the bytes. Scripts read the fields before the
-//! state; the state is JSON that only workers read, or `-` for a task that has none yet.
+//! state; `started` is the [`StartMarker`] as a digit; the state is JSON that only workers read, or `-` for a task that has none yet.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +27,38 @@ pub struct EntryHeader {
     pub serial: String,
     /// When a worker first claimed it.
     pub first_seen: UnixMs,
-    /// How many workers died while they held it.
+    /// How many times its worker died while it held the task, or could not go on with it.
     pub crashes: u32,
-    /// Whether a call was about to be sent and its outcome is unknown.
-    pub started: bool,
+    /// How far a delivery got whose outcome is unknown.
+    pub started: StartMarker,
     /// Its progress so far.
     pub state: Progress,
+}
+
+/// How far a delivery is known to have got, should its worker die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartMarker {
+    /// Not known.
+    #[default]
+    Absent,
+    /// The task is about to be parsed, alone in its worker because it is a suspect. No call was sent.
+    Opening,
+    /// A call was about to be sent.
+    Calling,
+}
+
+impl StartMarker {
+    fn digit(self) -> char {
+        match self {
+            Self::Absent => '0',
+            Self::Calling => '1',
+            Self::Opening => '2',
+        }
+    }
+
+    fn parse(digit: &str) -> Option<Self> {
+        [Self::Absent, Self::Calling, Self::Opening].into_iter().find(|marker| digit.parse() == Ok(marker.digit()))
+    }
 }
 
 /// A task's progress: its attempts, and what limits and memos hold for it.
@@ -100,7 +126,7 @@ impl EntryHeader {
             serde_json::to_string(&self.state).unwrap_or_else(|_| "-".into())
         };
         let Self { serial, first_seen, crashes, started, .. } = self;
-        format!("{serial} {first_seen} {crashes} {} {state}", u8::from(*started))
+        format!("{serial} {first_seen} {crashes} {} {state}", started.digit())
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -109,7 +135,7 @@ impl EntryHeader {
             serial: fields.next()?.to_owned(),
             first_seen: UnixMs(fields.next()?.parse().ok()?),
             crashes: fields.next()?.parse().ok()?,
-            started: fields.next()? == "1",
+            started: StartMarker::parse(fields.next()?)?,
             state: match fields.next()? {
                 "-" => Progress::default(),
                 json => serde_json::from_str(json).ok()?,
@@ -143,7 +169,7 @@ mod tests {
             serial: "w:1:1".into(),
             first_seen: UnixMs(1_763_900_000_000),
             crashes: 2,
-            started: true,
+            started: StartMarker::Calling,
             state: Progress::default(),
         };
         let attempt = Attempt {
@@ -167,7 +193,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_an_entry_are_an_error() {
-        for bad in ["", "no newline", "a b c d e\nraw", "s 1 0 0 {\nraw"] {
+        for bad in ["", "no newline", "a b c d e\nraw", "s 1 0 0 {\nraw", "s 1 0 9 -\nraw"] {
             assert!(Entry::parse(Token("t".into()), bad.into()).is_err(), "{bad:?}");
         }
     }

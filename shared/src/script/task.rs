@@ -58,6 +58,12 @@ typed_calls! {
         args: worker: &'a str, lease_ms: u64;
     }
 
+    /// Gives a task back that its worker could not go on with, and counts a crash. `false`: the lease was lost.
+    GiveUp = "task/give_up" + ["clock", "types", "entry", "count"] -> bool {
+        keys: active, scheduled, stats;
+        args: token: &'a str, wait_ms: u64;
+    }
+
     /// Takes tasks back from a worker.
     Reap = "task/reap" + ["clock", "types", "entry"] -> TakenBack {
         keys: workers, active, scheduled, stats;

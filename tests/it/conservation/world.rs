@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion, RescheduleReason, dead_letter_header};
-use redial_core::queue::entry::Entry;
+use redial_core::queue::entry::{Entry, StartMarker};
 use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};
@@ -167,7 +167,7 @@ impl World {
         let Some((mut entry, holds)) = self.let_go(by, which).await else {
             return;
         };
-        entry.header.started = true;
+        entry.header.started = StartMarker::Calling;
         let hand = &mut self.hands[by];
         let may = hand.consumer.mark_started(&entry.token, &entry.header).await.unwrap();
         assert_eq!(may, holds);
@@ -206,7 +206,7 @@ impl World {
             return;
         };
         entry.header.state.counted += 1;
-        entry.header.started = false;
+        entry.header.started = StartMarker::Absent;
         let wait = if later { HOUR } else { Duration::ZERO };
         let consumer = &self.hands[by].consumer;
         let due =

@@ -7,7 +7,7 @@ use redial_core::consumer::{ClaimId, Completion, LeaseRenewal, ParkedTasks, Wait
 use redial_core::memo::{
     Delivery, KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer,
 };
-use redial_core::queue::entry::Entry;
+use redial_core::queue::entry::{Entry, StartMarker};
 use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
@@ -163,7 +163,7 @@ impl Fleet {
                 {
                     return Some(State::LeadOutcome(kept.result));
                 }
-                if entry.header.started {
+                if entry.header.started == StartMarker::Calling {
                     return Some(State::Called(result(Status::Dead, u64::MAX)));
                 }
                 let mut standing = memos.lead(&key, delivery, terms).await.unwrap();
@@ -200,7 +200,7 @@ impl Fleet {
             }
             State::Leading if once => {
                 let mut header = entry.header.clone();
-                header.started = true;
+                header.started = StartMarker::Calling;
                 self.workers[by].consumer.mark_started(&entry.token, &header).await.unwrap().then_some(State::Begun)
             }
             State::Leading | State::Begun => {
@@ -211,7 +211,7 @@ impl Fleet {
             State::Called(mut result) => {
                 let answer = StoredAnswer::of(&result);
                 let keeps = purpose == MemoPurpose::Idempotency || result.status == Status::Ok;
-                if entry.header.started {
+                if entry.header.started == StartMarker::Calling {
                     // Its new delivery goes on leading before it settles; unless an earlier one, that was frozen, has done so.
                     assert!(match memos.recheck(&key, delivery, None).await.unwrap() {
                         LeadDecision::Answer(kept) => again || kept.by == entry.header.serial,

@@ -17,7 +17,12 @@ fn start(stage: &Stage) -> Worker {
 }
 
 /// Restarts the worker whenever it dies, until the task has a result. Returns how often it died.
-async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -> (Value, usize) {
+async fn restart_until_set_aside(
+    stage: &Stage,
+    worker: &mut Worker,
+    id: &str,
+    start: impl Fn() -> Worker,
+) -> (Value, usize) {
     let mut deaths = 0;
     let deadline = Instant::now() + IN_THE_END;
     loop {
@@ -27,7 +32,7 @@ async fn restart_until_set_aside(stage: &Stage, worker: &mut Worker, id: &str) -
         let died = || async { (!worker.is_running()).then_some(()) };
         if within(Duration::from_millis(50), died).await.is_some() {
             deaths += 1;
-            *worker = start(stage);
+            *worker = start();
         }
         assert!(Instant::now() < deadline, "{id} has no result after {deaths} deaths");
     }
@@ -44,7 +49,7 @@ async fn a_task_that_kills_three_workers_is_dead_lettered_and_its_neighbours_are
     stage.push_many(after, "/slow", &json!({})).await;
 
     let mut worker = start(&stage);
-    let (result, deaths) = restart_until_set_aside(&stage, &mut worker, "poison").await;
+    let (result, deaths) = restart_until_set_aside(&stage, &mut worker, "poison", || start(&stage)).await;
     assert_eq!(result["status"], "dead");
     assert_eq!(result["reason"], "crashed_worker");
     assert_eq!(attempts(&result), 0);
@@ -61,6 +66,52 @@ async fn a_task_that_kills_three_workers_is_dead_lettered_and_its_neighbours_are
 }
 
 #[tokio::test]
+async fn a_task_that_kills_its_worker_while_it_is_parsed_is_set_aside_after_three_crashes() {
+    let stage = Stage::unruly().await;
+    let start = || {
+        let worker = stage.worker().env("REDIAL_LEASE_MS", "1000");
+        worker.env("REDIAL_DEBUG_ABORT_ON_TASK", "poison").spawn()
+    };
+    let neighbours = ids("n", 20);
+    stage.push_many(&neighbours, "/ok", &json!({})).await;
+    let list = "answers";
+    stage.queue.push(json!({"id": "poison", "url": stage.url("/ok"), "reply_to": list}).to_string()).await;
+    let mut worker = start();
+    let (result, deaths) = restart_until_set_aside(&stage, &mut worker, "poison", start).await;
+    assert_eq!((&result["reason"], deaths), (&json!("crashed_worker"), 3));
+    assert_eq!(stage.queue.list(list).await, [result], "whoever waits for it hears of it");
+    assert_eq!(answered(&stage.queue.wait_results(&neighbours, IN_THE_END).await), neighbours.len());
+    assert!(worker.is_running(), "it is not parsed a fourth time");
+    let letters = stage.queue.dead().await;
+    assert!(letters.len() == 1 && String::from_utf8_lossy(&letters[0].raw).contains("poison"));
+}
+
+#[tokio::test]
+async fn a_panic_in_the_story_of_a_task_ends_that_task_alone() {
+    let stage = Stage::slow(Duration::from_millis(100)).await;
+    let worker = stage.worker().env("REDIAL_DEBUG_PANIC_ON_URL", "poison").env("REDIAL_CONCURRENCY", "8").spawn();
+    worker.wait_ready().await;
+    for (id, path) in [("a", "/poison"), ("b", "/poison"), ("c", "/poison")] {
+        stage
+            .queue
+            .push(json!({"id": id, "url": stage.url(path), "limit": {"name": "l", "concurrency": 9}}).to_string())
+            .await;
+    }
+    let neighbours = ids("n", 40);
+    stage.push_many(&neighbours, "/ok", &json!({})).await;
+    assert_eq!(answered(&stage.queue.wait_results(&neighbours, SOON).await), neighbours.len());
+    for id in ["a", "b", "c"] {
+        let result = stage.queue.wait_result(id, SOON).await;
+        assert_eq!((&result["status"], &result["reason"]), (&json!("dead"), &json!("crashed_worker")), "{result}");
+    }
+    assert_eq!(stage.upstream.calls_to("/poison").len(), 0);
+    // Three times each.
+    super::assert_counted(&worker, "redial_tasks_given_up_total", 9).await;
+    super::assert_counted(&worker, "redial_slots_in_use", 0).await;
+    QueueSnapshot::take(&stage.redis).await.assert_all_ended(neighbours.len() + 3);
+}
+
+#[tokio::test]
 async fn new_tasks_are_answered_while_a_poison_task_is_being_isolated() {
     let stage = Stage::slow(Duration::ZERO).await;
     let mut worker = start(&stage);
@@ -71,7 +122,8 @@ async fn new_tasks_are_answered_while_a_poison_task_is_being_isolated() {
             assert_eq!(stage.answer(task).await["status"], "ok", "{id}");
         }
     };
-    let ((result, _), ()) = tokio::join!(restart_until_set_aside(&stage, &mut worker, "poison"), passers_by);
+    let ((result, _), ()) =
+        tokio::join!(restart_until_set_aside(&stage, &mut worker, "poison", || start(&stage)), passers_by);
     assert_eq!(result["reason"], "crashed_worker");
 }
 

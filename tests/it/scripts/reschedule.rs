@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, RescheduleReason};
+use redial_core::queue::entry::StartMarker;
 use redial_core::script::task::Reschedule;
 use redial_core::{UnixMs, WorkerId};
 
@@ -103,7 +104,7 @@ async fn a_retried_task_comes_back_with_what_is_known_of_it() {
     let claim = |n| ClaimId::new(&WorkerId::from_redis("w".into()), n);
     let mut first = consumer.claim(&claim(1), 1).await.unwrap().entries;
     let mut entry = first.pop().unwrap();
-    entry.header.started = true;
+    entry.header.started = StartMarker::Calling;
     entry.header.state.counted = 3;
     let back = (Duration::from_millis(1), UnixMs(0));
     let due =

@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::observe::metrics::Metrics;
 use crate::queue::redis_retry::RedisRetry;
+use crate::queue::vital;
 
 /// How long a breaker that was seen closed is assumed to stay closed. An upstream that goes down may be called for this long.
 const CLOSED_FOR: Duration = Duration::from_secs(1);
@@ -142,7 +143,7 @@ impl BreakerClient {
             !std::mem::replace(&mut known.is_sending, true)
         });
         if is_first {
-            tokio::spawn(self.clone().send(upstream.to_owned()));
+            vital::spawn("breakers", self.clone().send(upstream.to_owned()));
         }
     }
 

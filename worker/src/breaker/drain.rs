@@ -6,6 +6,7 @@ use redial_core::breaker::{BreakerRequest, BreakerState};
 use redial_core::consumer::{ParkedTasks, Selection, WaitList};
 
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::vital;
 
 /// How often a worker asks whether an upstream is back, whether one task waits or a million.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +19,7 @@ pub fn drain_when_up(worker: &QueueWorker, upstream: &str) {
     let list = (worker.queue_name().clone(), upstream.to_owned());
     if worker.shared.drains.start(&list) {
         let worker = worker.clone();
-        tokio::spawn(async move {
+        vital::spawn("drain", async move {
             let drains = &worker.shared.drains;
             let parked = ParkedTasks::new(worker.redis_queue().clone(), &WaitList::breaker(&list.1));
             loop {

@@ -110,6 +110,11 @@ impl Failure {
     }
 }
 
+/// The size of the body of a response, if there was one.
+pub fn bytes(result: &AttemptResult) -> usize {
+    result.as_ref().map_or(0, |response| response.body.len())
+}
+
 /// How an attempt ended, as a value of the metric label `reason`: `ok`, a status, or the kind of failure.
 pub fn label(result: &AttemptResult) -> &'static str {
     match result {

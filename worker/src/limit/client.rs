@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::queue::redis_retry::RedisRetry;
+use crate::queue::vital;
 use crate::queue::wakeups::QueueWakeups;
 
 /// How often the name of a limit in use is registered, so that it can be listed.
@@ -110,7 +111,7 @@ impl LimitClient {
         };
         if is_first {
             let target = Target { limit: limit.clone(), defined_by, key };
-            tokio::spawn(self.clone().send(target));
+            vital::spawn("limits", self.clone().send(target));
         }
         granted.await.ok()
     }

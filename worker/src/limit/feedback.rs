@@ -9,6 +9,7 @@ use super::applied::{AppliedLimit, fairness_key};
 use crate::http::types::{AttemptResult, Response};
 use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
+use crate::task::heavy;
 use crate::task::policy::rate_headers;
 use crate::task::policy::retry_after::stated_wait;
 
@@ -28,7 +29,8 @@ pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], result
     }
     let close_for = close_for.unwrap_or_default().min(worker.shared.config.max_stated_wait);
     let has_upstream_limit = limits.iter().any(|applied| applied.of_upstream);
-    let json = limits.iter().any(|applied| applied.usage.is_stated()).then(|| json_body(response)).flatten();
+    let states_usage = limits.iter().any(|applied| applied.usage.is_stated());
+    let json = heavy::work(response.body.len(), || states_usage.then(|| json_body(response)).flatten()).await;
     for applied in limits {
         // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
         let concerned = applied.of_upstream || !has_upstream_limit;

@@ -8,15 +8,18 @@ use redial_core::memo::{LeadDecision, MemoKey};
 use super::leader::{self, OUTCOME_UNKNOWN};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
+use crate::task::heavy;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
 
 /// The memos that a task uses. Most use none, and then the headers that the worker adds need not be looked up.
-pub fn keys(worker: &QueueWorker, job: &Job) -> Vec<MemoKey> {
+pub async fn keys(worker: &QueueWorker, job: &Job) -> Vec<MemoKey> {
     if job.task.cache_ttl.is_none() && job.task.idempotency_key.is_none() {
         return Vec::new();
     }
-    MemoKey::of(&job.task, &worker.shared.config.upstreams.headers_for(&job.task))
+    // The body is part of the keys, in its canonical form.
+    let bytes = job.task.body.as_ref().map_or(0, Vec::len);
+    heavy::work(bytes, || MemoKey::of(&job.task, &worker.shared.config.upstreams.headers_for(&job.task))).await
 }
 
 /// Finds out what an earlier delivery of the task achieved. Comes before every check that could end the task otherwise: its call

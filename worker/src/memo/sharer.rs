@@ -11,6 +11,7 @@ use redial_core::{Error, Reason, Status, TaskResult};
 use super::leader::{OUTCOME_UNKNOWN, Share};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
+use crate::task::heavy;
 use crate::task::job::Job;
 
 /// How many bytes of answers are sent to Redis at a time.
@@ -98,7 +99,7 @@ impl Sharer {
         let mut not_answered = page.unreadable;
         let mut results = Vec::with_capacity(page.entries.len());
         for entry in page.entries {
-            match self.result(entry) {
+            match heavy::work(entry.raw.len(), || self.result(entry)).await {
                 Ok(result) => results.push(result),
                 Err(token) => not_answered.push(token),
             }
@@ -138,7 +139,10 @@ impl Sharer {
         if results.is_empty() {
             return;
         }
-        let completions: Vec<Completion> = results.iter().map(|(job, result)| job.completion(result)).collect();
+        let mut completions: Vec<Completion> = Vec::with_capacity(results.len());
+        for (job, result) in &results {
+            completions.push(heavy::work(job.bytes_to_finish(result.body_bytes()), || job.completion(result)).await);
+        }
         let stored = self.retry("finish", || parked.finish(&completions)).await.unwrap_or_default();
         let queue = parked.queue().name().as_str();
         for ((job, _), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {

@@ -80,6 +80,7 @@ pub struct Metrics {
     attempt_seconds: Family<QueueLabel, Histogram>,
     lost_leases: Family<QueueLabel, Counter>,
     reaped: Family<QueueLabel, Counter>,
+    given_up: Family<QueueLabel, Counter>,
     memo: Family<MemoLabels, Counter>,
     calls_saved: Family<QueueLabel, Counter>,
     limit_waits: Family<QueueLabel, Counter>,
@@ -121,6 +122,7 @@ impl Metrics {
             attempt_seconds: Family::new_with_constructor(seconds),
             lost_leases: Family::default(),
             reaped: Family::default(),
+            given_up: Family::default(),
             memo: Family::default(),
             calls_saved: Family::default(),
             limit_waits: Family::default(),
@@ -157,6 +159,11 @@ impl Metrics {
             self.lost_leases.clone(),
         );
         r.register("tasks_reaped", "Tasks taken back from workers that died", self.reaped.clone());
+        r.register(
+            "tasks_given_up",
+            "Times that this worker could not go on with a task: it panicked, or Redis refused every way to end it",
+            self.given_up.clone(),
+        );
         r.register("memo", "Tasks with a memo, by what it did for them", self.memo.clone());
         r.register("calls_saved", "Tasks that got their answer without a call of their own", self.calls_saved.clone());
         r.register(
@@ -219,6 +226,11 @@ impl Metrics {
     /// Tasks were taken back from a worker that died.
     pub fn reaped(&self, queue: &str, tasks: usize) {
         self.reaped.get_or_create(&label(queue)).inc_by(tasks as u64);
+    }
+
+    /// This worker could not go on with a task.
+    pub fn given_up(&self, queue: &str) {
+        self.given_up.get_or_create(&label(queue)).inc();
     }
 
     /// A memo did something for a task.

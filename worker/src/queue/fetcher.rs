@@ -8,6 +8,7 @@ use super::held_tasks::Slots;
 use super::queue_fetcher::QueueFetcher;
 use super::queue_worker::QueueWorker;
 use super::slot_allocator::SlotAllocator;
+use super::vital;
 use crate::observe::health::Health;
 
 /// Claims tasks from all queues of a worker.
@@ -38,7 +39,7 @@ impl Fetcher {
         let mut fetchers = JoinSet::new();
         for (position, worker) in self.workers.iter().enumerate() {
             let fetcher = QueueFetcher::new(position, worker.clone(), self.allocator.clone(), self.health.clone());
-            fetchers.spawn(fetcher.run());
+            fetchers.spawn(vital::guard("fetcher of a queue", fetcher.run()));
         }
         if let Some(worker) = self.workers.first() {
             worker.shared.stop.cancelled().await;

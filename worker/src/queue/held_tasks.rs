@@ -27,6 +27,8 @@ pub struct HeldTasks {
     started: Instant,
     /// When a task last entered or left a slot, in ms since `started`.
     last_change_ms: AtomicU64,
+    /// Tasks whose story panicked, until someone gives them up.
+    panicked: Mutex<Vec<Token>>,
 }
 
 impl Default for HeldTasks {
@@ -36,6 +38,7 @@ impl Default for HeldTasks {
             registered_claims: AtomicU64::default(),
             started: Instant::now(),
             last_change_ms: AtomicU64::default(),
+            panicked: Mutex::default(),
         }
     }
 }
@@ -128,6 +131,11 @@ impl HeldTasks {
         self.registered_claims.store(number, Ordering::Relaxed);
     }
 
+    /// The tasks that were dropped in a panic since the last call.
+    pub fn take_panicked(&self) -> Vec<Token> {
+        std::mem::take(&mut *self.panicked.lock())
+    }
+
     /// The number of the first claim whose tasks may not be registered yet.
     pub fn registered_claims(&self) -> u64 {
         self.registered_claims.load(Ordering::Relaxed)
@@ -145,5 +153,8 @@ impl Drop for HeldTask {
     fn drop(&mut self) {
         self.held.tasks.lock().remove(&self.token);
         self.held.record_change();
+        if std::thread::panicking() {
+            self.held.panicked.lock().push(self.token.clone());
+        }
     }
 }

@@ -17,4 +17,5 @@ mod rotation;
 pub mod scheduler;
 mod slot_allocator;
 pub mod sweeper;
+pub mod vital;
 pub mod wakeups;

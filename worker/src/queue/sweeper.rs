@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::heartbeat::{HeartbeatNews, NewsReceiver};
 use super::queue_worker::QueueWorker;
+use super::vital;
 use crate::breaker::drain::drain_when_up;
 use crate::memo::sharer;
 
@@ -22,11 +23,11 @@ const MAX_DELIVERIES: usize = 16;
 /// Runs until the heartbeat has ended. The parts end when this does.
 pub async fn run(worker: QueueWorker, news: NewsReceiver) {
     let mut parts = JoinSet::new();
-    parts.spawn(reap_ended(worker.clone(), news.clone()));
-    parts.spawn(reconcile(worker.clone(), news.clone()));
-    parts.spawn(deliver_replies(worker.clone(), news.clone()));
-    parts.spawn(check_wait_lists(worker.clone(), news.clone()));
-    parts.spawn(measure_backlog(worker, news));
+    parts.spawn(vital::guard("reaper", reap_ended(worker.clone(), news.clone())));
+    parts.spawn(vital::guard("reconciler", reconcile(worker.clone(), news.clone())));
+    parts.spawn(vital::guard("replies", deliver_replies(worker.clone(), news.clone())));
+    parts.spawn(vital::guard("wait lists", check_wait_lists(worker.clone(), news.clone())));
+    parts.spawn(vital::guard("backlog", measure_backlog(worker, news)));
     parts.join_all().await;
 }
 

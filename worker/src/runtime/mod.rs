@@ -26,7 +26,7 @@ use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
 use crate::queue::held_tasks::Slots;
 use crate::queue::idle_queues::IdleQueues;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
-use crate::queue::{scheduler, sweeper};
+use crate::queue::{scheduler, sweeper, vital};
 use embedded::Embedded;
 use signals::Signals;
 
@@ -101,16 +101,16 @@ impl Runtime {
             health.watch_commands(worker.queue.retry.clone());
             health.watch_tasks(worker.queue.held.clone());
             let (sender, news) = watch::channel(None);
-            heartbeats.spawn(heartbeat::run(worker.clone(), health.clone(), sender));
+            heartbeats.spawn(vital::guard("heartbeat", heartbeat::run(worker.clone(), health.clone(), sender)));
             heartbeats.spawn(sweeper::run(worker.clone(), news));
-            tokio::spawn(scheduler::run(worker.clone()));
+            vital::spawn("scheduler", scheduler::run(worker.clone()));
         }
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
-        heartbeats.spawn(announcer.clone().run());
-        tokio::spawn(IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
+        heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
+        vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
-        let slot_keeper = tokio::spawn(keep_slots).abort_handle();
-        let fetcher = tokio::spawn(Fetcher::new(queues, slots.clone(), health).run());
+        let slot_keeper = vital::spawn("slot keeper", keep_slots).abort_handle();
+        let fetcher = vital::spawn("fetcher", Fetcher::new(queues, slots.clone(), health).run());
         Ok(Self { shared, slots, workers, fetcher, heartbeats, slot_keeper, announcer })
     }
 

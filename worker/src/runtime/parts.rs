@@ -21,6 +21,7 @@ use crate::queue::completer::{Completer, SucceededTask};
 use crate::queue::held_tasks::HeldTasks;
 use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
 use crate::queue::redis_retry::RedisRetry;
+use crate::queue::vital;
 use crate::queue::wakeups::QueueWakeups;
 
 /// The name under which failures of commands about limits and breakers are logged.
@@ -70,7 +71,8 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     let name = consumer.queue().name().to_string();
     let retry = Arc::new(RedisRetry::new(name, shared.metrics.redis_errors(), shared.abort.clone()));
     let metrics = shared.metrics.clone();
-    tokio::spawn(Completer { consumer: consumer.clone(), retry: retry.clone(), metrics }.run(succeeded));
+    let completer_part = Completer { consumer: consumer.clone(), retry: retry.clone(), metrics };
+    vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
     let queue =

@@ -1,16 +1,20 @@
 //! The story of a task in a worker: gate, call, classify, settle.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use redial_core::Task;
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::Entry;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::gate;
-use super::job::Job;
+use super::contain::contain;
+use super::gate::crashes::{self, QuarantineRefusal};
+use super::job::{InvalidJob, Job};
 use super::policy::classify::{self, Outcome, Policy, classify};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
+use super::{gate, heavy};
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::feedback;
 use crate::observe::metrics::Occurrence;
@@ -18,24 +22,38 @@ use crate::queue::clock::millis;
 use crate::queue::held_tasks::HeldTask;
 use crate::queue::queue_worker::QueueWorker;
 
-/// Takes one claimed task as far as it goes now: to its end, or back to Redis for later.
-///
-/// Thousands of these futures are alive at a time, so the rare paths are boxed: they take space only when they are taken.
+/// Takes one claimed task as far as it goes now: to its end, or back to Redis for later. If that panics, the task is given up.
 pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask) {
-    let settler = Settler::new(&worker);
-    let mut job = match Job::open(entry, worker.shared.config.max_task_bytes) {
-        Ok(job) => job,
-        Err(invalid) => return Box::pin(settler.bury_invalid(invalid)).await,
-    };
-    report_ignored_fields(&worker, &job.task);
+    let mut story = pin!(run(&worker, entry, held));
+    if let Err(panic) = contain(story.as_mut()).await {
+        Box::pin(Settler::new(&worker).give_up_panicked(&panic)).await;
+    }
+}
 
-    let mut admission = match gate::pass(&worker, &mut job).await {
+/// Thousands of these futures are alive at a time, so the rare paths are boxed: they take space only when they are taken.
+async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
+    let settler = Settler::new(worker);
+    let is_plain = entry.header.crashes == 0 && entry.raw.len() <= heavy::SMALL_BYTES;
+    let (mut job, _quarantine) = if is_plain {
+        match parse(worker, entry) {
+            Ok(job) => (job, None),
+            Err(invalid) => return Box::pin(settler.bury_invalid(invalid)).await,
+        }
+    } else {
+        match Box::pin(open_with_care(&settler, worker, entry)).await {
+            Some(opened) => opened,
+            None => return,
+        }
+    };
+    report_ignored_fields(worker, &job.task);
+
+    let mut admission = match gate::pass(worker, &mut job).await {
         Verdict::Pass(admission) => admission,
         Verdict::Refuse(refusal, leads) => return Box::pin(refuse(&settler, &job, &leads, refusal, held)).await,
     };
 
     let started_at = worker.queue.clock.now();
-    let result = match call(&worker, &job, &admission, &held).await {
+    let result = match call(worker, &job, &admission, &held).await {
         Ok(result) => result,
         Err(Aborted::Stopping) => return Box::pin(settler.release(&job, &admission.leads, held)).await,
         Err(Aborted::LeaseLost) => return Box::pin(settler.abandon(&job, &admission.leads)).await,
@@ -48,17 +66,17 @@ pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask) {
     }
     if !admission.limits.is_empty() {
         admission.slots.clear();
-        Box::pin(feedback::adjust_limits(&worker, &admission.limits, &result)).await;
+        Box::pin(feedback::adjust_limits(worker, &admission.limits, &result)).await;
     }
 
-    match classify(&result, &policy(&worker, &job, &admission)) {
+    match classify(&result, &policy(worker, &job, &admission)) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
-            let success = settler.success(&job, result);
-            if admission.leads.is_empty() {
+            if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
+                let success = settler.success(&job, result);
                 settler.complete(&job, &success, held);
             } else {
-                Box::pin(settler.finish(&job, &admission.leads, success, held)).await;
+                Box::pin(settler.finish_success(&job, &admission.leads, result, held)).await;
             }
         }
         Outcome::Retry { wait, backoff, counts, error } => {
@@ -70,10 +88,34 @@ pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask) {
         }
         Outcome::Dead { reason, error } => {
             job.remember(started_at, took_ms, &result, Some(&error), None);
-            let dead = job.dead(reason, error, worker.queue.clock.now(), Some(result));
-            Box::pin(settler.finish(&job, &admission.leads, dead, held)).await;
+            Box::pin(settler.finish_failure(&job, &admission.leads, reason, error, result, held)).await;
         }
     }
+}
+
+fn parse(worker: &QueueWorker, entry: Entry) -> Result<Job, InvalidJob> {
+    #[cfg(debug_assertions)]
+    super::debug::before_parsing(&entry.raw);
+    Job::open(entry, worker.shared.config.max_task_bytes)
+}
+
+/// Parses a task that may have crashed a worker, or one that is large, where it blocks no other. Returns a permit as well if the task
+/// has to run alone in this worker. `None`: it was settled without being parsed.
+async fn open_with_care(
+    settler: &Settler<'_>,
+    worker: &QueueWorker,
+    mut entry: Entry,
+) -> Option<(Job, Option<OwnedSemaphorePermit>)> {
+    match crashes::admit(worker, &mut entry).await {
+        Ok(permit) => match heavy::work(entry.raw.len(), || parse(worker, entry)).await {
+            Ok(job) => return Some((job, permit)),
+            Err(invalid) => settler.bury_invalid(invalid).await,
+        },
+        Err(QuarantineRefusal::SetAside(crashes)) => settler.bury_unparsed(entry, crashes).await,
+        Err(QuarantineRefusal::Wait(wait)) => settler.defer_unparsed(&entry, wait).await,
+        Err(QuarantineRefusal::LeaseLost) => settler.lease_lost(None),
+    }
+    None
 }
 
 /// The ways out of the gate other than through it.
@@ -84,7 +126,7 @@ async fn refuse(settler: &Settler<'_>, job: &Job, leads: &[MemoKey], refusal: Re
         Refusal::Follow(key) => settler.park_behind_leader(job, leads, &key).await,
         Refusal::UpstreamDown(wait) => settler.park_until_up(job, leads, wait).await,
         Refusal::Reject(reason, error) => settler.bury(job, leads, reason, error, held).await,
-        Refusal::LeaseLost => settler.lease_lost(job),
+        Refusal::LeaseLost => settler.lease_lost(Some(&job.id)),
     }
 }
 
@@ -106,7 +148,7 @@ async fn call(
     held: &HeldTask,
 ) -> Result<AttemptResult, Aborted> {
     #[cfg(debug_assertions)]
-    super::debug::maybe_abort(&job.task.url);
+    super::debug::before_call(&job.task.url);
     let mut headers = worker.shared.config.upstreams.headers_for(&job.task);
     let mut body = job.task.body.as_ref();
     if let Some(callback) = &admission.callback {
@@ -150,9 +192,12 @@ fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission) -> Poli
     }
 }
 
+/// How many ignored fields of one task are reported: one with a hundred thousand should not keep its worker busy.
+const MAX_REPORTED_FIELDS: usize = 32;
+
 /// Counts the fields of a task that this version ignores, and logs each name once.
 fn report_ignored_fields(worker: &QueueWorker, task: &Task) {
-    for field in &task.unknown {
+    for field in task.unknown.iter().take(MAX_REPORTED_FIELDS) {
         if worker.shared.metrics.ignored_field(field) == Occurrence::First {
             tracing::warn!(
                 field,

@@ -10,10 +10,13 @@ use redial_core::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::result::Body;
 use redial_core::protocol::task::{RESULT_TTL, TaskError};
-use redial_core::queue::entry::{Entry, EntryHeader, Progress};
+use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 
 use crate::http::types::{AttemptResult, Response};
+
+/// The bytes of the shortest path in a chain, `{{$}}`.
+const SHORTEST_PATH: usize = 5;
 
 /// A claimed task, parsed.
 #[derive(Debug)]
@@ -133,7 +136,7 @@ impl Job {
     /// What Redis keeps about the task, while no worker holds it, besides its bytes.
     pub fn header_at_rest(&self, leads: &[MemoKey]) -> EntryHeader {
         let mut header = self.header.clone();
-        header.started = false;
+        header.started = StartMarker::Absent;
         header.state.leads = leads.iter().map(|key| key.hash.clone()).collect();
         header
     }
@@ -153,7 +156,19 @@ impl Job {
 
     /// Whether a worker has held the task before, as far as Redis knows.
     pub fn is_redelivery(&self) -> bool {
-        self.header.started || self.header.crashes > 0 || self.header.state != Progress::default()
+        self.header.started != StartMarker::Absent
+            || self.header.crashes > 0
+            || self.header.state != Progress::default()
+    }
+
+    /// How many bytes have to be gone through to finish the task with a response of this size: the response, and for a chain as often
+    /// as its paths may ask for it.
+    pub fn bytes_to_finish(&self, response: usize) -> usize {
+        match &self.task.then {
+            None => response,
+            Some(then) if then.get().contains(['?', '*']) || then.get().contains("..") => usize::MAX,
+            Some(then) => then.get().len() + response.saturating_mul(1 + then.get().len() / SHORTEST_PATH),
+        }
     }
 
     /// The result on its way to Redis.

@@ -1,9 +1,11 @@
 //! The life of a task in a worker. `execute` tells it; `gate`, `policy` and `settle` are its chapters.
 
+pub mod contain;
 #[cfg(debug_assertions)]
 mod debug;
 pub mod execute;
 mod gate;
+pub mod heavy;
 pub mod job;
 pub mod policy;
 pub mod settle;

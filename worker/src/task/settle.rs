@@ -5,9 +5,11 @@ use std::time::Duration;
 use redial_core::consumer::{Completion, ParkedTasks, RescheduleReason, WaitList, dead_letter_header};
 use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
 use redial_core::protocol::id::Token;
-use redial_core::protocol::task::Effect;
-use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
+use redial_core::protocol::task::{Effect, InvalidTask, ReturnAddress, TaskError};
+use redial_core::queue::entry::{Entry, EntryHeader};
+use redial_core::{Attempt, Reason, Status, TaskId, TaskResult, UnixMs};
 
+use super::heavy;
 use super::job::{InvalidJob, Job};
 use super::types::Admission;
 use crate::breaker::client::upstream_of;
@@ -27,6 +29,9 @@ const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
 /// How long a task waits, about, for this machine to have what its call needs.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
+/// How long a task waits that a worker gave up for the first time.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(1);
+
 /// Settles the tasks of one queue.
 #[derive(Debug)]
 pub struct Settler<'a> {
@@ -44,9 +49,35 @@ impl<'a> Settler<'a> {
         job.result(Status::Ok, self.now(), Some(attempt))
     }
 
+    /// Ends a task that succeeded, whatever the size of its response.
+    pub async fn finish_success(&self, job: &Job, leads: &[MemoKey], attempt: AttemptResult, held: HeldTask) {
+        let result = heavy::work(types::bytes(&attempt), || self.success(job, attempt)).await;
+        self.finish(job, leads, result, held).await;
+    }
+
+    /// Ends a task whose last attempt failed, whatever the size of its response.
+    pub async fn finish_failure(
+        &self,
+        job: &Job,
+        leads: &[MemoKey],
+        reason: Reason,
+        error: String,
+        attempt: AttemptResult,
+        held: HeldTask,
+    ) {
+        let bytes = types::bytes(&attempt);
+        let dead = || job.dead(reason, error, self.now(), Some(attempt));
+        let result = heavy::work(bytes, dead).await;
+        self.finish(job, leads, result, held).await;
+    }
+
     /// Passes a successful result to the completer, which writes many at once. The task keeps its slot until Redis has the result.
     pub fn complete(&self, job: &Job, result: &TaskResult, held: HeldTask) {
-        let succeeded = SucceededTask { completion: job.completion(result), held };
+        self.pass_on(job.completion(result), held);
+    }
+
+    fn pass_on(&self, completion: Completion, held: HeldTask) {
+        let succeeded = SucceededTask { completion, held };
         // The completer runs until every slot is free, so it is there as long as a task is held.
         let _ = self.worker.queue.completer.send(succeeded);
     }
@@ -57,12 +88,15 @@ impl<'a> Settler<'a> {
         if !leads.is_empty() {
             result = self.settle_leads(job, leads, result).await;
         }
+        // The tasks that follow are made of the result, and the letter of the task.
+        let bytes = job.bytes_to_finish(result.body_bytes());
+        let completion = heavy::work(bytes, || job.completion(&result)).await;
         match result.status {
-            Status::Ok => self.complete(job, &result, held),
+            Status::Ok => self.pass_on(completion, held),
             Status::Dead => {
                 let added = self.worker.shared.config.upstreams.headers_for(&job.task);
-                let letter = job.dead_letter_header(&result, &added);
-                self.write_dead_letter(&job.token, &letter, &result, Some(&job.completion(&result))).await;
+                let letter = heavy::work(bytes, || job.dead_letter_header(&result, &added)).await;
+                self.write_dead_letter(&job.token, &letter, &result, Some(&completion)).await;
             }
         }
     }
@@ -126,7 +160,7 @@ impl<'a> Settler<'a> {
         match self.worker.queue.retry.retry_until_stored("park", park).await {
             Some(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => true,
             Some(Stored { value: false, resent: Resent::No }) => {
-                self.lease_lost(job);
+                self.lease_lost(Some(&job.id));
                 false
             }
             None => false,
@@ -167,6 +201,11 @@ impl<'a> Settler<'a> {
         self.defer(job, &leads, wait, UnixMs(0)).await;
     }
 
+    /// The same for a task that was not parsed, because another suspect is running.
+    pub async fn defer_unparsed(&self, entry: &Entry, wait: Duration) {
+        self.write_rescheduled(&entry.token, None, &entry.header, wait, UnixMs(0), RescheduleReason::Deferred).await;
+    }
+
     /// Gives a task back because the drain's deadline has passed: due at once and uncounted, unless a second call is forbidden.
     pub async fn release(&self, job: &Job, leads: &[MemoKey], held: HeldTask) {
         if job.task.effect == Effect::Once {
@@ -189,26 +228,63 @@ impl<'a> Settler<'a> {
             leader::lead(self.worker, job, key, wait.max(queue.clock.until(not_before))).await;
         }
         let header = job.header_at_rest(leads);
-        let reschedule = || queue.consumer.reschedule(&job.token, &header, wait, not_before, reason);
+        self.write_rescheduled(&job.token, Some(&job.id), &header, wait, not_before, reason).await;
+    }
+
+    async fn write_rescheduled(
+        &self,
+        token: &Token,
+        id: Option<&TaskId>,
+        header: &EntryHeader,
+        wait: Duration,
+        not_before: UnixMs,
+        reason: RescheduleReason,
+    ) {
+        let queue = &self.worker.queue;
+        let reschedule = || queue.consumer.reschedule(token, header, wait, not_before, reason);
         match queue.retry.retry_until_stored("reschedule", reschedule).await {
             Some(Stored { value: Some(due), .. }) => {
                 self.worker.queue.wakeups.task_due_in(queue.clock.until(due));
             }
-            Some(Stored { value: None, resent }) => self.not_stored(Some(&job.id), resent),
+            Some(Stored { value: None, resent }) => self.not_stored(id, resent),
+            None => {}
+        }
+    }
+
+    /// Gives up the tasks whose story has just panicked.
+    pub async fn give_up_panicked(&self, panic: &str) {
+        for token in self.worker.queue.held.take_panicked() {
+            tracing::error!(
+                token = token.as_str(),
+                queue = self.worker.name(),
+                panic,
+                "a task made this worker panic, which counts as a crash of the task; please report this as a bug"
+            );
+            self.give_up(&token).await;
+        }
+    }
+
+    /// Gives a task back with which this worker cannot go on, and counts a crash, so that it is set aside in the end.
+    async fn give_up(&self, token: &Token) {
+        let queue = &self.worker.queue;
+        self.worker.shared.metrics.given_up(self.worker.name());
+        match queue.retry.retry("give_up", || queue.consumer.give_up(token, GIVE_UP_WAIT)).await {
+            Some(true) => queue.wakeups.task_due_in(GIVE_UP_WAIT),
+            Some(false) => self.not_stored(None, Resent::No),
             None => {}
         }
     }
 
     /// The lease was lost before the call.
-    pub fn lease_lost(&self, job: &Job) {
-        self.not_stored(Some(&job.id), Resent::No);
+    pub fn lease_lost(&self, id: Option<&TaskId>) {
+        self.not_stored(id, Resent::No);
     }
 
     /// The lease was lost during the call: another worker has the task, or it was cancelled. If it led a memo (see `execute.rs`: only
     /// if it was cancelled), the next task in the wait list makes the call. If a second call is forbidden, nobody knows whether the
     /// first one was carried out: then the lead ends by itself.
     pub async fn abandon(&self, job: &Job, leads: &[MemoKey]) {
-        self.lease_lost(job);
+        self.lease_lost(Some(&job.id));
         if leads.is_empty() || job.task.effect == Effect::Once {
             return;
         }
@@ -227,10 +303,28 @@ impl<'a> Settler<'a> {
 
     /// Ends an entry that is not a valid task.
     pub async fn bury_invalid(&self, invalid: InvalidJob) {
+        self.bury_unopened(invalid, Vec::new()).await;
+    }
+
+    /// Ends a task that has had so many crashes that it is not parsed again.
+    pub async fn bury_unparsed(&self, entry: Entry, crashes: u32) {
+        let Entry { token, header, raw } = entry;
+        let error = TaskError {
+            cause: InvalidTask::CrashesWorkers(crashes),
+            // Reads three fields and skips over all others.
+            return_address: ReturnAddress::read(&raw),
+        };
+        let (serial, first_seen) = (header.serial, header.first_seen);
+        let unopened = InvalidJob { token, serial, first_seen, error: Box::new(error) };
+        self.bury_unopened(unopened, header.state.attempts).await;
+    }
+
+    async fn bury_unopened(&self, invalid: InvalidJob, attempts: Vec<Attempt>) {
         let error = &invalid.error;
         let mut result = TaskResult::new(error.return_address.id.clone(), Status::Dead, self.now());
+        result.attempts = attempts;
         result.reason = Some(error.reason());
-        result.error = Some(error.to_string());
+        result.error = Some(shortened(error.to_string()));
         let letter = dead_letter_header(&invalid.serial, None, &result);
         let completion = invalid.completion(&result);
         self.write_dead_letter(&invalid.token, &letter, &result, completion.as_ref()).await;
@@ -272,4 +366,15 @@ impl<'a> Settler<'a> {
     fn now(&self) -> UnixMs {
         self.worker.queue.clock.now()
     }
+}
+
+/// A message that quotes a task, such as a header's name of a megabyte, without most of the quotation.
+fn shortened(mut message: String) -> String {
+    const MAX_BYTES: usize = 4096;
+    if message.len() > MAX_BYTES {
+        let end = (0..=MAX_BYTES).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or_default());
+        message.push_str("...");
+    }
+    message
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::HeaderMap;
 use redial_core::memo::{KeptAnswer, MemoKey, MemoPurpose};
 use redial_core::{Reason, UnixMs};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::breaker::client::BreakerPermit;
 use crate::limit::applied::AppliedLimit;
@@ -31,8 +30,6 @@ pub struct Admission {
     pub limits: Vec<AppliedLimit>,
     /// Its concurrency slots.
     pub slots: Vec<ConcurrencySlot>,
-    /// Held while the task has to run alone in its worker.
-    pub quarantine: Option<OwnedSemaphorePermit>,
     /// What to send, if the call is a callback. Boxed, as it is large and rare.
     pub callback: Option<Box<Callback>>,
 }

@@ -23,6 +23,7 @@ impl TaskError {
     pub fn reason(&self) -> Reason {
         match self.cause {
             InvalidTask::TooLarge { .. } => Reason::TooLarge,
+            InvalidTask::CrashesWorkers(_) => Reason::CrashedWorker,
             _ => Reason::InvalidTask,
         }
     }
@@ -41,6 +42,11 @@ pub enum InvalidTask {
         /// The limit.
         limit: usize,
     },
+    /// It has to be set aside without being parsed.
+    #[error(
+        "{0} times a worker died while it ran the task, or could not go on with it; replay it once the cause is fixed"
+    )]
+    CrashesWorkers(u32),
     /// It is not UTF-8.
     #[error("the task is not UTF-8: byte {valid_up_to} is invalid")]
     NotUtf8 {
@@ -118,6 +124,16 @@ pub enum InvalidTask {
         /// The longest allowed.
         limit: usize,
     },
+    /// The number of values in a field.
+    #[error("`{field}` has {count} values: at most {limit} are allowed")]
+    TooMany {
+        /// The field.
+        field: &'static str,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: usize,
+    },
     /// `idempotency_key` is sent as a header.
     #[error("`idempotency_key` contains characters that a header may not: use printable ASCII")]
     IdempotencyKey,
@@ -170,7 +186,7 @@ pub struct ReturnAddress {
 
 impl ReturnAddress {
     /// Whatever can be read of it.
-    pub(super) fn read(raw: &[u8]) -> Self {
+    pub fn read(raw: &[u8]) -> Self {
         #[derive(Default, Deserialize)]
         struct Fields {
             id: Option<serde_json::Value>,
@@ -192,6 +208,12 @@ impl ReturnAddress {
 
 /// The maximum number of tasks in a chain.
 pub(super) const MAX_LENGTH: usize = 20;
+/// The most paths in one task of a chain.
+pub(super) const MAX_PATHS: usize = 256;
+/// The most filters in the paths of a chain: each takes the parser a while.
+pub(super) const MAX_FILTERS: usize = 16;
+/// The most bytes of a task that is filled in, far above what a worker accepts as a task.
+pub(super) const MAX_FILLED_BYTES: usize = 16 << 20;
 
 /// What is wrong with a `then`, or why it could not be filled in.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -227,6 +249,26 @@ pub enum PathError {
         /// What the parser found.
         why: String,
     },
+    /// It is long or nested enough to keep a parser busy.
+    #[error("{{{{{path}...}}}} is too complex: {why}")]
+    TooComplex {
+        /// How the path begins.
+        path: String,
+        /// What there is too much of.
+        why: String,
+    },
+    /// There are too many.
+    #[error("it has more than {MAX_PATHS} paths: split the chain")]
+    TooMany,
+    /// There are too many filters.
+    #[error("its paths have more than {MAX_FILTERS} filters: split the chain")]
+    TooManyFilters,
+    /// Evaluating it would take seconds.
+    #[error("{{{{{0}}}}} would take too long on a result of this size: use a path without filters, `..` and `*`")]
+    TooSlow(String),
+    /// What it finds is too large.
+    #[error("filled in, it has more than {MAX_FILLED_BYTES} bytes: pass a reference instead")]
+    TooLarge,
     /// The result does not have what it asks for.
     #[error("{{{{{0}}}}} finds nothing in the result")]
     NotFound(String),

@@ -5,45 +5,123 @@
 //! string the value is inserted as text, and in `url` percent-encoded. Everything else in `then` is kept byte for byte, including
 //! braces without a `$`, which prompts may contain. A nested `then` is left alone until its own turn comes.
 
+mod path;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
-use serde_json_path::JsonPath;
 
-use super::error::MAX_LENGTH;
 pub use super::error::{InvalidThen, PathError};
-use super::{MAX_BYTES, Task};
+use super::error::{MAX_FILLED_BYTES, MAX_FILTERS, MAX_LENGTH, MAX_PATHS};
+use super::{RawTask, Task};
 use crate::{TaskId, TaskResult};
+use path::{BoundedPath, Searched};
 
 /// What is percent-encoded in a URL: everything except the unreserved characters of RFC 3986.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// Checks a chain, as far as that is possible without a result.
+/// Where the values come from that take the place of paths.
+trait Values {
+    /// Writes what a path finds as JSON.
+    fn write(&mut self, path: &str, to: &mut Filled) -> Result<(), PathError>;
+}
+
+/// Checks a chain, as far as that is possible without a result. Each of its tasks is looked at once.
 pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
-    let mut link = then;
+    let (mut link, mut unknown) = (then, Unknown::default());
     for _ in 0..MAX_LENGTH {
         let fields: Fields<'_> = serde_json::from_str(link.get()).map_err(|_| InvalidThen::NotAnObject)?;
-        let (_, has_paths) =
-            fill_fields(&fields, &mut |path| parse(path).map(|_| json!(""))).map_err(InvalidThen::Path)?;
+        let (_, has_paths) = fill_fields(&fields, &mut unknown).map_err(InvalidThen::Path)?;
         if !fields.contains_key("url") {
             return Err(InvalidThen::NoUrl);
         }
         if !has_paths {
-            // Complete as it is, so it is checked as a task, the rest of the chain included.
-            let task = Task::parse(link.get().as_bytes(), MAX_BYTES);
-            return task.map(|_| ()).map_err(|error| InvalidThen::Task(error.cause));
+            // Complete as it is, so it is checked as a task.
+            let checked =
+                RawTask::parse(link.get().as_bytes()).and_then(|(raw, unknown)| Task::check_alone(raw, unknown));
+            checked.map_err(InvalidThen::Task)?;
         }
-        match fields.get("then") {
+        match fields.get("then").filter(|next| next.get() != "null") {
             Some(next) => link = next,
             None => return Ok(()),
         }
     }
     Err(InvalidThen::TooLong)
+}
+
+/// No result yet: paths are only checked.
+#[derive(Default)]
+struct Unknown {
+    /// The filters of all paths so far.
+    filters: usize,
+}
+
+impl Values for Unknown {
+    fn write(&mut self, path: &str, to: &mut Filled) -> Result<(), PathError> {
+        self.filters += BoundedPath::parse(path)?.filters();
+        if self.filters > MAX_FILTERS {
+            return Err(PathError::TooManyFilters);
+        }
+        to.push("\"\"")
+    }
+}
+
+impl Values for Searched<'_> {
+    fn write(&mut self, path: &str, to: &mut Filled) -> Result<(), PathError> {
+        let found = self.find(&BoundedPath::parse(path)?)?;
+        match found.as_slice() {
+            [value] => to.push_json(value),
+            values => to.push_json(&values),
+        }
+    }
+}
+
+/// A text of bounded size, as it is filled in.
+#[derive(Debug, Default)]
+struct Filled {
+    text: String,
+    paths: usize,
+    /// How many bytes were written so far, also those that were moved elsewhere.
+    bytes: usize,
+}
+
+impl Filled {
+    fn push(&mut self, text: &str) -> Result<(), PathError> {
+        self.bytes += text.len();
+        if self.bytes > MAX_FILLED_BYTES {
+            return Err(PathError::TooLarge);
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    /// Stops as soon as there is too much, so that a value that was found many times over does not fill the memory.
+    fn push_json(&mut self, value: &impl serde::Serialize) -> Result<(), PathError> {
+        // It fails only for want of room: keys are strings, and every value was JSON.
+        serde_json::to_writer(&mut *self, value).map_err(|_| PathError::TooLarge)
+    }
+
+    fn count_path(&mut self) -> Result<(), PathError> {
+        self.paths += 1;
+        if self.paths > MAX_PATHS { Err(PathError::TooMany) } else { Ok(()) }
+    }
+}
+
+impl std::io::Write for Filled {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = std::str::from_utf8(bytes).map_err(std::io::Error::other)?;
+        self.push(text).map_err(std::io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The task that follows the task `id` with this result. One that cannot be made is pushed all the same and says why: it becomes
@@ -61,7 +139,7 @@ fn try_fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> Result<String,
     let unreadable = |error: serde_json::Error| PathError::Unreadable(error.to_string());
     let result = serde_json::to_value(result).map_err(unreadable)?;
     let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(unreadable)?;
-    let (mut filled, _) = fill_fields(&fields, &mut |path| look_up(path, &result))?;
+    let (mut filled, _) = fill_fields(&fields, &mut Searched::new(&result))?;
     filled.entry("id".into()).or_insert_with(|| json!(follow_up_id(id, "then")).to_string());
     filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
     Ok(object(&filled))
@@ -73,48 +151,44 @@ fn object(fields: &BTreeMap<String, String>) -> String {
 }
 
 /// Fills in all fields except `then`. Returns them, and whether there was anything to fill in.
-fn fill_fields(
-    fields: &Fields<'_>,
-    look_up: &mut impl FnMut(&str) -> Result<Value, PathError>,
-) -> Result<(BTreeMap<String, String>, bool), PathError> {
-    let mut has_paths = false;
-    let mut filled = BTreeMap::new();
+fn fill_fields(fields: &Fields<'_>, values: &mut impl Values) -> Result<(BTreeMap<String, String>, bool), PathError> {
+    let mut all = BTreeMap::new();
+    let mut filled = Filled::default();
     for (name, value) in fields {
         let json = if name == "then" {
             Cow::Borrowed(value.get())
         } else {
-            fill_strings(value.get(), name == "url", look_up)?
+            fill_strings(value.get(), name == "url", values, &mut filled)?
         };
-        has_paths |= matches!(json, Cow::Owned(_));
-        filled.insert(name.clone(), json.into_owned());
+        all.insert(name.clone(), json.into_owned());
     }
-    Ok((filled, has_paths))
+    Ok((all, filled.paths > 0))
 }
 
 /// Fills in the strings of a JSON text that contain paths; the rest is kept as it is.
 fn fill_strings<'a>(
     json: &'a str,
     in_url: bool,
-    look_up: &mut impl FnMut(&str) -> Result<Value, PathError>,
+    values: &mut impl Values,
+    filled: &mut Filled,
 ) -> Result<Cow<'a, str>, PathError> {
-    let (mut filled, mut rest, mut has_paths) = (String::new(), json, false);
+    let paths_before = filled.paths;
+    let mut rest = json;
     while let Some(start) = rest.find('"') {
         let (before, string) = rest.split_at(start);
         let (string, after) = string.split_at(end_of_string(string));
-        filled.push_str(before);
+        filled.push(before)?;
         let is_name = after.trim_start().starts_with(':');
         let text: Option<String> = serde_json::from_str(string).ok();
         match text.filter(|text| !is_name && split_at_path(text).is_some()) {
-            Some(text) => {
-                has_paths = true;
-                filled.push_str(&fill_text(&text, in_url, look_up)?.to_string());
-            }
-            None => filled.push_str(string),
+            Some(text) => fill_text(&text, in_url, values, filled)?,
+            None => filled.push(string)?,
         }
         rest = after;
     }
-    filled.push_str(rest);
-    Ok(if has_paths { Cow::Owned(filled) } else { Cow::Borrowed(json) })
+    filled.push(rest)?;
+    let text = std::mem::take(&mut filled.text);
+    Ok(if filled.paths > paths_before { Cow::Owned(text) } else { Cow::Borrowed(json) })
 }
 
 /// Where the JSON string at the beginning of a text ends, its quotes included.
@@ -128,29 +202,28 @@ fn end_of_string(text: &str) -> usize {
     closing.map_or(text.len(), |at| at + 2)
 }
 
-fn fill_text(
-    text: &str,
-    in_url: bool,
-    look_up: &mut impl FnMut(&str) -> Result<Value, PathError>,
-) -> Result<Value, PathError> {
-    let (mut filled, mut rest) = (String::new(), text);
+/// Writes a string with its paths filled in; or the value itself, if the string is a single path.
+fn fill_text(text: &str, in_url: bool, values: &mut impl Values, filled: &mut Filled) -> Result<(), PathError> {
+    let (mut inserted, mut rest) = (String::new(), text);
     while let Some((before, after)) = split_at_path(rest) {
         let (path, after) = after.split_once("}}").ok_or_else(|| PathError::Unclosed(text.to_owned()))?;
-        let value = look_up(path.trim())?;
-        if before.is_empty() && filled.is_empty() && after.is_empty() {
-            return Ok(value);
+        filled.count_path()?;
+        if before.is_empty() && inserted.is_empty() && after.is_empty() {
+            return values.write(path.trim(), filled);
         }
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        filled.push_str(before);
+        let mut value = Filled { bytes: filled.bytes + inserted.len(), ..Filled::default() };
+        values.write(path.trim(), &mut value)?;
+        let value = serde_json::from_str(&value.text).unwrap_or(value.text);
+        inserted.push_str(before);
         if in_url {
-            filled.extend(utf8_percent_encode(&value, &RESERVED));
+            inserted.extend(utf8_percent_encode(&value, &RESERVED));
         } else {
-            filled.push_str(&value);
+            inserted.push_str(&value);
         }
         rest = after;
     }
-    filled.push_str(rest);
-    Ok(Value::String(filled))
+    inserted.push_str(rest);
+    filled.push_json(&inserted)
 }
 
 /// The text before the braces of the next path, and the text after them.
@@ -160,19 +233,6 @@ fn split_at_path(text: &str) -> Option<(&str, &str)> {
     Some((&text[..at], &text[at + braces.len()..]))
 }
 
-fn parse(path: &str) -> Result<JsonPath, PathError> {
-    JsonPath::parse(path).map_err(|error| PathError::Syntax { path: path.to_owned(), why: error.to_string() })
-}
-
-/// What a path finds: the value, or a list where it finds several.
-fn look_up(path: &str, result: &Value) -> Result<Value, PathError> {
-    match parse(path)?.query(result).all().as_slice() {
-        [] => Err(PathError::NotFound(path.to_owned())),
-        [value] => Ok((*value).clone()),
-        values => Ok(Value::Array(values.iter().map(|value| (*value).clone()).collect())),
-    }
-}
-
 /// The id of a follow-up that does not have one of its own.
 pub(in crate::protocol) fn follow_up_id(id: &TaskId, kind: &str) -> TaskId {
     TaskId::new(&format!("{id}.{kind}")).unwrap_or_else(|_| TaskId::random())
@@ -180,6 +240,8 @@ pub(in crate::protocol) fn follow_up_id(id: &TaskId, kind: &str) -> TaskId {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::protocol::result::Body;
     use crate::{Status, UnixMs};

@@ -1,37 +1,70 @@
 //! A task that kills its workers is quarantined, so that it takes no other task with it.
 //!
 //! When a worker dies, every task that it held is suspect. A second crash may still be a coincidence. But from then on a task runs
-//! alone in its worker and with a start marker, so that a third crash is counted only against the task that was running.
+//! alone in its worker, and a start marker is written before it is parsed and before its call, so that a third crash is counted only
+//! against the task that was running.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::{Reason, UnixMs};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use redial_core::Reason;
+use redial_core::protocol::task::InvalidTask;
+use redial_core::queue::entry::{Entry, StartMarker};
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
 
 /// After this many crashes a task is dead.
 const MAX_CRASHES: u32 = 3;
 /// After this many it is quarantined.
-const QUARANTINE_AFTER: u32 = 2;
+pub const QUARANTINE_AFTER: u32 = 2;
 /// How long a task waits if another one is in quarantine.
 const QUARANTINE_WAIT: Duration = Duration::from_millis(200);
 
-/// Puts a suspect in quarantine. `None`: the task is not a suspect.
+/// Why a suspect does not run now.
+#[derive(Debug)]
+pub enum QuarantineRefusal {
+    /// It had this many crashes, and may not even be parsed again.
+    SetAside(u32),
+    /// Another suspect is running.
+    Wait(Duration),
+    /// Another worker has it.
+    LeaseLost,
+}
+
+/// Decides, before it is parsed, whether a task with crashes may run, and puts it in quarantine if necessary.
 ///
 /// # Errors
-/// The task is dead, or has to wait for another suspect.
-pub fn check(quarantine: &Arc<Semaphore>, job: &Job) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
-    let crashes = job.header.crashes;
-    if crashes >= MAX_CRASHES {
-        let error = format!("{crashes} workers died while they ran it; replay it once the cause is fixed");
-        return Err(Refusal::Reject(Reason::CrashedWorker, error));
+/// It may not, or not now.
+pub async fn admit(worker: &QueueWorker, entry: &mut Entry) -> Result<Option<OwnedSemaphorePermit>, QuarantineRefusal> {
+    let header = &mut entry.header;
+    // Had it not been parsed, no call would have been about to start. So it can be, and what it leads can be settled: see `check`.
+    let can_be_parsed = header.started == StartMarker::Calling;
+    if header.crashes >= MAX_CRASHES && !can_be_parsed {
+        return Err(QuarantineRefusal::SetAside(header.crashes));
     }
-    if crashes < QUARANTINE_AFTER {
+    if header.crashes < QUARANTINE_AFTER {
         return Ok(None);
     }
-    let wait = Refusal::Defer { wait: QUARANTINE_WAIT, not_before: UnixMs(0) };
-    quarantine.clone().try_acquire_owned().map(Some).map_err(|_| wait)
+    let free = worker.shared.quarantine.clone().try_acquire_owned();
+    let permit = free.map_err(|_| QuarantineRefusal::Wait(QUARANTINE_WAIT))?;
+    if header.started == StartMarker::Absent {
+        header.started = StartMarker::Opening;
+        let mark = || worker.queue.consumer.mark_started(&entry.token, header);
+        if worker.queue.retry.retry("mark_started", mark).await != Some(true) {
+            return Err(QuarantineRefusal::LeaseLost);
+        }
+    }
+    Ok(Some(permit))
+}
+
+/// # Errors
+/// The task is dead: it has killed too many workers.
+pub fn check(job: &Job) -> Result<(), Refusal> {
+    let crashes = job.header.crashes;
+    if crashes < MAX_CRASHES {
+        return Ok(());
+    }
+    Err(Refusal::Reject(Reason::CrashedWorker, InvalidTask::CrashesWorkers(crashes).to_string()))
 }

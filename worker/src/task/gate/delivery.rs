@@ -4,6 +4,7 @@ use redial_core::{Reason, TaskId, TaskResult};
 
 use crate::http::webhook;
 use crate::queue::queue_worker::QueueWorker;
+use crate::task::heavy;
 use crate::task::types::{Callback, Refusal};
 
 /// Reads the result of `id` and signs it.
@@ -17,14 +18,17 @@ pub async fn prepare(worker: &QueueWorker, id: &TaskId) -> Result<Callback, Refu
         let error = format!("there is no result of {id} to deliver any more: it is kept for `result_ttl_ms`");
         return Err(Refusal::Reject(Reason::Expired, error));
     };
-    let finished_at = serde_json::from_str(&result).map(|result: TaskResult| result.finished_at_ms);
-    let mut headers = webhook::headers(
-        &worker.shared.config.webhook_secrets,
-        id,
-        result.as_bytes(),
-        finished_at.unwrap_or_default(),
-        worker.queue.clock.now(),
-    );
+    let sign = || {
+        let finished_at = serde_json::from_str(&result).map(|result: TaskResult| result.finished_at_ms);
+        webhook::headers(
+            &worker.shared.config.webhook_secrets,
+            id,
+            result.as_bytes(),
+            finished_at.unwrap_or_default(),
+            worker.queue.clock.now(),
+        )
+    };
+    let mut headers = heavy::work(result.len(), sign).await;
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     Ok(Callback { headers, body: result.into_bytes() })
 }

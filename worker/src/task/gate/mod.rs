@@ -1,6 +1,6 @@
 //! The checks before an attempt. The order is here; each check is a file of its own.
 
-mod crashes;
+pub mod crashes;
 mod delivery;
 mod expiry;
 mod reach;
@@ -8,6 +8,7 @@ mod schedule;
 mod start_marker;
 
 use redial_core::memo::MemoKey;
+use redial_core::queue::entry::StartMarker;
 
 use super::job::Job;
 use super::types::{Admission, Refusal, Verdict};
@@ -20,7 +21,7 @@ use crate::{breaker, limit, memo};
 pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
     let mut leads = Vec::new();
     // A redelivered task with a start marker has to be judged by it: it must not go back, which would lose the marker.
-    let admitted = if job.header.started {
+    let admitted = if job.header.started == StartMarker::Calling {
         admit(worker, job, &mut leads).await
     } else {
         let admitted = tokio::time::timeout(reach::PATIENCE, admit(worker, job, &mut leads)).await;
@@ -36,8 +37,8 @@ pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
 /// very last, so that a task that is refused uses none of their rate.
 async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) -> Result<Admission, Refusal> {
     let now = worker.queue.clock.now();
-    let keys = memo::gate::keys(worker, job);
-    if !job.header.started {
+    let keys = memo::gate::keys(worker, job).await;
+    if job.header.started != StartMarker::Calling {
         reach::check(worker, job, &keys)?;
     }
     if !keys.is_empty() && job.is_redelivery() {
@@ -46,8 +47,8 @@ async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) ->
     start_marker::check(job)?;
     expiry::check(job, now)?;
     schedule::check(job, now)?;
-    let mut admission =
-        Admission { quarantine: crashes::check(&worker.shared.quarantine, job)?, ..Admission::default() };
+    crashes::check(job)?;
+    let mut admission = Admission::default();
     if !keys.is_empty() {
         Box::pin(memo::gate::check(worker, job, keys, leads)).await?;
     }
@@ -58,7 +59,7 @@ async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) ->
     admission.limits = limit::gate::limits_for(&job.task, &worker.shared.config);
     for round in 0.. {
         Box::pin(limit::gate::acquire(worker, job, &mut admission, round)).await?;
-        if start_marker::needs_start_marker(job, &admission) {
+        if start_marker::needs_start_marker(job) {
             Box::pin(start_marker::record_start(worker, job)).await?;
         }
         // A worker that was stopped meanwhile has missed the turn, and asks again.

@@ -2,10 +2,12 @@
 
 use redial_core::Reason;
 use redial_core::protocol::task::Effect;
+use redial_core::queue::entry::StartMarker;
 
+use super::crashes::QUARANTINE_AFTER;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
-use crate::task::types::{Admission, Refusal};
+use crate::task::types::Refusal;
 
 /// Whether the request may have been sent already and must not be sent again. Comes before every check that could reschedule the
 /// task, which would lose the marker, or that could end it for another reason, which would hide this one.
@@ -13,7 +15,7 @@ use crate::task::types::{Admission, Refusal};
 /// # Errors
 /// It may have been sent.
 pub fn check(job: &Job) -> Result<(), Refusal> {
-    if is_once(job) && job.header.started {
+    if is_once(job) && job.header.started == StartMarker::Calling {
         let error = "its worker died after the call may have gone out, and effect \"once\" forbids a second call";
         return Err(Refusal::Reject(Reason::OutcomeUnknown, error.into()));
     }
@@ -21,8 +23,8 @@ pub fn check(job: &Job) -> Result<(), Refusal> {
 }
 
 /// Whether the task needs a start marker: a second call is forbidden, or the task is in quarantine.
-pub fn needs_start_marker(job: &Job, admission: &Admission) -> bool {
-    is_once(job) || admission.quarantine.is_some()
+pub fn needs_start_marker(job: &Job) -> bool {
+    is_once(job) || job.header.crashes >= QUARANTINE_AFTER
 }
 
 /// Writes the marker.
@@ -30,7 +32,7 @@ pub fn needs_start_marker(job: &Job, admission: &Admission) -> bool {
 /// # Errors
 /// The lease was lost.
 pub async fn record_start(worker: &QueueWorker, job: &mut Job) -> Result<(), Refusal> {
-    job.header.started = true;
+    job.header.started = StartMarker::Calling;
     let mark = || worker.queue.consumer.mark_started(&job.token, &job.header);
     match worker.queue.retry.retry("mark_started", mark).await {
         Some(true) => Ok(()),
