@@ -3,6 +3,7 @@
 //! A [`Db`] gives access to everything that Redial stores: the queues, each in a Cluster slot of its own, and the limits, breakers and
 //! memos that the whole fleet shares. They all use one multiplexed [`Link`]; only a blocking command needs a connection of its own.
 
+mod background;
 mod cluster;
 pub mod keys;
 mod link;
@@ -20,6 +21,7 @@ use redis::{RedisResult, from_redis_value};
 
 use crate::script::TypedCall;
 use crate::{Error, UnixMs};
+use background::BackgroundHandle;
 use keys::FleetKeys;
 use manager::{ConnectionTimeouts, Manager};
 
@@ -39,6 +41,11 @@ pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// worker blocks on one of its own, so this is more than any number of queues.
 const MAX_CONNECTIONS: usize = 10_000;
 
+tokio::task_local! {
+    /// The connection of a command that runs in isolation.
+    static ISOLATED: Arc<Link>;
+}
+
 /// A Redis (one node, Sentinel or a Cluster) and the prefix of the keys in it. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Db {
@@ -52,6 +59,7 @@ struct Shared {
     link: Link,
     blocking: Pool<Manager>,
     listening: Pool<Manager>,
+    deliveries: Arc<BackgroundHandle>,
 }
 
 impl Db {
@@ -77,7 +85,16 @@ impl Db {
         let link = Link::new(pool(RESPONSE_TIMEOUT)?, target.clone());
         let blocking = pool(BLOCK_TIMEOUT + RESPONSE_TIMEOUT)?;
         let listening = pool(LISTEN_TIMEOUT + RESPONSE_TIMEOUT)?;
-        Ok(Self { shared: Arc::new(Shared { keys: FleetKeys::new(prefix), link, blocking, listening, target }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                keys: FleetKeys::new(prefix),
+                link,
+                blocking,
+                listening,
+                deliveries: Arc::default(),
+                target,
+            }),
+        })
     }
 
     /// Where Redis is. Its `Display` leaves out the password.
@@ -142,6 +159,23 @@ impl Db {
         Ok(UnixMs(seconds * 1000 + micros / 1000))
     }
 
+    /// Runs a future that sends a command which may be what Redis closes connections for. It goes over a connection of its own, so
+    /// that nothing else suffers, and so that nothing else can be what closed it. Redis has answered on it before.
+    ///
+    /// # Errors
+    /// Those of the future; [`Error::Unreachable`] if Redis does not answer at all.
+    pub async fn in_isolation<T>(&self, command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let link = Arc::new(self.shared.link.another());
+        let greeted = link.run(async |connection| redis::cmd("PING").exec_async(connection).await).await;
+        if let Err(error) = greeted {
+            let why = error.to_string();
+            return Err(Error::Unreachable { target: self.shared.target.to_string(), why });
+        }
+        let outcome = ISOLATED.scope(link.clone(), command).await;
+        link.close().await;
+        outcome
+    }
+
     /// A connection for one command at a time that blocks for up to [`LISTEN_TIMEOUT`].
     pub(crate) fn listening_link(&self) -> Link {
         Link::new(self.shared.listening.clone(), self.shared.target.clone())
@@ -150,6 +184,16 @@ impl Db {
     /// A connection for one command at a time that blocks for up to [`BLOCK_TIMEOUT`].
     pub fn blocking_link(&self) -> Link {
         Link::new(self.shared.blocking.clone(), self.shared.target.clone())
+    }
+
+    /// Waits until no reply is on its way to another Cluster slot any more.
+    pub async fn deliveries_done(&self) {
+        self.shared.deliveries.all_done().await;
+    }
+
+    /// What delivers replies to other Cluster slots: a lane for each list.
+    pub(crate) fn deliveries(&self) -> &Arc<BackgroundHandle> {
+        &self.shared.deliveries
     }
 
     /// The keys of what the fleet shares.
@@ -162,7 +206,10 @@ impl Db {
         &self,
         commands: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, Error> {
-        self.shared.link.run(commands).await
+        match ISOLATED.try_get() {
+            Ok(link) => link.run(commands).await,
+            Err(_) => self.shared.link.run(commands).await,
+        }
     }
 
     /// Runs one script over the shared connection.

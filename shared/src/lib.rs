@@ -32,7 +32,7 @@ pub mod script;
 
 pub use consumer::Consumer;
 pub use db::Db;
-pub use error::Error;
+pub use error::{Error, ErrorRecovery};
 pub use protocol::id::{QueueName, TaskId, UnixMs, WorkerId};
 pub use protocol::result::{Attempt, Reason, Source, Status, TaskResult};
 pub use protocol::task::Task;

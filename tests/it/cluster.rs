@@ -2,7 +2,7 @@
 //! key that it did not declare in another, would be refused there.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redial_core::consumer::{ClaimId, Completion, RescheduleReason, TakenBack, dead_letter_header};
 use redial_core::queue::entry::Entry;
@@ -94,8 +94,10 @@ impl Site {
         assert!(due.unwrap().is_some());
         let answers = [self.answer(far, Some(self.far())), self.answer(near, Some(self.near()))];
         assert_eq!(self.worker.finish(&answers).await.unwrap(), [true, true]);
+        self.queue.db().deliveries_done().await;
         self.bury(dead, Some(&self.answer(dead, Some(self.far())))).await;
         self.bury(nameless, None).await;
+        self.queue.db().deliveries_done().await;
         self.results_are_there().await;
 
         tokio::time::sleep(Duration::from_millis(3)).await;
@@ -216,4 +218,35 @@ async fn a_reply_that_could_not_be_delivered_is_delivered_by_another_worker() {
         assert_eq!(site.ask::<i64>(("PTTL", "no list")).await, -1);
         assert_eq!(site.other.heartbeat().await.unwrap().undelivered, 0);
     }
+}
+
+#[tokio::test]
+async fn a_reply_list_on_a_node_that_hangs_holds_up_no_result() {
+    /// A command to a node that hangs takes 5 s.
+    const WITHOUT_WAITING: Duration = Duration::from_secs(4);
+    let cluster = Cluster::start(3).await;
+    let sites = sites(&cluster).await;
+    let mut far = None;
+    for site in &sites {
+        let (of_queue, of_list) =
+            (cluster.node_of(&site.queue.keys().replies).await, cluster.node_of(&site.far()).await);
+        far = far.or((of_queue.port() != of_list.port()).then_some((site, of_list)));
+    }
+    let (site, node) = far.expect("some list is on another node than its queue");
+    site.queue.enqueue(&["a", "b"]).await.unwrap();
+    let entries = site.worker.claim(&id("w", 1), 10).await.unwrap().entries;
+    node.pause();
+    let begun = Instant::now();
+    let answers: Vec<Completion> = entries.iter().map(|entry| site.answer(entry, Some(site.far()))).collect();
+    assert_eq!(site.worker.finish(&answers).await.unwrap(), [true, true]);
+    assert!(begun.elapsed() < WITHOUT_WAITING, "{:?}", begun.elapsed());
+    node.resume();
+    site.queue.db().deliveries_done().await;
+    // What could not be delivered in time is kept.
+    for token in site.other.undelivered().await.unwrap() {
+        site.other.queue().deliver_reply(&token).await.unwrap();
+    }
+    let delivered: BTreeSet<String> =
+        site.ask::<Vec<String>>(("LRANGE", site.far(), 0, -1)).await.into_iter().collect();
+    assert_eq!(delivered, answers.into_iter().map(|answer| answer.result).collect());
 }

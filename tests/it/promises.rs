@@ -16,6 +16,7 @@
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
 //!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
 //! - [`shortages`]: a machine that lacks descriptors
+//! - [`refused`]: what Redis refuses for good
 //! - [`snapshot`]: where every task is at one instant
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
@@ -49,6 +50,7 @@ mod once;
 mod queues;
 mod readiness;
 mod redis_restarts;
+mod refused;
 mod results;
 mod retries;
 mod schedules;

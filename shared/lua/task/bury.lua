@@ -6,13 +6,15 @@
 --       ttl_ms, result, reply_mode and reply_list (see lib/store_result), and the follow-ups
 -- Returns 1, or 0 if the task is no longer there, for example because the worker lost its lease: then nothing was written.
 -- Guarantees: fenced by the place itself. The dead letter is the header, a newline and the producer's exact bytes. Works when
---       Redis is out of memory: the first write is a removal.
+--       Redis is out of memory: the first write is a removal. Counters and subscriptions of another type stop nothing, and a key that
+--       this ending does not need is not looked at.
 local place, dead, stats, replies, waiters, waiting, result_key, reply_key = unpack(KEYS, 1, 8)
 local place_type, member, letter_header, token = unpack(ARGV, 1, 4)
 
+local ttl_ms, result, reply_mode, reply_list = unpack(ARGV, 5, 8)
 expect_type('zset', dead)
-expect_type('hash', stats, replies, waiters)
-expect_type('list', waiting)
+if reply_mode == 'later' then expect_type('hash', replies) end
+if #ARGV > 8 then expect_type('list', waiting) end
 
 -- Removes the task from its place. Returns the producer's bytes, or nil.
 local function remove()
@@ -35,11 +37,10 @@ end
 local raw = remove()
 if not raw then return 0 end
 redis.call('ZADD', dead, now_ms(), letter_header .. '\n' .. raw)
-redis.call('HINCRBY', stats, 'dead', 1)
+count(stats, 'dead', 1)
 if result_key then
-  local ttl_ms, result, reply_mode, reply_list = unpack(ARGV, 5, 8)
   store_result(result_key, ttl_ms, result, {mode = reply_mode, list = reply_list, key = reply_key}, replies, token)
-  notify_waiters(waiters, result_key, result)
+  if length_if('hash', waiters) > 0 then notify_waiters(waiters, result_key, result) end
 end
 for follow_up = 9, #ARGV do redis.call('LPUSH', waiting, ARGV[follow_up]) end
 return 1

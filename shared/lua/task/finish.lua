@@ -5,12 +5,17 @@
 --       and that many follow-ups
 -- Returns for each task 1, or 0 if it was no longer held: then nothing of it was written.
 -- Guarantees: each task is fenced by its own token, so a lost one does not stop the others; sent twice, it changes nothing more.
---       Works when Redis is out of memory: the first write, HDEL, is a removal.
+--       Counters and subscriptions of another type stop nothing. Works when Redis is out of memory: the first write, HDEL, is a
+--       removal.
 local held, stats, replies, waiters, waiting = unpack(KEYS, 1, 5)
 
-expect_type('hash', stats, replies)
 expect_type('list', waiting)
-local has_waiters = redis.call('HLEN', waiters) > 0
+local has_waiters = length_if('hash', waiters) > 0
+if length_if('hash', replies) < 0 then
+  for _, argument in ipairs(ARGV) do
+    if argument == 'later' then expect_type('hash', replies) end
+  end
+end
 
 local reply, key, at, finished = {}, 6, 1, 0
 while at <= #ARGV do
@@ -31,5 +36,5 @@ while at <= #ARGV do
   reply[#reply + 1] = was_held
   at = at + 6 + follow_up_count
 end
-if finished > 0 then redis.call('HINCRBY', stats, 'complete', finished) end
+if finished > 0 then count(stats, 'complete', finished) end
 return reply

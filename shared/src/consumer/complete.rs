@@ -1,9 +1,11 @@
 //! The end of a task: its result or its dead letter, and the delivery of its reply.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use super::Consumer;
 use crate::protocol::id::Token;
+use crate::queue::entry::Entry;
 use crate::script::millis;
 use crate::script::task::{Bury, Deliver, Ending, Finish, FinishedTask, ReplyRoute};
 use crate::{Error, Queue, TaskId, TaskResult};
@@ -42,7 +44,9 @@ impl Consumer {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn finish(&self, completions: &[Completion]) -> Result<Vec<bool>, Error> {
-        self.queue.finish(&self.active, completions).await
+        let done = self.queue.finish(&self.active, completions).await?;
+        self.queue.deliver_soon(completions, &done);
+        Ok(done)
     }
 
     /// Ends a task as a dead letter, and stores its result if it has an id. `false`: the lease was lost.
@@ -55,7 +59,21 @@ impl Consumer {
         letter_header: &str,
         completion: Option<&Completion>,
     ) -> Result<bool, Error> {
-        self.queue.bury(&TaskPosition::Field(&self.active, token), token, letter_header, completion).await
+        let position = TaskPosition::Field(&self.active, token);
+        let done = self.queue.bury(&position, token, letter_header, completion).await?;
+        self.queue.deliver_soon(completion.as_slice(), &[done]);
+        Ok(done)
+    }
+
+    /// The entry that this worker holds under a token. `None`: the lease was lost.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. [`Error::Data`] if the entry cannot be read.
+    pub async fn held_entry(&self, token: &Token) -> Result<Option<Entry>, Error> {
+        let mut get = redis::cmd("HGET");
+        get.arg(&self.active).arg(token.as_str());
+        let bytes: Option<Vec<u8>> = self.queue.db.run(async |connection| get.query_async(connection).await).await?;
+        bytes.map(|bytes| Entry::parse(token.clone(), bytes)).transpose()
     }
 
     /// The tokens of the replies that wait to be delivered to another Cluster slot.
@@ -68,7 +86,7 @@ impl Consumer {
 }
 
 impl Queue {
-    /// Completes tasks that the hash `held` holds by token.
+    /// Completes tasks that the hash `held` holds by token. The caller delivers those replies that no script can.
     pub(super) async fn finish(&self, held: &str, completions: &[Completion]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
         let result_keys: Vec<String> = completions.iter().map(|completion| keys.result(&completion.id)).collect();
@@ -88,14 +106,10 @@ impl Queue {
             waiting: &keys.waiting,
             tasks: &tasks,
         };
-        let done = self.db.call(&call).await?;
-        for (completion, _) in completions.iter().zip(&done).filter(|(_, done)| **done) {
-            self.deliver_if_later(completion).await;
-        }
-        Ok(done)
+        self.db.call(&call).await
     }
 
-    /// Ends the task at a position as a dead letter; `token` names its reply until that is delivered.
+    /// Ends the task at a position as a dead letter; `token` names its reply until that is delivered, by the caller if no script can.
     pub(crate) async fn bury(
         &self,
         position: &TaskPosition<'_>,
@@ -123,11 +137,7 @@ impl Queue {
             token: token.as_str(),
             ending: completion.map(|completion| self.ending(completion, &result_key)),
         };
-        let done = self.db.call(&call).await?;
-        if let Some(completion) = completion.filter(|_| done) {
-            self.deliver_if_later(completion).await;
-        }
-        Ok(done)
+        self.db.call(&call).await
     }
 
     /// Delivers a reply to its list in another Cluster slot, at least once: no script can write to two slots.
@@ -150,10 +160,29 @@ impl Queue {
         self.db.run(async |connection| forget.exec_async(connection).await).await
     }
 
-    async fn deliver_if_later(&self, completion: &Completion) {
-        if self.is_elsewhere(completion)
-            && let Err(error) = self.deliver_reply(&completion.token).await
-        {
+    /// Delivers the replies that no script could, in the background: the node of a list may hang, and this must hold up neither other
+    /// lists nor what comes after. What cannot be delivered now is left for a later heartbeat of any worker.
+    pub(super) fn deliver_soon<C: Borrow<Completion>>(&self, completions: &[C], done: &[bool]) {
+        if !self.db.is_cluster() {
+            return;
+        }
+        for (completion, _) in completions.iter().zip(done).filter(|(_, done)| **done) {
+            let completion = completion.borrow();
+            let Some(list) = completion.reply_to.as_deref().filter(|_| self.is_elsewhere(completion)) else { continue };
+            let (queue, token) = (self.clone(), completion.token.clone());
+            self.db.deliveries().spawn(list, async move { queue.try_to_deliver(&token).await });
+        }
+    }
+
+    /// The same at once, for a process that may end soon.
+    pub(crate) async fn deliver_now(&self, completion: &Completion) {
+        if self.is_elsewhere(completion) {
+            self.try_to_deliver(&completion.token).await;
+        }
+    }
+
+    async fn try_to_deliver(&self, token: &Token) {
+        if let Err(error) = self.deliver_reply(token).await {
             tracing::debug!(%error, "a reply could not be delivered; a later heartbeat tries again");
         }
     }

@@ -158,15 +158,20 @@ impl ParkedTasks {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn finish(&self, answers: &[Completion]) -> Result<Vec<bool>, Error> {
-        self.queue.finish(&self.queue.keys.parked, answers).await
+        let done = self.queue.finish(&self.queue.keys.parked, answers).await?;
+        self.queue.deliver_soon(answers, &done);
+        Ok(done)
     }
 
     /// Ends a parked task as a dead letter. `false`: it is no longer parked.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn bury(&self, token: &Token, letter: &str, answer: &Completion) -> Result<bool, Error> {
-        self.queue.bury(&TaskPosition::Field(&self.queue.keys.parked, token), token, letter, Some(answer)).await
+    pub async fn bury(&self, token: &Token, letter: &str, answer: Option<&Completion>) -> Result<bool, Error> {
+        let position = TaskPosition::Field(&self.queue.keys.parked, token);
+        let done = self.queue.bury(&position, token, letter, answer).await?;
+        self.queue.deliver_soon(answer.as_slice(), &[done]);
+        Ok(done)
     }
 
     /// Makes a parked task available to workers: this one, or the first one. `false`: it is no longer parked, or none is.

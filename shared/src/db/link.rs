@@ -31,6 +31,11 @@ impl Link {
         Self { pool, target, held: Mutex::default() }
     }
 
+    /// Another connection to the same Redis, which this one does not share.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.pool.clone(), self.target.clone())
+    }
+
     /// Runs commands over this connection, which is established first if necessary. It tries once: the caller decides whether and
     /// when to repeat.
     ///

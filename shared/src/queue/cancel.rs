@@ -121,7 +121,12 @@ impl Queue {
             reply_to,
             follow_ups: next,
         };
-        self.bury(&target.position, &token, &dead_letter_header(&serial, None, &result), Some(&answer)).await
+        let letter = dead_letter_header(&serial, None, &result);
+        let done = self.bury(&target.position, &token, &letter, Some(&answer)).await?;
+        if done {
+            self.deliver_now(&answer).await;
+        }
+        Ok(done)
     }
 
     /// Lets the next task of the memo make the call that the cancelled task would have made for all of them.

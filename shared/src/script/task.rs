@@ -27,7 +27,7 @@ typed_calls! {
     }
 
     /// Completes a batch of tasks. For each: whether it was still held.
-    Finish = "task/finish" + ["types", "reply_list", "store_result", "notify"] -> Vec<bool> {
+    Finish = "task/finish" + ["types", "count", "reply_list", "store_result", "notify"] -> Vec<bool> {
         keys: held, stats, replies, waiters, waiting;
         args: ;
         rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, follow_up_count];
@@ -40,7 +40,7 @@ typed_calls! {
     }
 
     /// Ends a task as a dead letter. `false`: it is no longer there.
-    Bury = "task/bury" + ["clock", "types", "entry", "reply_list", "store_result", "notify"] -> bool {
+    Bury = "task/bury" + ["clock", "types", "count", "entry", "reply_list", "store_result", "notify"] -> bool {
         keys: place, dead, stats, replies, waiters, waiting; then result_key, reply_key;
         args: place_type: &'a str, member: &'a [u8], letter_header: &'a str, token: &'a str;
         rest ending: Option<Ending<'a>> = [ttl_ms, result, reply_mode, reply_list];

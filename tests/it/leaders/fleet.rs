@@ -260,7 +260,7 @@ impl Fleet {
                 Status::Ok => drop(followers.finish(&[answer]).await.unwrap()),
                 Status::Dead => {
                     let dead_letter_header = dead_letter_header(&entry.header.serial, None, &kept.result);
-                    followers.bury(&entry.token, &dead_letter_header, &answer).await.unwrap();
+                    followers.bury(&entry.token, &dead_letter_header, Some(&answer)).await.unwrap();
                 }
             }
         }

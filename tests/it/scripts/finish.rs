@@ -74,8 +74,24 @@ async fn a_result_replaces_whatever_stood_under_its_key() {
 }
 
 #[tokio::test]
+async fn counters_and_subscriptions_of_another_type_stop_nothing() {
+    let desk = Desk::new().await;
+    for key in ["stats", "replies", "waiters"] {
+        let () = desk.ask(("SET", key, "something else")).await;
+    }
+    desk.hold("t", b"h\nraw").await;
+    assert_eq!(desk.run(&call(&[plain("t", "r")])).await, [true]);
+    assert_eq!(desk.dump().await["r"].0, Held::Text(escaped(RESULT.as_bytes())));
+    // But a reply that has to wait there must not get lost.
+    desk.hold("t", b"h\nraw").await;
+    let mut task = plain("t", "r");
+    task.ending.reply = ReplyRoute::Later("elsewhere");
+    desk.refuses(&call(&[task])).await;
+}
+
+#[tokio::test]
 async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
-    for key in ["active", "stats", "replies", "waiters"] {
+    for key in ["active", "waiting"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;

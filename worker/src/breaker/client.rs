@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use url::Url;
 
 use crate::observe::metrics::Metrics;
-use crate::queue::redis_retry::RedisRetry;
+use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
 
 /// How long a breaker that was seen closed is assumed to stay closed. An upstream that goes down may be called for this long.
@@ -75,6 +75,20 @@ pub enum BreakerVerdict {
 /// The name of an upstream: its host and port.
 pub fn upstream_of(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
+}
+
+/// What is assumed of a breaker that Redis refuses to tell about, because its key has another type or may not be read: the breaker
+/// protects the upstream, and its tasks do not have to wait for someone to mend it.
+const WITHOUT_BREAKER: BreakerStatus = BreakerStatus { epoch: 0, state: BreakerState::Closed, since: UnixMs(0) };
+
+fn without_breaker(request: BreakerRequest) -> Decision {
+    let (admit, retry_in) = match request {
+        BreakerRequest::WaitList(_) => (Selection::Next(MAX_BATCH), CLOSED_FOR),
+        BreakerRequest::First | BreakerRequest::Retry | BreakerRequest::ReservedRetry => {
+            (Selection::Next(1), Duration::ZERO)
+        }
+    };
+    Decision { admit, retry_in, is_probe: false }
 }
 
 impl BreakerClient {
@@ -163,8 +177,17 @@ impl BreakerClient {
             let Some((report, waiting)) = taken else { return };
             let (requests, senders): (Vec<BreakerRequest>, Vec<_>) = waiting.into_iter().unzip();
             let ask = || self.breakers.ask(&upstream, &self.config, report, &requests);
-            // Without an answer the senders are dropped, and so the calls are not made.
-            let Some(BreakerReply { status, decisions }) = self.retry.retry("breaker", ask).await else { continue };
+            let BreakerReply { status, decisions } = match self.retry.retry("breaker", ask).await {
+                Ok(reply) => reply,
+                // The senders are dropped, and so the calls are not made.
+                Err(NotStored::Aborted) => continue,
+                Err(NotStored::Refused(_)) => {
+                    for (sender, request) in senders.into_iter().zip(requests) {
+                        let _ = sender.send((WITHOUT_BREAKER, without_breaker(request)));
+                    }
+                    continue;
+                }
+            };
             self.learn(&upstream, status).await;
             for (sender, decision) in senders.into_iter().zip(decisions) {
                 let _ = sender.send((status, decision));

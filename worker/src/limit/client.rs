@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::queue::redis_retry::RedisRetry;
+use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
 use crate::queue::wakeups::QueueWakeups;
 
@@ -42,7 +42,7 @@ pub struct LimitClient {
 struct Waiting {
     request: LimitRequest,
     first_seen: UnixMs,
-    reply: oneshot::Sender<Grant>,
+    reply: oneshot::Sender<Result<Grant, NotStored>>,
 }
 
 /// A limit to ask, and how the task or the configuration defines it.
@@ -93,14 +93,17 @@ impl LimitClient {
         &self.retry
     }
 
-    /// Asks a limit for one call of a task that was first seen at a time. `None` if the worker aborts.
+    /// Asks a limit for one call of a task that was first seen at a time.
+    ///
+    /// # Errors
+    /// The worker aborts, or Redis refuses the question.
     pub async fn acquire(
         self: &Arc<Self>,
         limit: &Limit,
         defined_by: DefinedBy,
         first_seen: UnixMs,
         request: LimitRequest,
-    ) -> Option<Grant> {
+    ) -> Result<Grant, NotStored> {
         let (reply, granted) = oneshot::channel();
         let key = format!("{} {} {}", defined_by.as_str(), definition(limit), limit.name);
         let is_first = {
@@ -113,30 +116,40 @@ impl LimitClient {
             let target = Target { limit: limit.clone(), defined_by, key };
             vital::spawn("limits", self.clone().send(target));
         }
-        granted.await.ok()
+        granted.await.unwrap_or(Err(NotStored::Aborted))
     }
 
     /// Sends the requests that wait for one limit, and those that arrive meanwhile.
     async fn send(self: Arc<Self>, target: Target) {
         self.register(&target.limit.name).await;
         while let Some(batch) = self.next_batch(&target.key) {
-            let newest = batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0));
-            let (requests, replies): (Vec<LimitRequest>, Vec<_>) =
-                batch.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
-            let acquire = || self.limits.acquire(&target.limit, target.defined_by, newest, self.lease, &requests);
-            // Without an answer there are no grants: the senders are dropped, and so the calls are not made.
-            let Acquired { definition_changed, grants } =
-                self.retry.retry("acquire", acquire).await.unwrap_or_default();
-            for (reply, grant) in replies.into_iter().zip(grants) {
-                let _ = reply.send(grant);
+            let mut definition_changed = false;
+            // If Redis refuses a batch, one request in it may be why.
+            let answer = self.ask(&target, &batch).await;
+            let is_refused = matches!(answer, Err(NotStored::Refused(_)));
+            if is_refused && batch.len() > 1 {
+                for one in batch {
+                    let answer = self.ask(&target, std::slice::from_ref(&one)).await;
+                    definition_changed |= reply(vec![one], answer);
+                }
+            } else {
+                definition_changed = reply(batch, answer);
             }
             if definition_changed {
                 let name = &target.limit.name;
                 tracing::info!(limit = name, "limit definition changed; waking the tasks that wait for it");
-                self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
+                // If that is refused, they ask again when their time comes.
+                let _woken = self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
                 self.wakeups.wake_all();
             }
         }
+    }
+
+    async fn ask(&self, target: &Target, batch: &[Waiting]) -> Result<Acquired, NotStored> {
+        let newest = batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0));
+        let requests: Vec<LimitRequest> = batch.iter().map(|waiting| waiting.request.clone()).collect();
+        let acquire = || self.limits.acquire(&target.limit, target.defined_by, newest, self.lease, &requests);
+        self.retry.retry("acquire", acquire).await
     }
 
     fn next_batch(&self, key: &str) -> Option<Vec<Waiting>> {
@@ -196,6 +209,25 @@ impl LimitClient {
     }
 }
 
+/// Tells the tasks of a batch what the limit says. Returns whether its definition has changed.
+fn reply(batch: Vec<Waiting>, answer: Result<Acquired, NotStored>) -> bool {
+    match answer {
+        Ok(Acquired { definition_changed, grants }) => {
+            for (waiting, grant) in batch.into_iter().zip(grants) {
+                let _ = waiting.reply.send(Ok(grant));
+            }
+            definition_changed
+        }
+        // Without an answer there are no grants, and the calls are not made.
+        Err(why) => {
+            for waiting in batch {
+                let _ = waiting.reply.send(Err(why.clone()));
+            }
+            false
+        }
+    }
+}
+
 impl ConcurrencySlot {
     /// Takes over a slot that `limit` granted.
     pub fn new(client: &Arc<LimitClient>, limit: &str, token: &Token) -> Self {
@@ -223,7 +255,8 @@ impl Drop for ConcurrencySlot {
         let (client, limit) = (self.client.clone(), std::mem::take(&mut self.limit));
         let ended = vec![(self.token.clone(), self.since.elapsed())];
         self.client.background.spawn(async move {
-            client.retry.retry("release_slots", || client.limits.release_slots(&limit, &ended)).await;
+            // If that is refused, they end with their lease.
+            let _released = client.retry.retry("release_slots", || client.limits.release_slots(&limit, &ended)).await;
         });
     }
 }

@@ -68,7 +68,7 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
         );
         return;
     };
-    if adjusted == Some(Adjusted::Capped) {
+    if matches!(adjusted, Ok(Adjusted::Capped)) {
         worker.shared.metrics.usage_capped();
         tracing::warn!(
             limit,

@@ -9,6 +9,7 @@ use super::applied::{AppliedLimit, fairness_key};
 use super::client::ConcurrencySlot;
 use crate::config::Config;
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::redis_retry::NotStored;
 use crate::task::job::Job;
 use crate::task::types::{Admission, Refusal};
 
@@ -119,7 +120,7 @@ async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission)
         let grant = client.acquire(&applied.limit, applied.defined_by, job.header.first_seen, request).await;
         tracing::trace!(task = %job.id, limit = %name, ?reservation, ?grant, "asked a limit");
         match grant {
-            Some(Grant::Admitted { wait, holds_slot, admitted_at }) => {
+            Ok(Grant::Admitted { wait, holds_slot, admitted_at }) => {
                 if holds_slot && !admission.slots.iter().any(|slot| slot.is_of(name)) {
                     admission.slots.push(ConcurrencySlot::new(client, name, &job.token));
                 }
@@ -129,11 +130,13 @@ async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission)
                 tokio::time::sleep(wait).await;
             }
             other => {
-                if let Some(Grant::Reserved(wait, _)) = other {
-                    refund(worker, job, &admission.limits[..at], wait).await;
+                match &other {
+                    Ok(Grant::Reserved(wait, _)) => refund(worker, job, &admission.limits[..at], *wait).await,
+                    Err(_) => refund(worker, job, &admission.limits[..at], Duration::ZERO).await,
+                    Ok(_) => {}
                 }
                 admission.slots.clear();
-                return not_admitted(worker, job, &admission.limits[at], other.as_ref()).map(Some);
+                return not_admitted(worker, job, &admission.limits[at], other).map(Some);
             }
         }
     }
@@ -146,35 +149,36 @@ fn not_admitted(
     worker: &QueueWorker,
     job: &mut Job,
     applied: &AppliedLimit,
-    grant: Option<&Grant>,
+    grant: Result<Grant, NotStored>,
 ) -> Result<Duration, Refusal> {
     let name = &applied.limit.name;
     Err(match grant {
-        Some(Grant::Reserved(wait, reservation)) => {
-            job.header.state.set_reservation(name, *reservation);
-            if *wait <= MAX_HOLD {
+        Ok(Grant::Reserved(wait, reservation)) => {
+            job.header.state.set_reservation(name, reservation);
+            if wait <= MAX_HOLD {
                 return Ok(wait.saturating_sub(ASK_AHEAD));
             }
             worker.shared.metrics.limit_wait(worker.name());
             // Without a rate, nothing else spreads the calls that were all given the same time.
             let spread = if applied.limit.rate.is_some() { 0.0 } else { 0.2 * rand::random::<f64>() };
-            let wait = wait.saturating_sub(ASK_AHEAD) + (*wait).min(Duration::from_secs(5)).mul_f64(spread);
+            let wait = wait.saturating_sub(ASK_AHEAD) + wait.min(Duration::from_secs(5)).mul_f64(spread);
             Refusal::Defer { wait, not_before: UnixMs(0) }
         }
-        Some(Grant::OverBurst(burst)) => {
+        Ok(Grant::OverBurst(burst)) => {
             let cost = applied.cost;
             let error = format!(
                 "it takes {cost} of the limit {name:?}, which never admits more than {burst} at once: raise its burst, or split the call"
             );
             Refusal::Reject(Reason::InvalidTask, error)
         }
-        Some(Grant::Undefined) => {
+        Ok(Grant::Undefined) => {
             let error = format!(
                 "the limit {name:?} is not defined: give the task its rate or concurrency, add a [[limit]] of that name to the workers' configuration, or use `redial limits set`"
             );
             Refusal::Reject(Reason::InvalidTask, error)
         }
-        Some(Grant::Admitted { .. }) | None => Refusal::LeaseLost,
+        Ok(Grant::Admitted { .. }) => Refusal::LeaseLost,
+        Err(why) => Refusal::without(&format!("the limit {name:?}"), why),
     })
 }
 

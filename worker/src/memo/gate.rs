@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use redial_core::Reason;
-use redial_core::memo::{LeadDecision, MemoKey};
+use redial_core::memo::{LeadDecision, MemoKey, MemoPurpose};
 
 use super::leader::{self, OUTCOME_UNKNOWN};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::redis_retry::NotStored;
 use crate::task::heavy;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
@@ -36,10 +37,12 @@ pub async fn recall(
     for key in keys {
         let delivery = job.delivery(worker.queue_name());
         let recheck = || worker.shared.memos.recheck(key, delivery, job.max_age(key.purpose));
-        match worker.queue.retry.retry("recheck", recheck).await.ok_or(Refusal::LeaseLost)? {
-            LeadDecision::Answer(kept) => return Err(Refusal::Answered(kept, key.purpose)),
-            LeadDecision::Lead => leads.push(key.clone()),
-            _ => {}
+        match worker.queue.retry.retry("recheck", recheck).await {
+            Ok(LeadDecision::Answer(kept)) => return Err(Refusal::Answered(kept, key.purpose)),
+            Ok(LeadDecision::Lead) => leads.push(key.clone()),
+            // If Redis refuses the memo, a later check says so, after those that must come before it.
+            Ok(_) | Err(NotStored::Refused(_)) => {}
+            Err(NotStored::Aborted) => return Err(Refusal::LeaseLost),
         }
     }
     Ok(())
@@ -57,7 +60,8 @@ pub async fn check(
 ) -> Result<(), Refusal> {
     for key in keys {
         let count = |event| worker.shared.metrics.memo(worker.name(), key.purpose, event);
-        match leader::lead(worker, job, &key, Duration::ZERO).await.ok_or(Refusal::LeaseLost)? {
+        let asked = leader::lead(worker, job, &key, Duration::ZERO).await;
+        match asked.map_err(|why| Refusal::without(memo_name(key.purpose), why))? {
             LeadDecision::Lead if leads.contains(&key) => {}
             LeadDecision::Lead => {
                 count(MemoEvent::Miss);
@@ -76,6 +80,13 @@ pub async fn check(
         }
     }
     Ok(())
+}
+
+fn memo_name(purpose: MemoPurpose) -> &'static str {
+    match purpose {
+        MemoPurpose::Idempotency => "the memo of its `idempotency_key`",
+        MemoPurpose::Cache => "the memo that `cache_ttl_ms` asks for",
+    }
 }
 
 fn mismatch(job: &Job) -> String {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use redial_core::consumer::ParkedTasks;
 use redial_core::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer};
 use redial_core::protocol::task::Effect;
-use redial_core::{QueueName, Reason, Status, TaskResult};
+use redial_core::{Error, QueueName, Reason, Status, TaskResult};
 
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::redis_retry::NotStored;
 use crate::task::job::Job;
 
 /// How much longer a silent leader is waited for if no other task may make the call: time for a fleet that was down to return.
@@ -47,7 +48,10 @@ pub struct SettledLeads {
 
 /// Takes the lead, or keeps it for `wait` and one attempt after that. If the worker dies, this is noticed long before the lead ends:
 /// the task is redelivered and goes on leading. The end of a lead is for tasks that never return.
-pub async fn lead(worker: &QueueWorker, job: &Job, key: &MemoKey, wait: Duration) -> Option<LeadDecision> {
+///
+/// # Errors
+/// The memo cannot be asked.
+pub async fn lead(worker: &QueueWorker, job: &Job, key: &MemoKey, wait: Duration) -> Result<LeadDecision, NotStored> {
     let once = key.purpose == MemoPurpose::Idempotency && job.task.effect == Effect::Once;
     let silence = worker.shared.config.lease * 2 + if once { ONCE_GRACE } else { Duration::ZERO };
     let terms = LeadTerms { max_age: job.max_age(key.purpose), lease: wait + job.task.timeout + silence, once };
@@ -65,32 +69,62 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
             SettleAction::Keep(ttl) => Some((&answer, *ttl)),
             SettleAction::Share | SettleAction::PassOn => None,
         };
-        let (memos, consumer) = (&worker.shared.memos, &worker.queue.consumer);
-        let end = || memos.settle_as_holder(consumer, key, job.delivery(worker.queue_name()), keep);
-        match worker.queue.retry.retry("settle", end).await {
-            Some(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => pass_on(worker, key, &queues).await,
-            Some(LeadOutcome::Done(mut queues)) => {
+        let mut answer_to_share = result.clone();
+        let mut outcome = end_lead(worker, job, key, keep).await;
+        if let (Err(NotStored::Refused(error)), Some((_, ttl))) = (&outcome, keep) {
+            // The answer is what is refused, as when it is too large. The key is used up all the same.
+            let substitute = (key.purpose == MemoPurpose::Idempotency).then(|| not_kept(&result, error));
+            let answer = substitute.as_ref().map(StoredAnswer::of);
+            outcome = end_lead(worker, job, key, answer.as_ref().map(|answer| (answer, ttl))).await;
+            answer_to_share = substitute.unwrap_or(answer_to_share);
+        }
+        match outcome {
+            Ok(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => pass_on(worker, key, &queues).await,
+            Ok(LeadOutcome::Done(mut queues)) => {
                 let own = worker.queue_name();
                 // A task that is parked at this very moment would not find an answer that is not kept.
                 if action == SettleAction::Share && !queues.contains(own) {
                     queues.push(own.clone());
                 }
-                let kept = KeptAnswer { result: result.clone(), by: job.header.serial.clone() };
+                let kept = KeptAnswer { result: answer_to_share, by: job.header.serial.clone() };
                 shares.push(Share { hash: key.hash.clone(), kept, queues });
             }
-            Some(LeadOutcome::Stands(kept, queues)) => {
+            Ok(LeadOutcome::Stands(kept, queues)) => {
                 if key.purpose == MemoPurpose::Idempotency {
                     result = job.result_from(&kept, key.purpose, worker.queue.clock.now());
                 }
                 shares.push(Share { hash: key.hash.clone(), kept: *kept, queues });
             }
-            Some(LeadOutcome::Lost) => {
+            Ok(LeadOutcome::Lost) => {
                 tracing::info!(task = %job.id, queue = worker.name(), "another task leads the memo by now: this answer is not shared");
             }
-            None => {}
+            // The lead ends by itself, and then the followers are told or run.
+            Err(_) => {}
         }
     }
     SettledLeads { result, shares }
+}
+
+async fn end_lead(
+    worker: &QueueWorker,
+    job: &Job,
+    key: &MemoKey,
+    keep: Option<(&StoredAnswer, Duration)>,
+) -> Result<LeadOutcome, NotStored> {
+    let (memos, consumer) = (&worker.shared.memos, &worker.queue.consumer);
+    let end = || memos.settle_as_holder(consumer, key, job.delivery(worker.queue_name()), keep);
+    worker.queue.retry.retry("settle", end).await
+}
+
+/// What is kept under an idempotency key in place of an answer that Redis does not store.
+fn not_kept(result: &TaskResult, error: &Error) -> TaskResult {
+    let mut substitute = result.clone();
+    (substitute.headers, substitute.body, substitute.body_text, substitute.body_base64) = (None, None, None, None);
+    substitute.status = Status::Dead;
+    substitute.reason = Some(Reason::TooLarge);
+    substitute.error =
+        Some(format!("the call with this idempotency key was answered, but Redis refuses to keep the answer: {error}"));
+    substitute
 }
 
 fn settle_action(
@@ -123,7 +157,7 @@ fn made_no_call(job: &Job, result: &TaskResult) -> bool {
 async fn pass_on(worker: &QueueWorker, key: &MemoKey, queues: &[QueueName]) {
     let list = key.wait_list();
     let unpark = || ParkedTasks::unpark_first_in_any(worker.redis_queue().db(), queues, &list);
-    if worker.queue.retry.retry("unpark", unpark).await != Some(false) {
+    if !matches!(worker.queue.retry.retry("unpark", unpark).await, Ok(false)) {
         worker.shared.wakeups.wake(queues);
     }
 }

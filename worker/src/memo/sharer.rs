@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redial_core::consumer::{Completion, MAX_BATCH, ParkedPage, ParkedTasks, WaitList};
-use redial_core::memo::{KeptAnswer, LeadDecision, MemoPurpose};
+use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
 use redial_core::protocol::id::Token;
 use redial_core::queue::entry::Entry;
 use redial_core::{Error, Reason, Status, TaskResult};
@@ -11,8 +11,10 @@ use redial_core::{Error, Reason, Status, TaskResult};
 use super::leader::{OUTCOME_UNKNOWN, Share};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::redis_retry::NotStored;
 use crate::task::heavy;
 use crate::task::job::Job;
+use crate::task::refused::{Place, RefusedEnding};
 
 /// How many bytes of answers are sent to Redis at a time.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -86,8 +88,13 @@ impl Sharer {
         let page_size = (MAX_PAGE_BYTES / bytes.max(1)).clamp(1, MAX_BATCH);
         loop {
             match self.retry("parked_page", || parked.next(page_size)).await {
-                None | Some(ParkedPage { left: 0, .. }) => return,
-                Some(page) => self.answer(parked, page).await,
+                Err(_) | Ok(ParkedPage { left: 0, .. }) => return,
+                Ok(page) => {
+                    // Redis refuses everything about these. The list is checked again, so nothing is gained by trying at once.
+                    if !self.answer(parked, page).await {
+                        return;
+                    }
+                }
             }
             if self.worker.shared.abort.is_cancelled() {
                 return;
@@ -95,7 +102,12 @@ impl Sharer {
         }
     }
 
-    async fn answer(&self, parked: &ParkedTasks, page: ParkedPage) {
+    /// Ends the tasks of a page, or lets them run. Returns whether that succeeded for any of them.
+    async fn answer(&self, parked: &ParkedTasks, page: ParkedPage) -> bool {
+        // Reading it has cleared away what was no longer parked.
+        if page.entries.is_empty() && page.unreadable.is_empty() {
+            return true;
+        }
         let mut not_answered = page.unreadable;
         let mut results = Vec::with_capacity(page.entries.len());
         for entry in page.entries {
@@ -105,14 +117,21 @@ impl Sharer {
             }
         }
         // Tasks that this answer does not suit run on their own.
+        let mut succeeded = false;
         for token in not_answered {
-            self.retry("unpark", || parked.unpark(Some(&token))).await;
-            self.worker.queue.wakeups.task_due_in(Duration::ZERO);
+            succeeded |= self.let_run(parked, &token).await;
         }
-        match self.kept.result.status {
-            Status::Ok => self.finish(parked, results).await,
-            Status::Dead => self.bury(parked, results).await,
-        }
+        succeeded
+            | match self.kept.result.status {
+                Status::Ok => self.finish(parked, results).await,
+                Status::Dead => self.bury(parked, results).await,
+            }
+    }
+
+    async fn let_run(&self, parked: &ParkedTasks, token: &Token) -> bool {
+        let unparked = self.retry("unpark", || parked.unpark(Some(token))).await;
+        self.worker.queue.wakeups.task_due_in(Duration::ZERO);
+        unparked.is_ok()
     }
 
     /// A parked task's result; or its token if this answer does not suit it, because it uses another memo as well, or wants a fresher
@@ -135,15 +154,33 @@ impl Sharer {
         Ok((job, result))
     }
 
-    async fn finish(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) {
+    async fn finish(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) -> bool {
         if results.is_empty() {
-            return;
+            return false;
         }
         let mut completions: Vec<Completion> = Vec::with_capacity(results.len());
         for (job, result) in &results {
             completions.push(heavy::work(job.bytes_to_finish(result.body_bytes()), || job.completion(result)).await);
         }
-        let stored = self.retry("finish", || parked.finish(&completions)).await.unwrap_or_default();
+        let error = match self.retry("finish", || parked.finish(&completions)).await {
+            Ok(stored) => {
+                self.report(parked, &results, stored);
+                return true;
+            }
+            Err(NotStored::Aborted) => return false,
+            Err(NotStored::Refused(error)) => error,
+        };
+        let mut succeeded = false;
+        if let ([(job, result)], [completion]) = (results.as_slice(), completions.as_slice()) {
+            return self.end_refused(parked, job, result.clone(), completion, &error).await;
+        }
+        for one in results {
+            succeeded |= Box::pin(self.finish(parked, vec![one])).await;
+        }
+        succeeded
+    }
+
+    fn report(&self, parked: &ParkedTasks, results: &[(Job, TaskResult)], stored: Vec<bool>) {
         let queue = parked.queue().name().as_str();
         for ((job, _), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
             self.worker.shared.metrics.completed(queue);
@@ -152,20 +189,56 @@ impl Sharer {
         }
     }
 
-    async fn bury(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) {
-        let queue = parked.queue().name().as_str();
+    async fn bury(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) -> bool {
+        let mut succeeded = false;
         for (job, result) in results {
             let added = self.worker.shared.config.upstreams.headers_for(&job.task);
             let letter = job.dead_letter_header(&result, &added);
             let completion = job.completion(&result);
-            let bury = || parked.bury(&job.token, &letter, &completion);
-            if self.retry("bury", bury).await == Some(true) {
-                self.worker.shared.metrics.dead(queue, result.reason.unwrap_or(Reason::AttemptsExhausted));
-                self.count_shared(queue, &job);
-                let error = result.error.as_deref().unwrap_or_default();
-                tracing::warn!(task = %job.id, queue, error, "task is dead, like its leader");
-            }
+            let bury = || parked.bury(&job.token, &letter, Some(&completion));
+            succeeded |= match self.retry("bury", bury).await {
+                Ok(true) => {
+                    self.report_dead(parked, &job, &result);
+                    true
+                }
+                Ok(false) => true,
+                Err(NotStored::Aborted) => false,
+                Err(NotStored::Refused(error)) => self.end_refused(parked, &job, result, &completion, &error).await,
+            };
         }
+        succeeded
+    }
+
+    /// Ends a task whose end Redis refuses. If it refuses that as well, the task runs on its own, which counts its crashes.
+    async fn end_refused(
+        &self,
+        parked: &ParkedTasks,
+        job: &Job,
+        result: TaskResult,
+        completion: &Completion,
+        error: &Error,
+    ) -> bool {
+        let added = self.worker.shared.config.upstreams.headers_for(&job.task);
+        let memo = MemoKey::idempotency(&job.task, &added).map(|key| key.hash);
+        let (token, serial, memo, completion) = (&job.token, &job.header.serial, memo.as_deref(), Some(completion));
+        let refused = RefusedEnding { token, result, serial, memo, completion, error };
+        match refused.bury(&self.worker.queue.retry, Place::Parked(parked)).await {
+            Ok(Some(result)) => {
+                self.report_dead(parked, job, &result);
+                true
+            }
+            Ok(None) => true,
+            Err(NotStored::Aborted) => false,
+            Err(NotStored::Refused(_)) => self.let_run(parked, token).await,
+        }
+    }
+
+    fn report_dead(&self, parked: &ParkedTasks, job: &Job, result: &TaskResult) {
+        let queue = parked.queue().name().as_str();
+        self.worker.shared.metrics.dead(queue, result.reason.unwrap_or(Reason::AttemptsExhausted));
+        self.count_shared(queue, job);
+        let error = result.error.as_deref().unwrap_or_default();
+        tracing::warn!(task = %job.id, queue, error, "task is dead, with the answer of its leader");
     }
 
     fn count_shared(&self, queue: &str, job: &Job) {
@@ -176,7 +249,7 @@ impl Sharer {
         &self,
         command: &'static str,
         attempt: impl FnMut() -> F,
-    ) -> Option<T> {
+    ) -> Result<T, NotStored> {
         self.worker.queue.retry.retry(command, attempt).await
     }
 }

@@ -39,6 +39,15 @@ struct MemoLabels {
     event: &'static str,
 }
 
+/// The counters of failed commands to Redis.
+#[derive(Debug, Clone)]
+pub struct RedisErrorMetrics {
+    /// All of them.
+    pub errors: Counter,
+    /// Those that Redis refused for good.
+    pub refusals: Counter,
+}
+
 /// What a memo did for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoEvent {
@@ -90,6 +99,7 @@ pub struct Metrics {
     breakers_opened: Counter,
     fired: Family<QueueLabel, Counter>,
     redis_errors: Counter,
+    redis_refusals: Counter,
     fields: Family<FieldLabel, Counter>,
     tasks: Family<StateLabels, Gauge>,
     slots_in_use: Gauge,
@@ -132,6 +142,7 @@ impl Metrics {
             breakers_opened: Counter::default(),
             fired: Family::default(),
             redis_errors: Counter::default(),
+            redis_refusals: Counter::default(),
             fields: Family::default(),
             tasks: Family::default(),
             slots_in_use: Gauge::default(),
@@ -185,6 +196,11 @@ impl Metrics {
         );
         r.register("schedules_fired", "Firings of schedules by this worker", self.fired.clone());
         r.register("redis_errors", "Commands to Redis that failed", self.redis_errors.clone());
+        r.register(
+            "redis_refusals",
+            "Commands to Redis that it refused for good, so that they were not sent again",
+            self.redis_refusals.clone(),
+        );
         r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
         r.register("tasks", "Tasks by state; active: held by this worker", self.tasks.clone());
         r.register("slots_in_use", "Slots occupied by a task, over all queues", self.slots_in_use.clone());
@@ -273,8 +289,8 @@ impl Metrics {
     }
 
     /// Counts the commands that Redis did not answer or refused.
-    pub fn redis_errors(&self) -> Counter {
-        self.redis_errors.clone()
+    pub fn redis_errors(&self) -> RedisErrorMetrics {
+        RedisErrorMetrics { errors: self.redis_errors.clone(), refusals: self.redis_refusals.clone() }
     }
 
     /// A task has a field that this version ignores. Beyond [`MAX_FIELDS`] names, others share a label and count as repeated.

@@ -1,31 +1,30 @@
 //! Completes tasks in batches: alone while the worker is idle, up to a hundred at once under load.
+//!
+//! A batch that Redis refuses is split until the tasks at fault are alone: they end as dead letters, and all others as they should. This
+//! happens beside the completer, so that later batches do not wait.
 
 use std::sync::Arc;
 
 use redial_core::consumer::{Completion, MAX_BATCH};
-use redial_core::{Consumer, TaskId};
+use redial_core::{Consumer, Error, TaskId};
 use tokio::sync::mpsc;
 
-use super::held_tasks::HeldTask;
-use super::redis_retry::{RedisRetry, Resent, Stored};
+use super::held_tasks::{HeldTask, SucceededTask};
+use super::queue_worker::SharedHandles;
+use super::redis_retry::{NotStored, RedisRetry, Resent, Stored};
 use crate::observe::metrics::Metrics;
-
-/// A task that succeeded. It keeps its slot until Redis has the result.
-#[derive(Debug)]
-pub struct SucceededTask {
-    pub completion: Completion,
-    pub held: HeldTask,
-}
+use crate::task::contain::contain;
+use crate::task::refused::{bury_completion, give_back_as_crashed};
 
 /// How many bytes of results go in one batch, beyond the first: Redis closes a connection whose command is too large.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// Writes the results of one queue's tasks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Completer {
     pub consumer: Arc<Consumer>,
     pub retry: Arc<RedisRetry>,
-    pub metrics: Arc<Metrics>,
+    pub shared: Arc<SharedHandles>,
 }
 
 impl Completer {
@@ -38,22 +37,88 @@ impl Completer {
                 let (completions, held): (Vec<Completion>, Vec<HeldTask>) =
                     batch.into_iter().map(|task| (task.completion, task.held)).unzip();
                 let finish = || self.consumer.finish(&completions);
-                if let Some(stored) = self.retry.retry_until_stored("finish", finish).await {
-                    self.report(&completions, &stored);
+                match self.retry.retry_until_stored("finish", finish).await {
+                    Ok(stored) => self.report(&completions, &stored),
+                    Err(NotStored::Refused(error)) => self.split(completions, held, error),
+                    Err(NotStored::Aborted) => {}
                 }
-                drop(held);
             }
+        }
+    }
+
+    /// Completes the tasks of a refused batch one part at a time, in the background. They keep their slots until then.
+    fn split(&self, completions: Vec<Completion>, held: Vec<HeldTask>, error: Arc<Error>) {
+        let completer = self.clone();
+        tokio::spawn(async move {
+            let mut split = Box::pin(completer.finish_parts(completions, error));
+            if let Err(panic) = contain(split.as_mut()).await {
+                tracing::error!(
+                    panic,
+                    "a panic while the results of some tasks were stored: they stay with this worker's lease"
+                );
+            }
+            drop(held);
+        });
+    }
+
+    async fn finish_parts(&self, completions: Vec<Completion>, error: Arc<Error>) {
+        let mut parts = vec![(completions, error)];
+        while let Some((mut part, error)) = parts.pop() {
+            if part.len() <= 1 {
+                for completion in &part {
+                    self.end_refused(completion, &error).await;
+                }
+                continue;
+            }
+            let half = part.split_off(part.len() / 2);
+            for half in [half, part] {
+                // Some may have been stored with the refused batch, which Redis does not roll back.
+                match self.retry.retry("finish", || self.consumer.finish(&half)).await {
+                    Ok(value) => self.report(&half, &Stored { value, resent: Resent::Yes }),
+                    Err(NotStored::Refused(error)) => parts.push((half, error)),
+                    Err(NotStored::Aborted) => return,
+                }
+            }
+        }
+    }
+
+    /// Ends the one task whose completion Redis refuses.
+    async fn end_refused(&self, completion: &Completion, error: &Error) {
+        let Self { consumer, retry, shared } = self;
+        let queue = consumer.queue().name().as_str();
+        let headers_for = |task: &redial_core::Task| shared.config.upstreams.headers_for(task);
+        let max_bytes = shared.config.max_task_bytes;
+        match bury_completion(retry, consumer, max_bytes, headers_for, completion, error).await {
+            Ok(Some(result)) => {
+                if let Some(reason) = result.reason {
+                    shared.metrics.dead(queue, reason);
+                }
+                let error = result.error.as_deref().unwrap_or_default();
+                tracing::warn!(task = %completion.id, queue, error, "task is dead: Redis refuses its result");
+            }
+            Ok(None) => report_not_stored(&shared.metrics, queue, Some(&completion.id), Resent::Yes),
+            Err(NotStored::Refused(error)) => {
+                tracing::error!(
+                    task = %completion.id,
+                    queue,
+                    %error,
+                    "Redis refuses every way to end this task: giving it up, which counts as a crash of the task"
+                );
+                give_back_as_crashed(retry, &shared.metrics, consumer, &completion.token).await;
+            }
+            Err(NotStored::Aborted) => {}
         }
     }
 
     fn report(&self, completions: &[Completion], stored: &Stored<Vec<bool>>) {
         let queue = self.consumer.queue().name().as_str();
+        let metrics = &self.shared.metrics;
         for (completion, was_stored) in completions.iter().zip(&stored.value) {
             if *was_stored {
-                self.metrics.completed(queue);
+                metrics.completed(queue);
                 tracing::debug!(task = %completion.id, queue, "task completed");
             } else {
-                report_not_stored(&self.metrics, queue, Some(&completion.id), stored.resent);
+                report_not_stored(metrics, queue, Some(&completion.id), stored.resent);
             }
         }
     }

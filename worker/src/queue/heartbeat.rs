@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::lease_observer::{LeaseObservation, LeaseObserver};
 use super::queue_worker::QueueWorker;
+use super::redis_retry::NotStored;
 use crate::observe::health::Health;
 
 /// Heartbeats per lease: three may be missed.
@@ -39,8 +40,14 @@ pub async fn run(worker: QueueWorker, health: Arc<Health>, news: watch::Sender<O
         }
         let events = queue.activity.events();
         let sent = Instant::now();
-        let Some(reply) = queue.retry.retry("heartbeat", || queue.consumer.heartbeat()).await else {
-            return;
+        let reply = match queue.retry.retry("heartbeat", || queue.consumer.heartbeat()).await {
+            Ok(reply) => reply,
+            Err(NotStored::Aborted) => return,
+            // Whoever mends this finds the worker alive.
+            Err(NotStored::Refused(_)) => {
+                tokio::time::sleep(beat).await;
+                continue;
+            }
         };
         let received = Instant::now();
         queue.clock.sync(reply.now, sent, received);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use redial_core::consumer::Completion;
 use redial_core::protocol::id::Token;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,13 @@ pub struct HeldTask {
     held: Arc<HeldTasks>,
     token: Token,
     lost: CancellationToken,
+}
+
+/// A task that succeeded. It keeps its slot until Redis has the result.
+#[derive(Debug)]
+pub struct SucceededTask {
+    pub completion: Completion,
+    pub held: HeldTask,
 }
 
 impl Slots {

@@ -14,8 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::activity::QueueActivity;
 use super::clock::Clock;
-use super::completer::SucceededTask;
-use super::held_tasks::{HeldTask, HeldTasks};
+use super::held_tasks::{HeldTask, HeldTasks, SucceededTask};
 use super::redis_retry::RedisRetry;
 use super::wakeups::{QueueWakeups, Wakeups};
 use crate::breaker::client::BreakerClient;

@@ -123,7 +123,13 @@ impl Runtime {
         drain(&shared, &slots, give_back_until).await;
         // Answers on their way to followers arrive soon; another worker takes care of any follower that is left out.
         shared.background.close();
-        let _ = timeout_at(give_back_until, shared.background.wait()).await;
+        let _ = timeout_at(give_back_until, async {
+            shared.background.wait().await;
+            if let Some(worker) = workers.first() {
+                worker.redis_queue().db().deliveries_done().await;
+            }
+        })
+        .await;
         shared.abort.cancel();
         slot_keeper.abort();
         // A heartbeat after the sign-off would register the worker again.

@@ -17,8 +17,8 @@ use crate::limit::client::LimitClient;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
 use crate::queue::clock::Clock;
-use crate::queue::completer::{Completer, SucceededTask};
-use crate::queue::held_tasks::HeldTasks;
+use crate::queue::completer::Completer;
+use crate::queue::held_tasks::{HeldTasks, SucceededTask};
 use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
 use crate::queue::redis_retry::RedisRetry;
 use crate::queue::vital;
@@ -36,7 +36,7 @@ pub fn shared_handles(config: Config, db: &Db, descriptors: Descriptors) -> Resu
     let abort = CancellationToken::new();
     let background = TaskTracker::new();
     let wakeups = Arc::new(QueueWakeups::default());
-    let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), metrics.redis_errors(), abort.clone()));
+    let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), db.clone(), metrics.redis_errors(), abort.clone()));
     let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
     Ok(Arc::new(SharedHandles {
@@ -68,10 +68,9 @@ pub fn queue_workers(shared: &Arc<SharedHandles>, db: &Db, id: &WorkerId) -> Vec
 
 fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWorker {
     let (completer, succeeded) = mpsc::unbounded_channel::<SucceededTask>();
-    let name = consumer.queue().name().to_string();
-    let retry = Arc::new(RedisRetry::new(name, shared.metrics.redis_errors(), shared.abort.clone()));
-    let metrics = shared.metrics.clone();
-    let completer_part = Completer { consumer: consumer.clone(), retry: retry.clone(), metrics };
+    let (name, db) = (consumer.queue().name().to_string(), consumer.queue().db().clone());
+    let retry = Arc::new(RedisRetry::new(name, db, shared.metrics.redis_errors(), shared.abort.clone()));
+    let completer_part = Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone() };
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());

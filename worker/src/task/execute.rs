@@ -114,6 +114,7 @@ async fn open_with_care(
         Err(QuarantineRefusal::SetAside(crashes)) => settler.bury_unparsed(entry, crashes).await,
         Err(QuarantineRefusal::Wait(wait)) => settler.defer_unparsed(&entry, wait).await,
         Err(QuarantineRefusal::LeaseLost) => settler.lease_lost(None),
+        Err(QuarantineRefusal::NotMarked(why)) => settler.give_up(&entry.token, &why).await,
     }
     None
 }

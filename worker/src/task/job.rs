@@ -40,6 +40,16 @@ pub struct InvalidJob {
 }
 
 impl InvalidJob {
+    /// Its result.
+    pub fn result(&self, now: UnixMs, attempts: Vec<Attempt>) -> TaskResult {
+        let error = &self.error;
+        let mut result = TaskResult::new(error.return_address.id.clone(), Status::Dead, now);
+        result.attempts = attempts;
+        result.reason = Some(error.reason());
+        result.error = Some(shortened(error.to_string()));
+        result
+    }
+
     /// What tells the sender, if the entry has an id, a reply list, or both.
     ///
     /// Without an id nobody can look for the result. But a reply is always stored together with a result, which then gets a derived key.
@@ -216,4 +226,15 @@ fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
             .or_insert_with(|| value.into_owned());
     }
     kept
+}
+
+/// A message that quotes a task, such as a header's name of a megabyte, without most of the quotation.
+fn shortened(mut message: String) -> String {
+    const MAX_BYTES: usize = 4096;
+    if message.len() > MAX_BYTES {
+        let end = (0..=MAX_BYTES).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or_default());
+        message.push_str("...");
+    }
+    message
 }

@@ -8,5 +8,6 @@ mod gate;
 pub mod heavy;
 pub mod job;
 pub mod policy;
+pub mod refused;
 pub mod settle;
 pub mod types;

@@ -11,6 +11,7 @@ use redial_core::{Attempt, Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::heavy;
 use super::job::{InvalidJob, Job};
+use super::refused::{self, Place, RefusedEnding};
 use super::types::Admission;
 use crate::breaker::client::upstream_of;
 use crate::breaker::drain::drain_when_up;
@@ -18,19 +19,16 @@ use crate::http::types::{self, AttemptResult};
 use crate::limit;
 use crate::memo::{leader, sharer};
 use crate::queue::clock::millis;
-use crate::queue::completer::{SucceededTask, report_not_stored};
-use crate::queue::held_tasks::HeldTask;
+use crate::queue::completer::report_not_stored;
+use crate::queue::held_tasks::{HeldTask, SucceededTask};
 use crate::queue::queue_worker::QueueWorker;
-use crate::queue::redis_retry::{Resent, Stored};
+use crate::queue::redis_retry::{NotStored, Resent, Stored};
 
 /// How long a parked task keeps the memos that it leads: nobody knows how long it will wait.
 const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a task waits, about, for this machine to have what its call needs.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
-
-/// How long a task waits that a worker gave up for the first time.
-const GIVE_UP_WAIT: Duration = Duration::from_secs(1);
 
 /// Settles the tasks of one queue.
 #[derive(Debug)]
@@ -96,7 +94,7 @@ impl<'a> Settler<'a> {
             Status::Dead => {
                 let added = self.worker.shared.config.upstreams.headers_for(&job.task);
                 let letter = heavy::work(bytes, || job.dead_letter_header(&result, &added)).await;
-                self.write_dead_letter(&job.token, &letter, &result, Some(&completion)).await;
+                self.write_dead_letter(&job.token, &job.header.serial, &letter, result, Some(&completion)).await;
             }
         }
     }
@@ -127,10 +125,11 @@ impl<'a> Settler<'a> {
         let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
         let recheck = || memos.recheck(key, job.delivery(queue), job.max_age(key.purpose));
         match self.worker.queue.retry.retry("recheck", recheck).await {
-            Some(LeadDecision::Follow) | None => {
+            Ok(LeadDecision::Follow) | Err(NotStored::Aborted) => {
                 tracing::debug!(task = %job.id, queue = self.worker.name(), "waiting for the answer to another task's call");
             }
-            Some(_) => {
+            // If the memo cannot be read, the task finds out for itself.
+            Ok(_) | Err(NotStored::Refused(_)) => {
                 let parked = ParkedTasks::new(self.worker.redis_queue().clone(), &list);
                 sharer::unpark(self.worker, &parked, Some(&job.header.parked_token())).await;
             }
@@ -151,19 +150,23 @@ impl<'a> Settler<'a> {
     /// waits for may just have happened. `false`: this worker no longer has the task.
     async fn park(&self, job: &Job, leads: &[MemoKey], list: &WaitList) -> bool {
         for key in leads {
-            leader::lead(self.worker, job, key, PARKED_LEAD).await;
+            // If the memo cannot be reached, the lead ends by itself.
+            let _led = leader::lead(self.worker, job, key, PARKED_LEAD).await;
         }
         let header = job.header_at_rest(leads);
         let deadline = job.task.deadline(job.header.first_seen);
         let (consumer, look_in) = (&self.worker.queue.consumer, self.worker.shared.config.lease);
         let park = || consumer.park(&job.token, &header, list, look_in, deadline);
         match self.worker.queue.retry.retry_until_stored("park", park).await {
-            Some(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => true,
-            Some(Stored { value: false, resent: Resent::No }) => {
+            Ok(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => true,
+            Ok(Stored { value: false, resent: Resent::No }) => {
                 self.lease_lost(Some(&job.id));
                 false
             }
-            None => false,
+            Err(why) => {
+                self.give_up(&job.token, &why).await;
+                false
+            }
         }
     }
 
@@ -225,7 +228,7 @@ impl<'a> Settler<'a> {
     ) {
         let queue = &self.worker.queue;
         for key in leads {
-            leader::lead(self.worker, job, key, wait.max(queue.clock.until(not_before))).await;
+            let _led = leader::lead(self.worker, job, key, wait.max(queue.clock.until(not_before))).await;
         }
         let header = job.header_at_rest(leads);
         self.write_rescheduled(&job.token, Some(&job.id), &header, wait, not_before, reason).await;
@@ -243,11 +246,11 @@ impl<'a> Settler<'a> {
         let queue = &self.worker.queue;
         let reschedule = || queue.consumer.reschedule(token, header, wait, not_before, reason);
         match queue.retry.retry_until_stored("reschedule", reschedule).await {
-            Some(Stored { value: Some(due), .. }) => {
+            Ok(Stored { value: Some(due), .. }) => {
                 self.worker.queue.wakeups.task_due_in(queue.clock.until(due));
             }
-            Some(Stored { value: None, resent }) => self.not_stored(id, resent),
-            None => {}
+            Ok(Stored { value: None, resent }) => self.not_stored(id, resent),
+            Err(why) => self.give_up(token, &why).await,
         }
     }
 
@@ -260,18 +263,27 @@ impl<'a> Settler<'a> {
                 panic,
                 "a task made this worker panic, which counts as a crash of the task; please report this as a bug"
             );
-            self.give_up(&token).await;
+            self.give_back_as_crashed(&token).await;
         }
     }
 
-    /// Gives a task back with which this worker cannot go on, and counts a crash, so that it is set aside in the end.
-    async fn give_up(&self, token: &Token) {
-        let queue = &self.worker.queue;
-        self.worker.shared.metrics.given_up(self.worker.name());
-        match queue.retry.retry("give_up", || queue.consumer.give_up(token, GIVE_UP_WAIT)).await {
-            Some(true) => queue.wakeups.task_due_in(GIVE_UP_WAIT),
-            Some(false) => self.not_stored(None, Resent::No),
-            None => {}
+    /// Gives up a task whose step Redis refuses.
+    pub async fn give_up(&self, token: &Token, why: &NotStored) {
+        if let NotStored::Refused(error) = why {
+            tracing::error!(
+                token = token.as_str(),
+                queue = self.worker.name(),
+                %error,
+                "Redis refuses every way to end or keep this task: giving it up, which counts as a crash of the task"
+            );
+            self.give_back_as_crashed(token).await;
+        }
+    }
+
+    async fn give_back_as_crashed(&self, token: &Token) {
+        let QueueWorker { queue, shared } = self.worker;
+        if refused::give_back_as_crashed(&queue.retry, &shared.metrics, &queue.consumer, token).await {
+            queue.wakeups.task_due_in(refused::GIVE_UP_WAIT);
         }
     }
 
@@ -320,28 +332,34 @@ impl<'a> Settler<'a> {
     }
 
     async fn bury_unopened(&self, invalid: InvalidJob, attempts: Vec<Attempt>) {
-        let error = &invalid.error;
-        let mut result = TaskResult::new(error.return_address.id.clone(), Status::Dead, self.now());
-        result.attempts = attempts;
-        result.reason = Some(error.reason());
-        result.error = Some(shortened(error.to_string()));
+        let result = invalid.result(self.now(), attempts);
         let letter = dead_letter_header(&invalid.serial, None, &result);
         let completion = invalid.completion(&result);
-        self.write_dead_letter(&invalid.token, &letter, &result, completion.as_ref()).await;
+        self.write_dead_letter(&invalid.token, &invalid.serial, &letter, result, completion.as_ref()).await;
     }
 
     async fn write_dead_letter(
         &self,
         token: &Token,
+        serial: &str,
         letter: &str,
-        result: &TaskResult,
+        result: TaskResult,
         completion: Option<&Completion>,
     ) {
-        let bury = || self.worker.queue.consumer.bury(token, letter, completion);
-        match self.worker.queue.retry.retry_until_stored("bury", bury).await {
-            Some(Stored { value: true, .. }) => self.report_dead(result),
-            Some(Stored { value: false, resent }) => self.not_stored(result.id.as_ref(), resent),
-            None => {}
+        let (consumer, retry) = (&self.worker.queue.consumer, &self.worker.queue.retry);
+        let error = match retry.retry_until_stored("bury", || consumer.bury(token, letter, completion)).await {
+            Ok(Stored { value: true, .. }) => return self.report_dead(&result),
+            Ok(Stored { value: false, resent }) => return self.not_stored(result.id.as_ref(), resent),
+            Err(NotStored::Aborted) => return,
+            Err(NotStored::Refused(error)) => error,
+        };
+        let memo = refused::memo_of(letter);
+        let id = result.id.clone();
+        let refused = RefusedEnding { token, result, serial, memo: memo.as_deref(), completion, error: &error };
+        match refused.bury(retry, Place::Held(consumer)).await {
+            Ok(Some(result)) => self.report_dead(&result),
+            Ok(None) => self.not_stored(id.as_ref(), Resent::Yes),
+            Err(why) => self.give_up(token, &why).await,
         }
     }
 
@@ -366,15 +384,4 @@ impl<'a> Settler<'a> {
     fn now(&self) -> UnixMs {
         self.worker.queue.clock.now()
     }
-}
-
-/// A message that quotes a task, such as a header's name of a megabyte, without most of the quotation.
-fn shortened(mut message: String) -> String {
-    const MAX_BYTES: usize = 4096;
-    if message.len() > MAX_BYTES {
-        let end = (0..=MAX_BYTES).rev().find(|end| message.is_char_boundary(*end));
-        message.truncate(end.unwrap_or_default());
-        message.push_str("...");
-    }
-    message
 }

@@ -9,6 +9,7 @@ use redial_core::{Reason, UnixMs};
 use crate::breaker::client::BreakerPermit;
 use crate::limit::applied::AppliedLimit;
 use crate::limit::client::ConcurrencySlot;
+use crate::queue::redis_retry::NotStored;
 
 /// The gate's decision. A refused task keeps the memos that it leads: they have to be settled, or kept while it waits.
 #[derive(Debug)]
@@ -39,6 +40,19 @@ pub struct Admission {
 pub struct Callback {
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+}
+
+impl Refusal {
+    /// Why a call is not made if something that it needs could not be asked. `what` is said of it.
+    pub fn without(what: &str, why: NotStored) -> Self {
+        match why {
+            NotStored::Aborted => Self::LeaseLost,
+            NotStored::Refused(error) => {
+                let error = format!("no call was made, because Redis refuses {what}: {error}");
+                Self::Reject(Reason::InvalidTask, error)
+            }
+        }
+    }
 }
 
 /// Why a call is not made. None of these is an error.

@@ -12,6 +12,7 @@ use redial_core::queue::entry::{Entry, StartMarker};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::redis_retry::NotStored;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
 
@@ -31,6 +32,8 @@ pub enum QuarantineRefusal {
     Wait(Duration),
     /// Another worker has it.
     LeaseLost,
+    /// Its start marker could not be written.
+    NotMarked(NotStored),
 }
 
 /// Decides, before it is parsed, whether a task with crashes may run, and puts it in quarantine if necessary.
@@ -52,8 +55,10 @@ pub async fn admit(worker: &QueueWorker, entry: &mut Entry) -> Result<Option<Own
     if header.started == StartMarker::Absent {
         header.started = StartMarker::Opening;
         let mark = || worker.queue.consumer.mark_started(&entry.token, header);
-        if worker.queue.retry.retry("mark_started", mark).await != Some(true) {
-            return Err(QuarantineRefusal::LeaseLost);
+        match worker.queue.retry.retry("mark_started", mark).await {
+            Ok(true) => {}
+            Ok(false) => return Err(QuarantineRefusal::LeaseLost),
+            Err(why) => return Err(QuarantineRefusal::NotMarked(why)),
         }
     }
     Ok(Some(permit))

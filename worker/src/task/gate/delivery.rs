@@ -13,7 +13,8 @@ use crate::task::types::{Callback, Refusal};
 /// The result is no longer kept.
 pub async fn prepare(worker: &QueueWorker, id: &TaskId) -> Result<Callback, Refusal> {
     let read = || worker.redis_queue().result(id);
-    let result = worker.queue.retry.retry("result", read).await.ok_or(Refusal::LeaseLost)?;
+    let result = worker.queue.retry.retry("result", read).await;
+    let result = result.map_err(|why| Refusal::without("the result that was to be delivered", why))?;
     let Some(result) = result else {
         let error = format!("there is no result of {id} to deliver any more: it is kept for `result_ttl_ms`");
         return Err(Refusal::Reject(Reason::Expired, error));

@@ -35,8 +35,9 @@ pub async fn record_start(worker: &QueueWorker, job: &mut Job) -> Result<(), Ref
     job.header.started = StartMarker::Calling;
     let mark = || worker.queue.consumer.mark_started(&job.token, &job.header);
     match worker.queue.retry.retry("mark_started", mark).await {
-        Some(true) => Ok(()),
-        Some(false) | None => Err(Refusal::LeaseLost),
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::LeaseLost),
+        Err(why) => Err(Refusal::without("its start marker", why)),
     }
 }
 
