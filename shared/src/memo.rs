@@ -50,7 +50,7 @@ pub struct LeadTerms {
     pub max_age: Option<Duration>,
     /// How long the task leads, unless it asks again or settles.
     pub lease: Duration,
-    /// No other task may make the call if this lead ends without being settled.
+    /// The call is about to be sent and may not be made twice: no other task may make it if this lead ends without being settled.
     pub once: bool,
 }
 

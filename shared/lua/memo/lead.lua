@@ -2,7 +2,8 @@
 -- KEYS  memo
 -- ARGV  mode: 'lead'; 'recheck', for a task that may lead already or was just parked as a follower; or 'check_leader', on behalf of all
 --       followers; serial: the task's; token: of this delivery; queue: the task's; fingerprint: the call's, '' if any will do;
---       max_age_ms: the age that an answer must be below; lease_ms: how long to lead; once: '1' if the call may not be sent twice
+--       max_age_ms: the age that an answer must be below; lease_ms: how long to lead; once: '1' if the call is
+--       about to be sent and may not be sent twice
 -- Returns {'answer', the answer, its task's serial}; {'lead'}; {'follow'}; {'mismatch'}: the memo is of another call; {'unknown'}: the
 --       leader is gone and may have sent a call that may not be sent again; and for 'recheck' and 'check_leader', where the task
 --       could lead but does not: {'free'}.

@@ -1,6 +1,8 @@
 //! A task with `effect: "once"` is sent again only if the upstream certainly did not act on it.
 
-use redial_tests::{Port, Reply, Request};
+use std::time::Duration;
+
+use redial_tests::{Port, Reply, Request, eventually};
 use serde_json::{Value, json};
 
 use super::{CalledPaths, SOON, Stage, attempts};
@@ -87,4 +89,54 @@ async fn a_post_without_an_effect_field_is_retried() {
     task.as_object_mut().unwrap().remove("effect");
     let result = stage.answer(task).await;
     assert_eq!((&result["status"], attempts(&result)), (&json!("ok"), 2));
+}
+
+/// Ends the time of the only lead, as a clock that jumps ahead does.
+async fn end_time_of_lead(stage: &Stage) {
+    let memo = stage.redis.cli(&["KEYS", "redial:memo:*"]).await;
+    assert_eq!(stage.redis.cli(&["HSET", &memo, "leads_until", "1"]).await, "0");
+}
+
+/// Tasks with one key, and the path that they call.
+fn keyed(stage: &Stage, id: &str) -> Value {
+    json!({"id": id, "url": stage.url("/pay"), "body": {}, "effect": "once", "idempotency_key": "k"})
+}
+
+#[tokio::test]
+async fn followers_of_a_once_only_key_whose_leader_has_only_met_a_429_are_answered() {
+    let stage = Stage::answering(|request| match request.nth {
+        0 => Reply::status(429).header("retry-after", "6"),
+        _ => Reply::ok().json(&json!({"paid": true})),
+    })
+    .await;
+    let _worker = stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
+    stage.queue.push(keyed(&stage, "leader").to_string()).await;
+    let asked = || async { (stage.upstream.count() == 1).then_some(()) };
+    eventually(SOON, asked).await;
+    for id in ["first", "second"] {
+        stage.queue.push(keyed(&stage, id).to_string()).await;
+    }
+    let parked = || async { (stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await == "2").then_some(()) };
+    eventually(SOON, parked).await;
+    end_time_of_lead(&stage).await;
+    for id in ["first", "second", "leader"] {
+        let result = stage.queue.wait_result(id, SOON).await;
+        assert_eq!((&result["status"], &result["body"]), (&json!("ok"), &json!({"paid": true})), "{id}: {result}");
+    }
+    assert_eq!(stage.upstream.count(), 2, "the key has acted once");
+}
+
+#[tokio::test]
+async fn followers_of_a_once_only_key_make_no_call_while_one_may_be_under_way() {
+    let stage = Stage::slow(Duration::from_secs(5)).await;
+    let _worker = stage.worker().env("REDIAL_LEASE_MS", "1000").spawn();
+    stage.queue.push(keyed(&stage, "leader").to_string()).await;
+    stage.wait_in_flight(1).await;
+    stage.queue.push(keyed(&stage, "follower").to_string()).await;
+    let parked = || async { (stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await == "1").then_some(()) };
+    eventually(SOON, parked).await;
+    end_time_of_lead(&stage).await;
+    assert_eq!(stage.queue.wait_result("follower", SOON).await["reason"], "outcome_unknown");
+    assert_eq!(stage.queue.wait_result("leader", SOON).await["status"], "ok");
+    assert_eq!(stage.upstream.count(), 1);
 }

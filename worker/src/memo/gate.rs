@@ -82,6 +82,26 @@ pub async fn check(
     Ok(())
 }
 
+/// Tells the memos that a task leads that its call is about to be sent, if it may not be made twice.
+///
+/// # Errors
+/// Another task leads by now, because this one was silent for too long, or there is an answer.
+pub async fn announce_call(worker: &QueueWorker, job: &Job, leads: &mut Vec<MemoKey>) -> Result<(), Refusal> {
+    let Some(at) = leads.iter().position(|key| leader::is_once(job, key)) else { return Ok(()) };
+    let asked = leader::lead_call(worker, job, &leads[at]).await;
+    let decision = asked.map_err(|why| Refusal::without(memo_name(leads[at].purpose), why))?;
+    if matches!(decision, LeadDecision::Lead) {
+        return Ok(());
+    }
+    let key = leads.remove(at);
+    Err(match decision {
+        LeadDecision::Answer(kept) => Refusal::Answered(kept, key.purpose),
+        LeadDecision::Unknown => Refusal::Reject(Reason::OutcomeUnknown, OUTCOME_UNKNOWN.into()),
+        LeadDecision::Mismatch => Refusal::Reject(Reason::IdempotencyMismatch, mismatch(job)),
+        LeadDecision::Follow | LeadDecision::Free | LeadDecision::Lead => Refusal::Follow(key),
+    })
+}
+
 fn memo_name(purpose: MemoPurpose) -> &'static str {
     match purpose {
         MemoPurpose::Idempotency => "the memo of its `idempotency_key`",

@@ -47,14 +47,38 @@ pub struct SettledLeads {
 }
 
 /// Takes the lead, or keeps it for `wait` and one attempt after that. If the worker dies, this is noticed long before the lead ends:
-/// the task is redelivered and goes on leading. The end of a lead is for tasks that never return.
+/// the task is redelivered and goes on leading. The end of a lead is for tasks that never return: no call is under way, so another task
+/// may make it.
 ///
 /// # Errors
 /// The memo cannot be asked.
 pub async fn lead(worker: &QueueWorker, job: &Job, key: &MemoKey, wait: Duration) -> Result<LeadDecision, NotStored> {
-    let once = key.purpose == MemoPurpose::Idempotency && job.task.effect == Effect::Once;
-    let silence = worker.shared.config.lease * 2 + if once { ONCE_GRACE } else { Duration::ZERO };
-    let terms = LeadTerms { max_age: job.max_age(key.purpose), lease: wait + job.task.timeout + silence, once };
+    ask_to_lead(worker, job, key, wait, false).await
+}
+
+/// Whether the call of a lead may not be made twice, so that the memo has to know when it is about to be sent.
+pub fn is_once(job: &Job, key: &MemoKey) -> bool {
+    key.purpose == MemoPurpose::Idempotency && job.task.effect == Effect::Once
+}
+
+/// Keeps the lead for a call that is about to be sent and may not be made twice. From here on no other task may lead, unless this one
+/// asks for the lead again because its call had no effect.
+///
+/// # Errors
+/// The memo cannot be asked.
+pub async fn lead_call(worker: &QueueWorker, job: &Job, key: &MemoKey) -> Result<LeadDecision, NotStored> {
+    ask_to_lead(worker, job, key, ONCE_GRACE, true).await
+}
+
+async fn ask_to_lead(
+    worker: &QueueWorker,
+    job: &Job,
+    key: &MemoKey,
+    wait: Duration,
+    once: bool,
+) -> Result<LeadDecision, NotStored> {
+    let lease = wait + job.task.timeout + worker.shared.config.lease * 2;
+    let terms = LeadTerms { max_age: job.max_age(key.purpose), lease, once };
     let ask = || worker.shared.memos.lead(key, job.delivery(worker.queue_name()), terms);
     worker.queue.retry.retry("lead", ask).await
 }

@@ -60,6 +60,7 @@ async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) ->
     for round in 0.. {
         Box::pin(limit::gate::acquire(worker, job, &mut admission, round)).await?;
         if start_marker::needs_start_marker(job) {
+            Box::pin(memo::gate::announce_call(worker, job, leads)).await?;
             Box::pin(start_marker::record_start(worker, job)).await?;
         }
         // A worker that was stopped meanwhile has missed the turn, and asks again.
