@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redial::Client;
-use redial_tests::{Cli, Proxy, TestQueue, Worker, eventually};
+use redial_tests::{Cli, Cluster, Proxy, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -74,12 +74,19 @@ async fn five_hundred_queues_are_served_by_one_worker_and_cost_next_to_nothing_w
 async fn what_comes_to_an_idle_queue_without_a_push_is_noticed_within_seconds() {
     let stage = Stage::unruly().await;
     let names = ids("q", 40);
-    let _worker = serve(&stage, &names).await;
+    let worker = serve(&stage, &names).await;
     wait_idle(&stage, 30).await;
     let task = |id: &str| json!({"id": id, "url": stage.url("/ok")}).to_string();
     let entry = |id: &str| format!("w:1:{id} 1000 0 0 -\n{}", task(id));
-    // By another worker that scheduled it, or gave it back.
-    stage.redis.cli(&["ZADD", "redial:{q7}:scheduled", "1", &entry("scheduled")]).await;
+    // By another worker that scheduled it and has ended since.
+    worker.pause();
+    let other = serve(&stage, &names[7..8]).await;
+    let delayed = json!({"id": "scheduled", "url": stage.url("/ok"), "delay_ms": 1_000}).to_string();
+    stage.redis.cli(&["LPUSH", "redial:{q7}", &delayed]).await;
+    let is_scheduled = || async { (stage.redis.cli(&["ZCARD", "redial:{q7}:scheduled"]).await == "1").then_some(()) };
+    eventually(SOON, is_scheduled).await;
+    other.kill9();
+    worker.resume();
     // Handed to a worker that died at that instant.
     stage.redis.cli(&["LPUSH", "redial:{q8}:handoff", &task("handoff")]).await;
     // By an operator.
@@ -87,11 +94,11 @@ async fn what_comes_to_an_idle_queue_without_a_push_is_noticed_within_seconds() 
     client.schedule("tick", "* * * * * *", None, &json!({"url": stage.url("/ok?key=tick")}).to_string()).await.unwrap();
     let came = Instant::now();
     for (queue, id) in [("q7", "scheduled"), ("q8", "handoff")] {
-        TestQueue::new(&stage.redis, queue).wait_result(id, Duration::from_secs(3)).await;
+        TestQueue::new(&stage.redis, queue).wait_result(id, Duration::from_secs(4)).await;
     }
     let fired = || async { stage.upstream.calls().iter().any(|call| call.query("key") == Some("tick")).then_some(()) };
-    eventually(Duration::from_secs(4), fired).await;
-    assert!(came.elapsed() < Duration::from_secs(4), "{:?}", came.elapsed());
+    eventually(SOON, fired).await;
+    assert!(came.elapsed() < Duration::from_secs(5), "{:?}", came.elapsed());
 
     // By a worker that was killed before anyone knew of it.
     stage.redis.cli(&["HSET", "redial:{q10}:active:dead-0", "dead-0:1:1", &entry("orphan")]).await;
@@ -154,4 +161,30 @@ async fn idle_workers_are_listed_and_gone_ones_are_marked_or_leave() {
         (all.len() == 2 && all.iter().all(|worker| worker["gone"] == true)).then_some(())
     };
     eventually(SOON, marked).await;
+}
+
+#[tokio::test]
+async fn in_a_cluster_too_what_comes_to_an_idle_queue_is_noticed_within_seconds() {
+    let cluster = Cluster::start(3).await;
+    let upstream = Upstream::unruly().await;
+    let names = ids("q", 6);
+    let worker = Worker::builder(&cluster).env("REDIAL_QUEUES", names.join(",")).spawn();
+    worker.wait_ready().await;
+    // Long enough for all to be found idle.
+    sleep(Duration::from_secs(5)).await;
+    for name in &names {
+        let queue = TestQueue::new(&cluster, name);
+        let task = json!({"id": "a", "url": upstream.url("/ok")}).to_string();
+        cluster.node_of(&queue.key()).await.cli(&["LPUSH", &format!("{}:handoff", queue.key()), &task]).await;
+    }
+    for name in &names {
+        TestQueue::new(&cluster, name).wait_result("a", Duration::from_secs(5)).await;
+    }
+    for name in &names {
+        let queue = TestQueue::new(&cluster, name);
+        queue.push(json!({"id": "b", "url": upstream.url("/ok")}).to_string()).await;
+        queue.wait_result("b", SOON).await;
+    }
+    worker.term();
+    assert_eq!(worker.wait_exit(SOON).await.code(), Some(0), "{}", worker.log());
 }
