@@ -116,7 +116,9 @@ async fn look_at_all(idle: Vec<QueueWorker>, health: Arc<Health>, was_away: Arc<
             health.claim_answered();
             if was_away.swap(false, Ordering::Relaxed) {
                 // The other connections to the same Redis, which wait for pushes, may be dead without a sign.
-                idle.iter().for_each(|worker| worker.queue.activity.suspect_listener());
+                for worker in &idle {
+                    worker.queue.activity.suspect_listener();
+                }
             }
             for worker in in_use.into_iter().filter_map(|position| idle.get(position)) {
                 wake(worker);

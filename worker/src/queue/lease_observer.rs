@@ -88,12 +88,12 @@ impl LeaseObserver {
 /// Whether the clock of Redis was set between two observations.
 fn was_stepped(last: LeaseObservation, at: LeaseObservation) -> bool {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let (least, most) =
-        (at.sent.saturating_duration_since(last.received), at.received.saturating_duration_since(last.sent));
+    let shortest = at.sent.saturating_duration_since(last.received);
+    let longest = at.received.saturating_duration_since(last.sent);
     let elapsed = at.now.since(last.now);
     at.now < last.now && last.now.since(at.now) > MAX_DRIFT_MS
-        || elapsed + MAX_DRIFT_MS < millis(least)
-        || elapsed > millis(most) + MAX_DRIFT_MS
+        || elapsed + MAX_DRIFT_MS < millis(shortest)
+        || elapsed > millis(longest) + MAX_DRIFT_MS
 }
 
 #[cfg(test)]

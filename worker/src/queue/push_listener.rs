@@ -43,7 +43,7 @@ impl PushListener {
         if self.wait.is_none() {
             let queue = self.worker.queue.clone();
             let backoff = self.waits.next_wait();
-            let timeout = LISTEN_TIMEOUT - SPREAD.mul_f64(rand::random());
+            let timeout = LISTEN_TIMEOUT.saturating_sub(SPREAD.mul_f64(rand::random()));
             self.wait = Some(Box::pin(async move {
                 match queue.consumer.wait_for_push(timeout).await {
                     Ok(true) => ListenOutcome::Pushed,

@@ -8,6 +8,7 @@ use redial_core::Error;
 use redial_core::consumer::{ClaimId, Claimed};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::{InvalidTask, ReturnAddress, TaskError};
+use redial_core::queue::entry::Entry;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::push_listener::{ListenOutcome, PushListener};
@@ -205,7 +206,7 @@ impl QueueFetcher {
 
     async fn start_all(&mut self, claimed: Claimed, mut free: Vec<OwnedSemaphorePermit>) {
         for (token, error) in claimed.unreadable {
-            tokio::spawn(bury_unreadable(self.worker.clone(), token, error));
+            self.start_burial(token, error);
         }
         for entry in claimed.entries {
             // A repeated claim may bring more tasks than this one asked for, and a late answer finds its slots given away.
@@ -216,12 +217,21 @@ impl QueueFetcher {
                     None => return,
                 },
             };
-            let held = self.worker.hold(&entry.token, slot);
-            tokio::spawn(execute(self.worker.clone(), entry, held));
+            self.start(entry, slot);
         }
         // Only now that all are registered, or the sweeper would take them for strays.
         self.next_claim += 1;
         self.worker.queue.held.set_registered_claims(self.next_claim);
+    }
+
+    /// Not asynchronous, so that the future of a task is never a part of the fetcher's own.
+    fn start(&self, entry: Entry, slot: OwnedSemaphorePermit) {
+        let held = self.worker.hold(&entry.token, slot);
+        tokio::spawn(execute(self.worker.clone(), entry, held));
+    }
+
+    fn start_burial(&self, token: Token, error: Error) {
+        tokio::spawn(bury_unreadable(self.worker.clone(), token, error));
     }
 }
 

@@ -148,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_queue_that_is_not_ready_any_more_keeps_no_slot() {
         let slots = Slots::new(2);
-        let allocator = std::sync::Arc::new(SlotAllocator::new(slots.clone(), [1, 1]));
+        let allocator = Arc::new(SlotAllocator::new(slots.clone(), [1, 1]));
         let all = allocator.acquire(0).await;
         assert_eq!(all.slots.len(), 2);
         let acquire = |queue| {
