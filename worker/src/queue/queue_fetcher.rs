@@ -121,7 +121,7 @@ impl QueueFetcher {
                 activity.note();
             }
             () = look => self.is_hungry = true,
-            () = activity.listener_suspected() => self.listener.end().await,
+            () = activity.listener_suspected() => Box::pin(self.listener.end()).await,
         }
     }
 
@@ -133,7 +133,7 @@ impl QueueFetcher {
         loop {
             if self.is_woken && slots.is_full() {
                 self.is_woken = false;
-                self.listener.forward_wakeup().await;
+                Box::pin(self.listener.forward_wakeup()).await;
             }
             tokio::select! {
                 biased;
@@ -154,8 +154,8 @@ impl QueueFetcher {
         let id = ClaimId::new(queue.consumer.worker(), self.next_claim);
         let asked = free.len();
         let sent = Instant::now();
-        let claim = queue.consumer.claim(&id, asked);
-        tokio::pin!(claim);
+        // Boxed, as the other exits below: a worker may have hundreds of fetchers.
+        let mut claim = Box::pin(queue.consumer.claim(&id, asked));
         let mut answer = tokio::time::timeout(TURN_PATIENCE, &mut claim).await;
         drop(hold);
         if answer.is_err() {
@@ -175,7 +175,7 @@ impl QueueFetcher {
                 queue.clock.sync(claimed.now, sent, received);
                 self.worker.shared.metrics.claimed(self.worker.name(), claimed.entries.len());
                 if self.failing.take().is_some() {
-                    self.listener.end().await;
+                    Box::pin(self.listener.end()).await;
                 }
                 if queue.activity.set_paused(claimed.paused) {
                     tracing::info!(
