@@ -1,7 +1,7 @@
 //! The client of one queue.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redial_core::db::keys::DEFAULT_PREFIX;
 use redial_core::protocol::task::Limit;
@@ -18,6 +18,30 @@ use crate::{Completed, Error, IntoTask, PreparedTask, Results};
 pub struct Client {
     queue: Queue,
     hub: Arc<Hub>,
+    clock_gap: Arc<ClockGap>,
+}
+
+/// How far Redis's clock is ahead of this machine's, as last measured.
+#[derive(Debug, Default)]
+struct ClockGap(Mutex<Option<(Instant, i64)>>);
+
+impl ClockGap {
+    /// How long a measurement counts.
+    const MAX_AGE: Duration = Duration::from_secs(60);
+
+    /// In ms. Without an answer from Redis it counts as none: only a push has to succeed.
+    async fn ahead_ms(&self, db: &Db) -> i64 {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, gap)) = last.filter(|(at, _)| at.elapsed() < Self::MAX_AGE) {
+            return gap;
+        }
+        let Ok(redis) = db.now().await else { return 0 };
+        let local = UnixMs::local_now();
+        let (ahead, behind) = (redis.since(local), local.since(redis));
+        let gap = i64::try_from(ahead).unwrap_or(0) - i64::try_from(behind).unwrap_or(0);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), gap));
+        gap
+    }
 }
 
 impl Client {
@@ -38,7 +62,7 @@ impl Client {
     /// The URL or the name of the queue is invalid.
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
-        Ok(Self { hub: Arc::new(Hub::new(Waiter::new(queue.clone()))), queue })
+        Ok(Self { hub: Arc::new(Hub::new(Waiter::new(queue.clone()))), queue, clock_gap: Arc::default() })
     }
 
     /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
@@ -61,8 +85,8 @@ impl Client {
         Ok(tasks.into_iter().map(|task| task.id).collect())
     }
 
-    /// Pushes a task and waits for its result. Returns `None` after the timeout; the task itself goes on. If an earlier task with the
-    /// same id still has its result, that one is returned at once.
+    /// Pushes a task and waits for its result. Returns `None` after the timeout; the task itself goes on. The result of an earlier task
+    /// with the same id is deleted first.
     ///
     /// # Errors
     /// The task is invalid, or Redis is unreachable or refuses a command.
@@ -80,8 +104,9 @@ impl Client {
         tasks: impl IntoIterator<Item = T>,
     ) -> Result<Results, Error> {
         let tasks = prepare_all(tasks)?;
+        self.forget_results(&tasks).await?;
         let results = self.wait_all(tasks.iter().map(|task| task.id.clone())).await?;
-        self.push(&tasks).await?;
+        self.push_prepared(&tasks).await?;
         Ok(results)
     }
 
@@ -110,13 +135,26 @@ impl Client {
         Ok(self.queue.result(id).await?.map(|json| Completed { id: id.clone(), json }))
     }
 
-    /// Pushes tasks that have been [prepared](crate::prepare) in order, many at a time.
+    /// Pushes tasks that have been [prepared](crate::prepare) in order, many at a time. Results of earlier tasks with the same ids are
+    /// deleted first, so that nobody takes them for results of these tasks.
     ///
     /// # Errors
     /// Redis is unreachable or refuses a command. The first tasks may be on the queue already.
     pub async fn push(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
-        let tasks: Vec<&str> = tasks.iter().map(|task| task.json.as_str()).collect();
-        Ok(self.queue.enqueue(&tasks).await?)
+        self.forget_results(tasks).await?;
+        self.push_prepared(tasks).await
+    }
+
+    async fn push_prepared(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
+        let ahead_ms = self.clock_gap.ahead_ms(self.queue.db()).await;
+        let tasks: Vec<_> = tasks.iter().map(|task| task.json_at(ahead_ms)).collect();
+        Ok(self.queue.enqueue(&tasks.iter().map(|task| task.as_bytes()).collect::<Vec<_>>()).await?)
+    }
+
+    /// Deletes results of earlier tasks with the ids of these. Ids that were made up for them have none.
+    async fn forget_results(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
+        let ids: Vec<&TaskId> = tasks.iter().filter(|task| task.has_own_id).map(|task| &task.id).collect();
+        Ok(self.queue.forget_results(&ids).await?)
     }
 
     /// Cancels a task wherever it is, at once: it becomes a dead letter with the reason `cancelled`. A call in flight is aborted within

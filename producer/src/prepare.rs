@@ -1,5 +1,6 @@
 //! From a call or a JSON text to a checked task with an id.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use redial_core::protocol::task::{MAX_BYTES, Task};
@@ -14,6 +15,25 @@ pub struct PreparedTask {
     pub id: TaskId,
     /// The task as JSON.
     pub json: String,
+    /// Whether the producer chose the id, so that an earlier task may have had it.
+    pub(crate) has_own_id: bool,
+    /// The time that was added by this machine's clock.
+    added_stamp: Option<UnixMs>,
+}
+
+impl PreparedTask {
+    /// The task as it is pushed: with the time that was added by Redis's clock, which is `ahead_ms` ahead of this machine's.
+    pub(crate) fn json_at(&self, ahead_ms: i64) -> Cow<'_, str> {
+        match self.added_stamp {
+            Some(stamp) if ahead_ms != 0 => {
+                let field = |at: UnixMs| format!("\"enqueued_at_ms\":{at},");
+                let by_redis = UnixMs(stamp.0.saturating_add_signed(ahead_ms));
+                // It was added before everything but the id.
+                Cow::Owned(self.json.replacen(&field(stamp), &field(by_redis), 1))
+            }
+            _ => Cow::Borrowed(&self.json),
+        }
+    }
 }
 
 /// What can be enqueued: a [`Call`], a task as JSON, or a [`PreparedTask`].
@@ -25,20 +45,25 @@ pub trait IntoTask {
     fn into_task(self) -> Result<PreparedTask, Error>;
 }
 
-/// Checks a task and adds what it lacks: an id, and the time. The rest is kept byte for byte.
+/// Checks a task and adds what it lacks: an id, and the time, which [`Client::push`](crate::Client::push) corrects to Redis TIME. The
+/// rest is kept byte for byte.
 ///
 /// # Errors
 /// The task is invalid ([`Error::InvalidTask`]).
 pub fn prepare(json: &str) -> Result<PreparedTask, Error> {
     let task = Task::parse(json.as_bytes(), MAX_BYTES)?;
     let mut added = String::new();
+    let has_own_id = task.id.is_some();
+    let mut added_stamp = None;
     let id = task.id.unwrap_or_else(|| {
         let id = TaskId::random();
         added = format!("\"id\":\"{id}\",");
         id
     });
     if task.enqueued_at.is_none() {
-        let _ = write!(added, "\"enqueued_at_ms\":{},", UnixMs::local_now());
+        let now = UnixMs::local_now();
+        let _ = write!(added, "\"enqueued_at_ms\":{now},");
+        added_stamp = Some(now);
     }
     // It parsed, so it is an object with at least a URL.
     let rest = json.trim_start().strip_prefix('{').unwrap_or_default();
@@ -47,7 +72,7 @@ pub fn prepare(json: &str) -> Result<PreparedTask, Error> {
     if json.contains("null") || json.len() > MAX_BYTES {
         Task::parse(json.as_bytes(), MAX_BYTES)?;
     }
-    Ok(PreparedTask { id, json })
+    Ok(PreparedTask { id, json, has_own_id, added_stamp })
 }
 
 pub(crate) fn prepare_all<T: IntoTask>(tasks: impl IntoIterator<Item = T>) -> Result<Vec<PreparedTask>, Error> {
@@ -97,6 +122,19 @@ mod tests {
         assert!(prepared.json.ends_with(r#","url": "http://h/",  "body":{"n":9007199254740993}}"#));
         let again = prepare(&prepared.json)?;
         assert_eq!((again.id, again.json), (prepared.id, prepared.json));
+        Ok(())
+    }
+
+    #[test]
+    fn only_a_time_that_was_added_is_corrected() -> Result<(), Error> {
+        let added = prepare(r#"{"url":"http://h/"}"#)?;
+        let stamp = added.added_stamp.expect("the task had none");
+        let behind = added.json_at(-5_000);
+        assert!(behind.contains(&format!("\"enqueued_at_ms\":{},", UnixMs(stamp.0 - 5_000))), "{behind}");
+        assert_eq!(added.json_at(0), added.json);
+        let own = prepare(r#"{"id":"a","enqueued_at_ms":5,"url":"http://h/"}"#)?;
+        assert_eq!(own.json_at(-5_000), own.json);
+        assert!(own.has_own_id && !added.has_own_id);
         Ok(())
     }
 

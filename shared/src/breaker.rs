@@ -135,7 +135,8 @@ impl Breakers {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn register(&self, upstream: &str) -> Result<(), Error> {
-        self.db.register_name(&self.db.keys().breakers(), upstream).await
+        let keys = self.db.keys();
+        self.db.register_name(&keys.breakers(), upstream, |upstream| keys.breaker(upstream)).await
     }
 
     /// The upstreams whose breaker is not closed, by name. Breakers that are closed again are no longer listed afterwards.

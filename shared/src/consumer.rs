@@ -20,15 +20,15 @@ use crate::{Error, Queue, UnixMs, WorkerId};
 pub(crate) use complete::TaskPosition;
 pub use complete::{Completion, dead_letter_header};
 pub use lease::{HeartbeatReply, LeaseRenewal, TakenBack};
-pub use park::{DueCheck, ParkedPage, ParkedTasks};
+pub use park::{CheckRound, DueCheck, ParkedPage, ParkedTasks};
 pub use wait_list::{Selection, WaitList, WaitReason};
 
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`
 /// fails beyond about 8,000 values.
 pub const MAX_BATCH: usize = 100;
-/// The most bytes of one claim or one reap, beyond a first task: Redis copies about 300 MB a second into Lua and back, and serves
-/// no one else meanwhile.
-const MAX_BATCH_BYTES: usize = 1 << 20;
+/// The most bytes of one claim or one reap, beyond the task that reaches it: Redis copies about 300 MB a second into Lua and back, and
+/// serves no one else meanwhile.
+const MAX_BATCH_BYTES: usize = 512 << 10;
 
 /// One worker at one queue.
 #[derive(Debug)]
@@ -118,6 +118,8 @@ impl Consumer {
             waiting: &keys.waiting,
             handoff: &keys.handoff,
             scheduled: &keys.scheduled,
+            stored: &keys.stored,
+            watch: &keys.watch,
             active: &self.active,
             workers: &keys.workers,
             claimed: &self.claimed,
@@ -195,6 +197,7 @@ impl Consumer {
         let call = GiveUp {
             active: &self.active,
             scheduled: &keys.scheduled,
+            stored: &keys.stored,
             stats: &keys.stats,
             token: token.as_str(),
             wait_ms: millis(wait),
@@ -202,8 +205,8 @@ impl Consumer {
         self.queue.db.call(&call).await
     }
 
-    /// Gives a task back, to be claimed again after `wait` and not before `not_before`. Returns when it is due, or `None`
-    /// if the lease was lost.
+    /// Gives a task back, to be claimed again after `wait` and not before `not_before`, and to be expired at its deadline. Returns
+    /// when it is due, or `None` if the lease was lost.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -213,16 +216,21 @@ impl Consumer {
         header: &EntryHeader,
         wait: Duration,
         not_before: UnixMs,
+        deadline: Option<UnixMs>,
         why: RescheduleReason,
     ) -> Result<Option<UnixMs>, Error> {
         let keys = &self.queue.keys;
         let call = Reschedule {
             active: &self.active,
             scheduled: &keys.scheduled,
+            stored: &keys.stored,
+            watch: &keys.watch,
             stats: &keys.stats,
             token: token.as_str(),
+            serial: &header.serial,
             wait_ms: millis(wait),
             not_before_ms: not_before.0,
+            deadline_ms: deadline,
             header: &header.to_line(),
             reason: why.as_str(),
         };

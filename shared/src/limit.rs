@@ -205,19 +205,31 @@ impl Limits {
         Ok(())
     }
 
+    /// A scan sees every task that is there from its beginning to its end, whatever is claimed meanwhile.
     async fn wake_waiters_in(queue: &Queue, name: &str) -> Result<(), Error> {
-        const PAGE_SIZE: usize = 500;
+        const PAGE_SIZE: usize = 200;
+        const MAX_BYTES: usize = 256 << 10;
         // Writing a string as JSON cannot fail.
         let json_name = serde_json::to_string(name).unwrap_or_default();
-        let mut offset = 0;
+        let (scheduled, stored) = (&queue.keys.scheduled, &queue.keys.stored);
+        let mut cursor = 0;
         loop {
-            let call =
-                WakeWaiters { scheduled: &queue.keys.scheduled, json_name: &json_name, offset, page_size: PAGE_SIZE };
-            let seen = queue.db.call(&call).await?;
-            if seen < PAGE_SIZE {
+            let mut scan = redis::cmd("ZSCAN");
+            scan.arg(scheduled).arg(cursor).arg("COUNT").arg(PAGE_SIZE);
+            let (next, page): (u64, Vec<(String, f64)>) =
+                queue.db.run(async |connection| scan.query_async(connection).await).await?;
+            let mut serials: Vec<String> = page.into_iter().map(|(serial, _)| serial).collect();
+            while !serials.is_empty() {
+                let some = &serials[..serials.len().min(PAGE_SIZE)];
+                let call =
+                    WakeWaiters { scheduled, stored, json_name: &json_name, max_bytes: MAX_BYTES, serials: some };
+                let seen = queue.db.call(&call).await?;
+                serials.drain(..seen.clamp(1, some.len()));
+            }
+            if next == 0 {
                 return Ok(());
             }
-            offset += seen;
+            cursor = next;
         }
     }
 
@@ -226,7 +238,8 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn register(&self, name: &str) -> Result<(), Error> {
-        self.db.register_name(&self.db.keys().limits(), name).await
+        let keys = self.db.keys();
+        self.db.register_name(&keys.limits(), name, |name| keys.limit(name)).await
     }
 
     /// The status of each limit that is in use or was recently. Limits that are gone are no longer listed afterwards.

@@ -104,6 +104,21 @@ impl Queue {
         self.db.run(async |connection| get.query_async(connection).await).await
     }
 
+    /// Deletes the results of these tasks, if they have any.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn forget_results(&self, ids: &[&TaskId]) -> Result<(), Error> {
+        for ids in ids.chunks(MAX_PUSH_TASKS) {
+            let mut unlink = redis::cmd("UNLINK");
+            for id in ids {
+                unlink.arg(self.keys.result(id));
+            }
+            self.db.run(async |connection| unlink.exec_async(connection).await).await?;
+        }
+        Ok(())
+    }
+
     /// How many tasks are in each state.
     ///
     /// # Errors
@@ -111,10 +126,12 @@ impl Queue {
     pub async fn counts(&self) -> Result<Counts, Error> {
         let mut count = redis::pipe();
         count.cmd("LLEN").arg(&self.keys.waiting).cmd("LLEN").arg(&self.keys.handoff);
-        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("HLEN").arg(&self.keys.parked);
+        count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("HLEN").arg(&self.keys.stored);
         count.cmd("ZCARD").arg(&self.keys.dead);
-        let (waiting, handoff, scheduled, parked, dead): (u64, u64, u64, u64, u64) =
+        let (waiting, handoff, scheduled, stored, dead): (u64, u64, u64, u64, u64) =
             self.db.run(async |connection| count.query_async(connection).await).await?;
-        Ok(Counts { waiting: waiting + handoff, scheduled, parked, dead })
+        // A task that ends while it is scheduled leaves its serial there for a moment, hence the saturation.
+        let parked = stored.saturating_sub(scheduled);
+        Ok(Counts { waiting: waiting + handoff, scheduled: scheduled.min(stored), parked, dead })
     }
 }

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod limit;
 pub mod memo;
 pub mod schedule;
+pub mod stored;
 pub mod task;
 
 use std::sync::LazyLock;
@@ -36,7 +37,7 @@ pub struct Script {
 
 /// All scripts.
 pub fn all() -> Vec<&'static Script> {
-    [task::SCRIPTS, fleet::SCRIPTS, limit::SCRIPTS, breaker::SCRIPTS, memo::SCRIPTS, schedule::SCRIPTS]
+    [task::SCRIPTS, stored::SCRIPTS, fleet::SCRIPTS, limit::SCRIPTS, breaker::SCRIPTS, memo::SCRIPTS, schedule::SCRIPTS]
         .concat()
         .iter()
         .map(|f| f())

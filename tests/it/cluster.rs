@@ -89,7 +89,7 @@ impl Site {
         assert!(self.worker.mark_started(&again.token, &again.header).await.unwrap());
         let due = self
             .worker
-            .reschedule(&again.token, &again.header, Duration::ZERO, UnixMs(0), RescheduleReason::Retried)
+            .reschedule(&again.token, &again.header, Duration::ZERO, UnixMs(0), None, RescheduleReason::Retried)
             .await;
         assert!(due.unwrap().is_some());
         let answers = [self.answer(far, Some(self.far())), self.answer(near, Some(self.near()))];

@@ -55,3 +55,21 @@ async fn limits_can_be_shown_set_and_unset() {
     let level: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
     assert_eq!(level["defined_by"], "inline");
 }
+
+#[tokio::test]
+async fn names_of_limits_and_breakers_that_are_gone_leave_their_registry_when_others_are_registered() {
+    let redis = RedisServer::start().await;
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
+    redis.cli(&["HSET", "redial:limit:{old}", "set", "1 1000 - -"]).await;
+    for registry in ["redial:limits", "redial:breakers"] {
+        redis.cli(&["ZADD", registry, "1", "gone1", "2", "old", "3", "gone2", "4", "gone3", "5", "gone4"]).await;
+    }
+    for name in ["new1", "new2", "new3"] {
+        db.limits().register(name).await.unwrap();
+        db.breakers().register(name).await.unwrap();
+    }
+    let limits = redis.cli(&["ZRANGE", "redial:limits", "0", "-1"]).await;
+    assert!(limits.contains("old") && limits.contains("new3") && !limits.contains("gone"), "{limits}");
+    let breakers = redis.cli(&["ZRANGE", "redial:breakers", "0", "-1"]).await;
+    assert!(breakers.contains("new3") && !breakers.contains("gone") && !breakers.contains("old"), "{breakers}");
+}

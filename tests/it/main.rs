@@ -1,7 +1,7 @@
 //! Tests against real parts: redis-server processes, the programs that ship, an upstream over TCP.
 //!
 //! - [`promises`]: what Redial promises its users
-//! - [`scripts`]: each Lua script on keys made by hand; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
+//! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
@@ -27,6 +27,7 @@ mod operating;
 mod producers;
 mod promises;
 mod schema;
+mod script_bounds;
 mod scripts;
 mod tidy;
 mod tidy_dependencies;

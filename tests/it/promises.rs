@@ -1,7 +1,7 @@
 //! What Redial promises its users. Each promise is tested against real parts: redis-server processes, the worker binary that
 //! ships, and an upstream over TCP. One file per group:
 //!
-//! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines
+//! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines; [`deadlines`]: expiring on time
 //! - [`waiting`]: waiting for results without polling
 //! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
@@ -34,6 +34,7 @@ mod cluster_nodes;
 // Only debug builds of the worker have the hook that kills it; worker and tests are built with the same profile.
 #[cfg(debug_assertions)]
 mod crashes;
+mod deadlines;
 mod drain;
 mod embedded;
 mod faults;

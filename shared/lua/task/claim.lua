@@ -1,6 +1,6 @@
 -- claim.lua: takes due and waiting tasks off a queue for one worker, whose lease on them begins.
--- KEYS  waiting, handoff, scheduled; active: the tasks this worker holds; workers; claimed: the number of this worker's last
---       claim; paused
+-- KEYS  waiting, handoff, scheduled, stored, watch; active: the tasks this worker holds; workers; claimed: the number of this
+--       worker's last claim; paused
 -- ARGV  worker: its id; request_id: "<worker>:<number>", the number higher with each claim; max_tasks (<= 100); lease_ms;
 --       max_bytes: the task that reaches it is the last one, and one task is always taken
 -- Returns {now_ms, due time in ms of the next scheduled task, or -1 for none, or -2 if the queue is paused, entry 1, entry 2, ...}.
@@ -9,7 +9,7 @@
 --       places or in none. Sent again with the same request_id because a reply was lost, it returns the same tasks, as far as the
 --       worker still holds them, and takes no others, however late the copy arrives: no token is given out twice. From a paused
 --       queue it takes nothing. One that takes nothing renews no lease: a worker without tasks has none. Works when Redis is out of memory.
-local waiting, handoff, scheduled, active, workers, claimed, paused = unpack(KEYS)
+local waiting, handoff, scheduled, stored, watch, active, workers, claimed, paused = unpack(KEYS)
 local worker, request_id, max_tasks, lease_ms, max_bytes = unpack(ARGV)
 
 local room, bytes_left = tonumber(max_tasks), tonumber(max_bytes)
@@ -20,6 +20,10 @@ local reply, fields = {now, -1}, {}
 local waiting_count, handoff_count = redis.call('LLEN', waiting), redis.call('LLEN', handoff)
 local scheduled_count = redis.call('ZCARD', scheduled)
 expect_type('hash', active)
+if scheduled_count > 0 then
+  expect_type('hash', stored)
+  expect_type('zset', watch)
+end
 
 local is_paused = redis.call('EXISTS', paused) == 1
 allow_when_out_of_memory(active)
@@ -50,13 +54,14 @@ local function batch_size()
   return math.min(10, room, math.max(1, math.floor(bytes_left / last_size)))
 end
 
-local taken, found = 0, scheduled_count > 0
-while found and room > 0 and bytes_left > 0 do
-  found = false
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', taken, batch_size())) do
-    if taken > 0 and bytes_left <= 0 then break end
-    take(entry)
-    taken, found = taken + 1, true
+-- The serials of due tasks that are taken, and of those that have ended meanwhile and are only removed.
+local due = {}
+if scheduled_count > 0 and room > 0 then
+  for _, serial in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, room)) do
+    if bytes_left <= 0 then break end
+    local entry = redis.call('HGET', stored, serial)
+    if entry then take(entry) end
+    due[#due + 1] = serial
   end
 end
 
@@ -76,11 +81,15 @@ end
 take_from(handoff, handoff_count)
 take_from(waiting, waiting_count)
 
-if taken > 0 then redis.call('ZREMRANGEBYRANK', scheduled, 0, taken - 1) end
+if #due > 0 then
+  redis.call('ZREMRANGEBYRANK', scheduled, 0, #due - 1)
+  redis.call('HDEL', stored, unpack(due))
+  redis.call('ZREM', watch, unpack(due))
+end
 if #fields > 0 then
   redis.call('HSET', active, unpack(fields))
   redis.call('ZADD', workers, now + lease_ms, worker)
 end
 
-if scheduled_count > taken then reply[2] = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) end
+if scheduled_count > #due then reply[2] = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) end
 return reply

@@ -1,7 +1,7 @@
 -- heartbeat.lua: renews a worker's lease on all its tasks of a queue, and shows it what there is to do and the leases of the others.
 -- KEYS  workers; active: the tasks this worker holds; waiting, handoff, scheduled, replies, watch, firings
 -- ARGV  worker: its id; lease_ms
--- Returns {now_ms, tasks this worker holds, undelivered replies, wait lists and parked tasks due for a check, whether the queue holds
+-- Returns {now_ms, tasks this worker holds, undelivered replies, checks due within a quarter of the lease, whether the queue holds
 --       anything that a worker must attend to, then for each lease in force (<= 100): the worker's id, when its lease ends by its last
 --       renewal}. That time is a value to compare: a lease has ended when another worker has seen it unchanged for its whole length.
 -- Guarantees: a worker that holds nothing has no lease, and is not listed. Of more than a hundred leases, those that are renewed no
@@ -13,7 +13,7 @@ local HALF = 50 -- Half of the leases that are returned.
 
 local now = now_ms()
 local held, undelivered = redis.call('HLEN', active), redis.call('HLEN', replies)
-local due_checks = redis.call('ZCOUNT', watch, '-inf', now)
+local due_checks = redis.call('ZCOUNT', watch, '-inf', now + lease_ms / 4)
 if held > 0 then
   allow_when_out_of_memory(workers)
   redis.call('ZADD', workers, now + lease_ms, worker)

@@ -1,5 +1,5 @@
 -- reap.lua: takes tasks back from a worker, so that any other worker can claim them at once.
--- KEYS  workers; active: that worker's tasks; scheduled, stats
+-- KEYS  workers; active: that worker's tasks; scheduled, stored, stats
 -- ARGV  worker: its id; reason: also the counter to raise; renewal: the worker's lease as it was seen to end, else ''; max_tasks
 --       (<= 100); max_bytes: the task that reaches it is the last one; then, for 'stray', the tokens. The reason is
 --       'reaped': the lease ended; each task counts a crash;
@@ -10,14 +10,14 @@
 --       nothing. From its second crash on a task runs alone and is marked as started (mark_started.lua), so that a third crash
 --       counts only for the task that was running and not for those beside it. It reads no more of a worker's tasks than it takes
 --       back. Works when Redis is out of memory: the first write is a removal.
-local workers, active, scheduled, stats = unpack(KEYS)
+local workers, active, scheduled, stored, stats = unpack(KEYS)
 local worker, reason, renewal, max_tasks, max_bytes = unpack(ARGV, 1, 5)
 
 local room, bytes_left = tonumber(max_tasks), tonumber(max_bytes)
 local now = now_ms()
 if reason == 'reaped' and redis.call('ZSCORE', workers, worker) ~= renewal then return {0, 0} end
 expect_type('zset', workers, scheduled)
-expect_type('hash', active, stats)
+expect_type('hash', active, stored, stats)
 
 -- The entry with one more crash, if this crash counts.
 local function with_crash(entry)
@@ -29,14 +29,18 @@ end
 
 local tokens, first = ARGV, 6
 if reason ~= 'stray' then tokens, first = redis.call('HRANDFIELD', active, room), 1 end
-local moved, fields = {}, {}
+local due, moved, fields = {}, {}, {}
 for i = first, #tokens do
   if #fields == room or bytes_left <= 0 then break end
   local entry = redis.call('HGET', active, tokens[i])
   if entry then
     if reason == 'reaped' then entry = with_crash(entry) end
     fields[#fields + 1] = tokens[i]
-    moved[#moved + 1] = now
+    -- What is not an entry goes by its token, which is as unique as a serial.
+    local serial = string.match(entry, '^(%S+) %S+ %d+ %d [^\n]*\n') or tokens[i]
+    due[#due + 1] = now
+    due[#due + 1] = serial
+    moved[#moved + 1] = serial
     moved[#moved + 1] = entry
     bytes_left = bytes_left - #entry
   end
@@ -44,7 +48,8 @@ end
 
 if #fields > 0 then
   redis.call('HDEL', active, unpack(fields))
-  redis.call('ZADD', scheduled, unpack(moved))
+  redis.call('HSET', stored, unpack(moved))
+  redis.call('ZADD', scheduled, unpack(due))
   redis.call('HINCRBY', stats, reason, #fields)
 end
 local left = redis.call('HLEN', active)

@@ -1,22 +1,17 @@
 -- replay.lua: puts a dead letter back on its queue as if it had just been pushed.
 -- KEYS  dead, waiting, stats; then result_key, unless the task's id could not be read
--- ARGV  died_at_ms: the dead letter's time; header_start: how its header begins, with its serial
+-- ARGV  letter: all bytes of the dead letter
 -- Returns 1, or 0 if the dead letter is gone.
 -- Guarantees: the producer's exact bytes go back. The old result is deleted, so that a waiter gets the new one. Works when Redis is
 --       out of memory: the first write is a removal.
 local dead, waiting, stats, result_key = unpack(KEYS, 1, 4)
-local died_at_ms, header_start = unpack(ARGV)
+local letter = unpack(ARGV)
 
 expect_type('list', waiting)
 expect_type('hash', stats)
-for _, letter in ipairs(redis.call('ZRANGEBYSCORE', dead, died_at_ms, died_at_ms)) do
-  if string.sub(letter, 1, #header_start) == header_start then
-    local _, raw = split_entry(letter)
-    redis.call('ZREM', dead, letter)
-    redis.call('LPUSH', waiting, raw)
-    redis.call('HINCRBY', stats, 'replayed', 1)
-    if result_key then redis.call('DEL', result_key) end
-    return 1
-  end
-end
-return 0
+if redis.call('ZREM', dead, letter) == 0 then return 0 end
+local _, raw = split_entry(letter)
+redis.call('LPUSH', waiting, raw)
+redis.call('HINCRBY', stats, 'replayed', 1)
+if result_key then redis.call('DEL', result_key) end
+return 1

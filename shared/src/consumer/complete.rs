@@ -30,12 +30,8 @@ pub struct Completion {
 /// Where a task is: a key, and what it is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TaskPosition<'a> {
-    /// A field of a hash: a task that a worker holds, or a parked one.
+    /// A field of a hash: a task that a worker holds.
     Field(&'a str, &'a Token),
-    /// A member of a sorted set: a scheduled task's entry.
-    Member(&'a str, &'a [u8]),
-    /// An element of a list: a waiting task's bytes.
-    Element(&'a str, &'a [u8]),
 }
 
 impl Consumer {
@@ -118,11 +114,8 @@ impl Queue {
         completion: Option<&Completion>,
     ) -> Result<bool, Error> {
         let keys = &self.keys;
-        let (place, place_type, member) = match *position {
-            TaskPosition::Field(hash, field) => (hash, "hash", field.as_str().as_bytes()),
-            TaskPosition::Member(zset, entry) => (zset, "zset", entry),
-            TaskPosition::Element(list, raw) => (list, "list", raw),
-        };
+        let TaskPosition::Field(place, field) = *position;
+        let (place_type, member) = ("hash", field.as_str().as_bytes());
         let result_key = completion.map(|completion| keys.result(&completion.id)).unwrap_or_default();
         let call = Bury {
             place,
@@ -138,6 +131,22 @@ impl Queue {
             ending: completion.map(|completion| self.ending(completion, &result_key)),
         };
         self.db.call(&call).await
+    }
+
+    /// Removes the serials of stored tasks that have ended from where they wait. Whatever finds one first would do the same: it is no
+    /// longer in `stored`.
+    pub(super) async fn forget_stored(&self, serials: &[&Token]) -> Result<(), Error> {
+        if serials.is_empty() {
+            return Ok(());
+        }
+        let mut forget = redis::pipe();
+        for key in [&self.keys.scheduled, &self.keys.watch] {
+            forget.cmd("ZREM").arg(key);
+            for serial in serials {
+                forget.arg(serial.as_str());
+            }
+        }
+        self.db.run(async |connection| forget.exec_async(connection).await).await
     }
 
     /// Delivers a reply to its list in another Cluster slot, at least once: no script can write to two slots.
@@ -187,7 +196,7 @@ impl Queue {
         }
     }
 
-    fn ending<'a>(&self, completion: &'a Completion, result_key: &'a str) -> Ending<'a> {
+    pub(super) fn ending<'a>(&self, completion: &'a Completion, result_key: &'a str) -> Ending<'a> {
         Ending {
             result_key,
             ttl_ms: millis(completion.ttl).max(1), // Redis refuses 0, and would do so in the middle of the script.

@@ -85,6 +85,7 @@ impl Consumer {
             workers: &keys.workers,
             active: &keys.active(from),
             scheduled: &keys.scheduled,
+            stored: &keys.stored,
             stats: &keys.stats,
             worker: from.as_str(),
             reason,

@@ -6,12 +6,13 @@
 use super::wait_list::WaitReason;
 use std::time::Duration;
 
-use super::{Completion, Consumer, MAX_BATCH, MAX_BATCH_BYTES, Selection, TaskPosition, WaitList};
+use super::{Completion, Consumer, MAX_BATCH, MAX_BATCH_BYTES, Selection, WaitList};
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::queue::entry::{Entry, EntryHeader};
 use crate::script::millis;
-use crate::script::task::{DueChecks, Park, ParkedPageReply, ReadParkedPage, Unpark};
+use crate::script::stored::{BuriedTask, BuryStored, DueChecks, DueChecksReply, WatchList};
+use crate::script::task::{Park, ParkedPageReply, ReadParkedPage, Unpark};
 use crate::{Error, Queue, QueueName, UnixMs};
 
 /// The parked tasks of one wait list in one queue.
@@ -34,12 +35,23 @@ pub struct ParkedPage {
 }
 
 /// A check that is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DueCheck {
-    /// The wait list.
-    pub list: WaitList,
-    /// The task in it whose deadline has come; `None` for a check of the list itself.
-    pub task: Option<Token>,
+#[derive(Debug)]
+pub enum DueCheck {
+    /// Of a wait list.
+    List(WaitList),
+    /// Of a stored task whose deadline has passed. Its token is its serial.
+    Deadline(Entry),
+    /// The same, of a task that this version cannot read.
+    Unreadable(Token),
+}
+
+/// The checks that were due at one time.
+#[derive(Debug)]
+pub struct CheckRound {
+    /// The checks.
+    pub due: Vec<DueCheck>,
+    /// When the next one is due.
+    pub next_in: Option<Duration>,
 }
 
 impl Consumer {
@@ -58,7 +70,7 @@ impl Consumer {
         let keys = &self.queue.keys;
         let call = Park {
             active: &self.active,
-            parked: &keys.parked,
+            stored: &keys.stored,
             wait_list: &keys.wait_list(list),
             watch: &keys.watch,
             stats: &keys.stats,
@@ -73,22 +85,32 @@ impl Consumer {
         self.queue.db.call(&call).await
     }
 
-    /// The wait lists of this queue, and the tasks in them, that are due for a check. Each is due again after `look_in` until it is
-    /// empty or ended.
+    /// The wait lists of this queue that are due for a check, and the stored tasks whose deadline has passed, at most [`MAX_BATCH`]. Each
+    /// is due again after `look_in` until its list is empty or it has ended.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn due_checks(&self, look_in: Duration) -> Result<Vec<DueCheck>, Error> {
-        let call = DueChecks { watch: &self.queue.keys.watch, recheck_in_ms: millis(look_in), max_checks: MAX_BATCH };
-        let names = self.queue.db.call(&call).await?;
-        Ok(names.iter().filter_map(|name| DueCheck::parse(name)).collect())
+    pub async fn due_checks(&self, look_in: Duration) -> Result<CheckRound, Error> {
+        let keys = &self.queue.keys;
+        let call = DueChecks {
+            watch: &keys.watch,
+            stored: &keys.stored,
+            recheck_in_ms: millis(look_in),
+            max_checks: MAX_BATCH,
+            max_bytes: MAX_BATCH_BYTES,
+        };
+        let DueChecksReply { next_in, due } = self.queue.db.call(&call).await?;
+        Ok(CheckRound { due: due.into_iter().filter_map(DueCheck::parse).collect(), next_in })
     }
 }
 
 impl DueCheck {
-    fn parse(name: &str) -> Option<Self> {
-        let (list, serial) = WaitList::parse(name)?;
-        Some(Self { list, task: serial.map(|serial| Token(serial.to_owned())) })
+    fn parse((name, entry): (String, Vec<u8>)) -> Option<Self> {
+        if entry.is_empty() {
+            return WaitList::parse(&name).map(Self::List);
+        }
+        let token = Token(name);
+        Some(Entry::parse(token.clone(), entry).map_or(Self::Unreadable(token), Self::Deadline))
     }
 }
 
@@ -122,7 +144,7 @@ impl ParkedTasks {
         // The list alone does not tell: it keeps the serials of completed tasks until it is read.
         let mut look = redis::pipe();
         look.atomic().cmd("ZSCORE").arg(&self.index).arg(serial);
-        look.cmd("HEXISTS").arg(&self.queue.keys.parked).arg(serial);
+        look.cmd("HEXISTS").arg(&self.queue.keys.stored).arg(serial);
         let (score, is_parked): (Option<f64>, bool) =
             self.queue.db.run(async |connection| look.query_async(connection).await).await?;
         Ok(score.is_some() && is_parked)
@@ -136,7 +158,7 @@ impl ParkedTasks {
         let keys = &self.queue.keys;
         let call = ReadParkedPage {
             wait_list: &self.index,
-            parked: &keys.parked,
+            stored: &keys.stored,
             watch: &keys.watch,
             list_name: &self.list,
             max_tasks: most.clamp(1, MAX_BATCH),
@@ -158,9 +180,7 @@ impl ParkedTasks {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn finish(&self, answers: &[Completion]) -> Result<Vec<bool>, Error> {
-        let done = self.queue.finish(&self.queue.keys.parked, answers).await?;
-        self.queue.deliver_soon(answers, &done);
-        Ok(done)
+        self.queue.finish_stored(answers).await
     }
 
     /// Ends a parked task as a dead letter. `false`: it is no longer parked.
@@ -168,10 +188,16 @@ impl ParkedTasks {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn bury(&self, token: &Token, letter: &str, answer: Option<&Completion>) -> Result<bool, Error> {
-        let position = TaskPosition::Field(&self.queue.keys.parked, token);
-        let done = self.queue.bury(&position, token, letter, answer).await?;
-        self.queue.deliver_soon(answer.as_slice(), &[done]);
-        Ok(done)
+        Ok(self.queue.bury_stored(&[(token, letter, answer)]).await?.contains(&true))
+    }
+
+    /// Sets when the list is checked next, unless it is empty. Returns how many tasks it has.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn check_in(&self, wait: Duration) -> Result<usize, Error> {
+        let (wait_list, watch) = (&self.index, &self.queue.keys.watch);
+        self.queue.db.call(&WatchList { wait_list, watch, list_name: &self.list, check_in_ms: millis(wait) }).await
     }
 
     /// Makes a parked task available to workers: this one, or the first one. `false`: it is no longer parked, or none is.
@@ -209,15 +235,85 @@ impl ParkedTasks {
         let keys = &self.queue.keys;
         let call = Unpark {
             wait_list: &self.index,
-            parked: &keys.parked,
+            stored: &keys.stored,
             scheduled: &keys.scheduled,
-            watch: &keys.watch,
             stats: &keys.stats,
-            list_name: &self.list,
             serial: task.map(Token::as_str).unwrap_or_default(),
             selection,
         };
         Ok(self.queue.db.call(&call).await?.len())
+    }
+}
+
+impl Queue {
+    /// Completes scheduled and parked tasks. For each: whether it was still stored; if not, nothing of it was written.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn finish_stored(&self, answers: &[Completion]) -> Result<Vec<bool>, Error> {
+        let done = self.finish(&self.keys.stored, answers).await?;
+        let ended = answers.iter().zip(&done).filter(|(_, done)| **done).map(|(task, _)| &task.token);
+        self.forget_stored(&ended.collect::<Vec<_>>()).await?;
+        self.deliver_soon(answers, &done);
+        Ok(done)
+    }
+
+    /// Ends scheduled and parked tasks as dead letters, at most [`MAX_BATCH`], each by its serial and with the header of its letter and,
+    /// if it has an id, its result. For each: whether it was still stored; if not, nothing of it was written.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn bury_stored(&self, letters: &[(&Token, &str, Option<&Completion>)]) -> Result<Vec<bool>, Error> {
+        let keys = &self.keys;
+        let result_keys: Vec<String> = letters
+            .iter()
+            .map(|(_, _, answer)| answer.map(|answer| keys.result(&answer.id)).unwrap_or_default())
+            .collect();
+        let tasks: Vec<BuriedTask<'_>> = letters
+            .iter()
+            .zip(&result_keys)
+            .map(|((serial, letter_header, answer), result_key)| BuriedTask {
+                serial: serial.as_str(),
+                letter_header,
+                ending: answer.map(|answer| self.ending(answer, result_key)),
+            })
+            .collect();
+        let call = BuryStored {
+            stored: &keys.stored,
+            scheduled: &keys.scheduled,
+            watch: &keys.watch,
+            dead: &keys.dead,
+            stats: &keys.stats,
+            replies: &keys.replies,
+            waiters: &keys.waiters,
+            waiting: &keys.waiting,
+            tasks: &tasks,
+        };
+        let done = self.db.call(&call).await?;
+        let answered = letters.iter().zip(&done).filter_map(|((_, _, answer), done)| Some(((*answer)?, *done)));
+        let (answers, were_buried): (Vec<&Completion>, Vec<bool>) = answered.unzip();
+        self.deliver_soon(&answers, &were_buried);
+        Ok(done)
+    }
+
+    /// Lets workers claim a scheduled or parked task now, wherever it waits.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn make_due(&self, serial: &Token) -> Result<(), Error> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(&self.keys.scheduled).arg("LT").arg(0).arg(serial.as_str());
+        self.db.run(async |connection| add.exec_async(connection).await).await
+    }
+
+    /// Makes the check of one of its wait lists due now, if that is watched.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn check_now(&self, list: &WaitList) -> Result<(), Error> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(&self.keys.watch).arg("XX").arg(0).arg(list.to_words());
+        self.db.run(async |connection| add.exec_async(connection).await).await
     }
 }
 

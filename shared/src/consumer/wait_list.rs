@@ -48,13 +48,13 @@ impl WaitList {
         format!("{} {}", self.reason.as_str(), self.name.replace('%', "%25").replace(' ', "%20"))
     }
 
-    /// The list and the word that follows it, if there is one.
-    pub(crate) fn parse(words: &str) -> Option<(Self, Option<&str>)> {
+    /// The list that has these words.
+    pub(crate) fn parse(words: &str) -> Option<Self> {
         let mut words = words.split(' ');
         let word = words.next()?;
         let reason = WaitReason::ALL.into_iter().find(|reason| reason.as_str() == word)?;
         let name = words.next()?.replace("%20", " ").replace("%25", "%");
-        Some((Self { reason, name }, words.next()))
+        Some(Self { reason, name })
     }
 }
 
@@ -67,8 +67,7 @@ mod tests {
         for name in ["ab", "a b", "a%20b", "%", "api.example.com:443", "[::1]:80", "%2520 %25"] {
             let list = WaitList::memo(name);
             let words = list.to_words();
-            assert_eq!(WaitList::parse(&words), Some((list.clone(), None)));
-            assert_eq!(WaitList::parse(&format!("{words} s:1:1")), Some((list, Some("s:1:1"))));
+            assert_eq!(WaitList::parse(&words), Some(list));
         }
         for bad in ["", "memo", "other ab"] {
             assert_eq!(WaitList::parse(bad), None, "{bad:?}");

@@ -18,7 +18,7 @@ const QUEUE_SUFFIXES: [&str; 12] = [
     "dead",
     "stats",
     "replies",
-    "parked",
+    "stored",
     "watch",
     "waiters",
     "paused",
@@ -64,8 +64,11 @@ pub struct QueueKeys {
     pub waiting: String,
     /// LIST: tasks that were handed to a blocked worker as they were pushed, until that worker or another one claims them.
     pub handoff: String,
-    /// ZSET by due time in ms: tasks that wait for a retry, a delay or a rate limit.
+    /// ZSET by due time in ms: the serials of tasks that wait for a retry, a delay or a rate limit.
     pub scheduled: String,
+    /// HASH by serial: the tasks that were claimed before and that no worker holds now. Those that are not in `scheduled` are parked in
+    /// a wait list, such as the one behind the leader of their memo.
+    pub stored: String,
     /// ZSET by the end of their lease in ms: the workers that hold tasks of this queue.
     pub workers: String,
     /// ZSET by ms: dead letters.
@@ -74,9 +77,7 @@ pub struct QueueKeys {
     pub stats: String,
     /// HASH by token: replies to lists in another Cluster slot, until they are delivered.
     pub replies: String,
-    /// HASH by serial: tasks parked in a wait list, such as the one behind the leader of their memo.
-    pub parked: String,
-    /// ZSET by ms: wait lists, and parked tasks that have a deadline, by when to check on them.
+    /// ZSET by ms: wait lists by when to check on them, and the serials of stored tasks that have a deadline, by that.
     pub watch: String,
     /// HASH by result key: who subscribed to that result.
     pub waiters: String,
@@ -101,7 +102,7 @@ impl QueueKeys {
             dead: key("dead"),
             stats: key("stats"),
             replies: key("replies"),
-            parked: key("parked"),
+            stored: key("stored"),
             watch: key("watch"),
             waiters: key("waiters"),
             paused: key("paused"),
@@ -248,7 +249,7 @@ mod tests {
         assert_eq!(keys.dead, "redial:{default}:dead");
         assert_eq!(keys.stats, "redial:{default}:stats");
         assert_eq!(keys.replies, "redial:{default}:replies");
-        assert_eq!(keys.parked, "redial:{default}:parked");
+        assert_eq!(keys.stored, "redial:{default}:stored");
         assert_eq!(keys.watch, "redial:{default}:watch");
         assert_eq!(keys.waiters, "redial:{default}:waiters");
         assert_eq!(keys.paused, "redial:{default}:paused");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Db;
-use crate::{Error, QueueName, UnixMs};
+use crate::{Error, QueueName};
 
 impl Db {
     /// Adds a queue to [`Db::known_queues`].
@@ -27,11 +27,28 @@ impl Db {
         Ok(names.iter().filter_map(|name| QueueName::new(name).ok()).collect())
     }
 
-    /// Adds a name to a registry, or renews it.
-    pub(crate) async fn register_name(&self, registry: &str, name: &str) -> Result<(), Error> {
-        let mut add = redis::cmd("ZADD");
-        add.arg(registry).arg(UnixMs::local_now().0).arg(name);
-        self.run(async |connection| add.exec_async(connection).await).await
+    /// Adds a name to a registry, or renews it. Of the names that were not renewed for longest it drops a few whose key is gone, so that
+    /// a registry does not grow for ever.
+    pub(crate) async fn register_name(
+        &self,
+        registry: &str,
+        name: &str,
+        key_of: impl Fn(&str) -> String,
+    ) -> Result<(), Error> {
+        const MAX_DROPPED: isize = 3;
+        let now = self.now().await?;
+        let mut add = redis::pipe();
+        add.cmd("ZADD").arg(registry).arg(now.0).arg(name).ignore();
+        add.cmd("ZRANGE").arg(registry).arg(0).arg(MAX_DROPPED - 1);
+        let (oldest,): (Vec<String>,) = self.run(async |connection| add.query_async(connection).await).await?;
+        for old in oldest.iter().filter(|old| *old != name) {
+            let mut exists = redis::cmd("EXISTS");
+            exists.arg(key_of(old));
+            if !self.run(async |connection| exists.query_async::<bool>(connection).await).await? {
+                self.forget_name(registry, old).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The names in a registry, in alphabetical order.

@@ -79,6 +79,13 @@ impl TaskId {
         Self(uuid_v7(first_seen, &random))
     }
 
+    /// When a task was first claimed whose id is derived from that; `None` if the id is no UUIDv7.
+    pub(crate) fn first_seen(&self) -> Option<UnixMs> {
+        let id = uuid::Uuid::try_parse(&self.0).ok().filter(|id| id.get_version_num() == 7)?;
+        let (seconds, nanos) = id.get_timestamp()?.to_unix();
+        Some(UnixMs(seconds * 1000 + u64::from(nanos) / 1_000_000))
+    }
+
     /// A new UUIDv7 by this machine's clock, for a producer that needs an id before it pushes.
     pub fn random() -> Self {
         Self(uuid_v7(UnixMs::local_now(), &rand::rng().random()))

@@ -112,7 +112,7 @@ impl Queue {
     /// Redis is unreachable or refuses the command.
     pub async fn pause(&self) -> Result<bool, Error> {
         let mut set = redis::cmd("SET");
-        set.arg(&self.keys.paused).arg(UnixMs::local_now().0).arg("NX");
+        set.arg(&self.keys.paused).arg(self.db.now().await?.0).arg("NX");
         let was_set: Option<String> = self.db.run(async |connection| set.query_async(connection).await).await?;
         self.db.register_queue(&self.name).await?;
         Ok(was_set.is_some())

@@ -2,7 +2,7 @@
 
 use crate::db::{BLOCK_TIMEOUT, Link};
 use crate::script::task::EnqueueOnce;
-use crate::{Error, Queue, TaskId};
+use crate::{Error, Queue, TaskId, UnixMs};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// How long Redis keeps the checkpoint of a batch that makes no progress: a week.
@@ -43,6 +43,14 @@ impl Batch {
     /// The line of a task of this batch.
     pub fn line_of(&self, task: &str) -> Option<u64> {
         task.strip_prefix(&self.id)?.strip_prefix('-')?.parse().ok()
+    }
+
+    /// Redis TIME.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn now(&self) -> Result<UnixMs, Error> {
+        self.queue.db.now().await
     }
 
     /// The list that receives the answers, in the queue's slot.

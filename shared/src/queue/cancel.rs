@@ -26,10 +26,10 @@ pub enum Cancelled {
 
 /// A task that is about to be cancelled.
 struct CancelTarget<'a> {
-    position: TaskPosition<'a>,
+    /// Where it is; `None` if it is stored.
+    position: Option<TaskPosition<'a>>,
     raw: &'a [u8],
-    /// Its serial; `None` if no worker has claimed it yet.
-    serial: Option<&'a str>,
+    serial: &'a str,
     state: Progress,
 }
 
@@ -42,7 +42,7 @@ impl Queue {
         let mut searches = 0;
         loop {
             searches += 1;
-            let (found, search) = self.locate(id, limit).await?;
+            let (found, search) = self.take(id, limit).await?;
             match found {
                 Some(found @ FoundTask::Ended(_)) => return Ok(Cancelled::Ended(found.into())),
                 Some(found) if self.end_as_cancelled(id, &found).await? => return Ok(Cancelled::Done(found.into())),
@@ -65,26 +65,16 @@ impl Queue {
     async fn end_as_cancelled(&self, id: &TaskId, found: &FoundTask) -> Result<bool, Error> {
         let active;
         let (position, bytes) = match found {
-            FoundTask::Waiting { list, raw, .. } => {
-                let target = CancelTarget {
-                    position: TaskPosition::Element(list, raw),
-                    raw,
-                    serial: None,
-                    state: Progress::default(),
-                };
-                return self.bury_cancelled(id, target).await;
-            }
-            FoundTask::Scheduled { entry, .. } => (TaskPosition::Member(&self.keys.scheduled, entry), entry),
-            FoundTask::Parked { serial, entry } => (TaskPosition::Field(&self.keys.parked, serial), entry),
+            FoundTask::Taken { entry, .. } | FoundTask::Stored { entry, .. } => (None, entry),
             FoundTask::Active { worker, token, entry } => {
                 active = self.keys.active(worker);
-                (TaskPosition::Field(&active, token), entry)
+                (Some(TaskPosition::Field(&active, token)), entry)
             }
-            FoundTask::Ended(_) => return Ok(false),
+            FoundTask::Waiting { .. } | FoundTask::Ended(_) => return Ok(false),
         };
         let Entry { header, raw, .. } = Entry::parse(Token(String::new()), bytes.clone())?;
         let leads = header.state.leads.clone();
-        let target = CancelTarget { position, raw: &raw, serial: Some(&header.serial), state: header.state };
+        let target = CancelTarget { position, raw: &raw, serial: &header.serial, state: header.state };
         if !self.bury_cancelled(id, target).await? {
             return Ok(false);
         }
@@ -111,8 +101,8 @@ impl Queue {
                 (invalid.return_address.reply_to, RESULT_TTL, next)
             }
         };
-        let serial = target.serial.map_or_else(|| TaskId::random().to_string(), str::to_owned);
-        let token = Token(serial.clone());
+        let serial = target.serial;
+        let token = Token(serial.to_owned());
         let answer = Completion {
             token: token.clone(),
             id: id.clone(),
@@ -121,8 +111,11 @@ impl Queue {
             reply_to,
             follow_ups: next,
         };
-        let letter = dead_letter_header(&serial, None, &result);
-        let done = self.bury(&target.position, &token, &letter, Some(&answer)).await?;
+        let letter = dead_letter_header(serial, None, &result);
+        let done = match target.position {
+            Some(position) => self.bury(&position, &token, &letter, Some(&answer)).await?,
+            None => self.bury_stored(&[(&token, &letter, Some(&answer))]).await?.contains(&true),
+        };
         if done {
             self.deliver_now(&answer).await;
         }

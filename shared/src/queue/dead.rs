@@ -22,6 +22,8 @@ pub struct DeadLetter {
     pub result: TaskResult,
     /// The producer's bytes, exactly.
     pub raw: Vec<u8>,
+    /// The bytes of its header; none if Redial did not write it.
+    header: Vec<u8>,
 }
 
 impl DeadLetter {
@@ -39,11 +41,11 @@ impl DeadLetter {
         if let (Ok(Names { serial, memo }), Ok(result)) =
             (serde_json::from_slice(header), serde_json::from_slice(header))
         {
-            return Self { serial, at, memo, result, raw: raw.to_vec() };
+            return Self { serial, at, memo, result, raw: raw.to_vec(), header: header.to_vec() };
         }
         let mut result = TaskResult::new(None, Status::Dead, at);
         result.error = Some("not written by Redial, or by another version".into());
-        Self { serial: String::new(), at, memo: None, result, raw: member.to_vec() }
+        Self { serial: String::new(), at, memo: None, result, raw: member.to_vec(), header: Vec::new() }
     }
 
     /// The task's id, if it could be read.
@@ -56,13 +58,14 @@ impl DeadLetter {
         self.result.reason
     }
 
+    /// All of its bytes, as they are in the set. One that Redial did not write has no header, and cannot be replayed or dropped.
+    fn to_bytes(&self) -> Vec<u8> {
+        [&self.header, &b"\n"[..], &self.raw].concat()
+    }
+
     /// Whether `name` is the letter's id or serial.
     pub fn is(&self, name: &str) -> bool {
         self.serial == name || self.id().is_some_and(|id| id.as_str() == name)
-    }
-
-    fn header_start(&self) -> String {
-        format!("{{\"serial\":\"{}\"", self.serial)
     }
 }
 
@@ -93,8 +96,7 @@ impl Queue {
             dead: &self.keys.dead,
             waiting: &self.keys.waiting,
             stats: &self.keys.stats,
-            died_at_ms: letter.at,
-            header_start: &letter.header_start(),
+            letter: &letter.to_bytes(),
             result_key: MoreKeys(result_key.as_slice()),
         };
         self.db.call(&call).await
@@ -105,12 +107,7 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
-        let call = DropDead {
-            dead: &self.keys.dead,
-            stats: &self.keys.stats,
-            died_at_ms: letter.at,
-            header_start: &letter.header_start(),
-        };
+        let call = DropDead { dead: &self.keys.dead, stats: &self.keys.stats, letter: &letter.to_bytes() };
         self.db.call(&call).await
     }
 }

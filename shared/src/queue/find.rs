@@ -1,13 +1,29 @@
-//! Finding a task by its id. There is no index: each state is searched, up to a limit.
+//! Finding a task by its id. There is no index, which would cost every task something: each state is searched, up to a limit, inside
+//! Redis and in short steps.
 
 use serde::Deserialize;
 
 use crate::protocol::id::Token;
 use crate::queue::entry::Entry;
+use crate::script::stored::{FindEntry, FindEntryReply, FindWaiting, FindWaitingReply};
 use crate::{Error, Queue, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
-/// How many tasks are read at a time: each may be a megabyte.
-const PAGE_SIZE: usize = 50;
+/// How many tasks are searched in one step.
+const PAGE_SIZE: usize = 512;
+/// How many bytes of them, beyond the last one: Redis serves no one else meanwhile.
+const PAGE_BYTES: usize = 512 << 10;
+/// How long a waiting task that was taken off its list to be cancelled cannot be claimed.
+const HOLD_MS: u64 = 10_000;
+
+/// What is searched for.
+struct WantedTask<'a> {
+    id: &'a TaskId,
+    json_id: String,
+    /// How many tasks to search in each state.
+    limit: usize,
+    /// The serial that a waiting task gets when it is taken off its list; empty if it is not to be taken.
+    serial: String,
+}
 
 /// Where a task is.
 #[derive(Debug, Clone)]
@@ -36,7 +52,7 @@ pub enum TaskLocation {
 }
 
 /// The outcome of a search.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Search {
     /// Where the task is; `None` if it was not found.
     pub location: Option<TaskLocation>,
@@ -50,23 +66,29 @@ pub struct Search {
 #[derive(Debug)]
 pub(crate) enum FoundTask {
     /// In one of the lists of waiting tasks.
-    Waiting { list: String, raw: Vec<u8>, before: usize },
-    /// In the sorted set of scheduled tasks.
-    Scheduled { entry: Vec<u8>, due: UnixMs },
-    /// Parked in a wait list, under its serial.
-    Parked { serial: Token, entry: Vec<u8> },
+    Waiting { before: usize },
+    /// It was in one of the lists of waiting tasks, and was taken off: now it is scheduled.
+    Taken { entry: Vec<u8>, before: usize },
+    /// Stored: scheduled if it has a due time, and parked otherwise.
+    Stored { entry: Vec<u8>, due: Option<UnixMs> },
     /// Claimed by a worker.
     Active { worker: WorkerId, token: Token, entry: Vec<u8> },
     /// Finished, with this result.
     Ended(Box<TaskResult>),
 }
 
+impl<'a> WantedTask<'a> {
+    fn new(id: &'a TaskId, limit: usize, serial: String) -> Self {
+        // Writing a string as JSON cannot fail.
+        Self { id, json_id: serde_json::to_string(id.as_str()).unwrap_or_default(), limit, serial }
+    }
+}
+
 impl From<FoundTask> for TaskLocation {
     fn from(found: FoundTask) -> Self {
         match found {
-            FoundTask::Waiting { before, .. } => Self::Waiting { before },
-            FoundTask::Scheduled { due, .. } => Self::Scheduled { due },
-            FoundTask::Parked { .. } => Self::Parked,
+            FoundTask::Waiting { before } | FoundTask::Taken { before, .. } => Self::Waiting { before },
+            FoundTask::Stored { due, .. } => due.map_or(Self::Parked, |due| Self::Scheduled { due }),
             FoundTask::Active { worker, .. } => Self::Active { worker },
             FoundTask::Ended(result) if result.status == Status::Ok => Self::Complete(result),
             FoundTask::Ended(result) => Self::Dead(result),
@@ -75,50 +97,47 @@ impl From<FoundTask> for TaskLocation {
 }
 
 impl Queue {
-    /// Finds a task: first by its result's key, which costs one command, then by reading up to `limit` tasks in each state, in the
-    /// order in which they will be claimed. States are searched in the order in which tasks pass through them, so that a task that
-    /// moves on meanwhile is not missed.
+    /// Finds a task by searching up to `limit` tasks in each state, and its result's key. States are searched in the order in which tasks
+    /// pass through them, so that a task that moves on meanwhile is not missed, and a task whose id was used before is not taken for
+    /// the earlier one that has ended.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command, or Redial did not write the result ([`Error::Data`]).
     pub async fn find(&self, id: &TaskId, limit: usize) -> Result<Search, Error> {
-        let (found, mut search) = self.locate(id, limit).await?;
+        let wanted = WantedTask::new(id, limit, String::new());
+        let mut search = Search::default();
+        let found = self.search_states(&wanted, &mut search).await?;
         search.location = found.map(TaskLocation::from);
         Ok(search)
     }
 
-    /// The same, and the task itself.
-    pub(crate) async fn locate(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
-        let mut search = Search { location: None, looked_at: 0, cut_short: Vec::new() };
-        let found = self.search_states(id, limit, &mut search).await?;
+    /// Searches for a task that has not ended, and takes it off its list if it waits to be claimed. If there is none, for one that has.
+    pub(crate) async fn take(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
+        let wanted = WantedTask::new(id, limit, format!("cancel:{}", TaskId::random()));
+        let mut search = Search::default();
+        let found = self.search_states(&wanted, &mut search).await?;
         Ok((found, search))
     }
 
-    async fn search_states(&self, id: &TaskId, limit: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
-        if let Some(result) = self.ended(id).await? {
-            return Ok(Some(FoundTask::Ended(result)));
-        }
+    async fn search_states(&self, wanted: &WantedTask<'_>, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         let keys = &self.keys;
         for (list, name) in [(&keys.waiting, "waiting"), (&keys.handoff, "handoff")] {
-            if let Some(found) = self.in_list(id, list, name, limit, search).await? {
+            if let Some(found) = self.in_list(wanted, list, name, search).await? {
                 return Ok(Some(found));
             }
         }
-        if let Some(found) = self.in_scheduled(id, limit, search).await? {
+        if let Some(found) = self.in_stored(wanted, search).await? {
             return Ok(Some(found));
         }
-        if let Some((serial, entry)) = self.in_hash(id, &keys.parked, "parked", limit, search).await? {
-            return Ok(Some(FoundTask::Parked { serial, entry }));
-        }
         for info in self.overview().await?.workers {
-            if let Some((token, entry)) = self.in_hash(id, &keys.active(&info.worker), "active", limit, search).await? {
+            if let Some((token, entry)) = self.in_hash(wanted, &keys.active(&info.worker), "active", search).await? {
                 return Ok(Some(FoundTask::Active { worker: info.worker, token, entry }));
             }
         }
-        if let Some(result) = self.ended(id).await? {
+        if let Some(result) = self.ended(wanted.id).await? {
             return Ok(Some(FoundTask::Ended(result)));
         }
-        self.in_dead(id, limit, search).await
+        self.in_dead(wanted, search).await
     }
 
     /// The result of a task, if it has one.
@@ -129,105 +148,99 @@ impl Queue {
 
     async fn in_list(
         &self,
-        id: &TaskId,
+        wanted: &WantedTask<'_>,
         list: &str,
         name: &'static str,
-        limit: usize,
         search: &mut Search,
     ) -> Result<Option<FoundTask>, Error> {
-        let mut seen = 0;
-        while seen < limit {
-            // From the right, where tasks are claimed.
-            let (from, to) = (-index(seen + PAGE_SIZE), -index(seen) - 1);
-            let mut range = redis::cmd("LRANGE");
-            range.arg(list).arg(from).arg(to);
-            let page: Vec<Vec<u8>> = self.db.run(async |connection| range.query_async(connection).await).await?;
-            search.looked_at += page.len();
-            let is_last = page.len() < PAGE_SIZE;
-            if let Some((n, raw)) = page.into_iter().rev().enumerate().find(|(_, raw)| has_id(raw, id)) {
-                return Ok(Some(FoundTask::Waiting { list: list.to_owned(), raw, before: seen + n }));
+        let (stored, scheduled) = (&self.keys.stored, &self.keys.scheduled);
+        let (mut seen, mut max_tasks) = (0, 1);
+        while seen < wanted.limit {
+            let call = FindWaiting {
+                list,
+                stored,
+                scheduled,
+                id: wanted.id.as_str(),
+                json_id: &wanted.json_id,
+                skip: seen,
+                max_tasks,
+                serial: &wanted.serial,
+                hold_ms: HOLD_MS,
+            };
+            let FindWaitingReply { tasks, bytes, before, taken } = self.db.call(&call).await?;
+            search.looked_at += tasks;
+            if let Some(before) = before {
+                return Ok(Some(match taken {
+                    Some(entry) => FoundTask::Taken { entry, before },
+                    None => FoundTask::Waiting { before },
+                }));
             }
-            if is_last {
+            if tasks < max_tasks {
                 return Ok(None);
             }
-            seen += PAGE_SIZE;
+            seen += tasks;
+            max_tasks = (PAGE_BYTES / (bytes / tasks).max(1)).clamp(1, (2 * max_tasks).min(PAGE_SIZE));
         }
         search.cut_short.push(name);
         Ok(None)
     }
 
-    async fn in_scheduled(&self, id: &TaskId, limit: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
-        let mut seen = 0;
-        while seen < limit {
-            let mut range = redis::cmd("ZRANGE");
-            range.arg(&self.keys.scheduled).arg(seen).arg(index(seen + PAGE_SIZE) - 1).arg("WITHSCORES");
-            let page: Vec<(Vec<u8>, f64)> = self.db.run(async |connection| range.query_async(connection).await).await?;
-            search.looked_at += page.len();
-            let is_last = page.len() < PAGE_SIZE;
-            if let Some((entry, due)) = page.into_iter().find(|(entry, _)| is_entry_of(entry, id)) {
-                return Ok(Some(FoundTask::Scheduled { entry, due: UnixMs::from_double(due) }));
-            }
-            if is_last {
-                return Ok(None);
-            }
-            seen += PAGE_SIZE;
-        }
-        search.cut_short.push("scheduled");
-        Ok(None)
+    async fn in_stored(&self, wanted: &WantedTask<'_>, search: &mut Search) -> Result<Option<FoundTask>, Error> {
+        let Some((serial, entry)) = self.in_hash(wanted, &self.keys.stored, "scheduled or parked", search).await?
+        else {
+            return Ok(None);
+        };
+        let mut score = redis::cmd("ZSCORE");
+        score.arg(&self.keys.scheduled).arg(serial.as_str());
+        let due: Option<f64> = self.db.run(async |connection| score.query_async(connection).await).await?;
+        Ok(Some(FoundTask::Stored { entry, due: due.map(UnixMs::from_double) }))
     }
 
     async fn in_hash(
         &self,
-        id: &TaskId,
-        hash: &str,
+        wanted: &WantedTask<'_>,
+        held: &str,
         name: &'static str,
-        limit: usize,
         search: &mut Search,
     ) -> Result<Option<(Token, Vec<u8>)>, Error> {
-        let (mut cursor, mut seen) = (0_u64, 0);
-        while seen < limit {
-            let mut scan = redis::cmd("HSCAN");
-            scan.arg(hash).arg(cursor).arg("COUNT").arg(PAGE_SIZE);
-            // Fields and values alternate.
-            let (next, page): (u64, Vec<Vec<u8>>) =
-                self.db.run(async |connection| scan.query_async(connection).await).await?;
-            let entries = page.len() / 2;
-            search.looked_at += entries;
-            let mut words = page.into_iter();
-            while let (Some(field), Some(entry)) = (words.next(), words.next()) {
-                if is_entry_of(&entry, id) {
-                    return Ok(Some((Token(String::from_utf8_lossy(&field).into_owned()), entry)));
-                }
+        let (mut cursor, mut seen) = ("0".to_owned(), 0);
+        while seen < wanted.limit {
+            let call = FindEntry {
+                held,
+                json_id: &wanted.json_id,
+                first_seen_ms: wanted.id.first_seen(),
+                cursor: &cursor,
+                max_tasks: PAGE_SIZE,
+                max_bytes: PAGE_BYTES,
+            };
+            let FindEntryReply { cursor: next, tasks, candidates } = self.db.call(&call).await?;
+            search.looked_at += tasks;
+            let found = candidates.into_iter().find(|(_, entry)| is_entry_of(entry, wanted.id));
+            if found.is_some() || next == "0" {
+                return Ok(found);
             }
-            if next == 0 {
-                return Ok(None);
-            }
-            (cursor, seen) = (next, seen + entries);
+            (cursor, seen) = (next, seen + tasks);
         }
         search.cut_short.push(name);
         Ok(None)
     }
 
-    async fn in_dead(&self, id: &TaskId, limit: usize, search: &mut Search) -> Result<Option<FoundTask>, Error> {
+    async fn in_dead(&self, wanted: &WantedTask<'_>, search: &mut Search) -> Result<Option<FoundTask>, Error> {
         let mut seen = 0;
-        while seen < limit {
+        while seen < wanted.limit {
             let page = self.dead_page(seen).await?;
             search.looked_at += page.len();
             if page.is_empty() {
                 return Ok(None);
             }
             seen += page.len();
-            if let Some(letter) = page.into_iter().find(|letter| letter.id() == Some(id)) {
+            if let Some(letter) = page.into_iter().find(|letter| letter.id() == Some(wanted.id)) {
                 return Ok(Some(FoundTask::Ended(Box::new(letter.result))));
             }
         }
         search.cut_short.push("dead");
         Ok(None)
     }
-}
-
-fn index(n: usize) -> isize {
-    isize::try_from(n).unwrap_or(isize::MAX)
 }
 
 fn is_entry_of(entry: &[u8], id: &TaskId) -> bool {

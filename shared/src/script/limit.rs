@@ -42,10 +42,11 @@ typed_calls! {
         args: definition: &'a str, idle_ttl_ms: u64;
     }
 
-    /// Makes tasks that wait for a limit due. Returns how many scheduled tasks it looked at.
+    /// Makes those of some scheduled tasks due that wait for a limit. Returns how many it looked at.
     WakeWaiters = "limit/wake_waiters" + ["clock", "entry"] -> usize {
-        keys: scheduled;
-        args: json_name: &'a str, offset: usize, page_size: usize;
+        keys: scheduled, stored;
+        args: json_name: &'a str, max_bytes: usize;
+        rest serials: &'a [String] = [];
     }
 
     /// Reads the status of a limit.

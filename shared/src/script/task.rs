@@ -16,7 +16,7 @@ typed_calls! {
 
     /// Takes due and waiting tasks off a queue for one worker, whose lease on them begins.
     Claim = "task/claim" + ["clock", "types", "out_of_memory", "repeated"] -> ClaimReply {
-        keys: waiting, handoff, scheduled, active, workers, claimed, paused;
+        keys: waiting, handoff, scheduled, stored, watch, active, workers, claimed, paused;
         args: worker: &'a str, request_id: &'a str, max_tasks: usize, lease_ms: u64, max_bytes: usize;
     }
 
@@ -35,8 +35,9 @@ typed_calls! {
 
     /// Gives a claimed task back for later. Returns when it is due, or 0 if the lease was lost.
     Reschedule = "task/reschedule" + ["clock", "types", "entry"] -> u64 {
-        keys: active, scheduled, stats;
-        args: token: &'a str, wait_ms: u64, not_before_ms: u64, header: &'a str, reason: &'a str;
+        keys: active, scheduled, stored, watch, stats;
+        args: token: &'a str, serial: &'a str, wait_ms: u64, not_before_ms: u64, deadline_ms: Option<UnixMs>, header: &'a str,
+            reason: &'a str;
     }
 
     /// Ends a task as a dead letter. `false`: it is no longer there.
@@ -60,13 +61,13 @@ typed_calls! {
 
     /// Gives a task back that its worker could not go on with, and counts a crash. `false`: the lease was lost.
     GiveUp = "task/give_up" + ["clock", "types", "entry", "count"] -> bool {
-        keys: active, scheduled, stats;
+        keys: active, scheduled, stored, stats;
         args: token: &'a str, wait_ms: u64;
     }
 
     /// Takes tasks back from a worker.
     Reap = "task/reap" + ["clock", "types", "entry"] -> TakenBack {
-        keys: workers, active, scheduled, stats;
+        keys: workers, active, scheduled, stored, stats;
         args: worker: &'a str, reason: &'a str, renewal: &'a str, max_tasks: usize, max_bytes: usize;
         rest tokens: &'a [&'a str] = [];
     }
@@ -74,39 +75,33 @@ typed_calls! {
     /// Puts a dead letter back on its queue. `false`: it is gone.
     Replay = "task/replay" + ["types", "entry"] -> bool {
         keys: dead, waiting, stats; then result_key;
-        args: died_at_ms: UnixMs, header_start: &'a str;
+        args: letter: &'a [u8];
         rest result_key: MoreKeys<'a> = [];
     }
 
     /// Deletes a dead letter. `false`: it is gone.
     DropDead = "task/drop_dead" + ["types"] -> bool {
         keys: dead, stats;
-        args: died_at_ms: UnixMs, header_start: &'a str;
+        args: letter: &'a [u8];
     }
 
     /// Parks a task in a wait list. `false`: the lease was lost.
     Park = "task/park" + ["clock", "types", "entry"] -> bool {
-        keys: active, parked, wait_list, watch, stats;
+        keys: active, stored, wait_list, watch, stats;
         args: token: &'a str, serial: &'a str, header: &'a str, list_name: &'a str, check_in_ms: u64,
             deadline_ms: Option<UnixMs>, position: Option<u64>;
     }
 
     /// Reads the first tasks of a wait list.
     ReadParkedPage = "task/parked_page" + ["types"] -> ParkedPageReply {
-        keys: wait_list, parked, watch;
+        keys: wait_list, stored, watch;
         args: list_name: &'a str, max_tasks: usize, max_bytes: usize;
     }
 
     /// Makes parked tasks available to workers. Returns their serials.
     Unpark = "task/unpark" + ["clock", "types"] -> Vec<String> {
-        keys: wait_list, parked, scheduled, watch, stats;
-        args: list_name: &'a str, serial: &'a str, selection: Selection;
-    }
-
-    /// Lists the wait lists and parked tasks that are due for a check.
-    DueChecks = "task/due_checks" + ["clock", "out_of_memory"] -> Vec<String> {
-        keys: watch;
-        args: recheck_in_ms: u64, max_checks: usize;
+        keys: wait_list, stored, scheduled, stats;
+        args: serial: &'a str, selection: Selection;
     }
 
     /// Subscribes a waiter to results. Returns those that exist already.
@@ -185,7 +180,7 @@ pub enum ReplyRoute<'a> {
 }
 
 impl Ending<'_> {
-    fn push_outcome(&self, call: &mut Invocation) {
+    pub(super) fn push_outcome(&self, call: &mut Invocation) {
         let (mode, list) = match self.reply {
             ReplyRoute::None => ("none", ""),
             ReplyRoute::Push(list) => ("push", list),
@@ -263,7 +258,7 @@ pub struct HeartbeatReply {
     pub held: usize,
     /// How many replies wait to be delivered to another Cluster slot.
     pub undelivered: usize,
-    /// How many wait lists and parked tasks are due for a check.
+    /// How many wait lists and deadlines are due for a check before the next heartbeat.
     pub watched: usize,
     /// Whether the queue holds anything that a worker must attend to.
     pub is_in_use: bool,

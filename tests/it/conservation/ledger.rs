@@ -30,8 +30,12 @@ impl World {
         }
 
         let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
-        let scheduled: Vec<Vec<u8>> = self.ask(("ZRANGE", &keys.scheduled, 0, -1)).await;
-        entries.extend(scheduled.into_iter().map(|entry| ("scheduled".into(), entry)));
+        let stored: Vec<(String, Vec<u8>)> = self.ask(("HGETALL", &keys.stored)).await;
+        for (serial, entry) in stored {
+            let at: Option<f64> = self.ask(("ZSCORE", &keys.scheduled, serial)).await;
+            assert!(at.is_some(), "no one would ever claim a stored task");
+            entries.push(("scheduled".into(), entry));
+        }
         let known: BTreeSet<String> = self.ask(("ZRANGE", &keys.workers, 0, -1)).await;
         for worker in &self.workers {
             let held: Vec<Vec<u8>> = self.ask(("HVALS", keys.active(worker))).await;
@@ -96,7 +100,7 @@ impl World {
         for worker in &self.workers {
             active += self.ask::<u64>(("HLEN", keys.active(worker))).await;
         }
-        let sum = counts.waiting + active + counts.scheduled + complete + counts.dead + dropped;
+        let sum = counts.waiting + active + counts.scheduled + counts.parked + complete + counts.dead + dropped;
         assert_eq!(sum, self.tasks.len() as u64);
     }
 

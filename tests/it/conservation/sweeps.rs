@@ -2,6 +2,7 @@
 
 use redial_core::consumer::{TakenBack, dead_letter_header};
 use redial_core::script::TypedCall;
+use redial_core::script::stored::{BuriedTask, BuryStored};
 use redial_core::script::task::{Bury, Ending, Reap, ReplyRoute};
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
@@ -25,6 +26,7 @@ impl World {
                 workers: &keys.workers,
                 active: &keys.active(&ended),
                 scheduled: &keys.scheduled,
+                stored: &keys.stored,
                 stats: &keys.stats,
                 worker: ended.as_str(),
                 reason: "reaped",
@@ -103,6 +105,10 @@ impl World {
             reply: ReplyRoute::None,
             follow_ups: &[],
         };
+        if place_type == "stored" {
+            let letter = dead_letter_header("c", None, &told);
+            return self.cancel_stored(number, &member, &letter, ending).await;
+        }
         let call = Bury {
             place: &place,
             dead: &keys.dead,
@@ -123,6 +129,28 @@ impl World {
         self.tasks[number].fate = Fate::Dead("cancelled".into());
     }
 
+    async fn cancel_stored(&mut self, number: usize, serial: &[u8], letter_header: &str, ending: Ending<'_>) {
+        let keys = self.queue.keys();
+        let serial = std::str::from_utf8(serial).unwrap();
+        let tasks = [BuriedTask { serial, letter_header, ending: Some(ending) }];
+        let call = BuryStored {
+            stored: &keys.stored,
+            scheduled: &keys.scheduled,
+            watch: &keys.watch,
+            dead: &keys.dead,
+            stats: &keys.stats,
+            replies: &keys.replies,
+            waiters: &keys.waiters,
+            waiting: &keys.waiting,
+            tasks: &tasks,
+        };
+        for done in [true, false] {
+            let reply = call.invocation().run(&mut self.wire.clone()).await.unwrap();
+            assert_eq!(BuryStored::parse(reply).unwrap(), [done]);
+        }
+        self.tasks[number].fate = Fate::Dead("cancelled".into());
+    }
+
     async fn lies_at(&self, raw: &[u8]) -> (String, &'static str, Vec<u8>) {
         let keys = self.queue.keys();
         let ends = [b"\n", raw].concat();
@@ -132,9 +160,9 @@ impl World {
                 return (list.clone(), "list", raw.to_vec());
             }
         }
-        let scheduled: Vec<Vec<u8>> = self.ask(("ZRANGE", &keys.scheduled, 0, -1)).await;
-        if let Some(entry) = scheduled.into_iter().find(|entry| entry.ends_with(&ends)) {
-            return (keys.scheduled.clone(), "zset", entry);
+        let stored: Vec<(Vec<u8>, Vec<u8>)> = self.ask(("HGETALL", &keys.stored)).await;
+        if let Some((serial, _)) = stored.into_iter().find(|(_, entry)| entry.ends_with(&ends)) {
+            return (keys.stored.clone(), "stored", serial);
         }
         for worker in &self.workers {
             let active = keys.active(worker);

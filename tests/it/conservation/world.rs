@@ -209,8 +209,10 @@ impl World {
         entry.header.started = StartMarker::Absent;
         let wait = if later { HOUR } else { Duration::ZERO };
         let consumer = &self.hands[by].consumer;
-        let due =
-            consumer.reschedule(&entry.token, &entry.header, wait, UnixMs(0), RescheduleReason::Retried).await.unwrap();
+        let due = consumer
+            .reschedule(&entry.token, &entry.header, wait, UnixMs(0), Some(UnixMs(u64::MAX)), RescheduleReason::Retried)
+            .await
+            .unwrap();
         assert_eq!(due.is_some(), holds);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redial_core::consumer::{ClaimId, Completion, LeaseRenewal, ParkedTasks, WaitList, dead_letter_header};
+use redial_core::consumer::{ClaimId, Completion, DueCheck, LeaseRenewal, ParkedTasks, WaitList, dead_letter_header};
 use redial_core::memo::{
     Delivery, KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer,
 };
@@ -114,9 +114,12 @@ impl Fleet {
     /// What the sweeper does. It is always time to look.
     async fn watch(&mut self) {
         let memos = self.queue.db().memos();
-        let watched = self.workers[0].consumer.due_checks(Duration::ZERO).await.unwrap();
-        for memo in watched.iter().filter_map(|watched| (0..MEMOS.len()).find(|memo| hash(*memo) == watched.list.name))
-        {
+        let round = self.workers[0].consumer.due_checks(Duration::ZERO).await.unwrap();
+        let memo_of = |check: &DueCheck| match check {
+            DueCheck::List(list) => (0..MEMOS.len()).find(|memo| hash(*memo) == list.name),
+            DueCheck::Deadline(_) | DueCheck::Unreadable(_) => None,
+        };
+        for memo in round.due.iter().filter_map(memo_of) {
             let followers = ParkedTasks::new(self.queue.clone(), &WaitList::memo(&hash(memo)));
             if followers.next(1).await.unwrap().left == 0 {
                 continue;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redial_tests::stalls::now_ms;
-use redial_tests::{Cli, Reply, Request, stalls};
+use redial_tests::{Cli, Reply, Request, eventually, stalls};
 use serde_json::{Value, json};
 
 use super::{SOON, Stage, answered, attempts, ids};
@@ -173,4 +173,35 @@ async fn tasks_waiting_for_a_breaker_survive_the_worker_that_drains_them() {
     let _other = start();
     let results = stage.queue.wait_results(&ids, Duration::from_secs(60)).await;
     assert_eq!(answered(&results), 200);
+}
+
+/// How many commands Redis has carried out, those of scripts included.
+async fn commands(stage: &Stage) -> u64 {
+    let stats = stage.redis.cli(&["INFO", "commandstats"]).await;
+    let calls = |line: &str| line.split_once("calls=")?.1.split_once(',')?.0.parse::<u64>().ok();
+    stats.lines().filter_map(calls).sum()
+}
+
+#[tokio::test]
+async fn many_upstreams_that_stay_down_cost_one_look_a_probe_interval_and_no_polling() {
+    const UPSTREAMS: usize = 30;
+    let stage = Stage::unruly().await;
+    let _workers: Vec<_> = (0..4).map(|_| stage.worker().env("REDIAL_BREAKER_PROBE_MS", "60000").spawn()).collect();
+    // Nothing listens there.
+    let tasks = (0..UPSTREAMS * 30).map(|n| {
+        let host = format!("127.0.7.{}", 1 + n % UPSTREAMS);
+        json!({"id": format!("t{n}"), "url": format!("http://{host}:9/"), "effect": "idempotent"}).to_string()
+    });
+    stage.queue.push_all(tasks).await;
+    let breakers = || async {
+        let open = stage.redis.cli(&["ZCARD", "redial:breakers"]).await;
+        (open.trim() == UPSTREAMS.to_string()).then_some(())
+    };
+    eventually(SOON, breakers).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (before, started) = (commands(&stage).await, std::time::Instant::now());
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let per_s = (commands(&stage).await - before) / started.elapsed().as_secs();
+    // Four workers' heartbeats and idle looks, and a few late retries.
+    assert!(per_s <= 150, "{per_s} commands a second");
 }

@@ -203,3 +203,37 @@ async fn a_cancelled_task_can_be_replayed() {
     let _worker = stage.ready_worker().await;
     assert_eq!(stage.queue.wait_result("a", SOON).await["status"], "ok");
 }
+
+#[tokio::test]
+async fn a_task_whose_id_was_used_before_is_cancelled_and_its_old_result_is_not_mistaken_for_its_own() {
+    let stage = Stage::unruly().await;
+    let worker = stage.ready_worker().await;
+    let first = stage.answer(json!({"id": "a", "url": stage.url("/ok")})).await;
+    assert_eq!(first["status"], json!("ok"));
+    // Waiting, with no worker to claim it.
+    worker.kill9();
+    stage.queue.push(json!({"id": "a", "url": stage.url("/ok"), "meta": "again"}).to_string()).await;
+    let cli = Cli::new(&stage.redis);
+    let output = cli.run(&["cancel", "a"]).await;
+    assert!(output.status == 0 && output.stdout.contains("was waiting"), "{}", output.stdout);
+    let result = stage.queue.result("a").await.expect("it was cancelled");
+    assert_eq!((&result["reason"], &result["meta"]), (&json!("cancelled"), &json!("again")));
+    let again = cli.run(&["cancel", "a"]).await;
+    assert!(again.status == 3 && again.stdout.contains("too late"), "{}", again.stdout);
+}
+
+#[tokio::test]
+async fn a_task_pushed_under_a_used_id_has_no_result_until_its_own() {
+    let stage = Stage::slow(Duration::from_millis(300)).await;
+    let _worker = stage.ready_worker().await;
+    let client = redial::Client::open(stage.redis.url(), "default").unwrap();
+    for round in ["first", "second"] {
+        let task = json!({"id": "a", "url": stage.url("/x"), "meta": round}).to_string();
+        let result = client.enqueue_and_wait(task.as_str(), SOON).await.unwrap().expect("it is answered");
+        assert!(result.json.contains(&format!("\"meta\":\"{round}\"")), "{}", result.json);
+    }
+    client.enqueue(json!({"id": "a", "url": stage.url("/x"), "delay_ms": 60_000}).to_string().as_str()).await.unwrap();
+    let cli = Cli::new(&stage.redis);
+    let scheduled = || async { cli.run(&["status", "a"]).await.stdout.contains("scheduled").then_some(()) };
+    eventually(SOON, scheduled).await;
+}

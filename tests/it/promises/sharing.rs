@@ -18,8 +18,7 @@ async fn push_identical(stage: &Stage, ids: &[String]) {
 
 /// How many tasks are parked.
 async fn following(stage: &Stage) -> usize {
-    let answer = stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await;
-    answer.trim().parse().expect("a number")
+    QueueSnapshot::take(&stage.redis).await.count("parked")
 }
 
 async fn wait_following(stage: &Stage, tasks: usize) {
@@ -133,12 +132,14 @@ async fn an_expired_leader_is_replaced_by_the_next_follower() {
     let ids = ids("t", 20);
     stage.push_many(&ids, "/", &json!({"cache_ttl_ms": 60_000})).await;
     wait_following(&stage, 20).await;
-    // It becomes due early: a test cannot change the clock, but it can change the entry's score.
-    let entry = stage.redis.cli(&["ZRANGE", "redial:{default}:scheduled", "0", "0"]).await;
+    // It becomes due early: a test cannot change the clock, but it can change the task's score.
+    let serial = stage.redis.cli(&["ZRANGE", "redial:{default}:scheduled", "0", "0"]).await;
+    let serial = serial.trim();
+    let entry = stage.redis.cli(&["HGET", "redial:{default}:stored", serial]).await;
     let late = entry.trim_end_matches('\n').replacen(r#""ttl_ms":100000"#, r#""ttl_ms":1     "#, 1);
     assert_ne!(late, entry.trim_end_matches('\n'));
-    stage.redis.cli(&["ZREMRANGEBYRANK", "redial:{default}:scheduled", "0", "0"]).await;
-    stage.redis.cli(&["ZADD", "redial:{default}:scheduled", "0", &late]).await;
+    stage.redis.cli(&["HSET", "redial:{default}:stored", serial, &late]).await;
+    stage.redis.cli(&["ZADD", "redial:{default}:scheduled", "0", serial]).await;
 
     assert_eq!(stage.queue.wait_result("leader", SOON).await["reason"], "expired");
     let results = stage.queue.wait_results(&ids, SOON).await;

@@ -17,10 +17,10 @@ const SCRIPT: &str = r"
       for _, raw in ipairs(redis.call('LRANGE', list, 0, -1)) do put('waiting', raw) end
     end
     local function after_header(entry) return string.sub(entry, string.find(entry, '\n', 1, true) + 1) end
-    for _, entry in ipairs(redis.call('ZRANGE', queue .. ':scheduled', 0, -1)) do
-      put('scheduled', after_header(entry))
+    for _, serial in ipairs(redis.call('HKEYS', queue .. ':stored')) do
+      local is_scheduled = redis.call('ZSCORE', queue .. ':scheduled', serial)
+      put(is_scheduled and 'scheduled' or 'parked', after_header(redis.call('HGET', queue .. ':stored', serial)))
     end
-    for _, entry in ipairs(redis.call('HVALS', queue .. ':parked')) do put('parked', after_header(entry)) end
     for _, active in ipairs(redis.call('KEYS', queue .. ':active:*')) do
       for _, entry in ipairs(redis.call('HVALS', active)) do put('active', after_header(entry)) end
     end

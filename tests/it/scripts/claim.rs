@@ -16,6 +16,8 @@ pub(crate) fn call(request_id: &str, max_tasks: usize, max_bytes: usize) -> Clai
         waiting: "waiting",
         handoff: "handoff",
         scheduled: "scheduled",
+        stored: "stored",
+        watch: "watch",
         active: "active",
         workers: "workers",
         claimed: "claimed",
@@ -33,6 +35,11 @@ impl Desk {
         self.run(&call(&format!("w:{number}"), most, bytes)).await
     }
 
+    async fn schedule(&self, serial: &str, due: u64, entry: &[u8]) {
+        let () = self.ask(("HSET", "stored", serial, entry)).await;
+        let () = self.ask(("ZADD", "scheduled", due, serial)).await;
+    }
+
     async fn raws_of(&self, number: u64, most: usize, bytes: usize) -> Vec<Vec<u8>> {
         let mut entries = self.claim(number, most, bytes).await.entries;
         for entry in &mut entries {
@@ -48,8 +55,8 @@ async fn due_tasks_come_before_handed_off_ones_and_those_before_waiting_ones() {
     let desk = Desk::new().await;
     let (due, later) = (entry("s:1:1", 1, false, b"due"), entry("s:1:2", 0, false, b"later"));
     let tomorrow = desk.now().await + 86_400_000;
-    let () = desk.ask(("ZADD", "scheduled", 5, &due)).await;
-    let () = desk.ask(("ZADD", "scheduled", tomorrow, &later)).await;
+    desk.schedule("s:1:1", 5, &due).await;
+    desk.schedule("s:1:2", tomorrow, &later).await;
     let () = desk.ask(("LPUSH", "handoff", "handoff")).await;
     let () = desk.ask(("LPUSH", "waiting", "first", "second", "third")).await;
 
@@ -65,8 +72,9 @@ async fn due_tasks_come_before_handed_off_ones_and_those_before_waiting_ones() {
     let active: Vec<_> = tokens.into_iter().zip(&taken).collect();
     assert_eq!(dump.remove("active"), Some((hash(&active), false)));
     assert_eq!(dump.remove("waiting"), Some((list(&["third"]), false)));
-    let left = sorted(&[(later, tomorrow)]);
+    let left = sorted(&[("s:1:2", tomorrow)]);
     assert_eq!(dump.remove("scheduled"), Some((left, false)));
+    assert_eq!(dump.remove("stored"), Some((hash(&[("s:1:2", later)]), false)));
     let lease = sorted(&[("w", reply.now.0 + LEASE)]);
     assert_eq!(dump.remove("workers"), Some((lease, false)));
     let mark = Held::Text("7".into());
@@ -117,8 +125,8 @@ async fn a_claim_takes_at_most_a_hundred_tasks_in_the_order_they_were_pushed() {
 async fn due_tasks_are_taken_in_the_order_of_their_times_over_many_claims() {
     let desk = Desk::new().await;
     for n in 0..45 {
-        let member = entry(&format!("s:1:{n}"), 0, false, format!("{n}").as_bytes());
-        let () = desk.ask(("ZADD", "scheduled", 1_000 + n, member)).await;
+        let serial = format!("s:1:{n}");
+        desk.schedule(&serial, 1_000 + n, &entry(&serial, 0, false, format!("{n}").as_bytes())).await;
     }
     let mut taken = Vec::new();
     for number in 1..5 {
@@ -130,6 +138,18 @@ async fn due_tasks_are_taken_in_the_order_of_their_times_over_many_claims() {
     assert_eq!(left, 0);
 }
 
+#[tokio::test]
+async fn a_serial_whose_task_has_ended_is_removed_and_takes_no_place() {
+    let desk = Desk::new().await;
+    desk.schedule("s:1:2", 2, &entry("s:1:2", 0, false, b"raw")).await;
+    let () = desk.ask(("ZADD", "scheduled", 1, "s:1:1")).await;
+    let () = desk.ask(("ZADD", "watch", 1, "s:1:1", 1, "s:1:2", 1, "memo ab")).await;
+    assert_eq!(desk.raws_of(1, 2, MANY).await, [b"raw"]);
+    let dump = desk.dump().await;
+    assert!(!dump.contains_key("scheduled") && !dump.contains_key("stored"), "{dump:?}");
+    assert_eq!(dump["watch"].0, sorted(&[("memo ab", 1)]));
+}
+
 /// Small ones first, so that the large ones come as a surprise and have to be put back.
 #[tokio::test]
 async fn the_byte_limit_ends_a_claim_and_the_rest_stays_in_order() {
@@ -139,8 +159,8 @@ async fn the_byte_limit_ends_a_claim_and_the_rest_stays_in_order() {
         let desk = Desk::new().await;
         for (n, task) in tasks.iter().enumerate() {
             if from == "scheduled" {
-                let member = entry(&format!("s:1:{n}"), 0, false, task.as_bytes());
-                let () = desk.ask(("ZADD", from, 1_000 + n, member)).await;
+                let serial = format!("s:1:{n}");
+                desk.schedule(&serial, 1_000 + n as u64, &entry(&serial, 0, false, task.as_bytes())).await;
             } else {
                 let () = desk.ask(("LPUSH", from, task)).await;
             }
@@ -181,11 +201,11 @@ async fn large_tasks_are_not_taken_out_only_to_be_put_back() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
-    for key in ["waiting", "handoff", "scheduled", "active"] {
+    for key in ["waiting", "handoff", "scheduled", "stored", "watch", "active"] {
         let desk = Desk::new().await;
         let () = desk.ask(("LPUSH", "waiting", "a")).await;
         let () = desk.ask(("LPUSH", "handoff", "b")).await;
-        let () = desk.ask(("ZADD", "scheduled", 1, entry("s:1:1", 0, false, b"c"))).await;
+        desk.schedule("s:1:1", 1, &entry("s:1:1", 0, false, b"c")).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("w:1", 100, MANY)).await;
     }
@@ -194,8 +214,8 @@ async fn a_key_of_another_type_stops_a_claim_before_it_takes_anything() {
 #[tokio::test]
 async fn an_unreadable_entry_does_not_stop_the_others() {
     let desk = Desk::new().await;
-    let () = desk.ask(("ZADD", "redial:{q}:scheduled", 1, "no header")).await;
-    let () = desk.ask(("ZADD", "redial:{q}:scheduled", 2, "s:1:1 5 0 0 {\nraw")).await;
+    let () = desk.ask(("HSET", "redial:{q}:stored", "a", "no header", "b", "s:1:1 5 0 0 {\nraw")).await;
+    let () = desk.ask(("ZADD", "redial:{q}:scheduled", 1, "a", 2, "b")).await;
     let () = desk.ask(("LPUSH", "redial:{q}", "good")).await;
     let consumer = desk.consumer("w", Duration::from_secs(60));
     let id = ClaimId::new(&WorkerId::from_redis("w".into()), 1);

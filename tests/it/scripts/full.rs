@@ -51,7 +51,7 @@ async fn a_full_redis_can_still_be_drained() {
     let done = consumer.finish(&[answer(finished, "a")]).await.unwrap();
     assert_eq!(done, [true]);
     let due = consumer
-        .reschedule(&retried.token, &retried.header, Duration::ZERO, UnixMs(0), RescheduleReason::Retried)
+        .reschedule(&retried.token, &retried.header, Duration::ZERO, UnixMs(0), None, RescheduleReason::Retried)
         .await
         .unwrap();
     assert!(due.is_some());
@@ -143,7 +143,7 @@ async fn a_full_redis_settles_its_memos() {
         );
         assert!(matches!(memos.recheck(&key, delivery(n), None).await, Ok(LeadDecision::Follow)));
     }
-    assert_eq!(consumer.due_checks(lease).await.unwrap().len(), 3);
+    assert_eq!(consumer.due_checks(lease).await.unwrap().due.len(), 3);
     let result = TaskResult::new(None, Status::Ok, UnixMs(1));
     let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&result), lease))).await.unwrap();
     assert!(matches!(settled, LeadOutcome::Done(queues) if queues.len() == 1));

@@ -5,7 +5,7 @@ use redial_core::script::task::GiveUp;
 use super::{AWKWARD, Desk, Held, entry, hash};
 
 fn call(token: &str) -> GiveUp<'_> {
-    GiveUp { active: "active", scheduled: "scheduled", stats: "stats", token, wait_ms: 1_000 }
+    GiveUp { active: "active", scheduled: "scheduled", stored: "stored", stats: "stats", token, wait_ms: 1_000 }
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn the_crash_counts_and_the_task_waits_longer_each_time() {
         #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53")]
         let due = scheduled[0].1 - before as f64;
         assert!((f64::from(wait_ms)..f64::from(wait_ms) + 10_000.0).contains(&due), "{due}");
-        let held: Vec<Vec<u8>> = desk.ask(("ZRANGE", "scheduled", 0, -1)).await;
+        let held: Vec<Vec<u8>> = desk.ask(("HVALS", "stored")).await;
         assert_eq!(held, [entry("s:1:1", crashes + 1, started, AWKWARD[0])]);
         assert_eq!(dump["active"].0, hash(&[("other", "o\nx")]));
         assert_eq!(dump["stats"].0, hash(&[("given_up", "1")]));

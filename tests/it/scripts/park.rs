@@ -10,7 +10,7 @@ const HEADER: &str = "s:1:1 1000 0 0 {\"n\":1}";
 pub(crate) fn call<'a>(token: &'a str, serial: &'a str, deadline_ms: Option<u64>) -> Park<'a> {
     Park {
         active: "active",
-        parked: "parked",
+        stored: "stored",
         wait_list: "list",
         watch: "watch",
         stats: "stats",
@@ -34,7 +34,7 @@ async fn a_task_waits_with_its_new_header_and_its_old_bytes_and_is_watched() {
         assert!(desk.run(&call("t", "s:1:1", None)).await);
         let waits = [HEADER.as_bytes(), b"\n", raw].concat();
         let dump = desk.dump().await;
-        assert_eq!(dump["parked"], (hash(&[("s:1:1", waits)]), false));
+        assert_eq!(dump["stored"], (hash(&[("s:1:1", waits)]), false));
         assert_eq!(dump["active"].0, hash(&[("other", "o\nx")]));
         assert_eq!(dump["stats"].0, hash(&[("parked", "1")]));
         let at: u64 = desk.ask(("ZSCORE", "list", "s:1:1")).await;
@@ -52,7 +52,7 @@ async fn a_deadline_is_watched_and_a_later_task_postpones_no_check() {
     let () = desk.ask(("ZADD", "watch", 5, "memo ab")).await;
     desk.hold("t", b"h\nraw").await;
     assert!(desk.run(&call("t", "s:1:1", Some(99_000))).await);
-    assert_eq!(desk.dump().await["watch"].0, sorted(&[("memo ab", 5), ("memo ab s:1:1", 99_000)]));
+    assert_eq!(desk.dump().await["watch"].0, sorted(&[("memo ab", 5), ("s:1:1", 99_000)]));
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_worker_that_lost_the_task_parks_nothing() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["active", "parked", "list", "watch", "stats"] {
+    for key in ["active", "stored", "list", "watch", "stats"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;

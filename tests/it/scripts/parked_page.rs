@@ -5,8 +5,8 @@ use redial_core::script::task::{ParkedPageReply, ReadParkedPage};
 use super::{AWKWARD, Desk, escaped, park};
 
 fn call<'a>(max_tasks: usize, max_bytes: usize) -> ReadParkedPage<'a> {
-    let (wait_list, parked, watch, list_name) = ("list", "parked", "watch", "memo ab");
-    ReadParkedPage { wait_list, parked, watch, list_name, max_tasks, max_bytes }
+    let (wait_list, stored, watch, list_name) = ("list", "stored", "watch", "memo ab");
+    ReadParkedPage { wait_list, stored, watch, list_name, max_tasks, max_bytes }
 }
 
 async fn read(desk: &Desk, most: usize, bytes: usize) -> (usize, Vec<(String, String)>) {
@@ -50,12 +50,12 @@ async fn the_task_that_reaches_the_byte_limit_is_the_last_one() {
 async fn serials_that_are_gone_are_removed_and_an_empty_list_is_no_longer_watched() {
     let desk = desk(&[b"a", b"b", b"c"]).await;
     let () = desk.ask(("ZADD", "watch", 5, "memo cd")).await;
-    let () = desk.ask(("HDEL", "parked", "s0", "s2")).await;
+    let () = desk.ask(("HDEL", "stored", "s0", "s2")).await;
     let (left, found) = read(&desk, 100, 1 << 20).await;
     assert_eq!((left, found.len(), found[0].0.as_str()), (1, 1, "s1"));
     let watched: Vec<String> = desk.ask(("ZRANGE", "watch", 0, -1)).await;
-    assert_eq!(watched.iter().filter(|name| name.contains(" ab")).count(), 2, "{watched:?}");
-    let () = desk.ask(("DEL", "parked")).await;
+    assert_eq!(watched.iter().filter(|name| *name == "memo ab" || *name == "s1").count(), 2, "{watched:?}");
+    let () = desk.ask(("DEL", "stored")).await;
     assert_eq!(read(&desk, 100, 1 << 20).await, (0, Vec::new()));
     assert_eq!(desk.ask::<Vec<String>>(("ZRANGE", "watch", 0, -1)).await, ["memo cd"]);
     assert_eq!(read(&desk, 100, 1 << 20).await, (0, Vec::new()));
@@ -63,7 +63,7 @@ async fn serials_that_are_gone_are_removed_and_an_empty_list_is_no_longer_watche
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_is_removed() {
-    for key in ["list", "parked", "watch"] {
+    for key in ["list", "stored", "watch"] {
         let desk = desk(&[b"a", b"b"]).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call(100, 1 << 20)).await;

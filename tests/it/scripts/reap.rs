@@ -12,6 +12,7 @@ pub(crate) fn call(reason: &str, max_tasks: usize, max_bytes: usize) -> Reap<'_>
         workers: "workers",
         active: "active",
         scheduled: "scheduled",
+        stored: "stored",
         stats: "stats",
         worker: "w",
         reason,
@@ -30,7 +31,12 @@ impl Desk {
     }
 
     async fn scheduled(&self) -> Vec<Vec<u8>> {
-        self.ask(("ZRANGE", "scheduled", 0, -1)).await
+        let serials: Vec<Vec<u8>> = self.ask(("ZRANGE", "scheduled", 0, -1)).await;
+        let mut entries = Vec::new();
+        for serial in serials {
+            entries.push(self.ask(("HGET", "stored", serial)).await);
+        }
+        entries
     }
 
     async fn take_back(&self, why: &str, most: usize, bytes: usize) -> (usize, usize) {
@@ -68,7 +74,7 @@ async fn each_task_of_a_dead_worker_can_be_claimed_at_once_with_a_crash_counted(
     assert!(due.iter().all(at_once), "{due:?}");
     assert_eq!(dump["stats"].0, hash(&[("reaped", "6")]));
     // Nothing held, so forgotten.
-    assert_eq!(dump.len(), 2, "{dump:?}");
+    assert_eq!(dump.len(), 3, "{dump:?}");
     desk.changes_nothing(&call("reaped", 100, MANY), NOTHING).await;
 }
 
@@ -83,7 +89,7 @@ async fn a_third_crash_counts_only_for_a_task_that_had_started() {
         assert_eq!(desk.take_back("reaped", 100, MANY).await, (1, 0));
         let expected = entry("s:1:1", after, started, b"raw");
         assert_eq!(desk.scheduled().await, [expected], "{crashes} {started}");
-        let () = desk.ask(("DEL", "scheduled")).await;
+        let () = desk.ask(("DEL", "scheduled", "stored")).await;
     }
 }
 
@@ -197,7 +203,7 @@ async fn an_unreadable_entry_goes_back_with_all_its_bytes() {
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
     for why in ["reaped", "released"] {
-        for key in ["workers", "active", "scheduled", "stats"] {
+        for key in ["workers", "active", "scheduled", "stored", "stats"] {
             let desk = Desk::new().await;
             desk.lease_ended().await;
             desk.hold("t", b"h\nraw").await;

@@ -15,10 +15,14 @@ fn call(token: &str, wait_ms: u64, not_before_ms: u64, why: RescheduleReason) ->
     Reschedule {
         active: "active",
         scheduled: "scheduled",
+        stored: "stored",
+        watch: "watch",
         stats: "stats",
         token,
+        serial: "s:1:1",
         wait_ms,
         not_before_ms,
+        deadline_ms: None,
         header: HEADER,
         reason: why.as_str(),
     }
@@ -35,9 +39,10 @@ async fn a_task_waits_with_its_new_header_and_its_old_bytes() {
         assert!((before + 5_000..before + 15_000).contains(&due));
         let dump = desk.dump().await;
         let waits = [HEADER.as_bytes(), b"\n", raw].concat();
-        assert_eq!(dump["scheduled"], (sorted(&[(waits, due)]), false));
+        assert_eq!(dump["scheduled"], (sorted(&[("s:1:1", due)]), false));
+        assert_eq!(dump["stored"], (hash(&[("s:1:1", waits)]), false));
         assert_eq!(dump["stats"].0, hash(&[("retried", "1")]));
-        assert_eq!(dump.len(), 2, "{dump:?}");
+        assert_eq!(dump.len(), 3, "{dump:?}");
         // Sent twice: the lease is gone with the first.
         desk.changes_nothing(&retry, 0).await;
     }
@@ -55,6 +60,18 @@ async fn a_task_is_due_after_its_wait_and_not_before_its_earliest_time() {
         let due: u64 = desk.run(&call(&token, wait, not_before, RescheduleReason::Deferred)).await;
         assert!((least..least + 5_000).contains(&due), "{due} {least}");
     }
+}
+
+#[tokio::test]
+async fn a_deadline_is_watched_from_the_same_moment_until_the_task_is_claimed() {
+    let desk = Desk::new().await;
+    desk.hold("t", b"h\nraw").await;
+    let with_deadline = Reschedule { deadline_ms: Some(UnixMs(99_000)), ..call("t", 0, 0, RescheduleReason::Deferred) };
+    assert!(desk.run(&with_deadline).await > 0);
+    assert_eq!(desk.dump().await["watch"].0, sorted(&[("s:1:1", 99_000)]));
+    assert_eq!(desk.claim(1, 10, 1_000).await.entries.len(), 1);
+    let dump = desk.dump().await;
+    assert!(!["watch", "stored", "scheduled"].iter().any(|key| dump.contains_key(*key)), "{dump:?}");
 }
 
 #[tokio::test]
@@ -88,7 +105,7 @@ async fn a_worker_that_lost_the_task_changes_nothing() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["active", "scheduled", "stats"] {
+    for key in ["active", "scheduled", "stored", "watch", "stats"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;
@@ -106,12 +123,12 @@ async fn a_retried_task_comes_back_with_what_is_known_of_it() {
     let mut entry = first.pop().unwrap();
     entry.header.started = StartMarker::Calling;
     entry.header.state.counted = 3;
-    let back = (Duration::from_millis(1), UnixMs(0));
-    let due =
-        consumer.reschedule(&entry.token, &entry.header, back.0, back.1, RescheduleReason::Retried).await.unwrap();
-    assert!(due.is_some());
-    let lost =
-        consumer.reschedule(&entry.token, &entry.header, back.0, back.1, RescheduleReason::Retried).await.unwrap();
+    let back = || {
+        let (wait, why) = (Duration::from_millis(1), RescheduleReason::Retried);
+        consumer.reschedule(&entry.token, &entry.header, wait, UnixMs(0), None, why)
+    };
+    assert!(back().await.unwrap().is_some());
+    let lost = back().await.unwrap();
     assert_eq!(lost, None);
     tokio::time::sleep(Duration::from_millis(5)).await;
     let again = consumer.claim(&claim(2), 1).await.unwrap().entries;

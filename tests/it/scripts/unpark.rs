@@ -6,9 +6,8 @@ use super::parked_page::desk;
 use super::{AWKWARD, Desk, hash};
 
 fn call(serial: &str) -> Unpark<'_> {
-    let (wait_list, parked, scheduled, watch, stats) = ("list", "parked", "scheduled", "watch", "stats");
-    let (list_name, selection) = ("memo ab", Selection::Next(1));
-    Unpark { wait_list, parked, scheduled, watch, stats, list_name, serial, selection }
+    let (wait_list, stored, scheduled, stats) = ("list", "stored", "scheduled", "stats");
+    Unpark { wait_list, stored, scheduled, stats, serial, selection: Selection::Next(1) }
 }
 
 fn some<'a>(selection: Selection) -> Unpark<'a> {
@@ -20,17 +19,17 @@ async fn the_first_task_moves_unchanged_and_is_due_at_once() {
     let desk = desk(&AWKWARD).await;
     for (n, raw) in AWKWARD.iter().enumerate() {
         let (serial, before) = (format!("s{n}"), desk.now().await);
-        let entry: Vec<u8> = desk.ask(("HGET", "parked", &serial)).await;
-        assert_eq!(desk.run(&call("")).await, [serial]);
-        let due: u64 = desk.ask(("ZSCORE", "scheduled", &entry)).await;
+        assert_eq!(desk.run(&call("")).await, [serial.as_str()]);
+        let due: u64 = desk.ask(("ZSCORE", "scheduled", &serial)).await;
         assert!((before..before + 5_000).contains(&due));
+        let entry: Vec<u8> = desk.ask(("HGET", "stored", &serial)).await;
         assert!(entry.ends_with(raw));
     }
     assert!(desk.run(&call("")).await.is_empty());
     let dump = desk.dump().await;
     assert_eq!(dump["stats"].0, hash(&[("parked", "6"), ("unparked", "6")]));
-    assert!(!dump.contains_key("parked") && !dump.contains_key("list"));
-    assert_eq!(desk.ask::<Vec<String>>(("ZRANGE", "watch", 0, -1)).await, ["memo ab"]);
+    assert!(!dump.contains_key("list"));
+    assert_eq!(desk.ask::<u64>(("ZCARD", "watch")).await, 7, "deadlines are watched until the tasks are claimed");
 }
 
 #[tokio::test]
@@ -45,7 +44,7 @@ async fn a_particular_task_is_unparked_before_its_turn_and_only_once() {
 #[tokio::test]
 async fn several_move_in_their_order_and_no_more_than_there_are() {
     let desk = desk(&[b"a", b"b", b"c", b"d"]).await;
-    let () = desk.ask(("HDEL", "parked", "s1")).await;
+    let () = desk.ask(("HDEL", "stored", "s1")).await;
     assert_eq!(desk.run(&some(Selection::Last)).await, ["s3"], "the last");
     assert_eq!(desk.run(&some(Selection::Next(2))).await, ["s0", "s2"]);
     assert!(desk.run(&some(Selection::Next(100))).await.is_empty());
@@ -55,14 +54,14 @@ async fn several_move_in_their_order_and_no_more_than_there_are() {
 #[tokio::test]
 async fn serials_that_are_no_longer_parked_are_skipped() {
     let desk = desk(&[b"a", b"b", b"c"]).await;
-    let () = desk.ask(("HDEL", "parked", "s0", "s1")).await;
+    let () = desk.ask(("HDEL", "stored", "s0", "s1")).await;
     assert_eq!(desk.run(&call("")).await, ["s2"]);
     assert_eq!(desk.ask::<u64>(("ZCARD", "list")).await, 0);
 }
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["list", "parked", "scheduled", "watch", "stats"] {
+    for key in ["list", "stored", "scheduled", "stats"] {
         let desk: Desk = desk(&[b"a"]).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("")).await;

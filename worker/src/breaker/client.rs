@@ -59,6 +59,15 @@ pub struct BreakerPermit {
     counts: bool,
     /// Whether the call is a probe, whose failure costs the task no attempt.
     pub is_probe: bool,
+    /// Whether the upstream was down when the call was admitted.
+    was_down: bool,
+}
+
+impl BreakerPermit {
+    /// The upstream that the call found up again after it was down.
+    pub fn recovered(&self, is_up: bool) -> Option<&str> {
+        (self.was_down && is_up).then_some(self.upstream.as_str())
+    }
 }
 
 /// What a breaker says about one call.
@@ -122,6 +131,7 @@ impl BreakerClient {
                 epoch: status.epoch,
                 counts: request == BreakerRequest::First || !is_closed,
                 is_probe: decision.is_probe,
+                was_down: status.state == BreakerState::Open,
             }),
         })
     }

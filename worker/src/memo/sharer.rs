@@ -222,7 +222,7 @@ impl Sharer {
         let memo = MemoKey::idempotency(&job.task, &added).map(|key| key.hash);
         let (token, serial, memo, completion) = (&job.token, &job.header.serial, memo.as_deref(), Some(completion));
         let refused = RefusedEnding { token, result, serial, memo, completion, error };
-        match refused.bury(&self.worker.queue.retry, Place::Parked(parked)).await {
+        match refused.bury(&self.worker.queue.retry, Place::Stored(parked.queue())).await {
             Ok(Some(result)) => {
                 self.report_dead(parked, job, &result);
                 true

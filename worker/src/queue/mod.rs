@@ -2,6 +2,8 @@
 
 pub mod activity;
 pub mod announcer;
+pub mod checker;
+pub mod checks;
 pub mod clock;
 pub mod completer;
 pub mod fetcher;

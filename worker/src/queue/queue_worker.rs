@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::QueueActivity;
+use super::checks::Checks;
 use super::clock::Clock;
 use super::held_tasks::{HeldTask, HeldTasks, SucceededTask};
 use super::redis_retry::RedisRetry;
@@ -64,6 +65,7 @@ pub struct QueueHandles {
     pub wakeups: Arc<Wakeups>,
     pub activity: QueueActivity,
     pub completer: mpsc::UnboundedSender<SucceededTask>,
+    pub checks: Checks,
 }
 
 impl QueueWorker {

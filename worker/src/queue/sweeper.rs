@@ -1,12 +1,13 @@
 //! Takes over what others left: tasks of workers whose lease has ended, entries in this worker's name that it does not know,
-//! undelivered replies, and wait lists that nobody drains. Each is a part of its own beside the heartbeat, which tells it what there is
+//! undelivered replies, and checks that are due. Each is a part of its own beside the heartbeat, which tells it what there is
 //! to do; one that Redis does not answer holds up no other. What fails is left for the next heartbeat.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redial_core::WorkerId;
-use redial_core::consumer::{DueCheck, LeaseRenewal, MAX_BATCH, ParkedTasks, TakenBack, WaitReason};
+use redial_core::consumer::{LeaseRenewal, MAX_BATCH, TakenBack};
 use redial_core::protocol::id::Token;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -14,8 +15,6 @@ use tokio::task::JoinSet;
 use super::heartbeat::{HeartbeatNews, NewsReceiver};
 use super::queue_worker::QueueWorker;
 use super::vital;
-use crate::breaker::drain::drain_when_up;
-use crate::memo::sharer;
 
 /// How many replies are delivered at the same time: a list on a node that does not answer must not hold up the others.
 const MAX_DELIVERIES: usize = 16;
@@ -26,7 +25,7 @@ pub async fn run(worker: QueueWorker, news: NewsReceiver) {
     parts.spawn(vital::guard("reaper", reap_ended(worker.clone(), news.clone())));
     parts.spawn(vital::guard("reconciler", reconcile(worker.clone(), news.clone())));
     parts.spawn(vital::guard("replies", deliver_replies(worker.clone(), news.clone())));
-    parts.spawn(vital::guard("wait lists", check_wait_lists(worker.clone(), news.clone())));
+    parts.spawn(vital::guard("checks", look_for_checks(worker.clone(), news.clone())));
     parts.spawn(vital::guard("backlog", measure_backlog(worker, news)));
     parts.join_all().await;
 }
@@ -129,23 +128,11 @@ async fn deliver(worker: &QueueWorker, tokens: impl Iterator<Item = Token>) {
     deliveries.join_all().await;
 }
 
-/// Checks the wait lists whose tasks have waited for long, and the parked tasks whose deadline has passed.
-async fn check_wait_lists(worker: QueueWorker, mut news: NewsReceiver) {
+/// Looks for checks that are due before the next heartbeat, of which this worker may not know yet.
+async fn look_for_checks(worker: QueueWorker, mut news: NewsReceiver) {
     while let Some(news) = next_news(&mut news).await {
-        if news.reply.watched == 0 {
-            continue;
-        }
-        let Ok(due) = worker.queue.consumer.due_checks(worker.shared.config.lease).await else { continue };
-        for DueCheck { list, task } in due {
-            if task.is_some() {
-                let parked = ParkedTasks::new(worker.redis_queue().clone(), &list);
-                sharer::unpark(&worker, &parked, task.as_ref()).await;
-                continue;
-            }
-            match list.reason {
-                WaitReason::Memo => sharer::check_on(&worker, &list.name).await,
-                WaitReason::Breaker => drain_when_up(&worker, &list.name),
-            }
+        if news.reply.watched > 0 {
+            worker.queue.checks.due_in(Duration::ZERO);
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
 use crate::queue::held_tasks::Slots;
 use crate::queue::idle_queues::IdleQueues;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
-use crate::queue::{scheduler, sweeper, vital};
+use crate::queue::{checker, scheduler, sweeper, vital};
 use embedded::Embedded;
 use signals::Signals;
 
@@ -104,6 +104,7 @@ impl Runtime {
             heartbeats.spawn(vital::guard("heartbeat", heartbeat::run(worker.clone(), health.clone(), sender)));
             heartbeats.spawn(sweeper::run(worker.clone(), news));
             vital::spawn("scheduler", scheduler::run(worker.clone()));
+            vital::spawn("checker", checker::run(worker.clone()));
         }
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));

@@ -16,6 +16,7 @@ use crate::http::types::Failure;
 use crate::limit::client::LimitClient;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
+use crate::queue::checks::Checks;
 use crate::queue::clock::Clock;
 use crate::queue::completer::Completer;
 use crate::queue::held_tasks::{HeldTasks, SucceededTask};
@@ -74,7 +75,15 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
-    let queue =
-        QueueHandles { consumer, clock: Clock::new(), retry, held, wakeups, activity: QueueActivity::new(), completer };
+    let queue = QueueHandles {
+        consumer,
+        clock: Clock::new(),
+        retry,
+        held,
+        wakeups,
+        activity: QueueActivity::new(),
+        completer,
+        checks: Checks::default(),
+    };
     QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
 }

@@ -15,6 +15,7 @@ use super::policy::classify::{self, Outcome, Policy, classify};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{gate, heavy};
+use crate::breaker::drain::upstream_answered;
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::feedback;
 use crate::observe::metrics::Occurrence;
@@ -63,6 +64,9 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result)) {
         worker.shared.breakers.record(permit, is_up);
+        if let Some(upstream) = permit.recovered(is_up) {
+            upstream_answered(&worker, upstream);
+        }
     }
     if !admission.limits.is_empty() {
         admission.slots.clear();

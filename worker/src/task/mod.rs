@@ -4,6 +4,7 @@ pub mod contain;
 #[cfg(debug_assertions)]
 mod debug;
 pub mod execute;
+pub mod expire;
 mod gate;
 pub mod heavy;
 pub mod job;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use redial_core::consumer::{Completion, Consumer, ParkedTasks, dead_letter_header};
+use redial_core::consumer::{Completion, Consumer, dead_letter_header};
 use redial_core::memo::MemoKey;
 use redial_core::protocol::id::Token;
 use redial_core::queue::entry::Entry;
-use redial_core::{Error, Reason, Status, Task, TaskResult};
+use redial_core::{Error, Queue, Reason, Status, Task, TaskResult};
 
 use super::heavy;
 use crate::observe::metrics::Metrics;
@@ -26,8 +26,8 @@ pub const GIVE_UP_WAIT: Duration = Duration::from_secs(1);
 pub enum Place<'a> {
     /// This worker holds it.
     Held(&'a Consumer),
-    /// It is parked.
-    Parked(&'a ParkedTasks),
+    /// It is scheduled or parked, in this queue.
+    Stored(&'a Queue),
 }
 
 /// What a task was to leave behind, and why Redis refuses that.
@@ -62,7 +62,7 @@ impl Place<'_> {
     async fn bury(&self, token: &Token, letter: &str, completion: Option<&Completion>) -> Result<bool, Error> {
         match self {
             Self::Held(consumer) => consumer.bury(token, letter, completion).await,
-            Self::Parked(parked) => parked.bury(token, letter, completion).await,
+            Self::Stored(queue) => Ok(queue.bury_stored(&[(token, letter, completion)]).await?.contains(&true)),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::job::{InvalidJob, Job};
 use super::refused::{self, Place, RefusedEnding};
 use super::types::Admission;
 use crate::breaker::client::upstream_of;
-use crate::breaker::drain::drain_when_up;
+use crate::breaker::drain;
 use crate::http::types::{self, AttemptResult};
 use crate::limit;
 use crate::memo::{leader, sharer};
@@ -119,7 +119,7 @@ impl<'a> Settler<'a> {
     /// Parks a task while another one makes the call. Then looks at the memo again, in case the other one has just ended.
     pub async fn park_behind_leader(&self, job: &Job, leads: &[MemoKey], key: &MemoKey) {
         let list = key.wait_list();
-        if !self.park(job, leads, &list).await {
+        if !self.park(job, leads, &list, self.worker.shared.config.lease).await {
             return;
         }
         let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
@@ -136,29 +136,33 @@ impl<'a> Settler<'a> {
         }
     }
 
-    /// Parks a task while its upstream is down, in a wait list that this worker drains from now on.
+    /// Parks a task while its upstream is down, in a wait list that the fleet drains when it is up again.
     pub async fn park_until_up(&self, job: &Job, leads: &[MemoKey], wait: Duration) {
         let upstream = upstream_of(&job.task.url);
-        if self.park(job, leads, &WaitList::breaker(&upstream)).await {
+        // The breaker may have changed since it was asked, so the first look at a new list comes soon.
+        let look_in = wait.clamp(drain::MIN_WAIT, drain::FIRST_LOOK);
+        if self.park(job, leads, &WaitList::breaker(&upstream), look_in).await {
             let wait_ms = millis(wait);
             tracing::debug!(task = %job.id, queue = self.worker.name(), upstream, wait_ms, "waiting until the upstream is up");
-            drain_when_up(self.worker, &upstream);
         }
     }
 
     /// Parks a task in a wait list, where it uses no attempt. The caller must look after the list from then on, since what the task
     /// waits for may just have happened. `false`: this worker no longer has the task.
-    async fn park(&self, job: &Job, leads: &[MemoKey], list: &WaitList) -> bool {
+    async fn park(&self, job: &Job, leads: &[MemoKey], list: &WaitList, look_in: Duration) -> bool {
         for key in leads {
             // If the memo cannot be reached, the lead ends by itself.
             let _led = leader::lead(self.worker, job, key, PARKED_LEAD).await;
         }
         let header = job.header_at_rest(leads);
         let deadline = job.task.deadline(job.header.first_seen);
-        let (consumer, look_in) = (&self.worker.queue.consumer, self.worker.shared.config.lease);
+        let consumer = &self.worker.queue.consumer;
         let park = || consumer.park(&job.token, &header, list, look_in, deadline);
         match self.worker.queue.retry.retry_until_stored("park", park).await {
-            Ok(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => true,
+            Ok(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => {
+                self.check_in(look_in, deadline);
+                true
+            }
             Ok(Stored { value: false, resent: Resent::No }) => {
                 self.lease_lost(Some(&job.id));
                 false
@@ -168,6 +172,12 @@ impl<'a> Settler<'a> {
                 false
             }
         }
+    }
+
+    /// The task's wait list is due for a check after `look_in`, and the task itself at its deadline.
+    fn check_in(&self, look_in: Duration, deadline: Option<UnixMs>) {
+        let until_deadline = deadline.map(|deadline| self.worker.queue.clock.until(deadline));
+        self.worker.queue.checks.due_in(until_deadline.map_or(look_in, |until| until.min(look_in)));
     }
 
     /// Schedules the next attempt after a failed one.
@@ -206,7 +216,8 @@ impl<'a> Settler<'a> {
 
     /// The same for a task that was not parsed, because another suspect is running.
     pub async fn defer_unparsed(&self, entry: &Entry, wait: Duration) {
-        self.write_rescheduled(&entry.token, None, &entry.header, wait, UnixMs(0), RescheduleReason::Deferred).await;
+        self.write_rescheduled(&entry.token, None, &entry.header, (wait, UnixMs(0), None), RescheduleReason::Deferred)
+            .await;
     }
 
     /// Gives a task back because the drain's deadline has passed: due at once and uncounted, unless a second call is forbidden.
@@ -231,7 +242,8 @@ impl<'a> Settler<'a> {
             let _led = leader::lead(self.worker, job, key, wait.max(queue.clock.until(not_before))).await;
         }
         let header = job.header_at_rest(leads);
-        self.write_rescheduled(&job.token, Some(&job.id), &header, wait, not_before, reason).await;
+        let deadline = job.task.deadline(job.header.first_seen);
+        self.write_rescheduled(&job.token, Some(&job.id), &header, (wait, not_before, deadline), reason).await;
     }
 
     async fn write_rescheduled(
@@ -239,15 +251,17 @@ impl<'a> Settler<'a> {
         token: &Token,
         id: Option<&TaskId>,
         header: &EntryHeader,
-        wait: Duration,
-        not_before: UnixMs,
+        (wait, not_before, deadline): (Duration, UnixMs, Option<UnixMs>),
         reason: RescheduleReason,
     ) {
         let queue = &self.worker.queue;
-        let reschedule = || queue.consumer.reschedule(token, header, wait, not_before, reason);
+        let reschedule = || queue.consumer.reschedule(token, header, wait, not_before, deadline, reason);
         match queue.retry.retry_until_stored("reschedule", reschedule).await {
             Ok(Stored { value: Some(due), .. }) => {
-                self.worker.queue.wakeups.task_due_in(queue.clock.until(due));
+                queue.wakeups.task_due_in(queue.clock.until(due));
+                if let Some(deadline) = deadline {
+                    queue.checks.due_in(queue.clock.until(deadline));
+                }
             }
             Ok(Stored { value: None, resent }) => self.not_stored(id, resent),
             Err(why) => self.give_up(token, &why).await,
@@ -305,7 +319,7 @@ impl<'a> Settler<'a> {
     }
 
     /// Settles the memos that a task leads, and starts sharing their answers. Returns the result that counts.
-    async fn settle_leads(&self, job: &Job, leads: &[MemoKey], result: TaskResult) -> TaskResult {
+    pub async fn settle_leads(&self, job: &Job, leads: &[MemoKey], result: TaskResult) -> TaskResult {
         let leader::SettledLeads { result, shares } = leader::settle(self.worker, job, leads, result).await;
         for share in shares {
             sharer::start(self.worker, share);
@@ -363,7 +377,8 @@ impl<'a> Settler<'a> {
         }
     }
 
-    fn report_dead(&self, result: &TaskResult) {
+    /// Logs and counts a task that is dead now.
+    pub fn report_dead(&self, result: &TaskResult) {
         if let Some(reason) = result.reason {
             self.worker.shared.metrics.dead(self.worker.name(), reason);
         }

@@ -78,8 +78,8 @@ pub struct LineCall {
 }
 
 impl LineCall {
-    /// The task as it is pushed.
-    pub fn task(&self, id: &str, reply_to: &str) -> anyhow::Result<String> {
+    /// The task as it is pushed at this time.
+    pub fn task(&self, id: &str, reply_to: &str, now: redial_core::UnixMs) -> anyhow::Result<String> {
         let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
         fields.retain(|name, value| match name.as_str() {
             "id" | "reply_to" | "result_ttl_ms" => false,
@@ -91,7 +91,7 @@ impl LineCall {
         let ttl = redial_core::queue::batch::RESULT_TTL_MS;
         let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{ttl}", json!(id), json!(reply_to));
         if !fields.contains_key("enqueued_at_ms") {
-            let _ = write!(task, ",\"enqueued_at_ms\":{}", redial_core::UnixMs::local_now());
+            let _ = write!(task, ",\"enqueued_at_ms\":{}", now);
         }
         for (name, value) in &fields {
             let _ = write!(task, ",{}:{}", json!(name), value.get());

@@ -157,6 +157,7 @@ impl<'a> Run<'a> {
         // So that signals are handled while finished lines are skipped.
         tokio::task::yield_now().await;
         let (chunk, mut read) = (self.chunk(), 0);
+        let now = self.batch.now().await?;
         for _ in 0..MAX_PUSH {
             if read >= chunk || bytes >= MAX_PUSH_BYTES {
                 break;
@@ -172,7 +173,7 @@ impl<'a> Run<'a> {
             read += 1;
             let task_id = self.batch.task_id(number)?;
             let task = match line.call {
-                Ok(call) => match call.task(task_id.as_str(), self.batch.replies()) {
+                Ok(call) => match call.task(task_id.as_str(), self.batch.replies(), now) {
                     Ok(task) => Ok((call.id, task)),
                     Err(error) => Err((call.id, error.to_string())),
                 },

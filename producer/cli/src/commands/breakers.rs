@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use redial_core::Queue;
 use redial_core::breaker::BreakerState;
-use redial_core::{Queue, UnixMs};
 use serde_json::json;
 
 use crate::output::Output;
@@ -18,8 +18,9 @@ impl BreakersArgs {
         if breakers.is_empty() {
             output.note(|| "no breaker is open: every upstream is up".into());
         }
+        let now = queue.db().now().await?;
         for (upstream, state, since) in breakers {
-            let for_ms = UnixMs::local_now().since(since);
+            let for_ms = now.since(since);
             let text = || {
                 let explanation = match state {
                     BreakerState::HalfOpen => "recovering: the share of calls that are let through is growing",

@@ -38,7 +38,7 @@ impl CacheCommand {
     pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let memos = queue.db().memos();
         match self {
-            Self::Get(call) => get(&memos, &call.hash()?, output).await,
+            Self::Get(call) => get(&memos, queue.db().now().await?, &call.hash()?, output).await,
             Self::Drop(call) => {
                 if memos.forget(&call.hash()?).await? {
                     output.print(|| "deleted: the next such call is made".into(), || json!({"dropped": true}))?;
@@ -51,9 +51,9 @@ impl CacheCommand {
     }
 }
 
-async fn get(memos: &Memos, hash: &str, output: Output) -> anyhow::Result<ExitCode> {
+async fn get(memos: &Memos, now: UnixMs, hash: &str, output: Output) -> anyhow::Result<ExitCode> {
     let is_led = memos.is_led(hash).await?;
-    let Some((kept, until)) = memos.get(hash).await?.filter(|(_, until)| *until > UnixMs::local_now()) else {
+    let Some((kept, until)) = memos.get(hash).await?.filter(|(_, until)| *until > now) else {
         let why =
             if is_led { "it is in flight, or waits for a retry" } else { "it was never made, or its answer expired" };
         output::complain(&format!("no answer is stored for this call: {why}"));

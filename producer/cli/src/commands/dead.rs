@@ -125,7 +125,8 @@ async fn show(queue: &Queue, names: &[String], raw: bool, output: Output) -> any
 }
 
 async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
-    let before = UnixMs::local_now().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    // Redis's clock, as that is the one by which they died.
+    let before = queue.db().now().await?.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let (mut done, mut skip) = (0, 0);
     'all: loop {
         let page = queue.dead_page(skip).await?;
@@ -199,13 +200,14 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
 }
 
 /// Whether the upstream may have forgotten the letter's idempotency key: Stripe and others keep keys for a day.
-fn is_past_its_key(letter: &DeadLetter) -> bool {
-    letter.memo.is_some() && UnixMs::local_now().since(letter.at) > redial_core::memo::IDEMPOTENCY_TTL_MS
+fn is_past_its_key(letter: &DeadLetter, now: UnixMs) -> bool {
+    letter.memo.is_some() && now.since(letter.at) > redial_core::memo::IDEMPOTENCY_TTL_MS
 }
 
 impl LettersArgs {
     async fn apply(self, queue: &Queue, action: Action, output: Output) -> anyhow::Result<ExitCode> {
         let (mut done, mut skip, mut refused) = (0_usize, 0, false);
+        let now = queue.db().now().await?;
         let mut found: Vec<bool> = vec![false; self.names.len()];
         // Only letters that are there now: with --all, tasks that die again meanwhile would be replayed forever.
         let until = queue.counts().await?.dead;
@@ -226,7 +228,7 @@ impl LettersArgs {
                     found[name] = true;
                 }
                 let acted = match action {
-                    Action::Replay { forgotten_keys: false } if is_past_its_key(letter) => {
+                    Action::Replay { forgotten_keys: false } if is_past_its_key(letter, now) => {
                         let name = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
                         output::complain(&format!(
                             "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: use --forgotten-keys if that does no harm"

@@ -53,8 +53,9 @@ impl QueuesArgs {
         if output == Output::Text && !overviews.is_empty() {
             output::line(HEADER)?;
         }
+        let now = queue.db().now().await?;
         for (name, at) in overviews {
-            let workers = at.workers.iter().filter(|worker| worker.lease_until > UnixMs::local_now()).count();
+            let workers = at.workers.iter().filter(|worker| worker.lease_until > now).count();
             let json = || {
                 json!({
                     "queue": name.as_str(), "paused": at.paused, "waiting": at.waiting, "active": at.active,
@@ -70,7 +71,7 @@ impl QueuesArgs {
     /// `redial workers`
     pub async fn list_workers(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let overviews = self.overviews(queue).await?;
-        let now = UnixMs::local_now();
+        let now = queue.db().now().await?;
         let mut shown = 0;
         for (name, overview) in &overviews {
             for info in &overview.workers {

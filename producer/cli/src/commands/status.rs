@@ -9,8 +9,8 @@ use crate::output::{self, Output, Tint};
 
 /// Show where calls are: waiting, scheduled, parked, active, complete or dead.
 ///
-/// A call that has its result is found at once. For others, tasks in each state and the dead letters are searched, because there is no
-/// index of ids.
+/// Tasks in each state are searched, because there is no index of ids. If an id was used more than once, the call that has not ended is
+/// shown, and otherwise the one that ended last.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// The ids of the calls.

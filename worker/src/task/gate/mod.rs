@@ -2,7 +2,7 @@
 
 pub mod crashes;
 mod delivery;
-mod expiry;
+pub mod expiry;
 mod reach;
 mod schedule;
 mod start_marker;
