@@ -1,6 +1,6 @@
 //! The load: tasks of every kind, pushed all the time, and what is known of each.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -9,63 +9,20 @@ use rand::seq::IndexedRandom as _;
 use redial_core::queue::cancel::Cancelled;
 use redial_core::{Db, QueueName, TaskId};
 use redial_tests::stalls::now_ms;
-use redial_tests::{TestQueue, Upstream};
-use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::QUEUES;
-use crate::topology::Topology;
+use crate::kinds::{Draft, Purpose, draft, wrong_list};
+use crate::world::World;
 
 /// Between two groups of tasks.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long a push may take before it counts as lost.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(8);
-/// The rate limit that `limited` tasks are under: calls a second, and at once.
-pub(crate) const RATE: f64 = 20.0;
-pub(crate) const BURST: f64 = 5.0;
-
-/// What a task is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Purpose {
-    /// Fails up to twice, then is answered.
-    Plain,
-    /// May be called only once.
-    Once,
-    /// One of three with the same idempotency key.
-    Keyed,
-    /// One of five with the same cache key.
-    Cached,
-    /// Not before its time.
-    Delayed,
-    /// Under a rate limit.
-    Limited,
-    /// Never answered, and has a deadline.
-    Doomed,
-    /// Not a valid task.
-    Invalid,
-    /// Its result goes to a list as well.
-    Replied,
-    /// Cancelled before its time.
-    Cancelled,
-    /// Followed by another task.
-    Chained,
-    /// Its result is delivered by a call.
-    CalledBack,
-}
-
-const PURPOSES: [Purpose; 12] = [
-    Purpose::Plain,
-    Purpose::Once,
-    Purpose::Keyed,
-    Purpose::Cached,
-    Purpose::Delayed,
-    Purpose::Limited,
-    Purpose::Doomed,
-    Purpose::Invalid,
-    Purpose::Replied,
-    Purpose::Cancelled,
-    Purpose::Chained,
-    Purpose::CalledBack,
-];
+/// How long after its push a task is cancelled whose call is to be in flight.
+const IN_FLIGHT: Duration = Duration::from_millis(300);
+/// Of so many draws of a rare kind, one counts.
+const RARITY: u32 = 8;
 
 /// A task that was pushed.
 #[derive(Debug)]
@@ -75,23 +32,34 @@ pub(crate) struct Pushed {
     pub(crate) purpose: Purpose,
     /// The producer's bytes.
     pub(crate) raw: String,
-    /// When it was pushed, in Unix ms.
+    /// When its push began, in Unix ms.
     pub(crate) at_ms: u64,
+    /// When Redis acknowledged the push, in Unix ms: from then on it must come to an end. Without that, it may have been pushed.
+    pub(crate) acknowledged_ms: Option<u64>,
     /// What tasks share that must get the same answer.
     pub(crate) group: Option<String>,
     /// The delay that it asked for, in ms.
     pub(crate) delay_ms: u64,
-    /// Redis has acknowledged the push: it must come to an end.
-    pub(crate) is_acknowledged: bool,
     /// The library said that it cancelled the task.
     pub(crate) is_cancelled: bool,
 }
 
 impl Pushed {
+    fn new(draft: Draft, queue: &'static str, purpose: Purpose) -> Self {
+        let Draft { id, raw, group, delay_ms } = draft;
+        let at_ms = now_ms();
+        Self { id, queue, purpose, raw, at_ms, acknowledged_ms: None, group, delay_ms, is_cancelled: false }
+    }
+
     /// Whether it must come to an end: its push was acknowledged, and it is not one that waits for an hour because it could not be
     /// cancelled.
     pub(crate) fn must_end(&self) -> bool {
-        self.is_acknowledged && (self.purpose != Purpose::Cancelled || self.is_cancelled)
+        self.acknowledged_ms.is_some() && (self.purpose != Purpose::Cancelled || self.is_cancelled)
+    }
+
+    /// Whether the producer can read its result: its id can be read.
+    pub(crate) fn has_result(&self) -> bool {
+        self.purpose != Purpose::NotJson
     }
 
     /// The id of the task that follows on it, if one does.
@@ -102,119 +70,85 @@ impl Pushed {
             _ => None,
         }
     }
-}
 
-/// What pushes tasks.
-pub(crate) struct Load<'a> {
-    pub(crate) tasks: Vec<Pushed>,
-    topology: &'a Topology,
-    queues: HashMap<(&'a str, &'static str), TestQueue>,
-    db: Db,
-    upstream: String,
-    rng: StdRng,
-}
-
-impl<'a> Load<'a> {
-    pub(crate) fn new(topology: &'a Topology, upstream: &Upstream, rng: StdRng) -> Self {
-        Self { tasks: Vec::new(), topology, queues: HashMap::new(), db: topology.db(), upstream: upstream.url(""), rng }
-    }
-
-    /// The list that `replied` tasks of a queue answer to.
-    pub(crate) fn reply_list(queue: &str) -> String {
-        format!("answers:{{{queue}}}:chaos")
-    }
-
-    /// Pushes tasks for this long.
-    pub(crate) async fn run(&mut self, span: Duration) {
-        let end = Instant::now() + span;
-        while Instant::now() < end {
-            let purpose = *PURPOSES.choose(&mut self.rng).expect("there are purposes");
-            let queue = *QUEUES.choose(&mut self.rng).expect("there are queues");
-            self.push_group(purpose, queue).await;
-            tokio::time::sleep(PAUSE).await;
+    async fn push(mut self, world: Arc<World>, db: Db) -> Self {
+        let queue = world.queue(self.queue);
+        self.at_ms = now_ms();
+        let push = tokio::time::timeout(PUSH_TIMEOUT, queue.try_push(&self.raw)).await;
+        self.acknowledged_ms = matches!(push, Ok(Ok(()))).then(now_ms);
+        if self.purpose == Purpose::CancelledInFlight {
+            tokio::time::sleep(IN_FLIGHT).await;
         }
-    }
-
-    async fn push_group(&mut self, purpose: Purpose, queue: &'static str) {
-        let size = match purpose {
-            Purpose::Keyed => 3,
-            Purpose::Cached => 5,
-            _ => 1,
-        };
-        let group = self.tasks.len();
-        for _ in 0..size {
-            let mut task = self.task(purpose, queue, group);
-            let url = self.topology.primary_url();
-            let connected = self.queues.entry((url, queue)).or_insert_with(|| TestQueue::new(url, queue));
-            let push = connected.try_push(&task.raw);
-            task.is_acknowledged = matches!(tokio::time::timeout(PUSH_TIMEOUT, push).await, Ok(Ok(())));
-            if purpose == Purpose::Cancelled && task.is_acknowledged {
-                task.is_cancelled = self.cancel(&task).await;
-            }
-            self.tasks.push(task);
+        if self.acknowledged_ms.is_some() && matches!(self.purpose, Purpose::Cancelled | Purpose::CancelledInFlight) {
+            self.is_cancelled = self.cancel(&db).await;
         }
-    }
-
-    fn task(&mut self, purpose: Purpose, queue: &'static str, group: usize) -> Pushed {
-        let id = format!("{purpose:?}-{}", self.tasks.len()).to_lowercase();
-        let url = |path: &str| format!("{}{path}", self.upstream);
-        let retry = json!({"max_attempts": 30, "base_ms": 50, "cap_ms": 500});
-        let mut task = json!({"id": id, "url": url(&format!("/flaky/{id}")), "retry": retry});
-        let (mut shared, mut delay_ms) = (None, 0);
-        let mut set = |field: &str, value: Value| task[field] = value;
-        match purpose {
-            Purpose::Plain => {}
-            Purpose::Once => {
-                set("url", json!(url(&format!("/once/{id}"))));
-                set("effect", json!("once"));
-                set("body", json!({"pay": 1}));
-            }
-            Purpose::Keyed => {
-                shared = Some(format!("key-{group}"));
-                set("url", json!(url(&format!("/flaky/key-{group}"))));
-                set("body", json!({"charge": group}));
-                set("idempotency_key", json!(shared));
-            }
-            Purpose::Cached => {
-                shared = Some(format!("cache-{group}"));
-                set("url", json!(url(&format!("/flaky/cache-{group}"))));
-                set("cache_ttl_ms", json!(600_000));
-            }
-            Purpose::Delayed | Purpose::Cancelled => {
-                delay_ms = if purpose == Purpose::Cancelled { 3_600_000 } else { self.rng.random_range(500..4_000) };
-                set("delay_ms", json!(delay_ms));
-            }
-            Purpose::Limited => {
-                set("url", json!(url(&format!("/limited/{id}"))));
-                set("limit", json!({"name": "chaos", "rate": RATE, "burst": BURST}));
-            }
-            Purpose::Doomed => {
-                set("url", json!(url(&format!("/down/{id}"))));
-                set("ttl_ms", json!(2_000));
-            }
-            Purpose::Invalid => set("url", json!("not a url")),
-            Purpose::Replied => set("reply_to", json!(Self::reply_list(queue))),
-            Purpose::Chained => set("then", json!({"url": url(&format!("/then/{id}?call={{{{$.body.call}}}}"))})),
-            Purpose::CalledBack => set("callback_url", json!(url(&format!("/hook/{id}")))),
-        }
-        Pushed {
-            raw: task.to_string(),
-            id,
-            queue,
-            purpose,
-            at_ms: now_ms(),
-            group: shared,
-            delay_ms,
-            is_acknowledged: false,
-            is_cancelled: false,
-        }
+        self
     }
 
     /// Whether the library says that the task was cancelled. While Redis is away it says nothing, and the task goes on.
-    async fn cancel(&self, task: &Pushed) -> bool {
-        let queue = self.db.queue(QueueName::new(task.queue).expect("the queues have valid names"));
-        let id = TaskId::new(&task.id).expect("the ids are valid");
+    async fn cancel(&self, db: &Db) -> bool {
+        let queue = db.queue(QueueName::new(self.queue).expect("the queues have valid names"));
+        let id = TaskId::new(&self.id).expect("the ids are valid");
         let cancel = tokio::time::timeout(PUSH_TIMEOUT, queue.cancel(&id, 10_000));
         matches!(cancel.await, Ok(Ok(Cancelled::Done(_))))
+    }
+}
+
+/// What pushes tasks.
+pub(crate) struct Load {
+    pub(crate) tasks: Vec<Pushed>,
+    world: Arc<World>,
+    purposes: Vec<Purpose>,
+    db: Db,
+    rng: StdRng,
+}
+
+impl Load {
+    pub(crate) fn new(world: Arc<World>, purposes: Vec<Purpose>, rng: StdRng) -> Self {
+        let db = world.topology.db();
+        Self { tasks: Vec::new(), world, purposes, db, rng }
+    }
+
+    /// Pushes tasks for this long. No push waits for another, so that a node that is away holds up only its own.
+    pub(crate) async fn run(&mut self, span: Duration) {
+        if self.purposes.contains(&Purpose::WrongType) {
+            self.write_wrong_lists().await;
+        }
+        let end = Instant::now() + span;
+        let (mut pushing, mut count) = (JoinSet::new(), 0);
+        while Instant::now() < end && !self.purposes.is_empty() {
+            let purpose = *self.purposes.choose(&mut self.rng).expect("there are purposes");
+            let counts = !purpose.is_rare() || self.rng.random_range(0..RARITY) == 0;
+            if purpose != Purpose::Scheduled && counts {
+                let group = count;
+                let queue = *QUEUES.choose(&mut self.rng).expect("there are queues");
+                for _ in 0..purpose.group_size() {
+                    let shares_over_queues = purpose == Purpose::Keyed;
+                    let queue = if shares_over_queues {
+                        *QUEUES.choose(&mut self.rng).expect("there are queues")
+                    } else {
+                        queue
+                    };
+                    let draft = draft((purpose, count, group), queue, &self.world.upstreams, &mut self.rng);
+                    let task = Pushed::new(draft, queue, purpose);
+                    pushing.spawn(task.push(self.world.clone(), self.db.clone()));
+                    count += 1;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.tasks = pushing.join_all().await;
+        self.tasks.sort_by_key(|task| task.at_ms);
+    }
+
+    async fn write_wrong_lists(&self) {
+        let mut connection = redial_tests::RedisConnection::open(self.world.topology.primary_url())
+            .await
+            .expect("nothing is wrong with Redis yet");
+        for queue in QUEUES {
+            let mut set = redis::cmd("SET");
+            set.arg(wrong_list(queue)).arg("not a list");
+            set.exec_async(&mut connection).await.expect("nothing is wrong with Redis yet");
+        }
     }
 }

@@ -10,11 +10,13 @@ use crate::wait::eventually;
 const SLOTS: usize = 16_384;
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Masters without replicas; the slots are distributed evenly, in order.
+/// Masters, each with a replica if the test asks for it; the slots are distributed evenly, in order.
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
     nodes: Vec<RedisServer>,
+    /// How many of the nodes, from the first, began as masters.
+    masters: usize,
 }
 
 impl Cluster {
@@ -25,7 +27,7 @@ impl Cluster {
             nodes.push(RedisServer::cluster_node().await);
         }
         let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        let cluster = Self { url: format!("redis-cluster://{}", addresses.join(",")), nodes };
+        let cluster = Self { url: format!("redis-cluster://{}", addresses.join(",")), nodes, masters: size };
         cluster.assign_slots().await.expect("new nodes accept slots");
         cluster.meet().await.expect("new nodes meet");
         for node in &cluster.nodes {
@@ -34,7 +36,43 @@ impl Cluster {
         cluster
     }
 
-    /// `redis-cluster://127.0.0.1:<port>,…` with all nodes.
+    /// The same, and a replica of each node.
+    pub async fn with_replicas(size: usize) -> Self {
+        let mut cluster = Self::start(size).await;
+        for index in 0..size {
+            let replica = RedisServer::cluster_node().await;
+            let first = cluster.nodes[0].port().to_string();
+            replica.cli(&["CLUSTER", "MEET", "127.0.0.1", &first]).await;
+            let master = cluster.nodes[index].cli(&["CLUSTER", "MYID"]).await;
+            let follow = || async { (replica.cli(&["CLUSTER", "REPLICATE", &master]).await == "OK").then_some(()) };
+            eventually(FORM_TIMEOUT, follow).await;
+            let in_sync = || async {
+                replica.cli(&["INFO", "replication"]).await.contains("master_link_status:up").then_some(())
+            };
+            eventually(FORM_TIMEOUT, in_sync).await;
+            cluster.nodes.push(replica);
+        }
+        for node in &cluster.nodes {
+            eventually(FORM_TIMEOUT, || cluster.is_healthy_to(node)).await;
+        }
+        cluster
+    }
+
+    /// Lets each node tell clients another port for itself, such as that of a proxy, and waits until all nodes tell them.
+    pub async fn announce_ports(&self, ports: &[u16]) {
+        for (node, port) in self.nodes.iter().zip(ports) {
+            node.cli(&["CONFIG", "SET", "cluster-announce-port", &port.to_string()]).await;
+        }
+        let known_to = async |node: &RedisServer| {
+            let nodes = node.cli(&["CLUSTER", "NODES"]).await;
+            ports.iter().all(|port| nodes.contains(&format!("127.0.0.1:{port}@"))).then_some(())
+        };
+        for node in &self.nodes {
+            eventually(FORM_TIMEOUT, || known_to(node)).await;
+        }
+    }
+
+    /// `redis-cluster://127.0.0.1:<port>,…` with all nodes that began as masters.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -63,6 +101,20 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// The nodes that are masters now.
+    pub async fn masters(&self) -> Vec<&RedisServer> {
+        if self.nodes.len() == self.masters {
+            return self.nodes.iter().collect();
+        }
+        let mut masters = Vec::new();
+        for node in &self.nodes {
+            if node.cli(&["ROLE"]).await.starts_with("master") {
+                masters.push(node);
+            }
+        }
+        masters
     }
 
     /// Moves the slot of a key and everything in it to another node, as a reshard does: key by key, so slowly that

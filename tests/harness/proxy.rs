@@ -1,4 +1,5 @@
-//! A TCP proxy between two processes: it adds distance, swallows bytes, or drops the replies of a server whose commands arrive.
+//! A TCP proxy between two processes: it adds distance, swallows bytes, drops the replies of a server whose commands arrive, closes one
+//! direction of its connections, or resets them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +38,10 @@ struct LinkMode {
     delay: Duration,
     /// Every increment breaks the open connections.
     breaks: u64,
+    /// Whether they are reset (RST) when they break, and not closed (FIN).
+    is_resetting: bool,
+    /// Every increment closes the open connections towards the client alone: it can still send, and nobody replies.
+    half_closes: u64,
 }
 
 impl Proxy {
@@ -57,9 +62,14 @@ impl Proxy {
         Self { address, state, accepting }
     }
 
-    /// The URL that clients connect to.
+    /// The URL that clients of a Redis connect to.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// The port that clients connect to, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Drops everything that the server sends for a while, then breaks all connections. New ones work again.
@@ -84,8 +94,22 @@ impl Proxy {
     pub fn break_all(&self) {
         self.state.mode.send_modify(|mode| {
             mode.is_losing = false;
+            mode.is_resetting = false;
             mode.breaks += 1;
         });
+    }
+
+    /// Resets (RST) all open connections. New ones work.
+    pub fn reset_all(&self) {
+        self.state.mode.send_modify(|mode| {
+            mode.is_resetting = true;
+            mode.breaks += 1;
+        });
+    }
+
+    /// Closes all open connections towards the client alone: it can still send, and gets no reply. New ones work.
+    pub fn half_close_all(&self) {
+        self.state.mode.send_modify(|mode| mode.half_closes += 1);
     }
 
     /// How many bytes of the server's replies were lost so far.
@@ -103,17 +127,29 @@ impl Drop for Proxy {
 
 async fn forward(client: TcpStream, port: u16, state: Arc<LinkState>) {
     let mut mode = state.mode.subscribe();
-    let breaks = mode.borrow().breaks;
+    let opened = *mode.borrow();
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     for socket in [&client, &server] {
         socket.set_nodelay(true).expect("a new socket accepts options");
     }
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let changed = |mode: &LinkMode| mode.breaks != opened.breaks || mode.half_closes != opened.half_closes;
     tokio::select! {
-        () = copy(from_client, to_server, &state, Direction::ToServer) => {}
-        () = copy(from_server, to_client, &state, Direction::ToClient) => {}
-        _ = mode.wait_for(|mode| mode.breaks != breaks) => {}
+        () = copy(&mut from_client, &mut to_server, &state, Direction::ToServer) => {}
+        () = copy(&mut from_server, &mut to_client, &state, Direction::ToClient) => {}
+        _ = mode.wait_for(changed) => {}
+    }
+    if mode.borrow().half_closes != opened.half_closes {
+        let _ = to_client.shutdown().await;
+        let _ = mode.wait_for(|mode| mode.breaks != opened.breaks).await;
+    }
+    let now = *mode.borrow();
+    if now.is_resetting && now.breaks != opened.breaks {
+        for half in [&to_client, &to_server] {
+            // A socket that is closed already cannot be reset.
+            let _ = half.as_ref().set_zero_linger();
+        }
     }
 }
 
@@ -124,13 +160,13 @@ enum Direction {
 }
 
 /// Reads without end, and writes each chunk when it is due, so that a delay costs no throughput.
-async fn copy(from: OwnedReadHalf, to: OwnedWriteHalf, state: &LinkState, direction: Direction) {
+async fn copy(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, state: &LinkState, direction: Direction) {
     let (chunks, due) = mpsc::unbounded_channel();
     tokio::join!(read(from, chunks, state, direction), write(due, to, state));
 }
 
 async fn read(
-    mut from: OwnedReadHalf,
+    from: &mut OwnedReadHalf,
     chunks: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
     state: &LinkState,
     direction: Direction,
@@ -146,7 +182,7 @@ async fn read(
     }
 }
 
-async fn write(mut due: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf, state: &LinkState) {
+async fn write(mut due: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, to: &mut OwnedWriteHalf, state: &LinkState) {
     let mut mode = state.mode.subscribe();
     while let Some((at, chunk)) = due.recv().await {
         tokio::time::sleep_until(at).await;

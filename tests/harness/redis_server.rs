@@ -55,6 +55,11 @@ impl RedisServer {
         Self::start_on_free_port(Port::claim, &[], true).await
     }
 
+    /// Starts a server with further arguments, whose clock the test sets.
+    pub async fn with_args_and_fake_clock(args: &[&str]) -> Self {
+        Self::start_on_free_port(Port::claim, args, true).await
+    }
+
     /// Starts a server in cluster mode, with its bus 10,000 ports above.
     pub(crate) async fn cluster_node() -> Self {
         let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];

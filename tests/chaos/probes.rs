@@ -1,0 +1,63 @@
+//! Plain tasks, one after the other in each queue, each of which is waited for: they tell how long a queue stands still.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redial_tests::stalls::now_ms;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::QUEUES;
+use crate::world::World;
+
+/// Between two probes of a queue.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at a result.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a push or a look may take.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// When a probe is given up.
+const GIVE_UP: Duration = Duration::from_secs(90);
+
+/// What became of a probe.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    pub(crate) id: String,
+    pub(crate) queue: &'static str,
+    /// When its push was acknowledged, in Unix ms; `None` if it was not.
+    pub(crate) pushed_ms: Option<u64>,
+    /// When its result was there; `None` if it never was.
+    pub(crate) answered_ms: Option<u64>,
+}
+
+/// Pushes probes for this long, and waits for the last of them.
+pub(crate) async fn run(world: Arc<World>, span: Duration) -> Vec<Probe> {
+    let (end, mut probes, mut nth) = (Instant::now() + span, JoinSet::new(), 0);
+    while Instant::now() < end {
+        for queue in QUEUES {
+            probes.spawn(probe(world.clone(), queue, format!("probe-{nth}")));
+        }
+        nth += 1;
+        sleep(PAUSE).await;
+    }
+    probes.join_all().await
+}
+
+async fn probe(world: Arc<World>, queue: &'static str, id: String) -> Probe {
+    let task = json!({"id": id, "url": world.upstreams.good("/probe"), "retry": {"base_ms": 50}}).to_string();
+    let mut probe = Probe { id, queue, pushed_ms: None, answered_ms: None };
+    if !matches!(timeout(PATIENCE, world.queue(queue).try_push(&task)).await, Ok(Ok(()))) {
+        return probe;
+    }
+    probe.pushed_ms = Some(now_ms());
+    let started = Instant::now();
+    while probe.answered_ms.is_none() && started.elapsed() < GIVE_UP {
+        sleep(POLL).await;
+        let queue = world.queue(queue);
+        if let Ok(Some(_)) = timeout(PATIENCE, queue.result(&probe.id)).await {
+            probe.answered_ms = Some(now_ms());
+        }
+    }
+    probe
+}

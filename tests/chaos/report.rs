@@ -1,0 +1,43 @@
+//! What a run prints.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use crate::check::Verdict;
+use crate::world::World;
+
+/// How many violations are printed in full.
+const MAX_PRINTED: usize = 50;
+
+/// Prints the verdict; a violation fails the run.
+pub(crate) fn print(verdict: &Verdict, world: &World, tasks: usize, seed: u64) -> ExitCode {
+    let mut faults: BTreeMap<String, usize> = BTreeMap::new();
+    for episode in world.timeline.episodes() {
+        *faults.entry(format!("{:?}", episode.fault)).or_default() += 1;
+    }
+    eprintln!("faults: {}", list(&faults));
+    eprintln!("answers: {}", list(&verdict.answers));
+    eprintln!("a plain task waited, beside any fault: {}; in all: {}", spread(&verdict.beside), spread(&verdict.waits));
+    for broken in &verdict.broken_by_loss {
+        eprintln!("broken by the failover: {broken}");
+    }
+    for violation in verdict.violations.iter().take(MAX_PRINTED) {
+        eprintln!("VIOLATION: {violation}");
+    }
+    let (faults, violations) = (faults.values().sum::<usize>(), verdict.violations.len());
+    let lost = verdict.lost;
+    eprintln!("{tasks} tasks, {faults} faults, {violations} violations, {lost} acknowledged writes lost; seed {seed}");
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn list(counts: &BTreeMap<String, usize>) -> String {
+    counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn spread(sorted_ms: &[u64]) -> String {
+    let at = |percent: usize| sorted_ms.get((sorted_ms.len() * percent / 100).min(sorted_ms.len().saturating_sub(1)));
+    match (at(50), at(99), sorted_ms.last()) {
+        (Some(p50), Some(p99), Some(max)) => format!("p50 {p50} ms, p99 {p99} ms, max {max} ms of {}", sorted_ms.len()),
+        _ => "none".to_owned(),
+    }
+}
