@@ -8,6 +8,7 @@
 //! - [`memo`], [`limits`]: what a cache and a limit cost
 //! - [`batch`]: `redial batch`, and waiting for results
 //! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
+//! - [`growth`]: the memory of a worker after a million tasks; only when asked for, since it takes long
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
@@ -16,6 +17,7 @@
 
 mod bare;
 mod batch;
+mod growth;
 mod idle;
 mod limits;
 mod memo;
@@ -29,7 +31,9 @@ use rounds::{CONCURRENCY, ROUNDS};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts that can be measured on their own.
-const PARTS: [&str; 5] = ["path", "memo", "limits", "batch", "idle"];
+const PARTS: [&str; 6] = ["path", "memo", "limits", "batch", "idle", GROWTH];
+/// The part that takes so long that it is measured only on its own.
+const GROWTH: &str = "growth";
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,12 +57,13 @@ fn main() -> anyhow::Result<()> {
 async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
     println!("{tasks} tasks per round, {CONCURRENCY} at a time, medians of {ROUNDS} rounds\n");
     println!("| what | measured | budget |\n| --- | --- | --- |");
-    for part in PARTS.iter().filter(|part| wanted.is_none_or(|wanted| wanted == **part)) {
+    for part in PARTS.iter().filter(|part| wanted.map_or(**part != GROWTH, |wanted| wanted == **part)) {
         match *part {
             "path" => whole_path(tasks).await?,
             "memo" => memos(tasks).await?,
             "limits" => limited(tasks).await?,
             "batch" => batches(tasks).await?,
+            GROWTH => growing().await?,
             _ => idling().await?,
         }
     }
@@ -131,5 +136,15 @@ async fn idling() -> anyhow::Result<()> {
     let idle = idle::measure(2_000).await;
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);
     println!("| the same, p99 | {:.2} ms | <= 2 ms |", idle.p99);
+    Ok(())
+}
+
+async fn growing() -> anyhow::Result<()> {
+    let growth = growth::measure().await?;
+    let mib = |bytes: u64| bytes >> 20;
+    println!("| a worker's memory after 20,000 tasks | {} MiB | |", mib(growth.warm));
+    for (what, bytes) in [("1,000,000 tasks", growth.tasks), ("10,000 reconnects more", growth.reconnects)] {
+        println!("| the same after {what} | {} MiB ({} %) | <= 110 % |", mib(bytes), bytes * 100 / growth.warm);
+    }
     Ok(())
 }

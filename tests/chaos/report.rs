@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::check::Verdict;
 use crate::world::World;
 
-/// How many violations are printed in full.
-const MAX_PRINTED: usize = 50;
+/// How many violations of a kind are printed: those that differ in numbers alone are of one kind.
+const MAX_PRINTED: usize = 4;
 
 /// Prints the verdict; a violation fails the run.
 pub(crate) fn print(verdict: &Verdict, world: &World, tasks: usize, seed: u64) -> ExitCode {
@@ -21,8 +21,16 @@ pub(crate) fn print(verdict: &Verdict, world: &World, tasks: usize, seed: u64) -
     for broken in &verdict.broken_by_loss {
         eprintln!("broken by the failover: {broken}");
     }
-    for violation in verdict.violations.iter().take(MAX_PRINTED) {
-        eprintln!("VIOLATION: {violation}");
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for violation in &verdict.violations {
+        let count = kinds.entry(violation.split(|c: char| c.is_ascii_digit()).collect()).or_default();
+        *count += 1;
+        if *count <= MAX_PRINTED {
+            eprintln!("VIOLATION: {violation}");
+        }
+    }
+    for (kind, count) in kinds.iter().filter(|(_, count)| **count > MAX_PRINTED) {
+        eprintln!("and {} more like it: {kind}", count - MAX_PRINTED);
     }
     let (faults, violations) = (faults.values().sum::<usize>(), verdict.violations.len());
     let lost = verdict.lost;

@@ -67,6 +67,14 @@ impl Upstream {
         Self::launch(Box::new(handler), CallLog::counting_only(), Ipv4Addr::LOCALHOST).await
     }
 
+    /// The same at every address of this machine.
+    pub async fn quiet_on_all_addresses<H>(handler: H) -> Self
+    where
+        H: Fn(&Request) -> Reply + Send + Sync + 'static,
+    {
+        Self::launch(Box::new(handler), CallLog::counting_only(), Ipv4Addr::UNSPECIFIED).await
+    }
+
     /// Starts an upstream whose behaviour depends on the path of each call:
     ///
     /// | path | answer |

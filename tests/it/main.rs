@@ -5,6 +5,7 @@
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
+//! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 //! - [`examples`]: the examples of the library
 //! - [`library`]: the packed library, used from outside the workspace
@@ -13,6 +14,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue should stop with a message")]
 
 mod batch;
+mod chaos;
 mod cluster;
 mod command_line;
 mod conservation;
