@@ -102,13 +102,16 @@ async fn check_replies(evidence: &Evidence<'_>, verdict: &mut Verdict) {
 
 /// No worker is left, so neither are the keys of one.
 pub(super) async fn check_keys(world: &World, verdict: &mut Verdict) {
-    const OF_WORKERS: [&str; 6] = [":active:", ":slots", ":wait:", ":handoff", ":replies", ":parked"];
+    const PARTS: [&str; 2] = ["}:active:", "}:wait:"];
+    const ENDS: [&str; 4] = ["}:slots", "}:handoff", "}:replies", "}:parked"];
+    let is_of_workers =
+        |key: &str| PARTS.iter().any(|part| key.contains(part)) || ENDS.iter().any(|end| key.ends_with(end));
     let mut left = Vec::new();
     for server in world.topology.servers() {
         let Ok(mut connection) = RedisConnection::open(server.url()).await else { continue };
         let keys: Vec<String> =
             redis::cmd("KEYS").arg("redial:*").query_async(&mut connection).await.unwrap_or_default();
-        left.extend(keys.into_iter().filter(|key| OF_WORKERS.iter().any(|part| key.contains(part))));
+        left.extend(keys.into_iter().filter(|key| is_of_workers(key)));
     }
     left.sort_unstable();
     left.dedup();
