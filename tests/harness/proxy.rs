@@ -146,9 +146,11 @@ async fn forward(client: TcpStream, port: u16, state: Arc<LinkState>) {
     }
     let now = *mode.borrow();
     if now.is_resetting && now.breaks != opened.breaks {
-        for half in [&to_client, &to_server] {
+        for half in [to_client, to_server] {
             // A socket that is closed already cannot be reset.
             let _ = half.as_ref().set_zero_linger();
+            // Dropped, it would close its direction first.
+            half.forget();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial_tests::{Cli, Cluster, Port, RedisServer, Reply, TestQueue, Upstream, Worker};
+use redial_tests::{Cli, Cluster, Port, Proxy, RedisServer, Reply, TestQueue, Upstream, Worker};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -89,6 +89,49 @@ async fn clients_follow_a_queue_whose_slot_moves() {
     queue.push("c").await;
     assert_eq!(queue.waiting().await, 3);
     assert_ne!(cluster.node_of(&key).await.port(), from);
+}
+
+#[tokio::test]
+async fn a_cluster_with_replicas_announces_the_ports_of_proxies_and_promotes_a_replica() {
+    let cluster = Cluster::with_replicas(3).await;
+    let mut proxies = Vec::new();
+    for node in cluster.nodes() {
+        proxies.push(Proxy::before(node.port()).await);
+    }
+    cluster.announce_ports(&proxies.iter().map(Proxy::port).collect::<Vec<_>>()).await;
+    let slots = cluster.nodes()[0].cli(&["CLUSTER", "SLOTS"]).await;
+    assert!(slots.contains(&proxies[1].port().to_string()), "{slots}");
+    let (queue, old) = (TestQueue::new(&cluster, "default"), cluster.masters().await.len());
+    assert_eq!(old, 3);
+    queue.push("{}").await;
+    let replica = &cluster.nodes()[3];
+    assert_eq!(replica.cli(&["CLUSTER", "FAILOVER"]).await, "OK");
+    let promoted = || async { cluster.masters().await.iter().any(|node| node.port() == replica.port()).then_some(()) };
+    redial_tests::eventually(Duration::from_secs(20), promoted).await;
+    assert_eq!(queue.waiting().await, 1);
+}
+
+#[tokio::test]
+async fn a_proxy_closes_one_direction_of_its_connections_or_resets_them() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::before(redis.port()).await;
+    let ping = async || {
+        let mut socket = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+        socket.write_all(b"PING\r\n").await.unwrap();
+        let mut pong = [0; 7];
+        socket.read_exact(&mut pong).await.unwrap();
+        socket
+    };
+    let mut half_closed = ping().await;
+    proxy.half_close_all();
+    assert_eq!(half_closed.read(&mut [0; 8]).await.unwrap(), 0, "the server seems to have ended");
+    half_closed.write_all(b"PING\r\n").await.expect("the other direction is open");
+    assert_eq!(half_closed.read(&mut [0; 8]).await.unwrap(), 0);
+    let mut reset = ping().await;
+    proxy.reset_all();
+    let error = reset.read(&mut [0; 8]).await.expect_err("it is reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    ping().await;
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ fn check_slots(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let calls = evidence.calls.iter().filter(|call| call.route().starts_with("/slots/"));
     let mut edges: Vec<(u64, i64)> = Vec::new();
     for call in calls {
-        // The end before it is told to the worker, so that a slot that is freed at once is not counted twice.
+        // A little before the worker knows of it: the next call may begin at the same moment.
         let end = call.unix_ms + evidence.world.upstreams.delay_ms(call.route()).saturating_sub(2);
         edges.extend([(call.unix_ms, 1), (end, -1)]);
     }
