@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::QUEUES;
+use crate::topology::Kind;
 use crate::world::World;
 
 /// Between two probes of a queue.
@@ -50,13 +51,17 @@ async fn probe(world: Arc<World>, queue: &'static str, id: String) -> Probe {
     if !matches!(timeout(PATIENCE, world.queue(queue).try_push(&task)).await, Ok(Ok(()))) {
         return probe;
     }
-    probe.pushed_ms = Some(now_ms());
+    let pushed = now_ms();
+    probe.pushed_ms = Some(pushed);
     let started = Instant::now();
     while probe.answered_ms.is_none() && started.elapsed() < GIVE_UP {
         sleep(POLL).await;
         let queue = world.queue(queue);
-        if let Ok(Some(_)) = timeout(PATIENCE, queue.result(&probe.id)).await {
-            probe.answered_ms = Some(now_ms());
+        if let Ok(Some(result)) = timeout(PATIENCE, queue.result(&probe.id)).await {
+            let seen = now_ms();
+            // The look itself may take long. Redis has the true time, unless its clock is set.
+            let finished = result["finished_at_ms"].as_u64().filter(|_| world.topology.kind() != Kind::Node);
+            probe.answered_ms = finished.map_or(Some(seen), |finished| Some(finished.min(seen).max(pushed)));
         }
     }
     probe
