@@ -8,6 +8,8 @@ use crate::world::World;
 
 /// How many violations of a kind are printed: those that differ in numbers alone are of one kind.
 const MAX_PRINTED: usize = 4;
+/// A fault that lasts longer than this is worth a line, since it excuses much.
+const LONG_MS: u64 = 10_000;
 
 /// Prints the verdict; a violation fails the run.
 pub(crate) fn print(verdict: &Verdict, world: &World, tasks: usize, seed: u64) -> ExitCode {
@@ -18,6 +20,12 @@ pub(crate) fn print(verdict: &Verdict, world: &World, tasks: usize, seed: u64) -
     eprintln!("faults: {}", list(&faults));
     eprintln!("answers: {}", list(&verdict.answers));
     eprintln!("a plain task waited, beside any fault: {}; in all: {}", spread(&verdict.beside), spread(&verdict.waits));
+    for episode in world.timeline.episodes() {
+        let took = episode.to_ms.saturating_sub(episode.from_ms);
+        if took > LONG_MS {
+            eprintln!("{:?} of {:?} from {} on took {took} ms", episode.fault, episode.queues, episode.from_ms);
+        }
+    }
     for broken in &verdict.broken_by_loss {
         eprintln!("broken by the failover: {broken}");
     }
