@@ -8,6 +8,8 @@ use crate::redis_server::RedisServer;
 use crate::wait::eventually;
 
 const SLOTS: usize = 16_384;
+/// How many keys of a slot move in one step.
+const KEYS_AT_A_TIME: usize = 10;
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Masters, each with a replica if the test asks for it; the slots are distributed evenly, in order.
@@ -117,7 +119,7 @@ impl Cluster {
         masters
     }
 
-    /// Moves the slot of a key and everything in it to another node, as a reshard does: key by key, so slowly that
+    /// Moves the slot of a key and everything in it to another node, as a reshard does: a few keys at a time, so slowly that
     /// clients see `ASK` and `MOVED` redirections meanwhile.
     pub async fn move_slot_of(&self, key: &str, target: &RedisServer) {
         let source = self.node_of(key).await;
@@ -133,10 +135,12 @@ impl Cluster {
             if keys.is_empty() {
                 break;
             }
-            for key in keys.lines() {
-                let moved = source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
-                // `NOKEY`: the key has expired or was deleted meanwhile.
-                assert!(moved == "OK" || moved == "NOKEY", "MIGRATE {key}: {moved}");
+            let keys: Vec<&str> = keys.lines().collect();
+            for keys in keys.chunks(KEYS_AT_A_TIME) {
+                let moved =
+                    source.cli(&[&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"], keys].concat()).await;
+                // `NOKEY`: the keys have expired or were deleted meanwhile.
+                assert!(moved == "OK" || moved == "NOKEY", "MIGRATE {keys:?}: {moved}");
             }
         }
         // The target first, so that it already owns the slot when the source gives it up.
