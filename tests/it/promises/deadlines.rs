@@ -24,8 +24,8 @@ fn assert_expired(results: &[Value], deadline_ms: u64) {
     }
 }
 
-async fn wait_stored(stage: &Stage, state: &str, tasks: usize) {
-    eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count(state) >= tasks).then_some(()) }).await;
+async fn wait_stored(stage: &Stage, place: &str, count: usize) {
+    eventually(SOON, || async { (QueueSnapshot::take(&stage.redis).await.count(place) >= count).then_some(()) }).await;
 }
 
 #[tokio::test]

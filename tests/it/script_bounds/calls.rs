@@ -22,8 +22,9 @@ pub(super) fn serial(n: usize) -> String {
 }
 
 /// The calls that a worker or a command would make, each on tasks of its own.
+#[expect(clippy::too_many_lines, reason = "a table with a row for each script")]
 pub(super) fn calls() -> Vec<(&'static str, Call)> {
-    fn ending<'a>(result: &'a str) -> Ending<'a> {
+    fn ending(result: &str) -> Ending<'_> {
         Ending { result_key: "result", ttl_ms: 60_000, result, reply: ReplyRoute::None, follow_ups: &[] }
     }
     fn claim(n: usize, waiting: &str, scheduled: &str) -> Invocation {

@@ -65,7 +65,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result)) {
         worker.shared.breakers.record(permit, is_up);
         if let Some(upstream) = permit.recovered(is_up) {
-            upstream_answered(&worker, upstream);
+            upstream_answered(worker, upstream);
         }
     }
     if !admission.limits.is_empty() {

@@ -120,7 +120,7 @@ async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Comple
             }
         }
         Err(error) => {
-            tracing::debug!(%error, "could not end a task whose deadline has passed; a later check tries again")
+            tracing::debug!(%error, "could not end a task whose deadline has passed; a later check tries again");
         }
     }
 }

@@ -160,7 +160,8 @@ impl<'a> Settler<'a> {
         let park = || consumer.park(&job.token, &header, list, look_in, deadline);
         match self.worker.queue.retry.retry_until_stored("park", park).await {
             Ok(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => {
-                self.check_in(look_in, deadline);
+                let until_deadline = deadline.map_or(look_in, |deadline| self.worker.queue.clock.until(deadline));
+                self.worker.queue.checks.due_in(look_in.min(until_deadline));
                 true
             }
             Ok(Stored { value: false, resent: Resent::No }) => {
@@ -172,12 +173,6 @@ impl<'a> Settler<'a> {
                 false
             }
         }
-    }
-
-    /// The task's wait list is due for a check after `look_in`, and the task itself at its deadline.
-    fn check_in(&self, look_in: Duration, deadline: Option<UnixMs>) {
-        let until_deadline = deadline.map(|deadline| self.worker.queue.clock.until(deadline));
-        self.worker.queue.checks.due_in(until_deadline.map_or(look_in, |until| until.min(look_in)));
     }
 
     /// Schedules the next attempt after a failed one.

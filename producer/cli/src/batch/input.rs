@@ -91,7 +91,7 @@ impl LineCall {
         let ttl = redial_core::queue::batch::RESULT_TTL_MS;
         let mut task = format!("{{\"id\":{},\"reply_to\":{},\"result_ttl_ms\":{ttl}", json!(id), json!(reply_to));
         if !fields.contains_key("enqueued_at_ms") {
-            let _ = write!(task, ",\"enqueued_at_ms\":{}", now);
+            let _ = write!(task, ",\"enqueued_at_ms\":{now}");
         }
         for (name, value) in &fields {
             let _ = write!(task, ",{}:{}", json!(name), value.get());
