@@ -71,10 +71,11 @@ impl Pushed {
         }
     }
 
-    async fn push(mut self, world: Arc<World>, db: Db) -> Self {
-        let queue = world.queue(self.queue);
+    async fn push(mut self, db: Db) -> Self {
+        // Not over the Cluster client of redis, which sends a push again whose reply was lost.
+        let queue = db.queue(QueueName::new(self.queue).expect("the queues have valid names"));
         self.at_ms = now_ms();
-        let push = tokio::time::timeout(PUSH_TIMEOUT, queue.try_push(&self.raw)).await;
+        let push = tokio::time::timeout(PUSH_TIMEOUT, queue.enqueue(&[&self.raw])).await;
         self.acknowledged_ms = matches!(push, Ok(Ok(()))).then(now_ms);
         if self.purpose == Purpose::CancelledInFlight {
             tokio::time::sleep(IN_FLIGHT).await;
@@ -131,7 +132,7 @@ impl Load {
                     };
                     let draft = draft((purpose, count, group), queue, &self.world.upstreams, &mut self.rng);
                     let task = Pushed::new(draft, queue, purpose);
-                    pushing.spawn(task.push(self.world.clone(), self.db.clone()));
+                    pushing.spawn(task.push(self.db.clone()));
                     count += 1;
                 }
             }

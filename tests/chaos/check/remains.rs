@@ -103,7 +103,7 @@ async fn check_replies(evidence: &Evidence<'_>, verdict: &mut Verdict) {
 /// No worker is left, so neither are the keys of one.
 pub(super) async fn check_keys(world: &World, verdict: &mut Verdict) {
     const PARTS: [&str; 2] = ["}:active:", "}:wait:"];
-    const ENDS: [&str; 4] = ["}:slots", "}:handoff", "}:replies", "}:parked"];
+    const ENDS: [&str; 4] = ["}:slots", "}:handoff", "}:replies", "}:stored"];
     let is_of_workers =
         |key: &str| PARTS.iter().any(|part| key.contains(part)) || ENDS.iter().any(|end| key.ends_with(end));
     let mut left = Vec::new();
@@ -111,7 +111,14 @@ pub(super) async fn check_keys(world: &World, verdict: &mut Verdict) {
         let Ok(mut connection) = RedisConnection::open(server.url()).await else { continue };
         let keys: Vec<String> =
             redis::cmd("KEYS").arg("redial:*").query_async(&mut connection).await.unwrap_or_default();
-        left.extend(keys.into_iter().filter(|key| is_of_workers(key)));
+        for key in keys.iter().filter(|key| is_of_workers(key)) {
+            // A list whose tasks have ended otherwise is removed when it is next looked at.
+            let queue = key.split_once("}:").map_or("", |(queue, _)| queue);
+            let is_watched = key.contains("}:wait:") && keys.contains(&format!("{queue}}}:watch"));
+            if !is_watched {
+                left.push(key.clone());
+            }
+        }
     }
     left.sort_unstable();
     left.dedup();

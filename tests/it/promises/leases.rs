@@ -103,7 +103,9 @@ async fn a_clock_that_was_set_back_makes_no_worker_spin_and_the_tasks_of_a_kille
         let killed = Instant::now();
         assert_eq!(answered(&stage.queue.wait_results(&ids, SOON).await), HELD);
         assert!(killed.elapsed() < Duration::from_secs(15), "{step_ms}: {:?} after the kill", killed.elapsed());
-        assert_eq!(counter(&heir, "redial_tasks_reaped_total").await, HELD as u64);
+        // The ten that were scheduled may have been among those that it held.
+        let reaped = counter(&heir, "redial_tasks_reaped_total").await;
+        assert!((HELD as u64..=HELD as u64 + 10).contains(&reaped), "{reaped}");
     }
 }
 

@@ -116,8 +116,9 @@ async fn followers_of_a_once_only_key_whose_leader_has_only_met_a_429_are_answer
     for id in ["first", "second"] {
         stage.queue.push(keyed(&stage, id).to_string()).await;
     }
-    let parked = || async { (stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await == "2").then_some(()) };
-    eventually(SOON, parked).await;
+    // The two followers, and their leader that waits for its second attempt.
+    let stored = || async { (stage.redis.cli(&["HLEN", "redial:{default}:stored"]).await == "3").then_some(()) };
+    eventually(SOON, stored).await;
     end_time_of_lead(&stage).await;
     for id in ["first", "second", "leader"] {
         let result = stage.queue.wait_result(id, SOON).await;
@@ -133,8 +134,8 @@ async fn followers_of_a_once_only_key_make_no_call_while_one_may_be_under_way() 
     stage.queue.push(keyed(&stage, "leader").to_string()).await;
     stage.wait_in_flight(1).await;
     stage.queue.push(keyed(&stage, "follower").to_string()).await;
-    let parked = || async { (stage.redis.cli(&["HLEN", "redial:{default}:parked"]).await == "1").then_some(()) };
-    eventually(SOON, parked).await;
+    let stored = || async { (stage.redis.cli(&["HLEN", "redial:{default}:stored"]).await == "1").then_some(()) };
+    eventually(SOON, stored).await;
     end_time_of_lead(&stage).await;
     assert_eq!(stage.queue.wait_result("follower", SOON).await["reason"], "outcome_unknown");
     assert_eq!(stage.queue.wait_result("leader", SOON).await["status"], "ok");
