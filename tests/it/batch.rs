@@ -1,5 +1,9 @@
 //! `redial batch`: files of calls, interrupted and resumed.
 
+mod bytes;
+mod cases;
+mod options;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,8 +108,13 @@ async fn an_openai_batch_file_is_answered_in_its_output_format() {
     let input = fixture.write("in.jsonl", file);
     let base = fixture.upstream.url("");
     let errors = fixture.path("errors.jsonl");
-    let output = fixture.batch(&input, &["--base-url", &base, "--errors", errors.to_str().unwrap()]).await;
+    let errors_path = errors.to_str().unwrap();
+    let retry = r#"{"max_attempts": 2, "base_ms": 1}"#;
+    let options = ["--base-url", &base, "--errors", errors_path, "--retry", retry];
+    let output = fixture.batch(&input, &options).await;
     assert_eq!(output.status, 4, "{}", output.stderr);
+    let summary: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&summary["errors"], &summary["retries"]), (&json!(errors_path), &json!(1)));
     let (out, errors) = (lines(&fixture.path("out")), lines(&errors));
     let schema = json!({
         "type": "object", "required": ["id", "custom_id", "response", "error"], "additionalProperties": false,
@@ -124,7 +133,7 @@ async fn an_openai_batch_file_is_answered_in_its_output_format() {
     let message = |n: usize| wrong[n]["error"]["message"].as_str().unwrap();
     assert_eq!((out.len(), wrong.len(), errors.len()), (1, 2, 4));
     assert!(message(0).starts_with("line 4: ") && message(0).contains("custom_id"), "{wrong:?}");
-    assert!(message(1).starts_with("line 5: ") && message(1).contains("was used"), "{wrong:?}");
+    assert!(message(1).starts_with("line 5: ") && message(1).contains("was used by line 1"), "{wrong:?}");
     let failed = |id: &str| errors.iter().find(|line| line["custom_id"] == id).unwrap();
     assert_eq!(failed("b")["response"]["status_code"], 400);
     assert_eq!((&failed("c")["response"], &failed("c")["error"]["code"]), (&Value::Null, &json!("attempts_exhausted")));

@@ -20,7 +20,14 @@ const RUN_ELSEWHERE: [(&str, &str); 6] = [
 ];
 
 /// The hosts in the examples, which the upstream replaces.
-const HOSTS: [&str; 4] = ["https://api.example.com", "https://example.com", "https://api.openai.com", "https://my.app"];
+const HOSTS: [&str; 6] = [
+    "https://api.example.com",
+    "https://example.com",
+    "https://api.openai.com",
+    "https://api.anthropic.com",
+    "https://generativelanguage.googleapis.com",
+    "https://my.app",
+];
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -70,6 +77,9 @@ impl DocsFixture {
         for (name, text) in [
             ("tasks.jsonl", json!({"id": "t1", "url": url}).to_string()),
             ("prompts.jsonl", batch.to_string()),
+            ("messages.json", json!({"requests": [{"custom_id": "m1", "params": {"model": "m"}}]}).to_string()),
+            ("contents.jsonl", json!({"key": "k1", "request": {"contents": []}}).to_string()),
+            ("inputs.jsonl", json!({"input": "text", "metadata": {"row_id": 7}}).to_string()),
             ("people.csv", "id,name\nc1,Ada\nc2,Bob\n".to_owned()),
             ("task.json", json!({"url": url, "body": {"name": "{{name}}"}}).to_string()),
         ] {

@@ -1,23 +1,30 @@
 //! `redial batch`
 
 mod answer;
+mod base_url;
+mod elements;
+mod format;
 mod input;
 mod journal;
+mod line;
+mod line_set;
+mod options;
 mod run;
+mod source;
 mod template;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use redial::{Queue, TaskId};
 
-use input::Format;
+use input::Input;
 use journal::{Fingerprint, Journal, JournalState, Totals, beside};
+use options::LineOptions;
 use run::RunOutcome;
-use template::Template;
+use source::InputFile;
 
-use crate::commands::enqueue::headers;
 use crate::output::{self, Output};
 
 /// Make a call for every line of a file. A batch that was stopped resumes where it left off.
@@ -27,41 +34,26 @@ use crate::output::{self, Output};
 /// Exit codes: 0 every line has an answer; 1 an error, or stopped; 2 wrong usage; 4 some lines failed, and the error file says why.
 #[derive(Debug, clap::Args)]
 pub struct BatchArgs {
-    /// The input file: one call per line.
+    /// The input file: one call per line, in UTF-8; - for standard input.
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The output file for successful answers, one per line.
+    /// The output file for successful answers, one per line; - for standard output, and then the batch cannot be resumed.
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// The output file for failed and invalid lines. Default: OUT.errors.
+    /// The output file for failed and invalid lines. Default: OUT.errors, or standard output if that is the output.
     #[arg(long, value_name = "ERR")]
     errors: Option<PathBuf>,
-    /// The format of the input. Default: csv for a file *.csv, jsonl with --template, openai with --base-url, else redial.
-    #[arg(long)]
-    format: Option<FormatName>,
-    /// The base of the `url` of OpenAI Batch lines, such as https://api.openai.com.
-    #[arg(long)]
-    base_url: Option<String>,
-    /// A header for every OpenAI Batch line. It is stored in Redis, so let the worker add secrets instead.
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// A task as JSON, with {{column}} in place of a row's value.
-    #[arg(long, value_name = "TASK.json")]
-    template: Option<PathBuf>,
+    #[command(flatten)]
+    lines: LineOptions,
     /// The maximum number of calls on the queue at a time.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     window: u64,
     /// Write answers in the order of the input lines.
     #[arg(long)]
     ordered: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum FormatName {
-    Redial,
-    Openai,
-    Csv,
-    Jsonl,
+    /// Run the failed and invalid lines of a finished batch again, and no others. Their error lines are replaced.
+    #[arg(long)]
+    retry_failed: bool,
 }
 
 /// The exit code if some lines failed.
@@ -69,83 +61,122 @@ const SOME_FAILED: u8 = 4;
 
 impl BatchArgs {
     pub async fn run(self, prefix: &str, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        // Everything is checked before the first file is written.
+        let (rules, answers) = self.lines.rules(&self.input)?;
+        self.check_files()?;
+        let input = InputFile::open(&self.input, &self.folder())?;
+        Input::open(&input, &rules)?;
         let state = JournalState {
             batch: TaskId::random().as_str().replace('-', ""),
-            input: Fingerprint::read(&self.input)?,
+            input: Fingerprint::read(input.rewind()?)?,
             queue: queue.name().to_string(),
             prefix: prefix.to_owned(),
-            format: self.format_description()?,
+            format: self.lines.description(&self.input)?,
             errors: self.errors.clone().unwrap_or_else(|| beside(&self.output, ".errors")),
             finished: None,
+            failed: Vec::new(),
+            round: None,
         };
+        let mut is_retry = self.retry_failed;
         loop {
-            let mut journal = Journal::open(&self.output, state.clone())?;
+            let mut journal = self.journal(state.clone(), is_retry)?;
+            is_retry = false;
             if let Some(totals) = journal.state.finished {
                 output::complain(&format!("{} was finished before: nothing to do", self.output.display()));
-                return report(totals, output);
+                return self.report(totals, output);
             }
             let batch = redial_core::queue::batch::Batch::new(queue.clone(), &journal.state.batch);
-            let run =
-                run::Run::new(&batch, &mut journal, self.format()?, &self.input, self.window, self.ordered)?.run();
-            match run.await.context("stopped; run the same command again to resume")? {
+            let lines = Input::open(&input, &rules)?;
+            let run = run::Run::new(&batch, &mut journal, lines, answers, self.window, self.ordered)?.run();
+            match run.await.with_context(|| format!("stopped{}", self.how_to_resume()))? {
                 RunOutcome::Done => {
                     batch.end().await?;
                     journal.finish()?;
-                    return report(journal.totals, output);
+                    return self.report(journal.totals, output);
                 }
                 RunOutcome::Stopped => {
                     let Totals { ok, failed, bad, .. } = journal.totals;
                     output::complain(&format!(
-                        "stopped: {} lines are finished; calls on the queue go on, and their answers are kept for a week; run the same command again to resume",
-                        ok + failed + bad
+                        "stopped: {} lines are finished; calls on the queue go on{}",
+                        ok + failed + bad,
+                        self.how_to_resume()
                     ));
                     return Ok(ExitCode::FAILURE);
+                }
+                RunOutcome::CheckpointLost if self.is_stdout() => {
+                    anyhow::bail!(
+                        "stopped: Redis has lost some of the tasks; a batch into standard output cannot be resumed"
+                    )
                 }
                 RunOutcome::CheckpointLost => output::complain("Redis has lost some of the tasks: pushing them again"),
             }
         }
     }
 
-    fn format_name(&self) -> FormatName {
-        let is_csv = self.input.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-        self.format.unwrap_or(match (is_csv, &self.template, &self.base_url) {
-            (true, ..) => FormatName::Csv,
-            (_, Some(_), _) => FormatName::Jsonl,
-            (_, _, Some(_)) => FormatName::Openai,
-            _ => FormatName::Redial,
-        })
+    fn journal(&self, fresh: JournalState, is_retry: bool) -> anyhow::Result<Journal> {
+        if self.is_stdout() {
+            return Journal::to_stdout(fresh, self.errors.as_deref());
+        }
+        Journal::open(&self.output, fresh, is_retry)
     }
 
-    fn format(&self) -> anyhow::Result<Format> {
-        let template = || {
-            let path = self.template.as_ref().context("rows need a --template: a task that contains {{column}}")?;
-            let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-            Template::parse(&text).with_context(|| format!("{}", path.display()))
-        };
-        Ok(match self.format_name() {
-            FormatName::Redial => Format::Redial,
-            FormatName::Openai => Format::OpenAi {
-                base_url: self.base_url.clone().context("the OpenAI Batch format needs a --base-url")?,
-                headers: headers(&self.headers)?,
-            },
-            FormatName::Csv => Format::Csv(template()?),
-            FormatName::Jsonl => Format::Jsonl(template()?),
-        })
+    /// Refuses files that would overwrite each other.
+    fn check_files(&self) -> anyhow::Result<()> {
+        ensure!(
+            !self.is_stdout() || !self.retry_failed,
+            "--retry-failed needs an output file: standard output does not say what failed"
+        );
+        let same =
+            |a: &Path, b: &Path| a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        let files = [Some(&self.input), Some(&self.output).filter(|_| !self.is_stdout()), self.errors.as_ref()];
+        for (at, file) in files.iter().enumerate() {
+            for other in files.iter().skip(at + 1) {
+                if let (Some(file), Some(other)) = (file, other) {
+                    ensure!(
+                        !same(file, other),
+                        "{} is used twice: input, output and errors are three files",
+                        other.display()
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// The format and its options, without headers, which may contain secrets. If it changes, it is another batch.
-    fn format_description(&self) -> anyhow::Result<String> {
-        let template = self.template.as_deref().map(Fingerprint::read).transpose()?;
-        let template = template.map_or(0, |print| print.fnv);
-        Ok(format!("{:?} {} {template:x}", self.format_name(), self.base_url.as_deref().unwrap_or("-")))
+    fn is_stdout(&self) -> bool {
+        self.output == Path::new("-")
     }
-}
 
-fn report(totals: Totals, output: Output) -> anyhow::Result<ExitCode> {
-    let Totals { ok, failed, bad, retries } = totals;
-    output.print(
-        || format!("{ok} lines answered, {failed} failed, {bad} invalid; {retries} retries"),
-        || serde_json::json!(totals),
-    )?;
-    Ok(if failed + bad > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+    /// Where a copy of the input may be kept while the batch runs.
+    fn folder(&self) -> PathBuf {
+        let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if self.is_stdout() { std::env::temp_dir() } else { folder.unwrap_or(Path::new(".")).to_owned() }
+    }
+
+    fn how_to_resume(&self) -> &'static str {
+        if self.is_stdout() {
+            return "; a batch into standard output cannot be resumed";
+        }
+        ", and answers are kept for a week; run the same command again to resume"
+    }
+
+    fn report(&self, totals: Totals, output: Output) -> anyhow::Result<ExitCode> {
+        let Totals { ok, failed, bad, retries } = totals;
+        let is_failed = failed + bad > 0;
+        let errors = self.errors.clone().or_else(|| (!self.is_stdout()).then(|| beside(&self.output, ".errors")));
+        let errors = errors.filter(|_| is_failed).map(|path| path.display().to_string());
+        let mut json = serde_json::json!(totals);
+        let mut text = format!("{ok} lines answered, {failed} failed, {bad} invalid; {retries} retries");
+        if let Some(path) = errors {
+            text = format!("{text}; {path} says why lines failed");
+            json["errors"] = path.into();
+        }
+        match output {
+            // Standard output holds the answers.
+            Output::Json if self.is_stdout() => output::complain(&json.to_string()),
+            Output::Text if self.is_stdout() => output::complain(&text),
+            _ => output.print(|| text, || json)?,
+        }
+        Ok(if is_failed { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+    }
 }

@@ -1,15 +1,18 @@
-//! What a batch has finished, on disk: the two output files, and next to them the state that lets it resume.
+//! What a batch has finished, on disk: the two output files, and next to them the state that lets it resume. Only a batch that writes
+//! to standard output has no state.
 //!
 //! A flush first makes the answers durable and then records them in the journal. When the batch resumes, it truncates the output files
 //! to the last record; the answers after it come again from Redis, which deletes an answer only after it has been recorded.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::line_set::LineSet;
 
 /// The contents of `OUT.redial-state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,30 @@ pub struct JournalState {
     pub format: String,
     pub errors: PathBuf,
     pub finished: Option<Totals>,
+    /// When it is finished: the lines that failed, as ranges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<(u64, u64)>,
+    /// When its failed lines are run again: which, and what there was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<RetryRound>,
+}
+
+/// A round that runs only the lines that failed in the round before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetryRound {
+    lines: Vec<(u64, u64)>,
+    /// The length of the output file before the round.
+    out: u64,
+    /// The totals without those lines.
+    totals: Totals,
+}
+
+/// How a line ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnding {
+    Ok,
+    Failed,
+    Bad,
 }
 
 /// Identifies the contents of an input file.
@@ -32,8 +59,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let mut file = File::open(path).with_context(|| format!("{}", path.display()))?;
+    pub fn read(mut file: File) -> anyhow::Result<Self> {
         let (mut bytes, mut lines, mut fnv) = (0, 0, 0xcbf2_9ce4_8422_2325_u64);
         let mut part = vec![0; 1 << 16];
         loop {
@@ -66,22 +92,60 @@ struct Record {
     errors: u64,
     totals: Totals,
     lines: Vec<u64>,
+    /// Those of the lines that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<u64>,
+}
+
+/// An output file, or standard output.
+struct OutputSink {
+    file: Option<File>,
+    length: u64,
+    /// What the next flush writes.
+    new: Vec<u8>,
+}
+
+impl OutputSink {
+    fn new(file: Option<File>) -> Self {
+        Self { file, length: 0, new: Vec::new() }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.new.is_empty() {
+            return Ok(());
+        }
+        if let Some(file) = &mut self.file {
+            file.write_all(&self.new)?;
+            file.sync_data()?;
+        } else {
+            let mut out = io::stdout().lock();
+            out.write_all(&self.new)?;
+            out.flush()?;
+        }
+        self.length += self.new.len() as u64;
+        self.new.clear();
+        Ok(())
+    }
 }
 
 /// The files of a batch, locked by one process at a time.
 pub struct Journal {
     pub state: JournalState,
     pub totals: Totals,
-    out: File,
-    errors: File,
-    records: File,
-    lengths: (u64, u64),
-    done: Vec<u64>,
-    /// What the next flush writes.
-    new_out: Vec<u8>,
-    new_errors: Vec<u8>,
+    out: OutputSink,
+    errors: OutputSink,
+    /// `None` if the batch writes to standard output.
+    files: Option<JournalFiles>,
+    done: LineSet,
+    failed: LineSet,
     new_lines: Vec<u64>,
-    paths: (PathBuf, PathBuf),
+    new_failed: Vec<u64>,
+}
+
+struct JournalFiles {
+    records: File,
+    state: PathBuf,
+    done: PathBuf,
 }
 
 /// The path with a suffix added to the file name.
@@ -92,14 +156,39 @@ pub fn beside(out: &Path, ending: &str) -> PathBuf {
 }
 
 impl Journal {
-    /// Resumes the batch whose answers are in `out`, or begins it with the state `fresh`.
-    pub fn open(out: &Path, fresh: JournalState) -> anyhow::Result<Self> {
-        let paths = (beside(out, ".redial-state"), beside(out, ".redial-done"));
+    /// A batch whose answers go to standard output: it cannot be resumed. Failed lines go there as well unless they have a file.
+    pub fn to_stdout(state: JournalState, errors: Option<&Path>) -> anyhow::Result<Self> {
+        let create = |path: &Path| {
+            let file = OpenOptions::new().create_new(true).write(true).open(path);
+            file.with_context(|| format!("{}", path.display()))
+        };
+        Ok(Self::new(state, None, errors.map(create).transpose()?, None))
+    }
+
+    fn new(state: JournalState, out: Option<File>, errors: Option<File>, files: Option<JournalFiles>) -> Self {
+        Self {
+            totals: state.finished.unwrap_or_default(),
+            out: OutputSink::new(out),
+            errors: OutputSink::new(errors),
+            files,
+            done: LineSet::default(),
+            failed: LineSet::default(),
+            new_lines: Vec::new(),
+            new_failed: Vec::new(),
+            state,
+        }
+    }
+
+    /// Resumes the batch whose answers are in `out`, or begins it with the state `fresh`. If it is finished and `is_retry`, begins a
+    /// round with the lines that failed.
+    pub fn open(out: &Path, fresh: JournalState, is_retry: bool) -> anyhow::Result<Self> {
+        let (state_path, done) = (beside(out, ".redial-state"), beside(out, ".redial-done"));
         let append = |path: &Path| {
             let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
             file.with_context(|| format!("{}", path.display()))
         };
-        let has_state = paths.0.exists();
+        let has_state = state_path.exists();
+        ensure!(has_state || !is_retry, "{} belongs to no batch: run it without --retry-failed first", out.display());
         ensure!(
             has_state || !out.exists(),
             "{} exists already and does not belong to a batch that can be resumed: use another file, or move it away",
@@ -110,43 +199,43 @@ impl Journal {
             "{} exists already: use another file with --errors, or move it away",
             fresh.errors.display()
         );
-        let records = append(&paths.1)?;
+        let records = append(&done)?;
         lock(&records).with_context(|| format!("{} is in use by another process", out.display()))?;
         // The process that held the lock until now may have written it.
-        let has_state = paths.0.exists();
-        let state = if has_state { saved_state(&paths.0, &fresh)? } else { fresh };
+        let has_state = state_path.exists();
+        let batch = fresh.batch.clone();
+        let mut state = if has_state { saved_state(&state_path, &fresh)? } else { fresh };
         if !has_state {
             // Before the output files are created: output files without a state belong to something else.
-            write_state(&paths.0, &state)?;
+            write_state(&state_path, &state)?;
         }
-        let mut journal = Self {
-            totals: state.finished.unwrap_or_default(),
-            out: append(out)?,
-            errors: append(&state.errors)?,
-            records,
-            lengths: (0, 0),
-            done: Vec::new(),
-            new_out: Vec::new(),
-            new_errors: Vec::new(),
-            new_lines: Vec::new(),
-            paths,
-            state,
-        };
+        let (out_file, errors) = (append(out)?, append(&state.errors)?);
+        if is_retry && state.has_failed_lines() {
+            // What a kill may have left of the round before, which the state says is finished.
+            records.set_len(0)?;
+            records.sync_data()?;
+            state = state.next_round(batch, out_file.metadata()?.len())?;
+            write_state(&state_path, &state)?;
+        }
+        let files = JournalFiles { records, state: state_path, done };
+        let mut journal = Self::new(state, Some(out_file), Some(errors), Some(files));
         // The new files' directory entries must survive a crash of the machine before anything in the files counts.
         for path in [out, &journal.state.errors] {
             sync_folder_of(path)?;
         }
-        if journal.state.finished.is_some() {
-            std::fs::remove_file(&journal.paths.1)?;
-        } else {
-            journal.read_records()?;
-        }
+        journal.read_records()?;
         Ok(journal)
     }
 
     fn read_records(&mut self) -> anyhow::Result<()> {
-        let (mut reader, mut whole) = (BufReader::new(&self.records), 0);
-        let mut done = Vec::new();
+        let Some(files) = &mut self.files else { return Ok(()) };
+        if self.state.finished.is_some() {
+            return Ok(std::fs::remove_file(&files.done)?);
+        }
+        if let Some(round) = &self.state.round {
+            (self.out.length, self.totals) = (round.out, round.totals);
+        }
+        let (mut reader, mut whole) = (BufReader::new(&files.records), 0);
         loop {
             let mut line = Vec::new();
             whole += match reader.read_until(b'\n', &mut line)? {
@@ -154,17 +243,15 @@ impl Journal {
                 _ => break, // The end, or a record that was cut off by a kill.
             };
             let Ok(record) = serde_json::from_slice::<Record>(&line) else {
-                bail!("{} is damaged: it does not say what is finished", self.paths.1.display());
+                bail!("{} is damaged: it does not say what is finished", files.done.display());
             };
-            self.lengths = (record.out, record.errors);
-            self.totals = record.totals;
-            done.extend(record.lines);
+            (self.out.length, self.errors.length, self.totals) = (record.out, record.errors, record.totals);
+            record.lines.into_iter().for_each(|line| self.done.insert(line));
+            record.failed.into_iter().for_each(|line| self.failed.insert(line));
         }
-        for line in done {
-            self.mark(line);
-        }
-        let files = [(&mut self.records, whole), (&mut self.out, self.lengths.0), (&mut self.errors, self.lengths.1)];
-        for (file, length) in files {
+        let outputs = [&mut self.out, &mut self.errors];
+        let outputs = outputs.into_iter().filter_map(|sink| sink.file.as_mut().map(|file| (file, sink.length)));
+        for (file, length) in [(&mut files.records, whole)].into_iter().chain(outputs) {
             ensure!(
                 file.metadata()?.len() >= length,
                 "an output file is shorter than it was: the batch cannot be resumed"
@@ -175,66 +262,81 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether a line is finished, on disk or with the next flush.
+    /// Whether a line is finished, on disk or with the next flush, or is not part of this round.
     pub fn is_done(&self, line: u64) -> bool {
-        let (word, bit) = bit_of(line);
-        self.done.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    fn mark(&mut self, line: u64) {
-        let (word, bit) = bit_of(line);
-        if self.done.len() <= word {
-            self.done.resize(word + 1, 0);
-        }
-        self.done[word] |= bit;
+        self.done.contains(line) || self.state.round.as_ref().is_some_and(|round| !round.contains(line))
     }
 
     /// Adds the answer of a line, to be written by the next flush.
-    pub fn add(&mut self, line: u64, text: &str, is_error: bool) {
-        let to = if is_error { &mut self.new_errors } else { &mut self.new_out };
-        to.extend_from_slice(text.as_bytes());
-        to.push(b'\n');
+    pub fn add(&mut self, line: u64, text: &str, ending: LineEnding) {
+        let (to, count) = match ending {
+            LineEnding::Ok => (&mut self.out, &mut self.totals.ok),
+            LineEnding::Failed => (&mut self.errors, &mut self.totals.failed),
+            LineEnding::Bad => (&mut self.errors, &mut self.totals.bad),
+        };
+        *count += 1;
+        to.new.extend_from_slice(text.as_bytes());
+        to.new.push(b'\n');
         self.new_lines.push(line);
-        self.mark(line);
+        self.done.insert(line);
+        if ending != LineEnding::Ok {
+            self.new_failed.push(line);
+            self.failed.insert(line);
+        }
     }
 
     /// How many answers and bytes the next flush writes.
     pub fn unwritten(&self) -> (usize, usize) {
-        (self.new_lines.len(), self.new_out.len() + self.new_errors.len())
+        (self.new_lines.len(), self.out.new.len() + self.errors.new.len())
     }
 
     /// Makes added answers durable, and returns their lines: Redis may delete these answers now.
     pub fn flush(&mut self) -> anyhow::Result<Vec<u64>> {
-        let lines = std::mem::take(&mut self.new_lines);
+        let (lines, failed) = (std::mem::take(&mut self.new_lines), std::mem::take(&mut self.new_failed));
         if lines.is_empty() {
             return Ok(lines);
         }
-        let files = [
-            (&mut self.out, &mut self.new_out, &mut self.lengths.0),
-            (&mut self.errors, &mut self.new_errors, &mut self.lengths.1),
-        ];
-        for (file, new, length) in files {
-            if new.is_empty() {
-                continue;
-            }
-            file.write_all(new)?;
-            file.sync_data()?;
-            *length += new.len() as u64;
-            new.clear();
+        self.out.flush()?;
+        self.errors.flush()?;
+        let record = Record { out: self.out.length, errors: self.errors.length, totals: self.totals, lines, failed };
+        if let Some(files) = &mut self.files {
+            let mut text = serde_json::to_vec(&record)?;
+            text.push(b'\n');
+            files.records.write_all(&text)?;
+            files.records.sync_data()?;
         }
-        let record = Record { out: self.lengths.0, errors: self.lengths.1, totals: self.totals, lines };
-        let mut text = serde_json::to_vec(&record)?;
-        text.push(b'\n');
-        self.records.write_all(&text)?;
-        self.records.sync_data()?;
         Ok(record.lines)
     }
 
     /// Records that the batch is finished, and removes the journal.
     pub fn finish(&mut self) -> anyhow::Result<()> {
+        let Some(files) = &self.files else { return Ok(()) };
         self.state.finished = Some(self.totals);
-        write_state(&self.paths.0, &self.state)?;
-        Ok(std::fs::remove_file(&self.paths.1)?)
+        self.state.failed = self.failed.ranges();
+        self.state.round = None;
+        write_state(&files.state, &self.state)?;
+        Ok(std::fs::remove_file(&files.done)?)
+    }
+}
+
+impl JournalState {
+    fn has_failed_lines(&self) -> bool {
+        self.finished.is_some_and(|totals| totals.failed + totals.bad > 0)
+    }
+
+    /// The state of the round that runs the failed lines of this finished one, as the batch `batch`.
+    fn next_round(self, batch: String, out: u64) -> anyhow::Result<Self> {
+        let totals = Totals { failed: 0, bad: 0, ..self.finished.unwrap_or_default() };
+        ensure!(!self.failed.is_empty(), "the state does not say which lines failed: an older version wrote it");
+        let round = RetryRound { lines: self.failed, out, totals };
+        Ok(Self { batch, finished: None, failed: Vec::new(), round: Some(round), ..self })
+    }
+}
+
+impl RetryRound {
+    fn contains(&self, line: u64) -> bool {
+        let after = self.lines.partition_point(|(first, _)| *first <= line);
+        after.checked_sub(1).is_some_and(|at| line <= self.lines[at].1)
     }
 }
 
@@ -250,10 +352,6 @@ fn write_state(path: &Path, state: &JournalState) -> anyhow::Result<()> {
 fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_data()?)
-}
-
-fn bit_of(line: u64) -> (usize, u64) {
-    (usize::try_from(line / 64).unwrap_or(usize::MAX - 1), 1 << (line % 64))
 }
 
 /// Locks a file. The lock of a process that has just been killed takes a moment to be released.
@@ -274,7 +372,13 @@ fn lock(file: &File) -> Result<(), TryLockError> {
 fn saved_state(path: &Path, fresh: &JournalState) -> anyhow::Result<JournalState> {
     let state: JournalState =
         serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
-    let same = JournalState { batch: state.batch.clone(), finished: state.finished, ..fresh.clone() };
+    let same = JournalState {
+        batch: state.batch.clone(),
+        finished: state.finished,
+        failed: state.failed.clone(),
+        round: state.round.clone(),
+        ..fresh.clone()
+    };
     ensure!(
         same == state,
         "{} belongs to a batch with another input, queue or format: run its command again, use another output, or delete it to start over",

@@ -1,16 +1,15 @@
 //! Running a batch: push a window of lines, take answers from one list, write them to disk, delete them from Redis.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use redial_core::queue::batch::{Batch, MAX_PUSH};
 use redial_core::{Error, Status};
 
-use super::answer;
-use super::input::{Format, Input};
-use super::journal::Journal;
+use super::answer::{self, AnswerFormat, AnsweredLine};
+use super::input::Input;
+use super::journal::{Journal, LineEnding};
 
 /// How long Redis may be unavailable before the batch stops.
 const MAX_OUTAGE: Duration = Duration::from_secs(60);
@@ -54,8 +53,8 @@ struct Brief {
 pub struct Run<'a> {
     batch: &'a Batch,
     journal: &'a mut Journal,
-    input: Input,
-    is_openai: bool,
+    input: Input<'a>,
+    answers: AnswerFormat,
     window: usize,
     is_ordered: bool,
     pending: BTreeMap<u64, Pending>,
@@ -69,8 +68,8 @@ impl<'a> Run<'a> {
     pub fn new(
         batch: &'a Batch,
         journal: &'a mut Journal,
-        format: Format,
-        input: &Path,
+        input: Input<'a>,
+        answers: AnswerFormat,
         window: u64,
         is_ordered: bool,
     ) -> anyhow::Result<Self> {
@@ -78,8 +77,8 @@ impl<'a> Run<'a> {
         let bar = ProgressBar::new(journal.state.input.lines);
         bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec}, {eta} left{msg}")?);
         Ok(Self {
-            is_openai: matches!(format, Format::OpenAi { .. }),
-            input: Input::open(input, format)?,
+            input,
+            answers,
             window: usize::try_from(window)?,
             pending: BTreeMap::new(),
             checkpoint: 0,
@@ -173,7 +172,7 @@ impl<'a> Run<'a> {
             read += 1;
             let task_id = self.batch.task_id(number)?;
             let task = match line.call {
-                Ok(call) => match call.task(task_id.as_str(), self.batch.replies(), now) {
+                Ok(call) => match call.task(task_id.as_str(), self.batch.replies(), self.input.defaults(), now) {
                     Ok(task) => Ok((call.id, task)),
                     Err(error) => Err((call.id, error.to_string())),
                 },
@@ -189,9 +188,8 @@ impl<'a> Run<'a> {
                     }
                 }
                 Err((id, error)) => {
-                    self.journal.totals.bad += 1;
-                    let text = answer::invalid_line(number, id.as_deref(), &error, self.is_openai);
-                    self.journal.add(number, &text, true);
+                    let text = self.answers.invalid(number, id.as_deref(), &error);
+                    self.journal.add(number, &text, LineEnding::Bad);
                 }
             }
         }
@@ -229,17 +227,10 @@ impl<'a> Run<'a> {
     fn write(&mut self, number: u64) -> anyhow::Result<()> {
         let Some(Pending { id, answer: Some(text) }) = self.pending.remove(&number) else { return Ok(()) };
         let brief: Brief = serde_json::from_str(&text)?;
-        let is_ok = brief.status == Status::Ok;
-        self.journal.totals.ok += u64::from(is_ok);
-        self.journal.totals.failed += u64::from(!is_ok);
         self.journal.totals.retries += brief.attempts.len().saturating_sub(1) as u64;
-        let task_id = self.batch.task_id(number)?;
-        let text = if self.is_openai {
-            answer::openai_line(task_id.as_str(), id.as_deref(), &serde_json::from_str(&text)?)
-        } else {
-            answer::redial_line(number, task_id.as_str(), id.as_deref(), &text)?
-        };
-        self.journal.add(number, &text, !is_ok);
+        let task = self.batch.task_id(number)?;
+        let text = self.answers.answer(AnsweredLine { number, task: task.as_str(), id: id.as_deref() }, &text)?;
+        self.journal.add(number, &text, if brief.status == Status::Ok { LineEnding::Ok } else { LineEnding::Failed });
         Ok(())
     }
 
