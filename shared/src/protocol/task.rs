@@ -1,5 +1,6 @@
 //! A call to make. Parsed and checked here, once; trusted everywhere else.
 
+mod defaults;
 mod error;
 mod limit;
 mod raw;
@@ -16,9 +17,10 @@ use url::Url;
 use crate::db::keys;
 use crate::{TaskId, UnixMs};
 
+pub use defaults::TaskDefaults;
 pub use error::{InvalidTask, ReturnAddress, TaskError};
 pub use limit::{InvalidLimit, Limit};
-pub use raw::{CacheScope, Effect, Jitter, RawTask};
+pub use raw::{CacheScope, Effect, Jitter, RawRetry, RawTask};
 pub use usage::{InvalidUsage, Usage, number_at};
 
 /// The maximum size of a task in bytes: a body of 1 MiB, and 64 KiB for everything else.
@@ -34,15 +36,13 @@ pub const MAX_LIMITS: usize = 16;
 const MAX_REPLY_TO_BYTES: usize = 1024;
 
 /// How long a result is kept by default.
-pub const RESULT_TTL: Duration = Duration::from_millis(RESULT_TTL_MS);
-const RESULT_TTL_MS: u64 = 3_600_000;
+pub const RESULT_TTL: Duration = Duration::from_millis(3_600_000);
 
 /// The timeout of an attempt by default.
 const TIMEOUT_MS: u64 = 30_000;
 
 /// The timeout for connecting by default.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS);
-const CONNECT_TIMEOUT_MS: u64 = 5_000;
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(5_000);
 
 /// The retry policy by default: with eight attempts the waits add up to at least a minute, as long as a deployment or a short
 /// outage of an upstream takes.
@@ -134,29 +134,55 @@ impl Task {
     /// # Errors
     /// The task is invalid: the [`TaskError`] says what is wrong and where.
     pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Box<TaskError>> {
-        Self::try_parse(raw, max_bytes)
+        let defaults = TaskDefaults::default();
+        Self::parse_with(raw, max_bytes, |_| &defaults)
+    }
+
+    /// Parses and checks a task, with the defaults for its URL.
+    ///
+    /// # Errors
+    /// As [`Task::parse`].
+    pub fn parse_with<'a>(
+        raw: &[u8],
+        max_bytes: usize,
+        defaults: impl FnOnce(&Url) -> &'a TaskDefaults,
+    ) -> Result<Self, Box<TaskError>> {
+        Self::try_parse(raw, max_bytes, defaults)
             .map_err(|cause| Box::new(TaskError { cause, return_address: ReturnAddress::read(raw) }))
     }
 
-    fn try_parse(raw: &[u8], max_bytes: usize) -> Result<Self, InvalidTask> {
+    fn try_parse<'a>(
+        raw: &[u8],
+        max_bytes: usize,
+        defaults: impl FnOnce(&Url) -> &'a TaskDefaults,
+    ) -> Result<Self, InvalidTask> {
         if raw.len() > max_bytes {
             return Err(InvalidTask::TooLarge { bytes: raw.len(), limit: max_bytes });
         }
         let (raw, unknown) = RawTask::parse(raw)?;
-        Self::check(raw, unknown)
+        Self::check(raw, unknown, defaults)
     }
 
-    fn check(raw: RawTask, unknown: Vec<String>) -> Result<Self, InvalidTask> {
+    fn check<'a>(
+        raw: RawTask,
+        unknown: Vec<String>,
+        defaults: impl FnOnce(&Url) -> &'a TaskDefaults,
+    ) -> Result<Self, InvalidTask> {
         if let Some(then) = raw.then.as_deref() {
             then::check(then).map_err(|cause| InvalidTask::Then(Box::new(cause)))?;
         }
-        Self::check_alone(raw, unknown)
+        Self::check_alone(raw, unknown, defaults)
     }
 
     /// Checks everything but the rest of its chain.
-    fn check_alone(raw: RawTask, unknown: Vec<String>) -> Result<Self, InvalidTask> {
+    fn check_alone<'a>(
+        raw: RawTask,
+        unknown: Vec<String>,
+        defaults: impl FnOnce(&Url) -> &'a TaskDefaults,
+    ) -> Result<Self, InvalidTask> {
         let id = raw.id.as_deref().map(TaskId::new).transpose()?;
         let url = url("url", &raw.url)?;
+        let defaults = defaults(&url);
         let mut headers = headers(raw.headers.as_ref())?;
         let body = body(raw.body.as_deref(), raw.body_text, raw.body_base64.as_deref(), &mut headers)?;
         let method = method(raw.method.as_deref(), body.is_some() || raw.callback_of.is_some())?;
@@ -192,9 +218,9 @@ impl Task {
             method,
             headers,
             body,
-            timeout: ms("timeout_ms", raw.timeout_ms, TIMEOUT_MS, 1)?,
-            connect_timeout: ms("connect_timeout_ms", raw.connect_timeout_ms, CONNECT_TIMEOUT_MS, 1)?,
-            retry: retry(raw.retry)?,
+            timeout: ms("timeout_ms", raw.timeout_ms, defaults.timeout, 1)?,
+            connect_timeout: ms("connect_timeout_ms", raw.connect_timeout_ms, CONNECT_TIMEOUT, 1)?,
+            retry: retry(raw.retry, &defaults.retry)?,
             expires_at: raw.expires_at_ms,
             ttl: optional_ms("ttl_ms", raw.ttl_ms)?,
             run_at: raw.run_at_ms,
@@ -207,7 +233,7 @@ impl Task {
             cache_scope: raw.cache_scope.unwrap_or_default(),
             limits: raw.limit.unwrap_or_default(),
             reply_to: raw.reply_to,
-            result_ttl: ms("result_ttl_ms", raw.result_ttl_ms, RESULT_TTL_MS, 1)?,
+            result_ttl: ms("result_ttl_ms", raw.result_ttl_ms, RESULT_TTL, 1)?,
             callback_url,
             callback_of,
             then: raw.then,
@@ -335,27 +361,27 @@ fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), Inv
     Err(InvalidTask::Length { field, bytes: text.len(), limit })
 }
 
-fn retry(raw: Option<raw::RawRetry>) -> Result<Retry, InvalidTask> {
+fn retry(raw: Option<RawRetry>, defaults: &Retry) -> Result<Retry, InvalidTask> {
     let raw = raw.unwrap_or_default();
-    let max_attempts = raw.max_attempts.unwrap_or(MAX_ATTEMPTS);
+    let max_attempts = raw.max_attempts.unwrap_or(defaults.max_attempts);
     if !(1..=1000).contains(&max_attempts) {
         return Err(InvalidTask::MaxAttempts(max_attempts));
     }
-    let on = raw.on.unwrap_or_default();
+    let on = raw.on.unwrap_or_else(|| defaults.on.clone());
     if let Some(status) = on.iter().find(|status| !(300..600).contains(*status)) {
         return Err(InvalidTask::RetryStatus(*status));
     }
     Ok(Retry {
         max_attempts,
-        base: ms("retry.base_ms", raw.base_ms, BACKOFF_BASE_MS, 0)?,
-        cap: ms("retry.cap_ms", raw.cap_ms, BACKOFF_CAP_MS, 0)?,
-        jitter: raw.jitter.unwrap_or(JITTER),
+        base: ms("retry.base_ms", raw.base_ms, defaults.base, 0)?,
+        cap: ms("retry.cap_ms", raw.cap_ms, defaults.cap, 0)?,
+        jitter: raw.jitter.unwrap_or(defaults.jitter),
         on,
     })
 }
 
-fn ms(field: &'static str, value: Option<u64>, default: u64, min: u64) -> Result<Duration, InvalidTask> {
-    let value = value.unwrap_or(default);
+fn ms(field: &'static str, value: Option<u64>, default: Duration, min: u64) -> Result<Duration, InvalidTask> {
+    let Some(value) = value else { return Ok(default) };
     if !(min..=MAX_MS).contains(&value) {
         return Err(InvalidTask::Milliseconds { field, value, min });
     }
@@ -363,7 +389,7 @@ fn ms(field: &'static str, value: Option<u64>, default: u64, min: u64) -> Result
 }
 
 fn optional_ms(field: &'static str, value: Option<u64>) -> Result<Option<Duration>, InvalidTask> {
-    value.map(|value| ms(field, Some(value), 0, 0)).transpose()
+    value.map(|value| ms(field, Some(value), Duration::ZERO, 0)).transpose()
 }
 
 #[cfg(test)]

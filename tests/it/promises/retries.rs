@@ -124,7 +124,7 @@ async fn an_excessive_retry_after_ends_the_task_instead_of_being_shortened() {
 
 #[tokio::test]
 async fn endless_retry_after_answers_do_not_hold_a_task_for_ever() {
-    let stage = Stage::answering(|_| Reply::status(429).header("retry-after", "0")).await;
+    let stage = Stage::answering(|_| Reply::status(429).header("retry-after-ms", "1")).await;
     let _worker = stage.worker().env("REDIAL_MAX_FREE_WAITS", "4").spawn();
     let task = json!({"id": "a", "url": stage.url("/"), "retry": {"max_attempts": 2, "base_ms": 0}});
     let result = stage.answer(task).await;

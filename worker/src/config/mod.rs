@@ -2,6 +2,7 @@
 //! setting.
 
 mod limit;
+mod retry;
 mod upstream;
 mod webhook;
 
@@ -13,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
+use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
 
 pub use limit::LimitConfig;
@@ -85,6 +87,8 @@ struct RawConfig {
     retry_budget_percent: f64,
     retry_budget_per_s: f64,
     webhook_secret: String,
+    #[serde(default)]
+    retry: retry::RetryConfig,
     #[serde(default)]
     upstream: Vec<upstream::RawUpstream>,
     #[serde(default)]
@@ -191,7 +195,8 @@ impl RawConfig {
             .collect::<Result<_, _>>()?;
         let breaker = self.breaker()?;
         let limits = LimitConfig::new(self.limit)?;
-        let upstreams = Upstreams::new(self.upstream, var)?;
+        let defaults = TaskDefaults::default().with(None, self.retry.into()).context("[retry]")?;
+        let upstreams = Upstreams::new(self.upstream, defaults, var)?;
         upstreams.limits_named().try_for_each(|name| limits.require(name))?;
         Ok(Config {
             redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),

@@ -6,12 +6,12 @@ use redial_core::limit::{Adjusted, Adjustment};
 use serde_json::Value;
 
 use super::applied::{AppliedLimit, fairness_key};
+use crate::http::presets::Preset;
 use crate::http::types::{AttemptResult, Response};
 use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::heavy;
-use crate::task::policy::rate_headers;
-use crate::task::policy::retry_after::stated_wait;
+use crate::task::policy::advice::Advice;
 
 /// How long the result of a call waits for its limits to be corrected.
 const MAX_ADJUST_TIME: Duration = Duration::from_secs(3);
@@ -19,15 +19,16 @@ const MAX_ADJUST_TIME: Duration = Duration::from_secs(3);
 const MAX_USAGE: f64 = 1e15;
 
 /// Adjusts the limits of a call after its attempt.
-pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], result: &AttemptResult) {
+pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], preset: &Preset, result: &AttemptResult) {
     let Ok(response) = result else { return };
-    let now = worker.queue.clock.now();
-    let info = rate_headers::parse(&response.headers, now);
-    let mut close_for = info.exhausted_for;
-    if response.status == 429 {
-        close_for = close_for.max(stated_wait(&response.headers, now));
+    let max_wait = worker.shared.config.max_stated_wait;
+    let advice = Advice::read(response, preset, worker.queue.clock.now(), max_wait);
+    // After a failure, the line about the attempt says it.
+    if let Some(ignored) = advice.ignored.as_deref().filter(|_| (200..300).contains(&response.status)) {
+        tracing::warn!(queue = worker.name(), ignored, "a response states a time that cannot be true");
     }
-    let close_for = close_for.unwrap_or_default().min(worker.shared.config.max_stated_wait);
+    let info = advice.limits;
+    let close_for = advice.closes_for(response.status).unwrap_or_default().min(max_wait);
     let has_upstream_limit = limits.iter().any(|applied| applied.of_upstream);
     let states_usage = limits.iter().any(|applied| applied.usage.is_stated());
     let json = heavy::work(response.body.len(), || states_usage.then(|| json_body(response)).flatten()).await;

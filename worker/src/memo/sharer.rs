@@ -138,7 +138,7 @@ impl Sharer {
     /// answer.
     fn result(&self, entry: Entry) -> Result<(Job, TaskResult), Token> {
         let token = entry.token.clone();
-        let job = Job::open(entry, self.worker.shared.config.max_task_bytes).map_err(|_| token.clone())?;
+        let job = Job::open(entry, &self.worker.shared.config).map_err(|_| token.clone())?;
         if job.task.idempotency_key.is_some() && job.task.cache_ttl.is_some() {
             return Err(token);
         }

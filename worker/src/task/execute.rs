@@ -16,6 +16,7 @@ use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{gate, heavy};
 use crate::breaker::drain::upstream_answered;
+use crate::http::presets::Preset;
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::feedback;
 use crate::observe::metrics::Occurrence;
@@ -62,7 +63,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     };
     let took_ms = worker.queue.clock.now().since(started_at);
     worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
-    if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result)) {
+    let preset = worker.shared.config.upstreams.preset_for(&job.task.url);
+    if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset)) {
         worker.shared.breakers.record(permit, is_up);
         if let Some(upstream) = permit.recovered(is_up) {
             upstream_answered(worker, upstream);
@@ -70,10 +72,10 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     }
     if !admission.limits.is_empty() {
         admission.slots.clear();
-        Box::pin(feedback::adjust_limits(worker, &admission.limits, &result)).await;
+        Box::pin(feedback::adjust_limits(worker, &admission.limits, preset, &result)).await;
     }
 
-    match classify(&result, &policy(worker, &job, &admission)) {
+    match classify(&result, &policy(worker, &job, &admission, preset)) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
             if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
@@ -100,7 +102,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
 fn parse(worker: &QueueWorker, entry: Entry) -> Result<Job, InvalidJob> {
     #[cfg(debug_assertions)]
     super::debug::before_parsing(&entry.raw);
-    Job::open(entry, worker.shared.config.max_task_bytes)
+    Job::open(entry, &worker.shared.config)
 }
 
 /// Parses a task that may have crashed a worker, or one that is large, where it blocks no other. Returns a permit as well if the task
@@ -155,6 +157,7 @@ async fn call(
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
     let mut headers = worker.shared.config.upstreams.headers_for(&job.task);
+    worker.shared.config.upstreams.add_idempotency_header(&job.task, &mut headers);
     let mut body = job.task.body.as_ref();
     if let Some(callback) = &admission.callback {
         headers.extend(callback.headers.clone());
@@ -179,12 +182,13 @@ async fn lease_lost(worker: &QueueWorker, job: &Job, admission: &Admission, held
     }
 }
 
-fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission) -> Policy<'a> {
+fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission, preset: &'a Preset) -> Policy<'a> {
     let (task, state) = (&job.task, &job.header.state);
     Policy {
         retry: &task.retry,
         effect: task.effect,
-        retry_conflict: task.idempotency_key.is_some() || classify::is_conflict_transient(task.url.host_str()),
+        preset,
+        has_key: task.idempotency_key.is_some(),
         counted: state.counted,
         free_waits: state.uncounted,
         max_free_waits: worker.shared.config.max_free_waits,

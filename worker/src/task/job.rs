@@ -13,6 +13,7 @@ use redial_core::protocol::task::{RESULT_TTL, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 
+use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
 
 /// The bytes of the shortest path in a chain, `{{$}}`.
@@ -69,13 +70,13 @@ impl InvalidJob {
 }
 
 impl Job {
-    /// Parses a claimed entry. Its bytes are dropped: Redis has them.
+    /// Parses a claimed entry, with the configuration's defaults for its upstream. Its bytes are dropped: Redis has them.
     ///
     /// # Errors
     /// The entry is not a valid task.
-    pub fn open(entry: Entry, max_bytes: usize) -> Result<Self, InvalidJob> {
+    pub fn open(entry: Entry, config: &Config) -> Result<Self, InvalidJob> {
         let Entry { token, header, raw } = entry;
-        match Task::parse(&raw, max_bytes) {
+        match Task::parse_with(&raw, config.max_task_bytes, |url| config.upstreams.defaults_for(url)) {
             Ok(task) => {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 pub use super::error::{InvalidThen, PathError};
 use super::error::{MAX_FILLED_BYTES, MAX_FILTERS, MAX_LENGTH, MAX_PATHS};
-use super::{RawTask, Task};
+use super::{RawTask, Task, TaskDefaults};
 use crate::{TaskId, TaskResult};
 use path::{BoundedPath, Searched};
 
@@ -42,8 +42,9 @@ pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
         }
         if !has_paths {
             // Complete as it is, so it is checked as a task.
-            let checked =
-                RawTask::parse(link.get().as_bytes()).and_then(|(raw, unknown)| Task::check_alone(raw, unknown));
+            let defaults = TaskDefaults::default();
+            let parsed = RawTask::parse(link.get().as_bytes());
+            let checked = parsed.and_then(|(raw, unknown)| Task::check_alone(raw, unknown, |_| &defaults));
             checked.map_err(InvalidThen::Task)?;
         }
         match fields.get("then").filter(|next| next.get() != "null") {

@@ -1,6 +1,11 @@
 //! Decisions as pure functions: what an attempt means for its task, and how long to wait. Time and randomness are arguments.
 
+pub mod advice;
 pub mod backoff;
 pub mod classify;
 pub mod rate_headers;
-pub mod retry_after;
+mod ratelimit_field;
+mod retry_after;
+#[cfg(test)]
+mod table;
+mod time_text;

@@ -1,79 +1,67 @@
-//! The wait that a response asks for, in every common spelling. Pure: the time is an argument.
+//! The wait that a response asks for, in its headers or in its body.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use http::{HeaderMap, header::RETRY_AFTER};
-use redial_core::UnixMs;
+use serde_json::Value;
 
-/// The wait that the response asks for, or `None` if it asks for none or cannot be understood. Tried in the order of the official
-/// SDKs of OpenAI and Anthropic: `retry-after-ms`, `Retry-After` in seconds (fractions allowed), `Retry-After` as an HTTP date
-/// (RFC 9110 §10.2.3). A negative wait is ignored; one that overflows becomes [`Duration::MAX`].
-pub fn stated_wait(headers: &HeaderMap, now: UnixMs) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let number = |text: &str, unit: f64| {
-        text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).map(|n| seconds(n * unit))
-    };
-    if let Some(wait) = text("retry-after-ms").and_then(|text| number(text, 0.001)) {
-        return Some(wait);
-    }
-    let text = text(RETRY_AFTER.as_str())?;
-    number(text, 1.0).or_else(|| {
-        let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-        at.checked_sub(Duration::from_millis(now.0))
-    })
-}
+use super::advice::{AdviceReader, texts};
+use super::time_text;
+use crate::http::presets::TimeUnit;
 
-fn seconds(n: f64) -> Duration {
-    Duration::try_from_secs_f64(n).unwrap_or(Duration::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::{HeaderName, HeaderValue};
-    use proptest::prelude::*;
-
-    // Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110's examples.
-    const NOW: UnixMs = UnixMs(784_111_777_000);
-
-    fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                map.insert(HeaderName::from_static(name), value);
+impl AdviceReader<'_> {
+    /// The first header of the preset that states a wait counts, as in the official SDKs of OpenAI and Anthropic: `retry-after-ms` before
+    /// `Retry-After` (RFC 9110 §10.2.3). If it is repeated, or proxies have joined it to a list, the longest wait counts.
+    pub(super) fn wait_in_headers(&mut self) -> Option<Duration> {
+        let (response, preset) = (self.response, self.preset);
+        for header in &preset.wait_headers {
+            let name = header.name.as_str();
+            let values = response.headers.get_all(&header.name).iter().filter_map(|value| value.to_str().ok());
+            let waits: Vec<_> = values.filter_map(|value| self.longest_of(name, value, header.unit)).collect();
+            if let Some(longest) = waits.into_iter().max() {
+                return Some(longest);
             }
         }
-        stated_wait(&map, NOW)
+        None
     }
 
-    #[test]
-    fn every_valid_spelling_is_understood_and_nothing_else() {
-        let ms = Duration::from_millis;
-        for (headers, expected) in [
-            (&[("retry-after", "2")][..], Some(ms(2000))),
-            (&[("retry-after", " 0.25 ")], Some(ms(250))),
-            (&[("retry-after-ms", "1500.5"), ("retry-after", "9")], Some(Duration::from_micros(1_500_500))),
-            (&[("retry-after-ms", "soon"), ("retry-after", "9")], Some(ms(9000))),
-            (&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], Some(ms(30_000))),
-            (&[("retry-after", "Sunday, 06-Nov-94 08:50:07 GMT")], Some(ms(30_000))),
-            (&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], None),
-            (&[("retry-after", "0")], Some(Duration::ZERO)),
-            (&[("retry-after", "-1")], None),
-            (&[("retry-after", "NaN")], None),
-            (&[("retry-after", "inf")], None),
-            (&[("retry-after", "tomorrow")], None),
-            (&[("retry-after", "")], None),
-            (&[("retry-after", "1e300")], Some(Duration::MAX)),
-            (&[], None),
-        ] {
-            assert_eq!(wait(headers), expected, "{headers:?}");
+    /// The longest wait of a value that may be a list. A comma may also be a part of a date.
+    fn longest_of(&mut self, name: &str, value: &str, unit: TimeUnit) -> Option<Duration> {
+        if time_text::seconds_until(value, unit, self.now).is_some() || !value.contains(',') {
+            return self.stated(name, value, unit);
         }
+        let parts: Vec<&str> = value.split(',').collect();
+        let (mut longest, mut at) = (None, 0);
+        while at < parts.len() {
+            let date = parts.get(at + 1).map(|after| format!("{},{after}", parts[at]));
+            let date = date.filter(|date| time_text::seconds_until(date, unit, self.now).is_some());
+            at += if date.is_some() { 2 } else { 1 };
+            let wait = match date {
+                Some(date) => self.stated(name, &date, unit),
+                None => self.stated(name, parts[at - 1], unit),
+            };
+            longest = longest.max(wait);
+        }
+        longest
     }
 
-    proptest! {
-        #[test]
-        fn no_header_value_causes_a_panic(value in "[ -~]{0,40}") {
-            wait(&[("retry-after", &value), ("retry-after-ms", &value)]);
-        }
+    /// Where the preset says that a body has a wait, or in the message for people.
+    pub(super) fn wait_in_body(&mut self, body: Option<&Value>) -> Option<Duration> {
+        let (preset, body) = (self.preset, body?);
+        let stated = texts(&preset.wait_paths, body);
+        let longest = stated.iter().filter_map(|text| self.stated("the wait in the body", text, TimeUnit::Auto)).max();
+        longest.or_else(|| {
+            let messages = texts(&preset.message_paths, body);
+            let waits = messages.iter().filter_map(|message| wait_in_words(message, &preset.wait_phrases));
+            waits.map(time_text::wait).filter(|wait| !wait.is_zero()).max()
+        })
     }
+}
+
+/// The wait, in seconds, after one of the phrases in a message.
+fn wait_in_words(message: &str, phrases: &[String]) -> Option<f64> {
+    let message = message.to_lowercase();
+    phrases.iter().find_map(|phrase| {
+        let mut places = message.match_indices(phrase.as_str());
+        places.find_map(|(at, _)| time_text::leading_wait(&message[at + phrase.len()..]))
+    })
 }

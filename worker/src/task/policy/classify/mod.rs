@@ -5,10 +5,10 @@ use std::time::Duration;
 use redial_core::protocol::task::{Effect, Retry};
 use redial_core::{Reason, UnixMs};
 
+use super::advice::Advice;
 use super::backoff::backoff;
-use super::rate_headers;
-use super::retry_after::stated_wait;
-use crate::http::types::{AttemptResult, Failure};
+use crate::http::presets::Preset;
+use crate::http::types::{AttemptResult, Failure, Response};
 use crate::queue::clock::millis;
 
 /// What an attempt means for its task.
@@ -43,8 +43,10 @@ pub struct Policy<'a> {
     pub retry: &'a Retry,
     /// Whether the call may be repeated.
     pub effect: Effect,
-    /// Whether a 409 is worth a retry at this upstream.
-    pub retry_conflict: bool,
+    /// What is known about the upstream's API.
+    pub preset: &'a Preset,
+    /// Whether the call has an idempotency key: then a 409 says that the first call with it is still running.
+    pub has_key: bool,
     /// How many earlier attempts counted.
     pub counted: u32,
     /// How many earlier attempts did not count.
@@ -65,18 +67,21 @@ pub struct Policy<'a> {
     pub random: f64,
 }
 
-/// Statuses after which the same call may succeed. 529 is Anthropic's "overloaded"; 501 and 505 are permanent.
-const TRANSIENT: [u16; 8] = [408, 425, 429, 500, 502, 503, 504, 529];
+/// Statuses below 500 after which the same call may succeed.
+const TRANSIENT: [u16; 3] = [408, 425, 429];
+/// Statuses from 500 on that are permanent: what was asked for is not implemented, the version of HTTP is not supported.
+const PERMANENT: [u16; 2] = [501, 505];
 
-/// Whether the official SDKs of this upstream retry a 409 (lock timeout).
-pub fn is_conflict_transient(host: Option<&str>) -> bool {
-    matches!(host, Some("api.openai.com" | "api.anthropic.com"))
+/// Whether a status says that the upstream fails. Proxies have statuses of their own there: 520 to 527 and 530 are Cloudflare's, 529 is
+/// Anthropic's "overloaded".
+fn is_failing(status: u16, preset: &Preset) -> bool {
+    status >= 500 && !PERMANENT.contains(&status) && !preset.final_statuses.contains(&status)
 }
 
 /// Whether an attempt shows that the upstream is up (`true`) or down (`false`); `None` if it shows neither.
-pub fn is_up(result: &AttemptResult) -> Option<bool> {
+pub fn is_up(result: &AttemptResult, preset: &Preset) -> Option<bool> {
     match result {
-        Ok(response) => Some(response.status < 500 || !TRANSIENT.contains(&response.status)),
+        Ok(response) => Some(!is_failing(response.status, preset)),
         Err(Failure::ResponseTooLarge(_)) => Some(true),
         Err(Failure::ForbiddenTarget(_) | Failure::LocalShortage(_) | Failure::ConnectionSilent) => None,
         Err(_) => Some(false),
@@ -88,74 +93,98 @@ pub fn is_up(result: &AttemptResult) -> Option<bool> {
 /// | the attempt | means |
 /// | --- | --- |
 /// | 2xx | complete |
-/// | [`TRANSIENT`], `retry.on`, 409 where it is transient | retry |
+/// | an error code of the preset's `final_codes` | dead, `rejected` |
+/// | [`TRANSIENT`], from 500 on but [`PERMANENT`], `retry.on`, the preset's `retry_statuses`, 409 with an idempotency key | retry |
+/// | 403, 413 with a wait, or with a limit that is exhausted until a time | retry |
 /// | no response, an incomplete response, not HTTP | retry |
-/// | any other status | dead, `rejected` |
+/// | any other status, the preset's `final_statuses` | dead, `rejected` |
 /// | forbidden target, response too large | dead, `forbidden_target`, `too_large` |
 ///
-/// `x-should-retry: true` or `false` in the response overrides the status. A task with `effect: "once"` is only retried if the
+/// `x-should-retry` or `Stripe-Should-Retry` in the response overrides the status. A task with `effect: "once"` is only retried if the
 /// upstream certainly did not act; otherwise it is dead with `outcome_unknown`.
 pub fn classify(result: &AttemptResult, policy: &Policy) -> Outcome {
-    let error = match result {
+    let (error, advice) = match result {
         Ok(response) if (200..300).contains(&response.status) => return Outcome::Complete,
-        Ok(response) => format!("status {}", response.status),
-        Err(failure) => failure.to_string(),
+        Ok(response) => {
+            let advice = Advice::read(response, policy.preset, policy.now, policy.max_stated_wait);
+            (format!("status {}", response.status), advice)
+        }
+        Err(failure) => (failure.to_string(), Advice::default()),
     };
-    if let Some(reason) = final_reason(result, policy) {
+    let error = match &advice.ignored {
+        Some(ignored) => format!("{error}; {ignored}"),
+        None => error,
+    };
+    if let Some(reason) = final_reason(result, &advice, policy) {
+        let error = match &advice.final_code {
+            Some(code) => format!("{error}; no retry helps against the error code {code:?}"),
+            None => error,
+        };
         return Outcome::Dead { reason, error };
     }
-    if policy.effect == Effect::Once && !certainly_not_carried_out(result) {
+    if policy.effect == Effect::Once && !certainly_not_carried_out(result, &advice) {
         let error = format!("{error}; the upstream may have acted, and effect \"once\" forbids a second call");
         return Outcome::Dead { reason: Reason::OutcomeUnknown, error };
     }
-    retry(result, policy, error)
+    retry(result, &advice, policy, error)
 }
 
 /// Why no later attempt could succeed either, if so.
-fn final_reason(result: &AttemptResult, policy: &Policy) -> Option<Reason> {
+fn final_reason(result: &AttemptResult, advice: &Advice, policy: &Policy) -> Option<Reason> {
     match result {
         Err(Failure::ForbiddenTarget(_)) => Some(Reason::ForbiddenTarget),
         Err(Failure::ResponseTooLarge(_)) => Some(Reason::TooLarge),
         Err(_) => None,
+        Ok(_) if advice.final_code.is_some() => Some(Reason::Rejected),
         Ok(response) => {
-            let by_status = TRANSIENT.contains(&response.status)
-                || policy.retry.on.contains(&response.status)
-                || (response.status == 409 && policy.retry_conflict);
-            let is_transient = match response.headers.get("x-should-retry").map(http::HeaderValue::as_bytes) {
-                Some(b"true") => true,
-                Some(b"false") => false,
-                _ => by_status,
-            };
+            let is_transient = should_retry(response, policy.preset).unwrap_or_else(|| {
+                let status = response.status;
+                policy.retry.on.contains(&status)
+                    || !policy.preset.final_statuses.contains(&status)
+                        && (TRANSIENT.contains(&status) || is_failing(status, policy.preset))
+                    || policy.preset.retry_statuses.contains(&status)
+                    || (status == 409 && policy.has_key)
+                    || advice.refused_for(status).is_some()
+            });
             (!is_transient).then_some(Reason::Rejected)
         }
     }
 }
 
-/// Whether the upstream did nothing: no connection was established, or it answered 429, or 503 with a time to come back.
-fn certainly_not_carried_out(result: &AttemptResult) -> bool {
+/// What the upstream says explicitly.
+fn should_retry(response: &Response, preset: &Preset) -> Option<bool> {
+    let values = preset.should_retry_headers.iter().filter_map(|name| response.headers.get(name));
+    values
+        .filter_map(|value| match value.as_bytes().trim_ascii() {
+            text if text.eq_ignore_ascii_case(b"true") => Some(true),
+            text if text.eq_ignore_ascii_case(b"false") => Some(false),
+            _ => None,
+        })
+        .next()
+}
+
+/// Whether the upstream did nothing: no connection was established, or it refused the call for now (429; 403, 413, 503 with a time to
+/// come back).
+fn certainly_not_carried_out(result: &AttemptResult, advice: &Advice) -> bool {
     match result {
         Err(failure) => failure.is_before_sending(),
         Ok(response) => match response.status {
             429 => true,
             503 => response.headers.contains_key(http::header::RETRY_AFTER),
-            _ => false,
+            status => advice.refused_for(status).is_some(),
         },
     }
 }
 
-fn retry(result: &AttemptResult, policy: &Policy, error: String) -> Outcome {
-    let stated = result.as_ref().ok().and_then(|response| {
-        let until_reset =
-            || rate_headers::parse(&response.headers, policy.now).exhausted_for.filter(|_| response.status == 429);
-        stated_wait(&response.headers, policy.now).or_else(until_reset)
-    });
+fn retry(result: &AttemptResult, advice: &Advice, policy: &Policy, error: String) -> Outcome {
+    let refused_for = result.as_ref().ok().and_then(|response| advice.refused_for(response.status));
+    let stated = refused_for.or(advice.wait);
     if let Some(stated) = stated.filter(|stated| *stated > policy.max_stated_wait) {
         let error =
             format!("{error}; the upstream asks to wait {} s, more than max_stated_wait_ms allows", stated.as_secs());
         return Outcome::Dead { reason: Reason::AttemptsExhausted, error };
     }
-    let asked_to_wait = stated.is_some() && result.as_ref().is_ok_and(|response| response.status == 429);
-    let counts = !(asked_to_wait || policy.is_probe) || policy.free_waits >= policy.max_free_waits;
+    let counts = !(refused_for.is_some() || policy.is_probe) || policy.free_waits >= policy.max_free_waits;
     let failures = policy.counted + u32::from(counts);
     if counts && failures >= policy.retry.max_attempts {
         return Outcome::Dead { reason: Reason::AttemptsExhausted, error };

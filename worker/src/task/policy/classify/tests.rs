@@ -1,8 +1,13 @@
+use std::sync::LazyLock;
+
 use super::*;
-use crate::http::types::Response;
+use crate::http::presets::Presets;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use redial_core::protocol::task::Jitter;
+
+static GENERIC: LazyLock<Preset> =
+    LazyLock::new(|| Presets::built_in().map(|presets| presets.for_host(None).clone()).unwrap_or_default());
 
 fn retry(max_attempts: u32) -> Retry {
     Retry {
@@ -18,7 +23,8 @@ fn policy(retry: &Retry) -> Policy<'_> {
     Policy {
         retry,
         effect: Effect::Idempotent,
-        retry_conflict: false,
+        preset: &GENERIC,
+        has_key: false,
         counted: 0,
         free_waits: 0,
         max_free_waits: 2,
@@ -104,8 +110,7 @@ fn x_should_retry_overrides_the_status() {
     assert_eq!(means(&response(503, &[("x-should-retry", "false")]), &policy), "rejected");
     assert_eq!(means(&response(400, &[("x-should-retry", "true")]), &policy), "retry");
     assert_eq!(means(&response(503, &[("x-should-retry", "maybe")]), &policy), "retry");
-    assert_eq!(means(&response(409, &[]), &Policy { retry_conflict: true, ..policy }), "retry");
-    assert!(is_conflict_transient(Some("api.openai.com")) && !is_conflict_transient(Some("api.openai.com.evil")));
+    assert_eq!(means(&response(409, &[]), &Policy { has_key: true, ..policy }), "retry");
 }
 
 #[test]
@@ -126,6 +131,9 @@ fn a_call_with_effect_once_is_retried_only_if_nothing_can_have_happened() {
         (Err(Failure::Timeout), "outcome_unknown"),
         (Err(Failure::Reset), "outcome_unknown"),
         (Err(Failure::Truncated("x".into())), "outcome_unknown"),
+        (response(403, &[("retry-after", "1")]), "retry, uncounted"),
+        (response(413, &[("retry-after", "1")]), "retry, uncounted"),
+        (response(520, &[("retry-after", "1")]), "outcome_unknown"),
         (response(400, &[]), "rejected"),
         (response(200, &[]), "complete"),
     ] {
@@ -161,7 +169,7 @@ fn failures_show_that_an_upstream_is_down_and_every_other_response_that_it_is_up
         (Err(Failure::ResponseTooLarge(9)), Some(true)),
         (Err(Failure::ForbiddenTarget("x".into())), None),
     ] {
-        assert_eq!(is_up(&result), expected, "{result:?}");
+        assert_eq!(is_up(&result, &GENERIC), expected, "{result:?}");
     }
 }
 
