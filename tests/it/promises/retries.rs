@@ -215,3 +215,41 @@ fn log_lines(log: &str, message: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()
 }
+
+#[tokio::test]
+async fn an_upstream_block_says_how_its_api_fails_and_how_its_tasks_are_retried() {
+    let seen = CalledPaths::default();
+    let stage = Stage::answering(move |request| match request.route() {
+        "/quota" => Reply::status(429).json(&json!({"error": {"code": "budget_exceeded"}})),
+        "/words" if seen.is_first_call(request) => {
+            Reply::status(429).json(&json!({"error": {"message": "Please try again in 900ms."}}))
+        }
+        "/origin" if seen.is_first_call(request) => Reply::status(522),
+        "/down" => Reply::status(503),
+        _ => Reply::ok(),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("redial.toml");
+    let text = format!(
+        "[retry]\nbase_ms = 1\n[[upstream]]\nurl = \"{}\"\npreset = \"openai\"\nfinal_codes = [\"budget_exceeded\"]\n\
+         retry = {{ max_attempts = 3 }}\n",
+        stage.url("/")
+    );
+    std::fs::write(&settings, text).unwrap();
+    let _worker = stage.worker().arg("--config").arg(settings.to_str().unwrap()).spawn();
+    for (id, tries, status) in
+        [("quota", 1, "dead"), ("words", 2, "ok"), ("origin", 2, "ok"), ("down", 3, "dead")]
+    {
+        let result = stage.answer(json!({"id": id, "url": stage.url(&format!("/{id}"))})).await;
+        assert_eq!((&result["status"], attempts(&result)), (&json!(status), tries), "{id}: {result}");
+        match id {
+            "quota" => {
+                assert_eq!(result["reason"], "rejected");
+                assert!(result["error"].as_str().unwrap().contains("\"budget_exceeded\""), "{result}");
+            }
+            "words" => assert!((900..=1_080).contains(&number(&result["attempts"][0]["wait_ms"])), "{result}"),
+            _ => {}
+        }
+    }
+}
