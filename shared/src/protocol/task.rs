@@ -36,13 +36,13 @@ pub const MAX_LIMITS: usize = 16;
 const MAX_REPLY_TO_BYTES: usize = 1024;
 
 /// How long a result is kept by default.
-pub const RESULT_TTL: Duration = Duration::from_millis(3_600_000);
+pub const RESULT_TTL: Duration = Duration::from_secs(3600);
 
 /// The timeout of an attempt by default.
 const TIMEOUT_MS: u64 = 30_000;
 
 /// The timeout for connecting by default.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(5_000);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The retry policy by default: with eight attempts the waits add up to at least a minute, as long as a deployment or a short
 /// outage of an upstream takes.

@@ -238,9 +238,7 @@ async fn an_upstream_block_says_how_its_api_fails_and_how_its_tasks_are_retried(
     );
     std::fs::write(&settings, text).unwrap();
     let _worker = stage.worker().arg("--config").arg(settings.to_str().unwrap()).spawn();
-    for (id, tries, status) in
-        [("quota", 1, "dead"), ("words", 2, "ok"), ("origin", 2, "ok"), ("down", 3, "dead")]
-    {
+    for (id, tries, status) in [("quota", 1, "dead"), ("words", 2, "ok"), ("origin", 2, "ok"), ("down", 3, "dead")] {
         let result = stage.answer(json!({"id": id, "url": stage.url(&format!("/{id}"))})).await;
         assert_eq!((&result["status"], attempts(&result)), (&json!(status), tries), "{id}: {result}");
         match id {

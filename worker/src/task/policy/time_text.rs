@@ -9,9 +9,7 @@ use redial_core::UnixMs;
 
 use crate::http::presets::TimeUnit;
 
-/// The longest number of seconds that is a wait: a year. A larger number is a Unix time.
-const MAX_SECONDS: f64 = 366.0 * 86_400.0;
-/// The numbers that are Unix times: the years 2001 to 5138, in seconds and in milliseconds.
+/// The numbers that are Unix times, in seconds and in milliseconds: from the year 2001 to 5138. As a wait, each is longer than a year.
 const EPOCH_SECONDS: std::ops::Range<f64> = 1e9..1e11;
 const EPOCH_MS: std::ops::Range<f64> = 1e12..1e14;
 
@@ -60,14 +58,12 @@ fn now_ms(now: UnixMs) -> f64 {
 
 fn number_until(number: f64, unit: TimeUnit, now: UnixMs) -> f64 {
     match unit {
-        TimeUnit::S => number,
         TimeUnit::Ms => number / 1e3,
         TimeUnit::EpochS => (number * 1e3 - now_ms(now)) / 1e3,
         TimeUnit::EpochMs => (number - now_ms(now)) / 1e3,
-        TimeUnit::Auto if number <= MAX_SECONDS => number,
         TimeUnit::Auto if EPOCH_SECONDS.contains(&number) => number_until(number, TimeUnit::EpochS, now),
         TimeUnit::Auto if EPOCH_MS.contains(&number) => number_until(number, TimeUnit::EpochMs, now),
-        TimeUnit::Auto => number,
+        TimeUnit::S | TimeUnit::Auto => number,
     }
 }
 

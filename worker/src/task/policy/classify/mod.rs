@@ -153,14 +153,12 @@ fn final_reason(result: &AttemptResult, advice: &Advice, policy: &Policy) -> Opt
 
 /// What the upstream says explicitly.
 fn should_retry(response: &Response, preset: &Preset) -> Option<bool> {
-    let values = preset.should_retry_headers.iter().filter_map(|name| response.headers.get(name));
-    values
-        .filter_map(|value| match value.as_bytes().trim_ascii() {
-            text if text.eq_ignore_ascii_case(b"true") => Some(true),
-            text if text.eq_ignore_ascii_case(b"false") => Some(false),
-            _ => None,
-        })
-        .next()
+    let mut values = preset.should_retry_headers.iter().filter_map(|name| response.headers.get(name));
+    values.find_map(|value| match value.as_bytes().trim_ascii() {
+        text if text.eq_ignore_ascii_case(b"true") => Some(true),
+        text if text.eq_ignore_ascii_case(b"false") => Some(false),
+        _ => None,
+    })
 }
 
 /// Whether the upstream did nothing: no connection was established, or it refused the call for now (429; 403, 413, 503 with a time to
