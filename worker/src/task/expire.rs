@@ -30,8 +30,8 @@ pub async fn expire(worker: &QueueWorker, entries: Vec<Entry>, unreadable: Vec<T
             claimable.push(serial);
             continue;
         }
-        let max_bytes = worker.shared.config.max_task_bytes;
-        let Ok(job) = heavy::work(entry.raw.len(), || Job::open(entry, max_bytes)).await else {
+        let config = &worker.shared.config;
+        let Ok(job) = heavy::work(entry.raw.len(), || Job::open(entry, config)).await else {
             claimable.push(serial);
             continue;
         };

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_result_keeps_its_bytes_after_the_added_line_and_id() -> anyhow::Result<()> {
-        let redial_line = |task, id, text: &str| super::redial_line(AnsweredLine { number: 7, task, id }, text);
+        let redial_line = |task, id, text: &str| redial_line(AnsweredLine { number: 7, task, id }, text);
         let usual = r#"{"id":"b-7","status":"ok","body":{"n": 1.0}}"#;
         assert_eq!(
             redial_line("b-7", Some("a\"b"), usual)?,
