@@ -133,7 +133,7 @@ async fn eight_hundred_limits_with_calls_in_flight_keep_their_slots_far_from_red
     let proxy = Proxy::before(stage.redis.port()).await;
     proxy.set_delay(Duration::from_millis(6));
     let start = |url: &str| {
-        let worker = Worker::builder(url).env("REDIAL_LEASE_MS", "4000");
+        let worker = Worker::builder(url).env("REDIAL_LEASE_MS", "8000");
         worker.env("REDIAL_CONCURRENCY", "1000").spawn()
     };
     let far = start(&proxy.url());

@@ -135,8 +135,12 @@ async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission)
                     Err(_) => refund(worker, job, &admission.limits[..at], Duration::ZERO).await,
                     Ok(_) => {}
                 }
-                admission.slots.clear();
-                return not_admitted(worker, job, &admission.limits[at], other).map(Some);
+                let hold = not_admitted(worker, job, &admission.limits[at], other);
+                // A call that asks again in a moment keeps its slots: their release could overtake, and end what it is granted then.
+                if hold.is_err() {
+                    admission.slots.clear();
+                }
+                return hold.map(Some);
             }
         }
     }

@@ -5,7 +5,8 @@ pub mod backoff;
 pub mod classify;
 pub mod rate_headers;
 mod ratelimit_field;
+mod reader;
 mod retry_after;
 #[cfg(test)]
-mod table;
+mod tests;
 mod time_text;

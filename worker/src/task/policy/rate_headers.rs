@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::advice::AdviceReader;
 use super::ratelimit_field;
+use super::reader::AdviceReader;
 use crate::http::presets::{CountedUnit, TimeUnit};
 
 /// What one response says about rate limits.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::advice::{AdviceReader, texts};
+use super::reader::{AdviceReader, texts};
 use super::time_text;
 use crate::http::presets::TimeUnit;
 

@@ -13,7 +13,7 @@ const OPENAI: &str = "https://github.com/openai/openai-python/blob/main/src/open
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    // Seconds. A wait of 0 is none: the backoff grows, and the attempt counts.
+    // Seconds. A wait of 0 is ignored: the backoff grows, and the attempt counts.
     (RETRY_AFTER, ANY, 429, "retry-after: 2", "", "free 2000, close 2000"),
     (RETRY_AFTER, ANY, 503, "retry-after: 2", "", "retry 2000"),
     (RETRY_AFTER, ANY, 500, "retry-after: 2", "", "retry 2000"),
