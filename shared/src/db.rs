@@ -8,6 +8,7 @@ mod cluster;
 pub mod keys;
 mod link;
 mod manager;
+mod probe;
 mod registry;
 mod target;
 
@@ -20,7 +21,7 @@ use deadpool::managed::{Pool, Timeouts};
 use redis::{RedisResult, from_redis_value};
 
 use crate::script::TypedCall;
-use crate::{Error, UnixMs};
+use crate::{Error, ErrorRecovery, UnixMs};
 use background::BackgroundHandle;
 use keys::FleetKeys;
 use manager::{ConnectionTimeouts, Manager};
@@ -160,18 +161,19 @@ impl Db {
     }
 
     /// Runs a future that sends a command which may be what Redis closes connections for. It goes over a connection of its own, so
-    /// that nothing else suffers, and so that nothing else can be what closed it. Redis has answered on it before.
+    /// that nothing else suffers, and so that nothing else can be what closed it.
     ///
     /// # Errors
-    /// Those of the future; [`Error::Unreachable`] if Redis does not answer at all.
+    /// Those of the future. But if the connection was closed, and the same node does not keep another one open on which nothing but
+    /// `PING` is sent, then it was not this command's doing: [`Error::Unreachable`].
     pub async fn in_isolation<T>(&self, command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let link = Arc::new(self.shared.link.another());
-        let greeted = link.run(async |connection| redis::cmd("PING").exec_async(connection).await).await;
-        if let Err(error) = greeted {
-            let why = error.to_string();
-            return Err(Error::Unreachable { target: self.shared.target.to_string(), why });
+        let mut outcome = ISOLATED.scope(link.clone(), command).await;
+        if outcome.as_ref().is_err_and(|error| error.recovery() == ErrorRecovery::Unclear)
+            && let Err(error) = link.probe().await
+        {
+            outcome = Err(Error::Unreachable { target: self.shared.target.to_string(), why: error.to_string() });
         }
-        let outcome = ISOLATED.scope(link.clone(), command).await;
         link.close().await;
         outcome
     }

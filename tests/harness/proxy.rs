@@ -27,13 +27,23 @@ struct LinkState {
     mode: watch::Sender<LinkMode>,
 }
 
+/// What passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Traffic {
+    #[default]
+    All,
+    /// The server's replies are dropped.
+    NoReplies,
+    /// Nothing, in either direction, although connections are accepted and stay open.
+    Nothing,
+    /// New connections are accepted only to be closed.
+    NoConnections,
+}
+
 /// A single value, so that no connection is opened between the end of a loss and the break: it would continue after a gap.
 #[derive(Debug, Clone, Copy, Default)]
 struct LinkMode {
-    /// Whether the server's replies are dropped.
-    is_losing: bool,
-    /// Whether nothing passes, in either direction, although connections are accepted and stay open.
-    is_silent: bool,
+    traffic: Traffic,
     /// How long each byte is on its way, in either direction.
     delay: Duration,
     /// Every increment breaks the open connections.
@@ -74,7 +84,7 @@ impl Proxy {
 
     /// Drops everything that the server sends for a while, then breaks all connections. New ones work again.
     pub async fn lose_replies(&self, duration: Duration) {
-        self.state.mode.send_modify(|mode| mode.is_losing = true);
+        self.state.mode.send_modify(|mode| mode.traffic = Traffic::NoReplies);
         tokio::time::sleep(duration).await;
         self.break_all();
     }
@@ -87,13 +97,24 @@ impl Proxy {
     /// From now on nothing passes: connections stay open and bytes are acknowledged, but none arrives. With `false` what was held back
     /// arrives.
     pub fn set_silent(&self, is_silent: bool) {
-        self.state.mode.send_modify(|mode| mode.is_silent = is_silent);
+        self.state.mode.send_modify(|mode| mode.traffic = if is_silent { Traffic::Nothing } else { Traffic::All });
+    }
+
+    /// Breaks all open connections, and from now on accepts new ones only to close them, as a load balancer does whose server is gone.
+    /// With `false` new ones work.
+    pub fn set_closing(&self, is_closing: bool) {
+        self.state.mode.send_modify(|mode| {
+            mode.traffic = if is_closing { Traffic::NoConnections } else { Traffic::All };
+            mode.breaks += 1;
+        });
     }
 
     /// Breaks all open connections. New ones work.
     pub fn break_all(&self) {
         self.state.mode.send_modify(|mode| {
-            mode.is_losing = false;
+            if mode.traffic == Traffic::NoReplies {
+                mode.traffic = Traffic::All;
+            }
             mode.is_resetting = false;
             mode.breaks += 1;
         });
@@ -128,6 +149,9 @@ impl Drop for Proxy {
 async fn forward(client: TcpStream, port: u16, state: Arc<LinkState>) {
     let mut mode = state.mode.subscribe();
     let opened = *mode.borrow();
+    if opened.traffic == Traffic::NoConnections {
+        return;
+    }
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     for socket in [&client, &server] {
         socket.set_nodelay(true).expect("a new socket accepts options");
@@ -176,7 +200,7 @@ async fn read(
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let mode = *state.mode.borrow();
-        if mode.is_losing && direction == Direction::ToClient {
+        if mode.traffic == Traffic::NoReplies && direction == Direction::ToClient {
             state.lost_bytes.fetch_add(read, SeqCst);
         } else if chunks.send((Instant::now() + mode.delay, buffer[..read].to_vec())).is_err() {
             return;
@@ -188,7 +212,8 @@ async fn write(mut due: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, to: &mut Ow
     let mut mode = state.mode.subscribe();
     while let Some((at, chunk)) = due.recv().await {
         tokio::time::sleep_until(at).await;
-        if mode.wait_for(|mode| !mode.is_silent).await.is_err() || to.write_all(&chunk).await.is_err() {
+        if mode.wait_for(|mode| mode.traffic != Traffic::Nothing).await.is_err() || to.write_all(&chunk).await.is_err()
+        {
             return;
         }
     }

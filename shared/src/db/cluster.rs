@@ -17,7 +17,7 @@ use redis::{
 };
 use tokio::task::JoinSet;
 
-use node::{Commands, Node};
+use node::{AwayNodes, Commands, Node};
 use slots::{Address, SlotMap};
 
 /// How often a command is sent again because another node has its slot, or because the slot is just moving.
@@ -38,6 +38,7 @@ pub struct ClusterClient {
     seeds: Vec<ConnectionInfo>,
     config: AsyncConnectionConfig,
     map: Mutex<SlotMap>,
+    away: Arc<AwayNodes>,
     /// When the map was last asked for. Held while it is.
     looking: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -52,7 +53,7 @@ pub struct ClusterConnection {
 impl ClusterClient {
     /// The Cluster of these nodes. Connects to none of them yet.
     pub fn new(seeds: Vec<ConnectionInfo>, config: AsyncConnectionConfig) -> Self {
-        Self { seeds, config, map: Mutex::default(), looking: tokio::sync::Mutex::default() }
+        Self { seeds, config, map: Mutex::default(), away: Arc::default(), looking: tokio::sync::Mutex::default() }
     }
 
     fn map(&self) -> MutexGuard<'_, SlotMap> {
@@ -134,6 +135,18 @@ impl ClusterConnection {
         Ok(answers)
     }
 
+    /// Whether each node that lost a command answers twice on a connection that is used for nothing else.
+    ///
+    /// # Errors
+    /// One of them does not.
+    pub async fn probe(&self) -> RedisResult<()> {
+        let nodes: Vec<Arc<Node>> = locked(&self.nodes).values().cloned().collect();
+        for node in nodes.iter().filter(|node| node.has_lost_commands()) {
+            node.probe().await?;
+        }
+        Ok(())
+    }
+
     /// Whether the node that has a key does not answer, as far as it is known.
     pub fn is_away(&self, key: &str) -> bool {
         let Some(owner) = self.cluster.owner(Some(Slot::for_key(key))) else { return false };
@@ -151,6 +164,9 @@ impl ClusterConnection {
                 Err(error) => error,
             };
             asking = false;
+            if error.kind() == ErrorKind::Io {
+                node.note_lost_commands();
+            }
             match error.kind() {
                 ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
                     let Some((address, _)) = error.redirect_node() else { return Err(error) };
@@ -189,7 +205,8 @@ impl ClusterConnection {
             return Ok(node.clone());
         }
         let info = self.cluster.connection_info(address).ok_or_else(unserved)?;
-        let node = Arc::new(Node::new(address.to_string(), info, self.cluster.config.clone())?);
+        let away = self.cluster.away.clone();
+        let node = Arc::new(Node::new(address.to_string(), info, self.cluster.config.clone(), away)?);
         nodes.insert(address.clone(), node.clone());
         Ok(node)
     }

@@ -8,6 +8,7 @@ use redis::RedisResult;
 use tokio::sync::Mutex;
 
 use super::manager::{Connection, Manager};
+use super::probe::ping_twice;
 use super::target::Target;
 use crate::Error;
 
@@ -77,6 +78,22 @@ impl Link {
         if let Some(connection) = self.held.lock().await.connection.take() {
             drop(Object::take(connection));
         }
+    }
+
+    /// Whether Redis answers twice on a connection that is used for nothing else. In a Cluster, each node that lost a command
+    /// of this link.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        let used = self.held.lock().await.connection.as_deref().cloned();
+        if let Some(Connection::Cluster(cluster)) = used {
+            return Ok(cluster.probe().await?);
+        }
+        let link = self.another();
+        let answered = link.run(async |connection| ping_twice(connection).await).await;
+        link.close().await;
+        answered
     }
 
     async fn throw_away(&self, number: u64) {

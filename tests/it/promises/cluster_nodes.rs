@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use redial_tests::stalls::{self, now_ms};
-use redial_tests::{Cluster, RedisServer, Reply, TestQueue, Upstream, Worker};
+use redial_tests::{Cluster, Proxy, RedisServer, Reply, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{SOON, answered, ids, number};
+use super::{SOON, answered, counter, ids, number};
 
 /// The promise, in ms.
 const AT_ONCE_MS: u64 = 2_000;
@@ -61,16 +61,22 @@ impl Nodes {
 
     async fn worker(&self, queues: &[String]) -> Worker {
         let queues = queues.join(",");
-        let worker =
-            Worker::builder(&self.cluster).env("REDIAL_QUEUES", queues).env("REDIAL_CONCURRENCY", "64").spawn();
+        let worker = Worker::builder(&self.cluster)
+            .env("REDIAL_QUEUES", queues)
+            .env("REDIAL_CONCURRENCY", SLOTS.to_string())
+            .spawn();
         worker.wait_ready().await;
         worker
     }
 
-    /// An upstream whose breaker lies on the victim, or on another node.
+    /// An upstream whose breaker lies on the victim, or on another node. Calls to `/long/…` take a second.
     async fn upstream(&self, on_victim: bool) -> Upstream {
         loop {
-            let upstream = Upstream::start(|_| Reply::ok()).await;
+            let upstream = Upstream::start(|request| {
+                let delay = if request.route().starts_with("/long") { 1_000 } else { 0 };
+                Reply::ok().after(Duration::from_millis(delay))
+            })
+            .await;
             let node = self.cluster.node_of(&format!("redial:breaker:{{{}}}", upstream.address())).await;
             if (node.port() == self.victim().port()) == on_victim {
                 return upstream;
@@ -158,11 +164,77 @@ async fn tasks_whose_limit_memo_breaker_or_reply_list_is_on_a_hung_node_occupy_n
         affected.extend(ids);
     }
     // By now the node is known to hang; until then a task may wait for it in its slot.
-    sleep(Duration::from_secs(6)).await;
+    sleep(Duration::from_secs(2)).await;
     for round in 0..3 {
         a_hundred_are_answered_at_once(&queue, &format!("beside{round}-"), &upstream).await;
         sleep(Duration::from_secs(1)).await;
     }
     nodes.victim().resume();
     assert_eq!(answered(&queue.wait_results(&affected, SOON * 2).await), affected.len());
+}
+
+/// How many slots the workers of these tests have.
+const SLOTS: usize = 64;
+
+#[tokio::test]
+async fn tasks_that_cannot_be_settled_on_a_hung_node_give_their_slots_to_others() {
+    let nodes = Nodes::start().await;
+    let (broken, well) = (nodes.queues(1, true).await.remove(0), nodes.queues(1, false).await.remove(0));
+    let memo_queue = nodes.queues(2, false).await.remove(1);
+    let _worker = nodes.worker(&[broken.clone(), well.clone(), memo_queue.clone()]).await;
+    let upstream = nodes.upstream(false).await;
+    let queue = nodes.queue(&well).await;
+    // The memo of each idempotency key is on whatever node: a third of these are on the one that hangs.
+    let kinds = [(&broken, json!({})), (&memo_queue, json!({"idempotency_key": ""}))];
+    for (name, fields) in kinds {
+        let (own, of_kind) = (nodes.queue(name).await, upstream.calls().len());
+        let ids = ids(name, SLOTS);
+        let tasks = ids.iter().map(|id| {
+            let mut task = fields.clone();
+            task["id"] = json!(id);
+            task["url"] = json!(upstream.url(&format!("/long/{id}")));
+            if !task["idempotency_key"].is_null() {
+                task["idempotency_key"] = json!(id);
+            }
+            task.to_string()
+        });
+        own.push_all(tasks).await;
+        eventually(SOON, || async { (upstream.calls().len() == of_kind + SLOTS).then_some(()) }).await;
+        nodes.victim().pause();
+        // Their calls end after 1 s, and Redis does not take what came of them.
+        sleep(Duration::from_millis(2_500)).await;
+        for round in 0..2 {
+            a_hundred_are_answered_at_once(&queue, &format!("beside-{name}-{round}-"), &upstream).await;
+        }
+        nodes.victim().resume();
+        assert_eq!(answered(&own.wait_results(&ids, SOON).await), SLOTS);
+        for id in &ids {
+            assert_eq!(upstream.calls_to(&format!("/long/{id}")).len(), 1, "{id} was called once");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_only_closes_connections_is_away_and_refuses_nothing() {
+    let nodes = Nodes::start().await;
+    let mut proxies = Vec::new();
+    for node in nodes.cluster.nodes() {
+        proxies.push(Proxy::before(node.port()).await);
+    }
+    nodes.cluster.announce_ports(&proxies.iter().map(Proxy::port).collect::<Vec<_>>()).await;
+    let (broken, well) = (nodes.queues(1, true).await.remove(0), nodes.queues(1, false).await.remove(0));
+    let worker = nodes.worker(&[broken.clone(), well.clone()]).await;
+    let upstream = nodes.upstream(false).await;
+    let (queue, own) = (nodes.queue(&well).await, nodes.queue(&broken).await);
+    let ids = ids("held", 20);
+    own.push_all(ids.iter().map(|id| json!({"id": id, "url": upstream.url(&format!("/long/{id}"))}).to_string())).await;
+    eventually(SOON, || async { (upstream.calls().len() == ids.len()).then_some(()) }).await;
+    proxies[nodes.victim].set_closing(true);
+    for round in 0..3 {
+        a_hundred_are_answered_at_once(&queue, &format!("beside{round}-"), &upstream).await;
+        sleep(Duration::from_secs(2)).await;
+    }
+    proxies[nodes.victim].set_closing(false);
+    assert_eq!(answered(&own.wait_results(&ids, SOON).await), ids.len(), "{}", worker.log());
+    assert_eq!(counter(&worker, "redial_redis_refusals_total").await, 0, "{}", worker.log());
 }

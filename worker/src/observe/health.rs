@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::held_tasks::{HeldTasks, Slots};
+use crate::queue::held_tasks::HeldTasks;
 use crate::queue::redis_retry::RedisRetry;
+use crate::queue::slots::Slots;
 
 /// A worker with free slots is not ready if Redis has answered no claim for longer than this: being alive is not enough. Even an idle one
 /// looks at its queues every second.

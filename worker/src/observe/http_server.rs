@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::health::Health;
 use super::metrics::Metrics;
 use crate::config;
-use crate::queue::held_tasks::Slots;
+use crate::queue::slots::Slots;
 
 /// What the endpoints show.
 #[derive(Debug, Clone)]

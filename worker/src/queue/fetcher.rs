@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::held_tasks::Slots;
 use super::queue_fetcher::QueueFetcher;
 use super::queue_worker::QueueWorker;
 use super::slot_allocator::SlotAllocator;
+use super::slots::Slots;
 use super::vital;
 use crate::observe::health::Health;
 

@@ -1,4 +1,4 @@
-//! The tasks that this worker holds, and the slots that bound their number.
+//! The tasks that this worker holds, each in its slot until it leaves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,22 +8,23 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redial_core::consumer::Completion;
 use redial_core::protocol::id::Token;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::millis;
+use super::slots::{Room, Slots};
 
-/// The slots of a worker: how many tasks it may hold, over all queues. Clones share them.
-#[derive(Debug, Clone)]
-pub struct Slots {
-    free: Arc<Semaphore>,
-    total: usize,
-}
+/// How long a task may be on its way to its call, or back to Redis, before it gives its slot to another one. The first is longer than the
+/// gates may take in all, the second than Redis takes from 200 ms away.
+const GATE_PATIENCE: Duration = Duration::from_secs(7);
+const SETTLING_PATIENCE: Duration = Duration::from_secs(1);
+/// During its call a task keeps its slot.
+const NEVER: u64 = u64::MAX;
 
 /// The tasks of one queue that this worker holds.
 #[derive(Debug)]
 pub struct HeldTasks {
-    tasks: Mutex<HashMap<Token, CancellationToken>>,
+    tasks: Mutex<HashMap<Token, Arc<HeldState>>>,
     registered_claims: AtomicU64,
     started: Instant,
     /// When a task last entered or left a slot, in ms since `started`.
@@ -47,10 +48,18 @@ impl Default for HeldTasks {
 /// A task that this worker holds, in its slot. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct HeldTask {
-    _slot: OwnedSemaphorePermit,
     held: Arc<HeldTasks>,
     token: Token,
+    state: Arc<HeldState>,
+}
+
+#[derive(Debug)]
+struct HeldState {
     lost: CancellationToken,
+    /// `None` once the task has left.
+    room: Mutex<Option<Room>>,
+    /// From when on the task gives its slot to another one if that needs it, in ms since the [`HeldTasks`] started.
+    overdue_at_ms: AtomicU64,
 }
 
 /// A task that succeeded. It keeps its slot until Redis has the result.
@@ -60,46 +69,30 @@ pub struct SucceededTask {
     pub held: HeldTask,
 }
 
-impl Slots {
-    /// This many free slots.
-    pub fn new(total: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(total)), total }
-    }
-
-    /// Waits for a free slot. `None`: there are no slots any more.
-    pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().acquire_owned().await.ok()
-    }
-
-    /// Takes a slot if one is free.
-    pub fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().try_acquire_owned().ok()
-    }
-
-    /// How many are occupied.
-    pub fn in_use(&self) -> usize {
-        self.total.saturating_sub(self.free.available_permits())
-    }
-
-    /// Whether none is free.
-    pub fn is_full(&self) -> bool {
-        self.free.available_permits() == 0
-    }
-
-    /// Waits until all are free.
-    pub async fn all_free(&self) {
-        let total = u32::try_from(self.total).unwrap_or(u32::MAX);
-        let _ = self.free.acquire_many(total).await;
-    }
-}
-
 impl HeldTasks {
     /// Registers a claimed task. The slot stays occupied until the [`HeldTask`] is dropped.
     pub fn hold(self: &Arc<Self>, token: &Token, slot: OwnedSemaphorePermit) -> HeldTask {
-        let lost = CancellationToken::new();
-        self.tasks.lock().insert(token.clone(), lost.clone());
+        let state = Arc::new(HeldState {
+            lost: CancellationToken::new(),
+            room: Mutex::new(Some(Room::Slot(slot))),
+            overdue_at_ms: AtomicU64::new(self.in_ms(GATE_PATIENCE)),
+        });
+        self.tasks.lock().insert(token.clone(), state.clone());
         self.record_change();
-        HeldTask { _slot: slot, held: self.clone(), token: token.clone(), lost }
+        HeldTask { held: self.clone(), token: token.clone(), state }
+    }
+
+    /// Takes the slots of tasks that Redis keeps waiting, as long as there is room beyond the slots for them. Returns how many.
+    pub fn free_overdue_slots(&self, slots: &Slots) -> usize {
+        let now = self.in_ms(Duration::ZERO);
+        let tasks = self.tasks.lock();
+        let overdue = tasks.values().filter(|state| state.overdue_at_ms.load(Ordering::Relaxed) <= now);
+        overdue.map_while(|state| state.give_up_slot(slots)).filter(|freed| *freed).count()
+    }
+
+    /// The time at which `wait` will have passed, in ms since the start.
+    fn in_ms(&self, wait: Duration) -> u64 {
+        millis(self.started.elapsed() + wait)
     }
 
     /// When a task last entered or left a slot.
@@ -129,8 +122,8 @@ impl HeldTasks {
     /// Tells these tasks that their leases are lost.
     pub fn mark_lost(&self, tokens: impl IntoIterator<Item = Token>) {
         let tasks = self.tasks.lock();
-        for lost in tokens.into_iter().filter_map(|token| tasks.get(&token)) {
-            lost.cancel();
+        for state in tokens.into_iter().filter_map(|token| tasks.get(&token)) {
+            state.lost.cancel();
         }
     }
 
@@ -150,16 +143,41 @@ impl HeldTasks {
     }
 }
 
+impl HeldState {
+    /// Takes the slot, if the task has one. `None`: there is no room beyond the slots.
+    fn give_up_slot(&self, slots: &Slots) -> Option<bool> {
+        let mut room = self.room.lock();
+        if matches!(*room, Some(Room::Slot(_))) {
+            *room = Some(Room::Beyond(slots.try_beyond()?));
+            return Some(true);
+        }
+        Some(false)
+    }
+}
+
 impl HeldTask {
     /// Waits until the task's lease is known to be lost.
     pub async fn lease_lost(&self) {
-        self.lost.cancelled().await;
+        self.state.lost.cancelled().await;
+    }
+
+    /// The call begins. `false`: the task has no slot any more, because Redis kept it waiting for too long, and may not make it.
+    #[must_use]
+    pub fn begin_call(&self) -> bool {
+        self.state.overdue_at_ms.store(NEVER, Ordering::Relaxed);
+        matches!(*self.state.room.lock(), Some(Room::Slot(_)))
+    }
+
+    /// There is no call to make any more: what is left is for Redis to store.
+    pub fn begin_settling(&self) {
+        self.state.overdue_at_ms.store(self.held.in_ms(SETTLING_PATIENCE), Ordering::Relaxed);
     }
 }
 
 impl Drop for HeldTask {
     fn drop(&mut self) {
         self.held.tasks.lock().remove(&self.token);
+        drop(self.state.room.lock().take());
         self.held.record_change();
         if std::thread::panicking() {
             self.held.panicked.lock().push(self.token.clone());

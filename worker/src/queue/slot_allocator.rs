@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use redial_core::consumer::MAX_BATCH;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::held_tasks::Slots;
 use super::rotation::Rotation;
+use super::slots::Slots;
 
 /// Distributes the slots of a worker over its queues, which are known by their position.
 #[derive(Debug)]

@@ -23,10 +23,10 @@ use crate::observe::http_server::Endpoints;
 use crate::queue::announcer::WorkerAnnouncer;
 use crate::queue::fetcher::{EndedFetcher, Fetcher};
 use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
-use crate::queue::held_tasks::Slots;
 use crate::queue::idle_queues::IdleQueues;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
-use crate::queue::{checker, scheduler, sweeper, vital};
+use crate::queue::slots::Slots;
+use crate::queue::{checker, overdue, scheduler, sweeper, vital};
 use embedded::Embedded;
 use signals::Signals;
 
@@ -48,7 +48,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let worker = Runtime::start(config, &db).await?;
 
     signals.next().await;
-    tracing::info!(tasks = worker.slots.in_use(), "draining: no new task is claimed");
+    tracing::info!(tasks = worker.slots.held(), "draining: no new task is claimed");
     let deadline = Instant::now() + worker.shared.config.drain + GIVE_BACK_TIMEOUT;
     let slots = worker.slots.clone();
     let stopped = tokio::select! {
@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!("drained");
     } else {
         tracing::warn!(
-            tasks = slots.in_use(),
+            tasks = slots.held(),
             "stopped without an answer of Redis: what this worker still holds becomes available when its lease ends"
         );
     }
@@ -109,6 +109,7 @@ impl Runtime {
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
         vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
+        vital::spawn("overdue slots", overdue::run(slots.clone(), workers.clone(), shared.abort.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
         let slot_keeper = vital::spawn("slot keeper", keep_slots).abort_handle();
         let fetcher = vital::spawn("fetcher", Fetcher::new(queues, slots.clone(), health).run());
@@ -151,7 +152,7 @@ impl Runtime {
 async fn drain(shared: &SharedHandles, slots: &Slots, deadline: Instant) {
     if timeout(shared.config.drain, slots.all_free()).await.is_err() {
         tracing::warn!(
-            tasks = slots.in_use(),
+            tasks = slots.held(),
             "the drain's deadline has passed: giving back the calls in flight, uncounted"
         );
         shared.abort.cancel();

@@ -51,15 +51,20 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
 
     let mut admission = match gate::pass(worker, &mut job).await {
         Verdict::Pass(admission) => admission,
-        Verdict::Refuse(refusal, leads) => return Box::pin(refuse(&settler, &job, &leads, refusal, held)).await,
+        Verdict::Refuse(refusal, leads) => {
+            held.begin_settling();
+            return Box::pin(refuse(&settler, &job, &leads, refusal, held)).await;
+        }
     };
 
     let started_at = worker.queue.clock.now();
-    let result = match call(worker, &job, &admission, &held).await {
+    let called = call(worker, &job, &admission, &held).await;
+    held.begin_settling();
+    let result = match called {
         Ok(result) => result,
         Err(Aborted::Stopping) => return Box::pin(settler.release(&job, &admission.leads, held)).await,
         Err(Aborted::LeaseLost) => return Box::pin(settler.abandon(&job, &admission.leads)).await,
-        Err(Aborted::LocalShortage) => return Box::pin(settler.wait_out_shortage(&mut job, admission)).await,
+        Err(Aborted::Impossible) => return Box::pin(settler.give_back(&mut job, admission)).await,
     };
     let took_ms = worker.queue.clock.now().since(started_at);
     worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
@@ -143,8 +148,9 @@ enum Aborted {
     Stopping,
     /// The task is no longer this worker's.
     LeaseLost,
-    /// No connection could be made for want of something on this machine.
-    LocalShortage,
+    /// It did not begin: no connection could be made for want of something on this machine, or Redis kept the task waiting for so long
+    /// that another one has its slot.
+    Impossible,
 }
 
 /// Makes the call, unless something ends it first.
@@ -154,6 +160,9 @@ async fn call(
     admission: &Admission,
     held: &HeldTask,
 ) -> Result<AttemptResult, Aborted> {
+    if !held.begin_call() {
+        return Err(Aborted::Impossible);
+    }
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
     let mut headers = worker.shared.config.upstreams.headers_for(&job.task);
@@ -165,7 +174,10 @@ async fn call(
     }
     tokio::select! {
         result = worker.shared.http.call(&job.task, headers, body) => match result {
-            Err(Failure::LocalShortage(_)) => Err(Aborted::LocalShortage),
+            Err(Failure::LocalShortage(_)) => {
+                worker.shared.metrics.local_shortage(worker.name());
+                Err(Aborted::Impossible)
+            }
             result => Ok(result),
         },
         () = worker.shared.abort.cancelled() => Err(Aborted::Stopping),

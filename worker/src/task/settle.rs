@@ -27,8 +27,8 @@ use crate::queue::redis_retry::{NotStored, Resent, Stored};
 /// How long a parked task keeps the memos that it leads: nobody knows how long it will wait.
 const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a task waits, about, for this machine to have what its call needs.
-const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
+/// How long a task waits, about, whose call could not begin.
+const GIVE_BACK_WAIT: Duration = Duration::from_millis(500);
 
 /// Settles the tasks of one queue.
 #[derive(Debug)]
@@ -63,9 +63,7 @@ impl<'a> Settler<'a> {
         attempt: AttemptResult,
         held: HeldTask,
     ) {
-        let bytes = types::bytes(&attempt);
-        let dead = || job.dead(reason, error, self.now(), Some(attempt));
-        let result = heavy::work(bytes, dead).await;
+        let result = heavy::work(types::bytes(&attempt), || job.dead(reason, error, self.now(), Some(attempt))).await;
         self.finish(job, leads, result, held).await;
     }
 
@@ -199,12 +197,11 @@ impl<'a> Settler<'a> {
         self.reschedule(job, leads, wait, not_before, RescheduleReason::Deferred).await;
     }
 
-    /// Gives a task back because this machine lacks what a connection needs. No call was made: what limits granted goes back.
-    pub async fn wait_out_shortage(&self, job: &mut Job, admission: Admission) {
-        self.worker.shared.metrics.local_shortage(self.worker.name());
+    /// Gives a task back whose call could not begin. What limits granted goes back, too.
+    pub async fn give_back(&self, job: &mut Job, admission: Admission) {
         let Admission { leads, limits, slots, .. } = admission;
         drop(slots);
-        let wait = SHORTAGE_WAIT.mul_f64(rand::random_range(0.5..1.5));
+        let wait = GIVE_BACK_WAIT.mul_f64(rand::random_range(0.5..1.5));
         limit::gate::refund(self.worker, job, &limits, wait).await;
         self.defer(job, &leads, wait, UnixMs(0)).await;
     }

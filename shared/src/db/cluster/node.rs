@@ -1,17 +1,42 @@
 //! The connection to one node of a Cluster, replaced when it fails.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
+use crate::db::probe::ping_twice;
+
 /// While a node is away, one task tries to connect to it, this often, and all commands for it fail at once.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 /// A node that answers nothing for this long although commands wait counts as away, before the first of them times out.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
+
+/// The nodes that are known to be away, so that this is logged once for all connections to a Cluster.
+#[derive(Debug, Default)]
+pub(super) struct AwayNodes(std::sync::Mutex<HashSet<String>>);
+
+impl AwayNodes {
+    fn addresses(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self, address: &str, error: &RedisError) {
+        if self.addresses().insert(address.to_owned()) {
+            tracing::warn!(node = address, %error, "a node of the Cluster does not answer: what it holds has to wait");
+        }
+    }
+
+    fn found(&self, address: &str) {
+        if self.addresses().remove(address) {
+            tracing::info!(node = address, "the node of the Cluster answers again");
+        }
+    }
+}
 
 /// One node.
 #[derive(Debug)]
@@ -20,8 +45,11 @@ pub(super) struct Node {
     client: Client,
     config: AsyncConnectionConfig,
     link: Mutex<NodeLink>,
+    away: Arc<AwayNodes>,
     /// Whether its last connection failed and no other could be made yet.
     is_away: AtomicBool,
+    /// Whether commands were lost with a connection to it.
+    has_lost_commands: AtomicBool,
     started: Instant,
     /// How many commands wait for an answer, and since when there has been none, in ms since `started`.
     waiting: AtomicUsize,
@@ -101,14 +129,21 @@ async fn exchange(
 }
 
 impl Node {
-    pub(super) fn new(address: String, info: ConnectionInfo, config: AsyncConnectionConfig) -> RedisResult<Self> {
+    pub(super) fn new(
+        address: String,
+        info: ConnectionInfo,
+        config: AsyncConnectionConfig,
+        away: Arc<AwayNodes>,
+    ) -> RedisResult<Self> {
         let client = Client::open(info)?;
         Ok(Self {
             address,
             client,
             config,
             link: Mutex::default(),
+            away,
             is_away: AtomicBool::new(false),
+            has_lost_commands: AtomicBool::new(false),
             started: Instant::now(),
             waiting: AtomicUsize::new(0),
             silent_since_ms: AtomicU64::new(0),
@@ -155,6 +190,21 @@ impl Node {
         self.client.get_multiplexed_async_connection_with_config(&self.config).await
     }
 
+    /// Commands were lost with a connection to the node.
+    pub(super) fn note_lost_commands(&self) {
+        self.has_lost_commands.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether commands were lost with a connection to the node.
+    pub(super) fn has_lost_commands(&self) -> bool {
+        self.has_lost_commands.load(Ordering::Relaxed)
+    }
+
+    /// Whether the node answers twice on a connection that is used for nothing else.
+    pub(super) async fn probe(&self) -> RedisResult<()> {
+        ping_twice(&mut self.connect().await?).await
+    }
+
     /// Takes over a new connection, or why there is none.
     fn take_over(
         self: &Arc<Self>,
@@ -166,9 +216,8 @@ impl Node {
                 link.number += 1;
                 link.failed = None;
                 link.connection = Some(connection.clone());
-                if self.is_away.swap(false, Ordering::Relaxed) {
-                    tracing::info!(node = self.address, "the node of the Cluster answers again");
-                }
+                self.is_away.store(false, Ordering::Relaxed);
+                self.away.found(&self.address);
                 Ok((link.number, connection))
             }
             Err(error) => {
@@ -190,7 +239,7 @@ impl Node {
         let is_first = link.failed.replace(error.clone()).is_none();
         self.is_away.store(true, Ordering::Relaxed);
         if is_first {
-            tracing::warn!(node = self.address, %error, "a node of the Cluster does not answer: what it holds has to wait");
+            self.away.lost(&self.address, error);
             tokio::spawn(reconnect(Arc::downgrade(self)));
         }
     }

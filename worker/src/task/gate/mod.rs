@@ -14,17 +14,26 @@ use super::job::Job;
 use super::types::{Admission, Refusal, Verdict};
 use crate::queue::queue_worker::QueueWorker;
 use crate::{breaker, limit, memo};
+use reach::GateKeys;
 
 /// Asks every gate in turn; the first refusal decides.
 ///
 /// The gates change nothing of the job but what Redis keeps with the task: its reservations and its start marker.
 pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
     let mut leads = Vec::new();
+    let keys = memo::gate::keys(worker, job).await;
     // A redelivered task with a start marker has to be judged by it: it must not go back, which would lose the marker.
     let admitted = if job.header.started == StartMarker::Calling {
-        admit(worker, job, &mut leads).await
+        admit(worker, job, keys, &mut leads).await
+    } else if let Some(gates) = GateKeys::of(worker, job, &keys) {
+        let patience = tokio::time::timeout(reach::PATIENCE, gates.wait_until_away(worker));
+        tokio::select! {
+            biased;
+            _ = patience => Err(reach::wait()),
+            admitted = admit(worker, job, keys, &mut leads) => admitted,
+        }
     } else {
-        let admitted = tokio::time::timeout(reach::PATIENCE, admit(worker, job, &mut leads)).await;
+        let admitted = tokio::time::timeout(reach::PATIENCE, admit(worker, job, keys, &mut leads)).await;
         admitted.unwrap_or_else(|_| Err(reach::wait()))
     };
     match admitted {
@@ -35,12 +44,13 @@ pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
 
 /// The order: checks that write to Redis come last, except for what must be known before a task is given up. The limits are the
 /// very last, so that a task that is refused uses none of their rate.
-async fn admit(worker: &QueueWorker, job: &mut Job, leads: &mut Vec<MemoKey>) -> Result<Admission, Refusal> {
+async fn admit(
+    worker: &QueueWorker,
+    job: &mut Job,
+    keys: Vec<MemoKey>,
+    leads: &mut Vec<MemoKey>,
+) -> Result<Admission, Refusal> {
     let now = worker.queue.clock.now();
-    let keys = memo::gate::keys(worker, job).await;
-    if job.header.started != StartMarker::Calling {
-        reach::check(worker, job, &keys)?;
-    }
     if !keys.is_empty() && job.is_redelivery() {
         Box::pin(memo::gate::recall(worker, job, &keys, leads)).await?;
     }

@@ -17,20 +17,44 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How long the gates may take in all before the task gives its slot to another one. It is much longer than they take 200 ms from Redis.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// # Errors
-/// A gate would not answer.
-pub fn check(worker: &QueueWorker, job: &Job, memos: &[MemoKey]) -> Result<(), Refusal> {
-    let shared = &worker.shared;
-    // Of a single Redis nothing is out of reach alone.
-    if !worker.redis_queue().db().is_cluster() {
-        return Ok(());
+/// How often a task that waits for its gates looks whether their nodes are still there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What the gates of a task ask in Redis, each on a node of its own.
+#[derive(Debug)]
+pub struct GateKeys {
+    memos: Vec<MemoKey>,
+    upstream: String,
+    limits: Vec<String>,
+}
+
+impl GateKeys {
+    /// What the gates of this task ask. `None`: they are all in one place, where nothing is out of reach alone.
+    pub fn of(worker: &QueueWorker, job: &Job, memos: &[MemoKey]) -> Option<Self> {
+        worker.redis_queue().db().is_cluster().then(|| Self {
+            memos: memos.to_vec(),
+            upstream: upstream_of(&job.task.url),
+            limits: limits_for(&job.task, &worker.shared.config)
+                .into_iter()
+                .map(|applied| applied.limit.name)
+                .collect(),
+        })
     }
-    let is_away = memos.iter().any(|key| shared.memos.is_away(key))
-        || shared.breakers.is_away(&upstream_of(&job.task.url))
-        || limits_for(&job.task, &shared.config)
-            .iter()
-            .any(|applied| shared.limits.limits().is_away(&applied.limit.name));
-    if is_away { Err(wait()) } else { Ok(()) }
+
+    /// Whether a gate would not answer, as far as it is known.
+    pub fn are_away(&self, worker: &QueueWorker) -> bool {
+        let shared = &worker.shared;
+        self.memos.iter().any(|key| shared.memos.is_away(key))
+            || shared.breakers.is_away(&self.upstream)
+            || self.limits.iter().any(|name| shared.limits.limits().is_away(name))
+    }
+
+    /// Waits until a gate would not answer.
+    pub async fn wait_until_away(&self, worker: &QueueWorker) {
+        while !self.are_away(worker) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
 }
 
 /// Later, in a while.

@@ -1,0 +1,36 @@
+//! Takes the slots of tasks that Redis keeps waiting, when other tasks need them.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::queue_worker::QueueWorker;
+use super::slots::Slots;
+
+/// How often it is looked whether tasks keep slots that others need.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Looks after the slots of a worker until `abort`.
+pub async fn run(slots: Slots, workers: Vec<QueueWorker>, abort: CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_reported = false;
+    loop {
+        tokio::select! {
+            () = abort.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        is_reported &= slots.held() > slots.in_use();
+        if !slots.is_full() {
+            continue;
+        }
+        let freed: usize = workers.iter().map(|worker| worker.queue.held.free_overdue_slots(&slots)).sum();
+        if freed > 0 && !is_reported {
+            is_reported = true;
+            tracing::warn!(
+                tasks = freed,
+                "all slots are in use, and Redis does not store what became of some tasks: these give their slots to others and go on waiting"
+            );
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The slots of a worker, which bound how many calls it makes at a time and how many tasks it holds.
+//!
+//! A task whose call has ended needs its slot only until Redis has stored what came of it. If Redis keeps it waiting, because the node that
+//! it needs does not answer, it gives the slot to another task and waits beyond the slots: as many tasks may do so as there are slots.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The slots of a worker: how many tasks it may hold, over all queues. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    free: Arc<Semaphore>,
+    /// Room for tasks that have given up their slots.
+    beyond: Arc<Semaphore>,
+    total: usize,
+}
+
+/// What a held task occupies.
+#[derive(Debug)]
+#[expect(dead_code, reason = "a permit is held, not read")]
+pub enum Room {
+    /// A slot.
+    Slot(OwnedSemaphorePermit),
+    /// Room beyond the slots.
+    Beyond(OwnedSemaphorePermit),
+}
+
+impl Slots {
+    /// This many free slots, and room for as many tasks beyond them.
+    pub fn new(total: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(total)), beyond: Arc::new(Semaphore::new(total)), total }
+    }
+
+    /// Waits for a free slot. `None`: there are no slots any more.
+    pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().acquire_owned().await.ok()
+    }
+
+    /// Takes a slot if one is free.
+    pub fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().try_acquire_owned().ok()
+    }
+
+    /// Takes room beyond the slots if there is any.
+    pub fn try_beyond(&self) -> Option<OwnedSemaphorePermit> {
+        self.beyond.clone().try_acquire_owned().ok()
+    }
+
+    /// How many are occupied.
+    pub fn in_use(&self) -> usize {
+        self.total.saturating_sub(self.free.available_permits())
+    }
+
+    /// How many tasks the worker holds, in slots and beyond them.
+    pub fn held(&self) -> usize {
+        self.in_use() + self.total.saturating_sub(self.beyond.available_permits())
+    }
+
+    /// Whether none is free.
+    pub fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    /// Waits until the worker holds no task any more.
+    pub async fn all_free(&self) {
+        let total = u32::try_from(self.total).unwrap_or(u32::MAX);
+        // A task may leave its slot for the room beyond, but never the other way.
+        let _ = self.free.acquire_many(total).await;
+        let _ = self.beyond.acquire_many(total).await;
+    }
+}
