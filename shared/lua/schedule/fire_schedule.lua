@@ -16,12 +16,11 @@ if not schedule then return 0 end
 local stored_header, task = split_entry(schedule)
 if stored_header ~= header then return 0 end
 expect_type('list', waiting)
-expect_type('hash', stats)
 redis.call('LPUSH', waiting, task_start .. string.sub(task, 2))
 if next_at_ms == '' then
   redis.call('ZREM', firings, name)
 else
   redis.call('ZADD', firings, next_at_ms, name)
 end
-redis.call('HINCRBY', stats, 'fired', 1)
+count(stats, 'fired', 1)
 return 1

@@ -6,7 +6,6 @@
 local dead, stats = unpack(KEYS)
 local letter = unpack(ARGV)
 
-expect_type('hash', stats)
 if redis.call('ZREM', dead, letter) == 0 then return 0 end
-redis.call('HINCRBY', stats, 'dropped', 1)
+count(stats, 'dropped', 1)
 return 1

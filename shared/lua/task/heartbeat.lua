@@ -5,15 +5,15 @@
 --       anything that a worker must attend to, then for each lease in force (<= 100): the worker's id, when its lease ends by its last
 --       renewal}. That time is a value to compare: a lease has ended when another worker has seen it unchanged for its whole length.
 -- Guarantees: a worker that holds nothing has no lease, and is not listed. Of more than a hundred leases, those that are renewed no
---       longer are among the first or last by their ends, whichever way the clock of Redis was set, and those are returned. Works when
---       Redis is out of memory.
+--       longer are among the first or last by their ends, whichever way the clock of Redis was set, and those are returned. Replies
+--       and deadlines of another type cost no worker its lease. Works when Redis is out of memory.
 local workers, active, waiting, handoff, scheduled, replies, watch, firings = unpack(KEYS)
 local worker, lease_ms = unpack(ARGV)
 local HALF = 50 -- Half of the leases that are returned.
 
 local now = now_ms()
-local held, undelivered = redis.call('HLEN', active), redis.call('HLEN', replies)
-local due_checks = redis.call('ZCOUNT', watch, '-inf', now + lease_ms / 4)
+local held, undelivered = redis.call('HLEN', active), math.max(0, length_if('hash', replies))
+local due_checks = length_if('zset', watch) > 0 and redis.call('ZCOUNT', watch, '-inf', now + lease_ms / 4) or 0
 if held > 0 then
   allow_when_out_of_memory(workers)
   redis.call('ZADD', workers, now + lease_ms, worker)

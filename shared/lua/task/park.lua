@@ -11,7 +11,7 @@ local token, serial, header, list_name, check_in_ms, deadline_ms, position = unp
 
 local entry = redis.call('HGET', active, token)
 if not entry then return 0 end
-expect_type('hash', stored, stats)
+expect_type('hash', stored)
 expect_type('zset', wait_list, watch)
 local _, raw = split_entry(entry)
 local now = now_ms()
@@ -20,5 +20,5 @@ redis.call('HSET', stored, serial, header .. '\n' .. raw)
 redis.call('ZADD', wait_list, position == '' and now or position, serial)
 redis.call('ZADD', watch, 'NX', now + check_in_ms, list_name)
 if deadline_ms ~= '' then redis.call('ZADD', watch, deadline_ms, serial) end
-redis.call('HINCRBY', stats, 'parked', 1)
+count(stats, 'parked', 1)
 return 1

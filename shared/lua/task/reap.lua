@@ -17,7 +17,7 @@ local room, bytes_left = tonumber(max_tasks), tonumber(max_bytes)
 local now = now_ms()
 if reason == 'reaped' and redis.call('ZSCORE', workers, worker) ~= renewal then return {0, 0} end
 expect_type('zset', workers, scheduled)
-expect_type('hash', active, stored, stats)
+expect_type('hash', active, stored)
 
 -- The entry with one more crash, if this crash counts.
 local function with_crash(entry)
@@ -50,7 +50,7 @@ if #fields > 0 then
   redis.call('HDEL', active, unpack(fields))
   redis.call('HSET', stored, unpack(moved))
   redis.call('ZADD', scheduled, unpack(due))
-  redis.call('HINCRBY', stats, reason, #fields)
+  count(stats, reason, #fields)
 end
 local left = redis.call('HLEN', active)
 if left == 0 and reason ~= 'stray' then redis.call('ZREM', workers, worker) end

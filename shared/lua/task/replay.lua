@@ -8,10 +8,9 @@ local dead, waiting, stats, result_key = unpack(KEYS, 1, 4)
 local letter = unpack(ARGV)
 
 expect_type('list', waiting)
-expect_type('hash', stats)
 if redis.call('ZREM', dead, letter) == 0 then return 0 end
 local _, raw = split_entry(letter)
 redis.call('LPUSH', waiting, raw)
-redis.call('HINCRBY', stats, 'replayed', 1)
+count(stats, 'replayed', 1)
 if result_key then redis.call('DEL', result_key) end
 return 1

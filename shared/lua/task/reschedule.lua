@@ -13,12 +13,12 @@ local token, serial, wait_ms, not_before_ms, deadline_ms, header, reason = unpac
 local entry = redis.call('HGET', active, token)
 if not entry then return 0 end
 expect_type('zset', scheduled, watch)
-expect_type('hash', stored, stats)
+expect_type('hash', stored)
 local _, raw = split_entry(entry)
 local due = math.min(math.max(now_ms() + wait_ms, tonumber(not_before_ms)), 2 ^ 53)
 redis.call('HDEL', active, token)
 redis.call('HSET', stored, serial, header .. '\n' .. raw)
 redis.call('ZADD', scheduled, due, serial)
 if deadline_ms ~= '' then redis.call('ZADD', watch, deadline_ms, serial) end
-redis.call('HINCRBY', stats, reason, 1)
+count(stats, reason, 1)
 return due

@@ -9,7 +9,7 @@ local wait_list, stored, scheduled, stats = unpack(KEYS)
 local serial, selection = unpack(ARGV)
 
 expect_type('zset', wait_list, scheduled)
-expect_type('hash', stored, stats)
+expect_type('hash', stored)
 local now, moved = now_ms(), {}
 
 -- Moves one task. Its serial leaves the list even if the task is no longer stored.
@@ -31,5 +31,5 @@ else
     unpark(next_task)
   end
 end
-if #moved > 0 then redis.call('HINCRBY', stats, 'unparked', #moved) end
+if #moved > 0 then count(stats, 'unparked', #moved) end
 return moved

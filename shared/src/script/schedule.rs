@@ -25,7 +25,7 @@ typed_calls! {
     }
 
     /// Pushes the task of a schedule that is due. `false`: this time was fired already, or the schedule has changed.
-    FireSchedule = "schedule/fire_schedule" + ["clock", "types", "entry"] -> bool {
+    FireSchedule = "schedule/fire_schedule" + ["clock", "types", "count", "entry"] -> bool {
         keys: schedules, firings, waiting, stats;
         args: name: &'a str, header: &'a str, due_at_ms: UnixMs, next_at_ms: Option<UnixMs>, task_start: &'a str;
     }

@@ -34,7 +34,7 @@ typed_calls! {
     }
 
     /// Gives a claimed task back for later. Returns when it is due, or 0 if the lease was lost.
-    Reschedule = "task/reschedule" + ["clock", "types", "entry"] -> u64 {
+    Reschedule = "task/reschedule" + ["clock", "types", "count", "entry"] -> u64 {
         keys: active, scheduled, stored, watch, stats;
         args: token: &'a str, serial: &'a str, wait_ms: u64, not_before_ms: u64, deadline_ms: Option<UnixMs>, header: &'a str,
             reason: &'a str;
@@ -54,7 +54,7 @@ typed_calls! {
     }
 
     /// Renews a worker's lease.
-    Heartbeat = "task/heartbeat" + ["clock", "out_of_memory"] -> HeartbeatReply {
+    Heartbeat = "task/heartbeat" + ["clock", "types", "out_of_memory"] -> HeartbeatReply {
         keys: workers, active, waiting, handoff, scheduled, replies, watch, firings;
         args: worker: &'a str, lease_ms: u64;
     }
@@ -66,27 +66,27 @@ typed_calls! {
     }
 
     /// Takes tasks back from a worker.
-    Reap = "task/reap" + ["clock", "types", "entry"] -> TakenBack {
+    Reap = "task/reap" + ["clock", "types", "count", "entry"] -> TakenBack {
         keys: workers, active, scheduled, stored, stats;
         args: worker: &'a str, reason: &'a str, renewal: &'a str, max_tasks: usize, max_bytes: usize;
         rest tokens: &'a [&'a str] = [];
     }
 
     /// Puts a dead letter back on its queue. `false`: it is gone.
-    Replay = "task/replay" + ["types", "entry"] -> bool {
+    Replay = "task/replay" + ["types", "count", "entry"] -> bool {
         keys: dead, waiting, stats; then result_key;
         args: letter: &'a [u8];
         rest result_key: MoreKeys<'a> = [];
     }
 
     /// Deletes a dead letter. `false`: it is gone.
-    DropDead = "task/drop_dead" + ["types"] -> bool {
+    DropDead = "task/drop_dead" + ["count"] -> bool {
         keys: dead, stats;
         args: letter: &'a [u8];
     }
 
     /// Parks a task in a wait list. `false`: the lease was lost.
-    Park = "task/park" + ["clock", "types", "entry"] -> bool {
+    Park = "task/park" + ["clock", "types", "count", "entry"] -> bool {
         keys: active, stored, wait_list, watch, stats;
         args: token: &'a str, serial: &'a str, header: &'a str, list_name: &'a str, check_in_ms: u64,
             deadline_ms: Option<UnixMs>, position: Option<u64>;
@@ -99,7 +99,7 @@ typed_calls! {
     }
 
     /// Makes parked tasks available to workers. Returns their serials.
-    Unpark = "task/unpark" + ["clock", "types"] -> Vec<String> {
+    Unpark = "task/unpark" + ["clock", "types", "count"] -> Vec<String> {
         keys: wait_list, stored, scheduled, stats;
         args: serial: &'a str, selection: Selection;
     }

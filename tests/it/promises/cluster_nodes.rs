@@ -167,6 +167,8 @@ async fn tasks_whose_limit_memo_breaker_or_reply_list_is_on_a_hung_node_occupy_n
     sleep(Duration::from_secs(2)).await;
     for round in 0..3 {
         a_hundred_are_answered_at_once(&queue, &format!("beside{round}-"), &upstream).await;
+        // Its breaker cannot be asked, and was not known to be open.
+        a_hundred_are_answered_at_once(&queue, &format!("without-breaker{round}-"), &elsewhere).await;
         sleep(Duration::from_secs(1)).await;
     }
     nodes.victim().resume();

@@ -121,7 +121,19 @@ async fn counters_and_subscriptions_of_another_type_hold_up_no_result() {
     let worker = stage.ready_worker().await;
     let fails = json!({"id": "fails", "url": stage.url("/status/400")});
     assert_eq!(stage.answer(fails).await["reason"], "rejected");
+    // One waits for its retry; two of three wait for their leader.
+    let retried = json!({"id": "retried", "url": stage.url("/flaky/1/503"), "retry": {"base_ms": 1}});
+    assert_eq!(stage.answer(retried).await["status"], "ok");
+    let sharing = ids("sharing", 3);
+    stage.push_many(&sharing, "/slow/300", &json!({"cache_ttl_ms": 60_000, "cache_key": "k"})).await;
+    assert_eq!(answered(&stage.queue.wait_results(&sharing, SOON).await), sharing.len());
     assert_unhindered(&stage, &worker, "later").await;
+    // And one is taken back from a worker that was killed.
+    stage.queue.push(json!({"id": "orphan", "url": stage.url("/slow/1000")}).to_string()).await;
+    eventually(SOON, || async { (stage.upstream.calls_to("/slow/1000").len() == 1).then_some(()) }).await;
+    worker.kill9();
+    let _next = stage.ready_worker().await;
+    assert_eq!(stage.queue.wait_result("orphan", SOON).await["status"], "ok");
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn the_last_time_of_a_schedule_leaves_it_without_a_next_one() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["schedules", "firings", "waiting", "stats"] {
+    for key in ["schedules", "firings", "waiting"] {
         let desk = desk(1_000).await;
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("daily", 1_000, Some(2000))).await;

@@ -104,12 +104,23 @@ async fn leases_that_are_renewed_no_longer_are_always_among_those_returned() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_is_written() {
-    for key in ["workers", "active", "replies", "watch"] {
+    for key in ["workers", "active"] {
         let desk = Desk::new().await;
         if key != "active" {
             desk.hold("t", b"h\nraw").await;
         }
         let () = desk.ask(("SET", key, "something else")).await;
         desk.refuses(&call("w", 1_000)).await;
+    }
+}
+
+#[tokio::test]
+async fn replies_and_deadlines_of_another_type_do_not_cost_a_worker_its_lease() {
+    for key in ["replies", "watch"] {
+        let desk = Desk::new().await;
+        desk.hold("t", b"h\nraw").await;
+        let () = desk.ask(("SET", key, "something else")).await;
+        let reply = desk.run(&call("w", 1_000)).await;
+        assert_eq!((reply.held, reply.undelivered, reply.watched, reply.leases.len()), (1, 0, 0, 1), "{key}");
     }
 }

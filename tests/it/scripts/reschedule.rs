@@ -105,7 +105,7 @@ async fn a_worker_that_lost_the_task_changes_nothing() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_it_before_anything_moves() {
-    for key in ["active", "scheduled", "stored", "watch", "stats"] {
+    for key in ["active", "scheduled", "stored", "watch"] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;

@@ -20,6 +20,8 @@ use crate::queue::vital;
 
 /// How long a breaker that was seen closed is assumed to stay closed. An upstream that goes down may be called for this long.
 const CLOSED_FOR: Duration = Duration::from_secs(1);
+/// How often a call that waits for its breaker looks whether its node is still there.
+const AWAY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Beyond this many upstreams, those that were not called for [`FORGET_AFTER`] are forgotten.
 const MAX_UPSTREAMS: usize = 10_000;
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -86,8 +88,8 @@ pub fn upstream_of(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// What is assumed of a breaker that Redis refuses to tell about, because its key has another type or may not be read: the breaker
-/// protects the upstream, and its tasks do not have to wait for someone to mend it.
+/// What is assumed of a breaker that Redis refuses to tell about, because its key has another type or may not be read, or that is on a
+/// node which does not answer: the breaker protects the upstream, and its tasks do not have to wait for someone to mend it.
 const WITHOUT_BREAKER: BreakerStatus = BreakerStatus { epoch: 0, state: BreakerState::Closed, since: UnixMs(0) };
 
 fn without_breaker(request: BreakerRequest) -> Decision {
@@ -106,9 +108,15 @@ impl BreakerClient {
         Self { breakers, config, retry, metrics, known: Mutex::default() }
     }
 
-    /// Whether an upstream's breaker is on a node of a Cluster that does not answer, as far as it is known.
-    pub fn is_away(&self, upstream: &str) -> bool {
-        self.breakers.is_away(upstream)
+    /// Whether an upstream was down or recovering when its breaker was last seen, and the breaker is on a node of a Cluster that does not
+    /// answer now.
+    pub fn is_out_of_reach(&self, upstream: &str) -> bool {
+        self.breakers.is_away(upstream) && !self.was_closed(upstream)
+    }
+
+    /// Whether a breaker was closed when it was last seen. One that was never seen counts as closed.
+    fn was_closed(&self, upstream: &str) -> bool {
+        self.with(upstream, |known| known.status.is_none_or(|status| status.state == BreakerState::Closed))
     }
 
     /// Asks for one call. `None` if the worker aborts.
@@ -120,7 +128,7 @@ impl BreakerClient {
             }
             (status, Decision { admit: Selection::Next(1), retry_in: Duration::ZERO, is_probe: false })
         } else {
-            self.ask_redis(&upstream, request).await?
+            Box::pin(self.ask_if_there(&upstream, request)).await?
         };
         let is_closed = status.state == BreakerState::Closed;
         Some(match decision.admit {
@@ -146,6 +154,25 @@ impl BreakerClient {
         self.with(upstream, |known| known.waiting.push((request, sender)));
         self.send_soon(upstream);
         reply.await.ok()
+    }
+
+    /// The same, unless the breaker is on a node of a Cluster that does not answer and was closed when it was last seen: then it is taken
+    /// to be closed still.
+    async fn ask_if_there(
+        self: &Arc<Self>,
+        upstream: &str,
+        request: BreakerRequest,
+    ) -> Option<(BreakerStatus, Decision)> {
+        let away = async {
+            while !(self.breakers.is_away(upstream) && self.was_closed(upstream)) {
+                tokio::time::sleep(AWAY_LOOK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = away => Some((WITHOUT_BREAKER, without_breaker(request))),
+            reply = self.ask_redis(upstream, request) => reply,
+        }
     }
 
     /// Records whether a call found the upstream up. Reported at once if it did not, or if the breaker is not closed.

@@ -45,7 +45,7 @@ impl GateKeys {
     pub fn are_away(&self, worker: &QueueWorker) -> bool {
         let shared = &worker.shared;
         self.memos.iter().any(|key| shared.memos.is_away(key))
-            || shared.breakers.is_away(&self.upstream)
+            || shared.breakers.is_out_of_reach(&self.upstream)
             || self.limits.iter().any(|name| shared.limits.limits().is_away(name))
     }
 
