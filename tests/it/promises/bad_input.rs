@@ -143,16 +143,16 @@ async fn an_invalid_task_is_dead_lettered_verbatim_and_blocks_nothing() {
 async fn the_sender_of_an_invalid_task_is_answered_on_its_reply_list() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
-    stage.queue.push(r#"{"id":"a","url":"nowhere","reply_to":"answers"}"#).await;
-    stage.queue.push(r#"{"url":"nowhere","reply_to":"answers"}"#).await;
+    stage.queue.push(r#"{"id":"a","url":"nowhere","reply_to":"answers","meta":{"order": 7}}"#).await;
+    stage.queue.push(r#"{"url":"nowhere","reply_to":"answers","meta":{"order": 7}}"#).await;
     // Without a valid id, the reply list is the only way to tell the sender.
-    stage.queue.push(r#"{"id":"ümlaut","url":"nowhere","reply_to":"answers"}"#).await;
+    stage.queue.push(r#"{"id":"ümlaut","url":"nowhere","reply_to":"answers","meta":{"order": 7}}"#).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
         let reply = stage.redis.cli(&["BRPOP", "answers", "30"]).await;
         let (_, reply) = reply.split_once('\n').expect("a reply within 30 s");
         let reply: Value = serde_json::from_str(reply).unwrap();
-        assert_eq!(reply["reason"], "invalid_task");
+        assert_eq!((&reply["reason"], &reply["meta"]), (&json!("invalid_task"), &json!({"order": 7})));
         ids.push(reply["id"].clone());
     }
     ids.sort_by_key(Value::to_string);

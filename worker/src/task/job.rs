@@ -12,6 +12,7 @@ use redial_core::protocol::result::Body;
 use redial_core::protocol::task::{RESULT_TTL, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
+use serde_json::value::RawValue;
 
 use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
@@ -48,6 +49,7 @@ impl InvalidJob {
         result.attempts = attempts;
         result.reason = Some(error.reason());
         result.error = Some(shortened(error.to_string()));
+        result.meta = error.return_address.meta.clone().and_then(|meta| RawValue::from_string(meta).ok());
         result
     }
 

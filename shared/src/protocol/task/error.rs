@@ -1,6 +1,7 @@
 //! Why a task is invalid, and whom to tell.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::{InvalidLimit, MAX_MS};
@@ -182,7 +183,12 @@ pub struct ReturnAddress {
     pub reply_to: Option<String>,
     /// The URL that its result is delivered to, where it can be read.
     pub callback_url: Option<Url>,
+    /// What is echoed in its result, as JSON, where it can be read and is not large.
+    pub meta: Option<String>,
 }
+
+/// The most bytes of `meta` in the result of a task that is not valid: of one that is too large, `meta` may be what is.
+const MAX_META_BYTES: usize = 64 << 10;
 
 impl ReturnAddress {
     /// Whatever can be read of it.
@@ -192,6 +198,7 @@ impl ReturnAddress {
             id: Option<serde_json::Value>,
             reply_to: Option<serde_json::Value>,
             callback_url: Option<serde_json::Value>,
+            meta: Option<Box<RawValue>>,
         }
         let fields: Fields = serde_json::from_slice(raw).unwrap_or_default();
         let text = |field: Option<serde_json::Value>| match field {
@@ -202,6 +209,7 @@ impl ReturnAddress {
             id: text(fields.id).and_then(|id| TaskId::new(&id).ok()),
             reply_to: text(fields.reply_to).filter(|list| !list.is_empty()),
             callback_url: text(fields.callback_url).and_then(|url| super::url("callback_url", &url).ok()),
+            meta: fields.meta.filter(|meta| meta.get().len() <= MAX_META_BYTES).map(|meta| meta.get().to_owned()),
         }
     }
 }
