@@ -26,6 +26,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 /// | `/slow/<ms>` | 200 after `ms` |
 /// | `/refuse-once/<key>` | the first stream of each key is refused (`REFUSED_STREAM`), later ones get 200 |
 /// | `/goaway/<key>` | 200; the first of each key also tells the client to go away (`GOAWAY`) once its streams have ended |
+/// | `/abort/<key>` | the first of each key ends its connection at once, and every stream on it, with a `GOAWAY` (`ENHANCE_YOUR_CALM`) |
+/// | `/cut/<key>` | the first of each key closes its connection without a word |
 /// | anything else | 200 |
 #[derive(Debug)]
 pub struct Http2Upstream {
@@ -145,8 +147,16 @@ async fn serve(socket: TcpStream, tls: TlsAcceptor, number: usize, shared: Arc<S
                 let Some(Ok((request, respond))) = accepted else { return };
                 let path = request.uri().path().to_owned();
                 let is_first = !shared.calls.lock().iter().any(|call| call.path == path);
-                if path.starts_with("/goaway/") && is_first {
+                if is_first && path.starts_with("/goaway/") {
                     connection.graceful_shutdown();
+                }
+                if is_first && (path.starts_with("/abort/") || path.starts_with("/cut/")) {
+                    shared.calls.lock().push(Http2Call { connection: number, path: path.clone(), body: 0 });
+                    if path.starts_with("/cut/") {
+                        return;
+                    }
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    continue;
                 }
                 tokio::spawn(answer(path, is_first, request.into_body(), respond, number, shared.clone()));
             }

@@ -9,6 +9,7 @@
 //! - [`redis_server`]: one Redis; [`cluster`]: several of them as a Redis Cluster; [`sentinel`]: a master, its replica and a Sentinel
 //! - [`proxy`]: a connection to Redis that can lose replies
 //! - [`upstream`]: the server that calls go to, which misbehaves on command; [`http2`]: one that speaks HTTP/2 over TLS
+//! - [`dns`]: a name server that answers what a test says
 //! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary
 //! - [`connection`]: a connection to a single Redis or a Cluster; [`queue`]: a producer's view of a queue over it
 //! - [`wait`]: polling until a condition holds; [`stalls`]: when the machine itself stood still
@@ -24,6 +25,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod connection;
+pub mod dns;
 mod fake_clock;
 pub mod http2;
 pub mod port;
@@ -40,6 +42,7 @@ pub mod worker;
 pub use cli::Cli;
 pub use cluster::Cluster;
 pub use connection::RedisConnection;
+pub use dns::DnsServer;
 pub use http2::Http2Upstream;
 pub use port::Port;
 pub use proxy::Proxy;

@@ -150,6 +150,16 @@ impl Upstream {
     pub fn max_in_flight(&self) -> usize {
         self.log.max_in_flight()
     }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.log.connections()
+    }
+
+    /// The connections that there are say nothing more. They stay open, and the system acknowledges what arrives on them.
+    pub fn silence_connections(&self) {
+        self.log.silence_connections();
+    }
 }
 
 impl Drop for Upstream {

@@ -5,7 +5,7 @@
 //! - [`waiting`]: waiting for results without polling
 //! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
-//!   many calls share; [`once`]: calls that must not be repeated
+//!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
 //! - [`limits`]: no more calls than the upstream allows; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
@@ -42,11 +42,13 @@ mod healthcheck;
 mod hostile;
 mod http2;
 mod idempotency;
+mod keep_alive;
 mod kills;
 mod leases;
 mod limits;
 mod lost_replies;
 mod many_queues;
+mod names;
 mod once;
 mod queues;
 mod readiness;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::connection::ServerConnection;
@@ -58,9 +58,25 @@ async fn accept(listener: &TcpListener, handler: Arc<dyn Fn(&Request) -> Reply +
     }
 }
 
-/// Answers call after call on one connection until either side closes it.
+/// Serves one connection until either side closes it, or until it is silenced: then it stays open for as long as the upstream runs.
 async fn serve_connection(stream: TcpStream, handler: &(dyn Fn(&Request) -> Reply + Send + Sync), log: &CallLog) {
+    let number = log.connections.fetch_add(1, SeqCst);
+    let mut silent_below = log.silent_below.subscribe();
     let mut connection = ServerConnection::new(stream);
+    tokio::select! {
+        biased;
+        _ = silent_below.wait_for(|below| number < *below) => {}
+        () = answer_calls(&mut connection, handler, log) => return,
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Answers call after call.
+async fn answer_calls(
+    connection: &mut ServerConnection,
+    handler: &(dyn Fn(&Request) -> Reply + Send + Sync),
+    log: &CallLog,
+) {
     while let Some((mut request, keep_alive)) = connection.receive().await {
         let _in_flight = log.record(&mut request);
         let reply = handler(&request);
@@ -80,6 +96,10 @@ pub(super) struct CallLog {
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     calls: Option<Mutex<Vec<Request>>>,
+    /// How many connections there were.
+    connections: AtomicUsize,
+    /// Connections below this number are silent.
+    silent_below: watch::Sender<usize>,
 }
 
 impl CallLog {
@@ -106,6 +126,14 @@ impl CallLog {
 
     pub(super) fn max_in_flight(&self) -> usize {
         self.max_in_flight.load(SeqCst)
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(SeqCst)
+    }
+
+    pub(super) fn silence_connections(&self) {
+        self.silent_below.send_replace(self.connections());
     }
 
     /// Numbers and records a call, which is in flight until the returned guard is dropped.

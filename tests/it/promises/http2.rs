@@ -141,3 +141,46 @@ async fn refused_streams_goaway_and_few_streams_at_a_time_cost_at_most_a_retry()
     stage.all_answered(&ended).await;
     assert!(stage.upstream.connections() > 1, "the client went away and came back");
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_with_calls_in_flight_costs_each_of_them_one_attempt() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    stage.push(&ids("first", 1), "/ok", &json!({})).await;
+    stage.all_answered(&ids("first", 1)).await;
+    let retry = json!({"retry": {"max_attempts": 2, "base_ms": 100}, "timeout_ms": 10_000});
+    for (round, end) in ["/abort/{id}", "/cut/{id}"].into_iter().enumerate() {
+        let in_flight = ids(&format!("beside{round}-"), 10);
+        stage.push(&in_flight, "/slow/1000", &retry).await;
+        let all_arrived = || async {
+            let calls = stage.upstream.calls();
+            (calls.iter().filter(|call| call.path == "/slow/1000").count() >= (round + 1) * in_flight.len())
+                .then_some(())
+        };
+        eventually(SOON, all_arrived).await;
+        let ended = ids(&format!("ended{round}-"), 1);
+        stage.push(&ended, end, &retry).await;
+        for results in [stage.all_answered(&ended).await, stage.all_answered(&in_flight).await] {
+            assert!(results.iter().all(|result| attempts(result) == 2), "{results:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tasks_with_different_connect_timeouts_each_get_a_new_connection() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    let kinds: Vec<Value> = [3_000, 4_000]
+        .map(|ms| json!({"connect_timeout_ms": ms, "timeout_ms": 1_000, "retry": {"max_attempts": 3, "base_ms": 200}}))
+        .into();
+    for (n, kind) in kinds.iter().enumerate() {
+        stage.push(&ids(&format!("first{n}-"), 1), "/ok", kind).await;
+        stage.all_answered(&ids(&format!("first{n}-"), 1)).await;
+    }
+    stage.upstream.silence_connections();
+    for (n, kind) in kinds.iter().enumerate() {
+        stage.push(&ids(&format!("later{n}-"), 2), "/ok", kind).await;
+    }
+    for n in 0..kinds.len() {
+        let results = stage.all_answered(&ids(&format!("later{n}-"), 2)).await;
+        assert!(results.iter().all(|result| attempts(result) <= 2), "{results:?}");
+    }
+}

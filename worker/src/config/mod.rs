@@ -17,6 +17,7 @@ use redial_core::breaker::BreakerConfig;
 use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
 
+use crate::http::connection::name_servers::NameServers;
 pub use limit::LimitConfig;
 pub use upstream::Upstreams;
 pub use webhook::WebhookSecrets;
@@ -35,6 +36,7 @@ pub struct Config {
     pub concurrency: usize,
     pub metrics_addr: Option<SocketAddr>,
     pub allow_private: Vec<IpNet>,
+    pub name_servers: NameServers,
     pub drain: Duration,
     pub lease: Duration,
     pub max_task_bytes: usize,
@@ -73,6 +75,7 @@ struct RawConfig {
     concurrency: usize,
     metrics_addr: String,
     allow_private: String,
+    name_servers: String,
     drain_ms: u64,
     lease_ms: u64,
     max_task_bytes: usize,
@@ -204,6 +207,7 @@ impl RawConfig {
             concurrency: self.concurrency,
             metrics_addr,
             allow_private,
+            name_servers: NameServers::parse(&self.name_servers)?,
             drain: Duration::from_millis(self.drain_ms),
             lease: Duration::from_millis(self.lease_ms),
             max_task_bytes: self.max_task_bytes,
@@ -336,6 +340,7 @@ mod tests {
             ("REDIAL_QUEUES", "a,a", "queues names a twice"),
             ("REDIAL_QUEUES", "", "queues is empty"),
             ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/99", "allow_private holds"),
+            ("REDIAL_NAME_SERVERS", "dns.example.com", "name_servers holds \"dns.example.com\""),
             ("REDIAL_METRICS_ADDR", "9464", "metrics_addr is"),
             ("REDIAL_LOG_FORMAT", "xml", "log_format"),
             ("REDIAL_IDEMPOTENCY_HOLD_MS", "5", "idempotency_hold_ms is 5"),

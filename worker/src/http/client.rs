@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Version};
-use ipnet::IpNet;
 use parking_lot::Mutex;
 use redial_core::Task;
 use reqwest::Client;
 
-use super::descriptors::Descriptors;
-use super::guard::Guard;
-use super::pools::{Pools, TimeoutCause};
+use super::connection::descriptors::Descriptors;
+use super::connection::guard::Guard;
+use super::connection::pools::{Pools, TimeoutCause};
 use super::types::{AttemptResult, Failure, Response};
 
 /// How long a call waits for a free descriptor before it gives its slot to another task, and how often it looks.
@@ -30,18 +29,17 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client that reaches public addresses and these `allowed` networks. It rejects larger responses, keeps that many idle
-    /// connections per host, and leaves some descriptors for others.
+    /// A client that reaches what the guard lets pass. It rejects larger responses, keeps that many idle connections per host, and leaves
+    /// some descriptors for others.
     ///
     /// # Errors
     /// The HTTP client cannot be built, most likely because the system's root certificates cannot be read.
     pub fn new(
-        allowed: &[IpNet],
+        guard: Guard,
         max_response_bytes: usize,
         idle_per_host: usize,
         descriptors: Descriptors,
     ) -> Result<Self, Failure> {
-        let guard = Guard::new(allowed);
         let pools = Pools::new(guard.clone(), idle_per_host)?;
         Ok(Self { guard, max_response_bytes, pools, descriptors, shortage_logged: Mutex::default() })
     }
@@ -107,9 +105,7 @@ impl HttpClient {
             request = request.body(body.clone());
         }
         let mut incoming = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
-        if incoming.version() == Version::HTTP_2 {
-            self.pools.answered_over_http2(&task.url);
-        }
+        self.pools.answered(&task.url, task.connect_timeout, incoming.version() == Version::HTTP_2);
         let mut response = Response {
             status: incoming.status().as_u16(),
             headers: std::mem::take(incoming.headers_mut()),

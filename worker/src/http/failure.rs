@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::io;
 
-use super::guard::Forbidden;
+use super::connection::guard::Forbidden;
+use super::connection::names::LookupError;
 use super::types::Failure;
 
 impl Failure {
@@ -46,6 +47,9 @@ impl Failure {
 
 /// What this machine lacks, if that is the cause.
 fn local_shortage(cause: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error @ (LookupError::TooMany(_) | LookupError::Shortage(_))) = cause.downcast_ref() {
+        return Some(error.to_string());
+    }
     let error = cause.downcast_ref::<io::Error>()?;
     let is_shortage = matches!(
         error.raw_os_error(),
@@ -62,6 +66,8 @@ fn io_holds_tls(cause: &(dyn Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -73,6 +79,9 @@ mod tests {
             assert!(local_shortage(&io::Error::from_raw_os_error(errno)).is_none(), "{errno}");
         }
         assert!(local_shortage(&io::Error::other("another")).is_none());
+        assert!(local_shortage(&LookupError::TooMany(256)).is_some());
+        assert!(local_shortage(&LookupError::Shortage(Arc::new(io::Error::from_raw_os_error(libc::EMFILE)))).is_some());
+        assert!(local_shortage(&LookupError::Failed("no such name".into())).is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
-use crate::http::descriptors::{self, Descriptors};
+use crate::http::connection::descriptors::{self, Descriptors};
 use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
 use crate::queue::announcer::WorkerAnnouncer;

@@ -11,7 +11,9 @@ use crate::breaker::client::BreakerClient;
 use crate::breaker::drain_tasks::DrainTasks;
 use crate::config::Config;
 use crate::http::client::HttpClient;
-use crate::http::descriptors::Descriptors;
+use crate::http::connection::descriptors::Descriptors;
+use crate::http::connection::guard::Guard;
+use crate::http::connection::names::Names;
 use crate::http::types::Failure;
 use crate::limit::client::LimitClient;
 use crate::observe::metrics::Metrics;
@@ -40,8 +42,9 @@ pub fn shared_handles(config: Config, db: &Db, descriptors: Descriptors) -> Resu
     let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), db.clone(), metrics.redis_errors(), abort.clone()));
     let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
+    let guard = Guard::new(&config.allow_private, Names::new(&config.name_servers, descriptors.for_calls()));
     Ok(Arc::new(SharedHandles {
-        http: HttpClient::new(&config.allow_private, config.max_answer_bytes, config.concurrency, descriptors)?,
+        http: HttpClient::new(guard, config.max_answer_bytes, config.concurrency, descriptors)?,
         metrics,
         memos: db.memos(),
         limits: Arc::new(limits),

@@ -4,7 +4,6 @@
 //! configuration allows more. The check applies to the address that is connected to, after DNS, so that a name cannot be rebound
 //! between check and use. Address literals bypass the resolver and are checked separately.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,10 +11,13 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use super::names::Names;
+
 /// Which addresses may be called.
 #[derive(Debug, Clone)]
 pub struct Guard {
     allowed: Arc<[IpNet]>,
+    names: Names,
 }
 
 /// A target that must not be called.
@@ -28,8 +30,8 @@ pub struct Forbidden {
 
 impl Guard {
     /// Allows public addresses and, in addition, these networks.
-    pub fn new(allowed: &[IpNet]) -> Self {
-        Self { allowed: allowed.into() }
+    pub fn new(allowed: &[IpNet], names: Names) -> Self {
+        Self { allowed: allowed.into(), names }
     }
 
     /// Checks a URL whose host is an address. The URL parser has already normalized its spelling (`0x7f.1`, `2130706433`).
@@ -59,12 +61,13 @@ impl Resolve for Guard {
         let guard = self.clone();
         Box::pin(async move {
             let host = name.as_str();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
-            let (allowed, forbidden): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| guard.allows(found.ip()));
-            match (allowed.is_empty(), forbidden.first()) {
-                (false, _) => Ok(Box::new(allowed.into_iter()) as Addrs),
-                (true, Some(found)) => Err(Forbidden { host: host.to_owned(), address: found.ip() }.into()),
-                (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
+            let found = guard.names.addresses(host).await?;
+            let (allowed, forbidden): (Vec<IpAddr>, Vec<_>) = found.iter().partition(|found| guard.allows(**found));
+            match forbidden.first() {
+                Some(address) if allowed.is_empty() => {
+                    Err(Forbidden { host: host.to_owned(), address: *address }.into())
+                }
+                _ => Ok(Box::new(allowed.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs),
             }
         })
     }
@@ -122,10 +125,15 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::connection::name_servers::NameServers;
+
+    fn guard(allowed: &[IpNet]) -> Guard {
+        Guard::new(allowed, Names::new(&NameServers::Library, 1_000))
+    }
 
     fn checked(url: &str, allowed: &[&str]) -> bool {
         let nets: Vec<IpNet> = allowed.iter().filter_map(|net| net.parse().ok()).collect();
-        Url::parse(url).is_ok_and(|url| Guard::new(&nets).check_literal(&url).is_ok())
+        Url::parse(url).is_ok_and(|url| guard(&nets).check_literal(&url).is_ok())
     }
 
     #[test]
@@ -194,9 +202,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_resolves_to_a_private_address_is_refused() -> Result<(), Box<dyn std::error::Error>> {
-        let refused = Guard::new(&[]).resolve("localhost".parse()?).await;
+        let refused = guard(&[]).resolve("localhost".parse()?).await;
         assert!(refused.is_err_and(|error| error.is::<Forbidden>()));
-        let allowed = Guard::new(&["127.0.0.0/8".parse()?, "::1/128".parse()?]).resolve("localhost".parse()?).await;
+        let allowed = guard(&["127.0.0.0/8".parse()?, "::1/128".parse()?]).resolve("localhost".parse()?).await;
         assert!(allowed.is_ok());
         Ok(())
     }

@@ -1,7 +1,6 @@
-//! The pools of connections, each in a client of reqwest: one that all origins share, and one for each origin whose HTTP/2 connection may be
-//! dead.
+//! The pools of connections, each in a client of reqwest: one that all origins share, and one for each origin whose connections may be dead.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use rustls_platform_verifier::ConfigVerifierExt as _;
 use url::Url;
 
 use super::guard::Guard;
-use super::types::Failure;
+use crate::http::types::Failure;
 
 /// How many connect timeouts are in use at a time. One more evicts a client with its idle connections, nothing else.
 const MAX_CLIENTS: usize = 8;
@@ -28,8 +27,8 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 const RENEWED_FOR: Duration = Duration::from_secs(60);
 /// How many origins may have a pool of their own.
 const MAX_RENEWED: usize = 64;
-/// How many origins that speak HTTP/2 are remembered.
-const MAX_HTTP2_ORIGINS: usize = 10_000;
+/// How many origins are remembered that have answered.
+const MAX_ANSWERED: usize = 10_000;
 
 /// The pools of connections.
 #[derive(Debug)]
@@ -44,17 +43,24 @@ pub struct Pools {
 struct State {
     /// One client per connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
     shared: VecDeque<(Duration, Client)>,
-    /// The clients of origins whose last connection is suspected to be dead.
+    /// The clients of origins whose earlier connections are suspected to be dead.
     renewed: HashMap<Origin, Renewed>,
-    /// The origins that have answered over HTTP/2, where many calls share one connection.
-    http2: HashSet<Origin>,
+    /// The origins that have answered.
+    answered: HashMap<Origin, Answered>,
+}
+
+/// How an origin answered last.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    at: Instant,
+    /// Whether many calls share one connection.
+    is_http2: bool,
 }
 
 /// An origin's own client.
 #[derive(Debug)]
 struct Renewed {
     since: Instant,
-    connect_timeout: Duration,
     client: Client,
     /// Whether the origin had answered over the connections that this client replaced.
     others_had_answered: bool,
@@ -71,14 +77,15 @@ pub enum TimeoutCause {
     Connection,
 }
 
-/// Scheme, host and port, as a hash: two origins that collide share the fate of their connections, and nothing else.
+/// Scheme, host, port and connect timeout: what the connections of a client that a call may use have in common. As a hash: two origins
+/// that collide share the fate of their connections, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Origin(u64);
 
 impl Origin {
-    fn of(url: &Url) -> Self {
+    fn of(url: &Url, connect_timeout: Duration) -> Self {
         let mut hasher = DefaultHasher::new();
-        (url.scheme(), url.host_str(), url.port_or_known_default()).hash(&mut hasher);
+        (url.scheme(), url.host_str(), url.port_or_known_default(), connect_timeout).hash(&mut hasher);
         Self(hasher.finish())
     }
 }
@@ -106,8 +113,7 @@ impl Pools {
         let mut state = self.state.lock();
         if !state.renewed.is_empty() {
             state.renewed.retain(|_, renewed| renewed.since.elapsed() < RENEWED_FOR);
-            let own = state.renewed.get(&Origin::of(url));
-            if let Some(renewed) = own.filter(|renewed| renewed.connect_timeout == connect_timeout) {
+            if let Some(renewed) = state.renewed.get(&Origin::of(url, connect_timeout)) {
                 return Ok(renewed.client.clone());
             }
         }
@@ -122,34 +128,37 @@ impl Pools {
         Ok(client)
     }
 
-    /// Remembers that an origin has answered over HTTP/2.
-    pub fn answered_over_http2(&self, url: &Url) {
-        let origin = Origin::of(url);
+    /// Remembers that an origin has answered.
+    pub fn answered(&self, url: &Url, connect_timeout: Duration, is_http2: bool) {
+        let origin = Origin::of(url, connect_timeout);
         let mut state = self.state.lock();
         if let Some(renewed) = state.renewed.get_mut(&origin) {
             renewed.has_answered = true;
         }
-        if state.http2.len() >= MAX_HTTP2_ORIGINS {
-            state.http2.clear();
+        if state.answered.len() >= MAX_ANSWERED && !state.answered.contains_key(&origin) {
+            state.answered.clear();
         }
-        state.http2.insert(origin);
+        state.answered.insert(origin, Answered { at: Instant::now(), is_http2 });
     }
 
-    /// A call that began at `started` has timed out. Over HTTP/2 the connection lives on, and may be dead: the next calls to this origin get
-    /// new ones, while those that are in flight go on. Over HTTP/1.1 it has been closed already.
+    /// A call that began at `started` has timed out. The connections of its origin may be dead: its own, which over HTTP/2 lives on and is
+    /// shared, or over HTTP/1.1 the idle ones, if the origin has answered nobody since the call began. The next calls to this origin get new
+    /// ones, while those that are in flight go on.
     ///
     /// # Errors
     /// A client cannot be built.
     pub fn timed_out(&self, url: &Url, connect_timeout: Duration, started: Instant) -> Result<TimeoutCause, Failure> {
-        let origin = Origin::of(url);
+        let origin = Origin::of(url, connect_timeout);
         let mut state = self.state.lock();
-        if !state.http2.contains(&origin) {
+        let Some(answered) = state.answered.get(&origin).copied() else { return Ok(TimeoutCause::Upstream) };
+        if !answered.is_http2 && answered.at >= started {
             return Ok(TimeoutCause::Upstream);
         }
         let before = state.renewed.get(&origin);
         if let Some(renewed) = before.filter(|renewed| started < renewed.since) {
-            let is_known = renewed.others_had_answered;
-            return Ok(if is_known { TimeoutCause::Connection } else { TimeoutCause::Upstream });
+            // Over HTTP/1.1 each call has a connection to itself: that many dead ones at a time are rarer than an upstream that hangs.
+            let is_connection = answered.is_http2 && renewed.others_had_answered;
+            return Ok(if is_connection { TimeoutCause::Connection } else { TimeoutCause::Upstream });
         }
         if before.is_some_and(|renewed| renewed.since.elapsed() < RENEWAL_INTERVAL) {
             return Ok(TimeoutCause::Upstream);
@@ -161,7 +170,7 @@ impl Pools {
         }
         let client = self.build(connect_timeout)?;
         let since = Instant::now();
-        let renewed = Renewed { since, connect_timeout, client, others_had_answered, has_answered: false };
+        let renewed = Renewed { since, client, others_had_answered, has_answered: false };
         state.renewed.insert(origin, renewed);
         Ok(TimeoutCause::Upstream)
     }

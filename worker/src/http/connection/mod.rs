@@ -1,0 +1,8 @@
+//! Connections: which addresses may be reached, how names become addresses, which connections are kept, and how many descriptors they may
+//! use.
+
+pub mod descriptors;
+pub mod guard;
+pub mod name_servers;
+pub mod names;
+pub mod pools;
