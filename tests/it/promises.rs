@@ -18,6 +18,7 @@
 //! - [`shortages`]: a machine that lacks descriptors
 //! - [`refused`]: what Redis refuses for good
 //! - [`snapshot`]: where every task is at one instant
+//! - [`connections`]: proxies and certificates of upstreams; [`reload`]: settings and secrets that change while a worker runs
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
@@ -32,6 +33,7 @@ mod chains;
 mod cluster;
 mod cluster_nodes;
 // Only debug builds of the worker have the hook that kills it; worker and tests are built with the same profile.
+mod connections;
 #[cfg(debug_assertions)]
 mod crashes;
 mod deadlines;
@@ -54,6 +56,7 @@ mod queues;
 mod readiness;
 mod redis_restarts;
 mod refused;
+mod reload;
 mod results;
 mod retries;
 mod schedules;

@@ -7,9 +7,13 @@ use redial_core::Task;
 use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use url::Url;
 
+use super::connection::RawConnection;
 use super::retry::RetryConfig;
+use super::secrets::SecretReader;
+use crate::http::connection::transport::Transport;
 use crate::http::presets::{Preset, Presets};
 
 /// All `[[upstream]]` blocks, and what is known about the upstreams that have none.
@@ -26,6 +30,8 @@ struct Upstream {
     /// What its URLs begin with.
     url: Url,
     headers: HeaderMap,
+    /// Whose credentials these are, if the block says so.
+    account: Option<HeaderValue>,
     /// The names of the limits that apply to its calls.
     limits: Vec<String>,
     /// Whether its calls have a breaker and a retry budget.
@@ -34,14 +40,17 @@ struct Upstream {
     preset: Preset,
     /// For its tasks.
     defaults: TaskDefaults,
+    /// How it is connected to; `None`: like those without a block.
+    transport: Option<Arc<Transport>>,
 }
 
 /// A block as written.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct RawUpstream {
     url: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    account: Option<String>,
     #[serde(default)]
     limits: Vec<String>,
     #[serde(default = "enabled")]
@@ -51,9 +60,19 @@ pub struct RawUpstream {
     retry: RetryConfig,
     /// The name of the preset to use, instead of the one that the host has.
     preset: Option<String>,
+    #[serde(flatten)]
+    connection: RawConnection,
     /// The words of a preset, which refuses those that it does not know.
     #[serde(flatten)]
     words: BTreeMap<String, config::Value>,
+}
+
+/// The name under which an account is part of a task's identity. It is never sent.
+const ACCOUNT: HeaderName = HeaderName::from_static("redial-account");
+
+fn account_value(name: &str) -> anyhow::Result<HeaderValue> {
+    ensure!(!name.is_empty(), "account is empty: give it a name, or leave it out");
+    HeaderValue::from_str(name).context("account contains characters other than printable ASCII")
 }
 
 fn enabled() -> bool {
@@ -61,22 +80,17 @@ fn enabled() -> bool {
 }
 
 impl Upstreams {
-    /// Checks the blocks and reads their secrets from files and from the environment, as `var` gives it. `defaults` hold where a block
-    /// does not set others.
+    /// Checks the blocks and reads their secrets. `defaults` hold where a block does not set others.
     ///
     /// # Errors
     /// A block has an invalid value, or a secret of it cannot be read.
-    pub fn new(
-        blocks: Vec<RawUpstream>,
-        defaults: TaskDefaults,
-        var: impl Fn(&str) -> Option<String>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(blocks: &[RawUpstream], defaults: TaskDefaults, secrets: &SecretReader<'_>) -> anyhow::Result<Self> {
         let presets = Presets::built_in().context("the built-in presets")?;
-        let check = |block: RawUpstream| {
-            let url = block.url.clone();
-            Upstream::new(block, &presets, &defaults, &var).with_context(|| format!("[[upstream]] {url:?}"))
+        let check = |block: &RawUpstream| {
+            Upstream::new(block.clone(), &presets, &defaults, secrets)
+                .with_context(|| format!("[[upstream]] {:?}", block.url))
         };
-        let mut blocks: Vec<Upstream> = blocks.into_iter().map(check).collect::<Result<_, _>>()?;
+        let mut blocks: Vec<Upstream> = blocks.iter().map(check).collect::<Result<_, _>>()?;
         // The longest first: of two that match, it is the more specific one.
         blocks.sort_by_key(|upstream| std::cmp::Reverse(upstream.url.as_str().len()));
         Ok(Self { blocks, presets, defaults })
@@ -102,6 +116,11 @@ impl Upstreams {
         self.find(url).map_or(&self.defaults, |upstream| &upstream.defaults)
     }
 
+    /// How the upstream at a URL is connected to, if its block says so.
+    pub fn transport_for(&self, url: &Url) -> Option<&Arc<Transport>> {
+        self.find(url)?.transport.as_ref()
+    }
+
     /// Adds a task's idempotency key under the name that its upstream has for it.
     pub fn add_idempotency_header(&self, task: &Task, headers: &mut HeaderMap) {
         let Some(key) = task.idempotency_key.as_ref().and_then(|_| task.headers.get("idempotency-key")) else {
@@ -119,6 +138,16 @@ impl Upstreams {
 
     fn find(&self, url: &Url) -> Option<&Upstream> {
         self.blocks.iter().find(|upstream| upstream.matches(url))
+    }
+
+    /// On whose behalf a task is called, as far as the worker's credentials decide it: the headers that are added to its call, or in place of
+    /// them the name of the account, which stays the same when its secrets change.
+    pub fn identity_for(&self, task: &Task) -> HeaderMap {
+        let Some(account) = self.find(&task.url).and_then(|upstream| upstream.account.as_ref()) else {
+            return self.headers_for(task);
+        };
+        // A task's own headers, some of which may replace those of the account, are part of its identity as well.
+        HeaderMap::from_iter([(ACCOUNT, account.clone())])
     }
 
     /// The headers to add to a task's own, which take precedence.
@@ -139,7 +168,7 @@ impl Upstream {
         block: RawUpstream,
         presets: &Presets,
         defaults: &TaskDefaults,
-        var: impl Fn(&str) -> Option<String>,
+        secrets: &SecretReader<'_>,
     ) -> anyhow::Result<Self> {
         let url =
             Url::parse(&block.url).context("its url cannot be parsed: use one such as \"https://api.example.com/\"")?;
@@ -150,7 +179,7 @@ impl Upstream {
         );
         let mut headers = HeaderMap::new();
         for (name, text) in block.headers {
-            let value = substitute(&text, &var).with_context(|| format!("header {name:?}"))?;
+            let value = secrets.fill(&text).with_context(|| format!("header {name:?}"))?;
             let name = HeaderName::from_bytes(name.as_bytes())
                 .with_context(|| format!("{name:?} is not a valid header name"))?;
             // The value is a secret: the message does not quote it.
@@ -166,7 +195,9 @@ impl Upstream {
         };
         let preset = preset.clone().extended(block.words)?;
         let defaults = defaults.with(block.timeout_ms, block.retry.into())?;
-        Ok(Self { url, headers, limits: block.limits, breaker: block.breaker, preset, defaults })
+        let transport = block.connection.read(secrets)?.map(Arc::new);
+        let account = block.account.as_deref().map(account_value).transpose()?;
+        Ok(Self { url, headers, account, limits: block.limits, breaker: block.breaker, preset, defaults, transport })
     }
 
     /// Whether a URL is below this one: the same origin, and a path that begins with the same whole segments.
@@ -177,42 +208,28 @@ impl Upstream {
     }
 }
 
-/// Replaces `${NAME}` by the environment variable and `${file:/path}` by the file's contents.
-fn substitute(text: &str, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
-    let mut text_with_secrets = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').with_context(|| format!("{text:?} has a ${{ without its }}"))?;
-        text_with_secrets.push_str(before);
-        if let Some(path) = name.strip_prefix("file:") {
-            let secret = std::fs::read_to_string(path).with_context(|| format!("cannot read the file {path}"))?;
-            text_with_secrets.push_str(secret.trim_end_matches(['\r', '\n']));
-        } else {
-            let secret = var(name).with_context(|| format!("the environment variable {name} is not set"))?;
-            text_with_secrets.push_str(&secret);
-        }
-        rest = after;
-    }
-    text_with_secrets.push_str(rest);
-    Ok(text_with_secrets)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
-        let blocks = blocks.iter().map(|(url, name, value)| RawUpstream {
-            url: (*url).to_owned(),
-            headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
-            limits: vec![],
-            breaker: true,
-            timeout_ms: None,
-            retry: RetryConfig::default(),
-            preset: None,
-            words: BTreeMap::new(),
-        });
-        Upstreams::new(blocks.collect(), TaskDefaults::default(), |name| (name == "KEY").then(|| "geheim".to_owned()))
+        let blocks: Vec<_> = blocks
+            .iter()
+            .map(|(url, name, value)| RawUpstream {
+                url: (*url).to_owned(),
+                headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
+                limits: vec![],
+                breaker: true,
+                timeout_ms: None,
+                retry: RetryConfig::default(),
+                preset: None,
+                account: None,
+                connection: RawConnection::default(),
+                words: BTreeMap::new(),
+            })
+            .collect();
+        let var = |name: &str| (name == "KEY").then(|| "geheim".to_owned());
+        Upstreams::new(&blocks, TaskDefaults::default(), &SecretReader::new(&var))
     }
 
     fn added(upstreams: &Upstreams, url: &str, more: &str) -> anyhow::Result<String> {
@@ -252,7 +269,7 @@ mod tests {
             (("ftp://h/", "A", "b"), "neither http nor https"),
             (("https://h/?q", "A", "b"), "query"),
             (("https://h/", "A b", "c"), "not a valid header name"),
-            (("https://h/", "A", "${KEY"), "without its }"),
+            (("https://h/", "A", "${KEY"), "a ${ has no }"),
             (("https://h/", "A", "${NO_SUCH}"), "NO_SUCH is not set"),
             (("https://h/", "A", "${file:/no/such}"), "cannot read the file /no/such"),
             (("https://h/", "A", "${KEY}\n"), "must not have"),
@@ -267,7 +284,8 @@ mod tests {
         let file = config::File::from_str(text, config::FileFormat::Toml);
         let raw: BTreeMap<String, Vec<RawUpstream>> =
             config::Config::builder().add_source(file).build()?.try_deserialize()?;
-        Upstreams::new(raw.into_values().flatten().collect(), TaskDefaults::default(), |_| None)
+        let blocks: Vec<RawUpstream> = raw.into_values().flatten().collect();
+        Upstreams::new(&blocks, TaskDefaults::default(), &SecretReader::new(&|_| None))
     }
 
     #[test]

@@ -2,21 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Version};
+use http::{HeaderMap, StatusCode, Version};
 use parking_lot::Mutex;
 use redial_core::Task;
-use reqwest::Client;
 
 use super::connection::descriptors::Descriptors;
 use super::connection::guard::Guard;
-use super::connection::pools::{Pools, TimeoutCause};
+use super::connection::pools::{PooledClient, Pools, TimeoutCause};
+use super::connection::transport::InvalidTransport;
 use super::types::{AttemptResult, Failure, Response};
+use crate::config::{Reloadable, Upstreams};
 
 /// How long a call waits for a free descriptor before it gives its slot to another task, and how often it looks.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 const DESCRIPTOR_POLL: Duration = Duration::from_millis(50);
 /// How often a shortage is logged while it lasts.
 const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Why a proxy did not pass a call on.
+const PROXY_LOGIN: &str = "the proxy wants another user or password: see proxy in the [[upstream]] block";
 
 /// Makes attempts. One per process: it holds the idle connections.
 #[derive(Debug)]
@@ -38,9 +41,10 @@ impl HttpClient {
         guard: Guard,
         max_response_bytes: usize,
         idle_per_host: usize,
+        upstreams: Reloadable<Upstreams>,
         descriptors: Descriptors,
-    ) -> Result<Self, Failure> {
-        let pools = Pools::new(guard.clone(), idle_per_host)?;
+    ) -> Result<Self, InvalidTransport> {
+        let pools = Pools::new(guard.clone(), idle_per_host, upstreams)?;
         Ok(Self { guard, max_response_bytes, pools, descriptors, shortage_logged: Mutex::default() })
     }
 
@@ -53,11 +57,11 @@ impl HttpClient {
         if !self.may_open() {
             self.wait_for_descriptor().await?;
         }
-        let client = self.pools.client(&task.url, task.connect_timeout)?;
+        let pooled = self.pools.client(&task.url, task.connect_timeout)?;
         let started = Instant::now();
-        let exchange = self.exchange(&client, task, added, body);
+        let exchange = self.exchange(&pooled, task, added, body);
         let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
-            return Err(match self.pools.timed_out(&task.url, task.connect_timeout, started)? {
+            return Err(match self.pools.timed_out(&pooled, started)? {
                 TimeoutCause::Upstream => Failure::Timeout,
                 TimeoutCause::Connection => Failure::ConnectionSilent,
             });
@@ -96,8 +100,14 @@ impl HttpClient {
         }
     }
 
-    async fn exchange(&self, client: &Client, task: &Task, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
-        let mut request = client.request(task.method.clone(), task.url.clone()).headers(task.headers.clone());
+    async fn exchange(
+        &self,
+        pooled: &PooledClient,
+        task: &Task,
+        added: HeaderMap,
+        body: Option<&Vec<u8>>,
+    ) -> AttemptResult {
+        let mut request = pooled.client.request(task.method.clone(), task.url.clone()).headers(task.headers.clone());
         if !added.is_empty() {
             request = request.headers(added);
         }
@@ -105,7 +115,10 @@ impl HttpClient {
             request = request.body(body.clone());
         }
         let mut incoming = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
-        self.pools.answered(&task.url, task.connect_timeout, incoming.version() == Version::HTTP_2);
+        self.pools.answered(pooled, incoming.version() == Version::HTTP_2);
+        if pooled.has_proxy() && incoming.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Failure::Connect(PROXY_LOGIN.to_owned()));
+        }
         let mut response = Response {
             status: incoming.status().as_u16(),
             headers: std::mem::take(incoming.headers_mut()),

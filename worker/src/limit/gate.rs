@@ -22,7 +22,8 @@ const ASK_AHEAD: Duration = Duration::from_millis(8);
 
 /// The limits that apply to a task: its own, in its order, then those of its upstream.
 pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
-    let of_upstream = config.upstreams.limits_for(task);
+    let upstreams = config.upstreams.current();
+    let of_upstream = upstreams.limits_for(task);
     let mut all: Vec<AppliedLimit> = Vec::new();
     for own in &task.limits {
         if all.iter().all(|other| other.limit.name != own.name) {

@@ -4,6 +4,7 @@
 mod embedded;
 mod parts;
 mod redis_checks;
+mod reload;
 mod signals;
 
 use std::sync::Arc;
@@ -45,7 +46,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot receive signals")?;
     let embedded = Embedded::ensure(&config).await?;
     let db = Db::open(embedded.url(), &config.prefix)?;
+    let reloader = config.reloader();
     let worker = Runtime::start(config, &db).await?;
+    tokio::spawn(reload::run(reloader, signals.hangups(), worker.shared.stop.clone()));
 
     signals.next().await;
     tracing::info!(tasks = worker.slots.held(), "draining: no new task is claimed");
@@ -64,6 +67,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             tasks = slots.held(),
             "stopped without an answer of Redis: what this worker still holds becomes available when its lease ends"
         );
+    }
+    Ok(())
+}
+
+/// Checks what a worker needs from its settings before it connects to anything. Reading them has checked all of the rest.
+///
+/// # Errors
+/// A worker could not start with them.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    if let Some(url) = &config.redis_url {
+        Db::open(url, &config.prefix)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use http::HeaderMap;
 use redial_core::Task;
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::Entry;
@@ -68,7 +69,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     };
     let took_ms = worker.queue.clock.now().since(started_at);
     worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
-    let preset = worker.shared.config.upstreams.preset_for(&job.task.url);
+    let upstreams = worker.shared.config.upstreams.current();
+    let preset = upstreams.preset_for(&job.task.url);
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset)) {
         worker.shared.breakers.record(permit, is_up);
         if let Some(upstream) = permit.recovered(is_up) {
@@ -153,6 +155,14 @@ enum Aborted {
     Impossible,
 }
 
+/// What the worker adds to the task's own headers.
+fn added_headers(worker: &QueueWorker, job: &Job) -> HeaderMap {
+    let upstreams = worker.shared.config.upstreams.current();
+    let mut headers = upstreams.headers_for(&job.task);
+    upstreams.add_idempotency_header(&job.task, &mut headers);
+    headers
+}
+
 /// Makes the call, unless something ends it first.
 async fn call(
     worker: &QueueWorker,
@@ -165,8 +175,7 @@ async fn call(
     }
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
-    let mut headers = worker.shared.config.upstreams.headers_for(&job.task);
-    worker.shared.config.upstreams.add_idempotency_header(&job.task, &mut headers);
+    let mut headers = added_headers(worker, job);
     let mut body = job.task.body.as_ref();
     if let Some(callback) = &admission.callback {
         headers.extend(callback.headers.clone());
