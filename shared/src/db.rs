@@ -9,6 +9,7 @@ pub mod keys;
 mod link;
 mod manager;
 mod probe;
+mod options;
 mod registry;
 mod target;
 

@@ -6,7 +6,8 @@
 //! - [`port`]: a TCP port that nobody else takes, even across test processes and restarts
 //! - [`process`]: a child process that can be killed, paused and resumed, and never outlives its parent
 //! - `fake_clock`: a clock that a test sets
-//! - [`redis_server`]: one Redis; [`cluster`]: several of them as a Redis Cluster; [`sentinel`]: a master, its replica and a Sentinel
+//! - [`redis_server`]: one Redis; [`cluster`]: several of them as a Redis Cluster; [`sentinel`]: a master, its replica and a Sentinel;
+//!   [`redis_tls`]: over TLS, with client certificates
 //! - [`proxy`]: a connection to Redis that can lose replies
 //! - [`upstream`]: the server that calls go to, which misbehaves on command; [`http2`]: one that speaks HTTP/2 over TLS
 //! - [`certificates`]: an authority and what it signs; [`tls_front`]: TLS in front of an upstream; [`http_proxy`]: a forward proxy
@@ -36,6 +37,7 @@ pub mod process;
 pub mod proxy;
 pub mod queue;
 pub mod redis_server;
+pub mod redis_tls;
 pub mod sentinel;
 pub mod stalls;
 pub mod tls_front;

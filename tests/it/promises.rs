@@ -18,9 +18,11 @@
 //! - [`shortages`]: a machine that lacks descriptors
 //! - [`refused`]: what Redis refuses for good
 //! - [`snapshot`]: where every task is at one instant
-//! - [`connections`]: proxies and certificates of upstreams; [`reload`]: settings and secrets that change while a worker runs
+//! - [`connections`]: proxies and certificates of upstreams; [`oauth`]: access tokens;
+//!   [`reload`]: settings and secrets that change while a worker runs
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
+//! - [`redis_tls`]: Redis and Sentinel over TLS, with client certificates and logins
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
 
 mod answers;
@@ -51,10 +53,12 @@ mod limits;
 mod lost_replies;
 mod many_queues;
 mod names;
+mod oauth;
 mod once;
 mod queues;
 mod readiness;
 mod redis_restarts;
+mod redis_tls;
 mod refused;
 mod reload;
 mod results;

@@ -2,6 +2,7 @@
 //! setting.
 
 mod connection;
+mod credentials;
 pub mod file_stamp;
 mod limit;
 pub mod reload;

@@ -2,6 +2,7 @@
 //! stay with it, so their secrets never enter Redis.
 
 use anyhow::{Context as _, ensure};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use redial_core::Task;
 use redial_core::protocol::task::TaskDefaults;
@@ -11,9 +12,11 @@ use std::sync::Arc;
 use url::Url;
 
 use super::connection::RawConnection;
+use super::credentials::RawOAuth;
 use super::retry::RetryConfig;
 use super::secrets::SecretReader;
 use crate::http::connection::transport::Transport;
+use crate::http::credentials::oauth::OAuthClient;
 use crate::http::presets::{Preset, Presets};
 
 /// All `[[upstream]]` blocks, and what is known about the upstreams that have none.
@@ -32,6 +35,8 @@ struct Upstream {
     headers: HeaderMap,
     /// Whose credentials these are, if the block says so.
     account: Option<HeaderValue>,
+    /// What issues its access tokens.
+    oauth: Option<OAuthClient>,
     /// The names of the limits that apply to its calls.
     limits: Vec<String>,
     /// Whether its calls have a breaker and a retry budget.
@@ -51,6 +56,7 @@ pub struct RawUpstream {
     #[serde(default)]
     headers: BTreeMap<String, String>,
     account: Option<String>,
+    oauth: Option<RawOAuth>,
     #[serde(default)]
     limits: Vec<String>,
     #[serde(default = "enabled")]
@@ -116,6 +122,12 @@ impl Upstreams {
         self.find(url).map_or(&self.defaults, |upstream| &upstream.defaults)
     }
 
+    /// What issues the access token that a task's call needs, unless it brings an `Authorization` of its own.
+    pub fn oauth_for(&self, task: &Task) -> Option<&OAuthClient> {
+        let client = self.find(&task.url)?.oauth.as_ref()?;
+        (!task.headers.contains_key(AUTHORIZATION)).then_some(client)
+    }
+
     /// How the upstream at a URL is connected to, if its block says so.
     pub fn transport_for(&self, url: &Url) -> Option<&Arc<Transport>> {
         self.find(url)?.transport.as_ref()
@@ -144,7 +156,11 @@ impl Upstreams {
     /// them the name of the account, which stays the same when its secrets change.
     pub fn identity_for(&self, task: &Task) -> HeaderMap {
         let Some(account) = self.find(&task.url).and_then(|upstream| upstream.account.as_ref()) else {
-            return self.headers_for(task);
+            let mut headers = self.headers_for(task);
+            if let Some(client) = self.oauth_for(task) {
+                headers.insert(ACCOUNT, client.identity());
+            }
+            return headers;
         };
         // A task's own headers, some of which may replace those of the account, are part of its identity as well.
         HeaderMap::from_iter([(ACCOUNT, account.clone())])
@@ -197,7 +213,22 @@ impl Upstream {
         let defaults = defaults.with(block.timeout_ms, block.retry.into())?;
         let transport = block.connection.read(secrets)?.map(Arc::new);
         let account = block.account.as_deref().map(account_value).transpose()?;
-        Ok(Self { url, headers, account, limits: block.limits, breaker: block.breaker, preset, defaults, transport })
+        let oauth = block.oauth.as_ref().map(|oauth| oauth.read(secrets)).transpose().context("oauth")?;
+        ensure!(
+            oauth.is_none() || !headers.contains_key(AUTHORIZATION),
+            "it has both oauth and an Authorization in headers: only one of them can be sent"
+        );
+        Ok(Self {
+            url,
+            headers,
+            account,
+            oauth,
+            limits: block.limits,
+            breaker: block.breaker,
+            preset,
+            defaults,
+            transport,
+        })
     }
 
     /// Whether a URL is below this one: the same origin, and a path that begins with the same whole segments.
@@ -224,6 +255,7 @@ mod tests {
                 retry: RetryConfig::default(),
                 preset: None,
                 account: None,
+                oauth: None,
                 connection: RawConnection::default(),
                 words: BTreeMap::new(),
             })

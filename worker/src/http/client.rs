@@ -10,6 +10,8 @@ use super::connection::descriptors::Descriptors;
 use super::connection::guard::Guard;
 use super::connection::pools::{PooledClient, Pools, TimeoutCause};
 use super::connection::transport::InvalidTransport;
+use super::credentials::oauth::OAuthClient;
+use super::credentials::tokens::{AccessToken, AccessTokens, NoToken};
 use super::types::{AttemptResult, Failure, Response};
 use crate::config::{Reloadable, Upstreams};
 
@@ -29,6 +31,7 @@ pub struct HttpClient {
     pools: Pools,
     descriptors: Descriptors,
     shortage_logged: Mutex<Option<Instant>>,
+    tokens: AccessTokens,
 }
 
 impl HttpClient {
@@ -45,7 +48,14 @@ impl HttpClient {
         descriptors: Descriptors,
     ) -> Result<Self, InvalidTransport> {
         let pools = Pools::new(guard.clone(), idle_per_host, upstreams)?;
-        Ok(Self { guard, max_response_bytes, pools, descriptors, shortage_logged: Mutex::default() })
+        Ok(Self {
+            guard,
+            max_response_bytes,
+            pools,
+            descriptors,
+            shortage_logged: Mutex::default(),
+            tokens: AccessTokens::default(),
+        })
     }
 
     /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`.
@@ -71,6 +81,15 @@ impl HttpClient {
             self.report_shortage(what);
         }
         result
+    }
+
+    /// An access token of this client.
+    ///
+    /// # Errors
+    /// There is none now.
+    pub async fn access_token(&self, client: &OAuthClient) -> Result<AccessToken, NoToken> {
+        let http = || self.pools.client_without_bounds(&client.token_url).map_err(|failure| failure.to_string());
+        self.tokens.get(client, http).await
     }
 
     fn may_open(&self) -> bool {

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod connection;
+pub mod credentials;
 mod failure;
 pub mod presets;
 pub mod types;

@@ -77,7 +77,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// A worker could not start with them.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     if let Some(url) = &config.redis_url {
-        Db::open(url, &config.prefix)?;
+        Db::open(url, &config.prefix).context("REDIS_URL")?;
     }
     Ok(())
 }

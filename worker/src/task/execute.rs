@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use redial_core::Task;
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::Entry;
@@ -82,7 +83,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
         Box::pin(feedback::adjust_limits(worker, &admission.limits, preset, &result)).await;
     }
 
-    match classify(&result, &policy(worker, &job, &admission, preset)) {
+    let outcome = token_refused(&job, &admission, &result);
+    match outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset))) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
             if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
@@ -176,6 +178,9 @@ async fn call(
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
     let mut headers = added_headers(worker, job);
+    if let Some(token) = &admission.token {
+        headers.insert(AUTHORIZATION, token.authorization().clone());
+    }
     let mut body = job.task.body.as_ref();
     if let Some(callback) = &admission.callback {
         headers.extend(callback.headers.clone());
@@ -202,6 +207,29 @@ async fn lease_lost(worker: &QueueWorker, job: &Job, admission: &Admission, held
         std::future::pending::<()>().await;
     }
 }
+
+/// What follows if an upstream refuses an access token that it may have accepted before: once for each task, another attempt with a new
+/// token, uncounted. A 401 is certain not to have been carried out (RFC 9110 section 15.5.2).
+fn token_refused(job: &Job, admission: &Admission, result: &AttemptResult) -> Option<Outcome> {
+    const UNAUTHORIZED: u16 = 401;
+    let token = admission.token.as_ref()?;
+    let is_refused = result.as_ref().is_ok_and(|response| response.status == UNAUTHORIZED);
+    if !is_refused {
+        return None;
+    }
+    token.refused();
+    let state = &job.header.state;
+    let was_refused = state.attempts.last().is_some_and(|last| last.http_status == Some(UNAUTHORIZED));
+    (!was_refused).then(|| Outcome::Retry {
+        wait: TOKEN_WAIT.mul_f64(rand::random_range(1.0..2.0)),
+        backoff: Duration::from_millis(state.backoff_ms),
+        counts: false,
+        error: "status 401: the access token is refused; a new one is fetched".to_owned(),
+    })
+}
+
+/// How long a task waits for a new token, about, in place of one that was refused.
+const TOKEN_WAIT: Duration = Duration::from_millis(100);
 
 fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission, preset: &'a Preset) -> Policy<'a> {
     let (task, state) = (&job.task, &job.header.state);

@@ -18,6 +18,8 @@ use crate::http::types::Failure;
 /// nothing else.
 const MAX_CLIENTS_PER_TRANSPORT: usize = 8;
 const MAX_CLIENTS: usize = 64;
+/// How long a connection to an address of the operator's may take.
+const OPERATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept: less than the minute after which common load balancers silently drop it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often an HTTP/2 connection is tried with a ping (RFC 9113 section 6.7), in use or idle, and how long the answer may take. A server
@@ -150,7 +152,7 @@ impl Pools {
         if let Some((_, _, client)) = state.shared.iter().find(|(id, timeout, _)| is_wanted(*id, *timeout)) {
             return Ok(client.clone());
         }
-        let client = self.build(transport, connect_timeout)?;
+        let client = self.build(transport, connect_timeout, &self.guard)?;
         let has_transport = |(id, _, _): &(u64, Duration, Client)| *id == transport.id();
         if state.shared.iter().filter(|shared| has_transport(shared)).count() >= MAX_CLIENTS_PER_TRANSPORT {
             let oldest = state.shared.iter().position(has_transport).unwrap_or_default();
@@ -202,11 +204,21 @@ impl Pools {
         if let Some(oldest) = oldest.filter(|_| state.renewed.len() >= MAX_RENEWED) {
             state.renewed.remove(&oldest);
         }
-        let client = self.build(&pooled.transport, pooled.connect_timeout)?;
+        let client = self.build(&pooled.transport, pooled.connect_timeout, &self.guard)?;
         let since = Instant::now();
         let renewed = Renewed { since, client, others_had_answered, has_answered: false };
         state.renewed.insert(origin, renewed);
         Ok(TimeoutCause::Upstream)
+    }
+
+    /// A client for an address that the operator chose and no task did, wherever that is. It is not kept.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn client_without_bounds(&self, url: &Url) -> Result<Client, Failure> {
+        let upstreams = self.upstreams.current();
+        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
+        self.build(transport, OPERATOR_CONNECT_TIMEOUT, &self.guard.without_bounds())
     }
 
     /// Closes all idle connections. Those in use go on.
@@ -216,8 +228,8 @@ impl Pools {
         state.renewed.clear();
     }
 
-    fn build(&self, transport: &Transport, connect_timeout: Duration) -> Result<Client, Failure> {
-        let mut builder = self.builder(transport, connect_timeout);
+    fn build(&self, transport: &Transport, connect_timeout: Duration, guard: &Guard) -> Result<Client, Failure> {
+        let mut builder = self.builder(transport, connect_timeout).dns_resolver(guard.clone());
         if transport.http1_only {
             builder = builder.http1_only();
         }
@@ -233,7 +245,6 @@ impl Pools {
         Client::builder()
             .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(connect_timeout)
-            .dns_resolver(self.guard.clone())
             // Reading the system's certificates takes tens of milliseconds, which no task should pay.
             .tls_backend_preconfigured(transport.tls.clone())
             // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.

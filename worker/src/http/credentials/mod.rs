@@ -1,0 +1,4 @@
+//! Credentials that are made for a call: access tokens and signatures. Those that are simply sent are headers of an `[[upstream]]` block.
+
+pub mod oauth;
+pub mod tokens;
