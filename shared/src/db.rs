@@ -8,8 +8,8 @@ mod cluster;
 pub mod keys;
 mod link;
 mod manager;
-mod probe;
 mod options;
+mod probe;
 mod registry;
 mod target;
 

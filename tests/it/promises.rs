@@ -18,7 +18,7 @@
 //! - [`shortages`]: a machine that lacks descriptors
 //! - [`refused`]: what Redis refuses for good
 //! - [`snapshot`]: where every task is at one instant
-//! - [`connections`]: proxies and certificates of upstreams; [`oauth`]: access tokens;
+//! - [`connections`]: proxies and certificates of upstreams; [`oauth`]: access tokens; [`aws`]: signatures;
 //!   [`reload`]: settings and secrets that change while a worker runs
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
@@ -26,6 +26,7 @@
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
 
 mod answers;
+mod aws;
 mod bad_input;
 mod breaker;
 mod cache;

@@ -42,6 +42,11 @@ impl<'a> SecretReader<'a> {
         Ok(filled)
     }
 
+    /// Whether an environment variable is set, and not empty.
+    pub fn has_variable(&self, name: &str) -> bool {
+        (self.var)(name).is_some_and(|value| !value.is_empty())
+    }
+
     /// The contents of a file.
     ///
     /// # Errors

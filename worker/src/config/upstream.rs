@@ -1,6 +1,9 @@
 //! The `[[upstream]]` blocks: what the configuration says about the services that are called. The headers that a worker adds
 //! stay with it, so their secrets never enter Redis.
 
+mod connection;
+mod credentials;
+
 use anyhow::{Context as _, ensure};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,13 +14,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use url::Url;
 
-use super::connection::RawConnection;
-use super::credentials::RawOAuth;
 use super::retry::RetryConfig;
 use super::secrets::SecretReader;
 use crate::http::connection::transport::Transport;
 use crate::http::credentials::oauth::OAuthClient;
+use crate::http::credentials::sigv4::AwsSigner;
 use crate::http::presets::{Preset, Presets};
+use connection::RawConnection;
+use credentials::{RawAws, RawOAuth};
 
 /// All `[[upstream]]` blocks, and what is known about the upstreams that have none.
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ struct Upstream {
     account: Option<HeaderValue>,
     /// What issues its access tokens.
     oauth: Option<OAuthClient>,
+    /// What signs its calls.
+    aws: Option<AwsSigner>,
     /// The names of the limits that apply to its calls.
     limits: Vec<String>,
     /// Whether its calls have a breaker and a retry budget.
@@ -57,6 +63,7 @@ pub struct RawUpstream {
     headers: BTreeMap<String, String>,
     account: Option<String>,
     oauth: Option<RawOAuth>,
+    aws: Option<RawAws>,
     #[serde(default)]
     limits: Vec<String>,
     #[serde(default = "enabled")]
@@ -128,6 +135,12 @@ impl Upstreams {
         (!task.headers.contains_key(AUTHORIZATION)).then_some(client)
     }
 
+    /// What signs a task's call, unless it brings an `Authorization` of its own.
+    pub fn aws_for(&self, task: &Task) -> Option<&AwsSigner> {
+        let signer = self.find(&task.url)?.aws.as_ref()?;
+        (!task.headers.contains_key(AUTHORIZATION)).then_some(signer)
+    }
+
     /// How the upstream at a URL is connected to, if its block says so.
     pub fn transport_for(&self, url: &Url) -> Option<&Arc<Transport>> {
         self.find(url)?.transport.as_ref()
@@ -159,6 +172,8 @@ impl Upstreams {
             let mut headers = self.headers_for(task);
             if let Some(client) = self.oauth_for(task) {
                 headers.insert(ACCOUNT, client.identity());
+            } else if let Some(signer) = self.aws_for(task) {
+                headers.insert(ACCOUNT, signer.identity());
             }
             return headers;
         };
@@ -214,15 +229,18 @@ impl Upstream {
         let transport = block.connection.read(secrets)?.map(Arc::new);
         let account = block.account.as_deref().map(account_value).transpose()?;
         let oauth = block.oauth.as_ref().map(|oauth| oauth.read(secrets)).transpose().context("oauth")?;
+        let aws = block.aws.as_ref().map(|aws| aws.read(secrets)).transpose().context("aws")?;
+        let authorizations = [oauth.is_some(), aws.is_some(), headers.contains_key(AUTHORIZATION)];
         ensure!(
-            oauth.is_none() || !headers.contains_key(AUTHORIZATION),
-            "it has both oauth and an Authorization in headers: only one of them can be sent"
+            authorizations.into_iter().filter(|is_given| *is_given).count() <= 1,
+            "it has more than one of oauth, aws, and an Authorization in headers: only one of them can be sent"
         );
         Ok(Self {
             url,
             headers,
             account,
             oauth,
+            aws,
             limits: block.limits,
             breaker: block.breaker,
             preset,
@@ -240,137 +258,4 @@ impl Upstream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
-        let blocks: Vec<_> = blocks
-            .iter()
-            .map(|(url, name, value)| RawUpstream {
-                url: (*url).to_owned(),
-                headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
-                limits: vec![],
-                breaker: true,
-                timeout_ms: None,
-                retry: RetryConfig::default(),
-                preset: None,
-                account: None,
-                oauth: None,
-                connection: RawConnection::default(),
-                words: BTreeMap::new(),
-            })
-            .collect();
-        let var = |name: &str| (name == "KEY").then(|| "geheim".to_owned());
-        Upstreams::new(&blocks, TaskDefaults::default(), &SecretReader::new(&var))
-    }
-
-    fn added(upstreams: &Upstreams, url: &str, more: &str) -> anyhow::Result<String> {
-        let raw = format!(r#"{{"url":"{url}"{more}}}"#);
-        let task = Task::parse(raw.as_bytes(), 1000)?;
-        let headers = upstreams.headers_for(&task);
-        let lines: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default())).collect();
-        Ok(lines.join("\n"))
-    }
-
-    #[test]
-    fn the_longest_matching_block_adds_its_headers_unless_the_task_has_its_own() -> anyhow::Result<()> {
-        let both = upstreams(&[
-            ("https://api.example.com/", "Authorization", "Bearer ${KEY}"),
-            ("https://api.example.com/v2", "Authorization", "Bearer 2"),
-        ])?;
-        for (url, more, expected) in [
-            ("https://api.example.com/v1/x", "", "authorization=Bearer geheim"),
-            ("https://API.example.com:443/v2/x?q", "", "authorization=Bearer 2"),
-            ("https://api.example.com/v20", "", "authorization=Bearer geheim"),
-            ("https://api.example.com/", r#","headers":{"authorization":"own"}"#, ""),
-            ("http://api.example.com/", "", ""),
-            ("https://api.example.com.evil.org/", "", ""),
-            ("https://u@evil.org/https://api.example.com/", "", ""),
-        ] {
-            assert_eq!(added(&both, url, more)?, expected, "{url}");
-        }
-        assert!(!format!("{both:?}").contains("geheim"), "a secret in a log");
-        Ok(())
-    }
-
-    #[test]
-    fn an_error_in_a_block_is_described_without_its_secret() {
-        for (block, says) in [
-            (("api.example.com", "A", "b"), "cannot be parsed"),
-            (("ftp://h/", "A", "b"), "neither http nor https"),
-            (("https://h/?q", "A", "b"), "query"),
-            (("https://h/", "A b", "c"), "not a valid header name"),
-            (("https://h/", "A", "${KEY"), "a ${ has no }"),
-            (("https://h/", "A", "${NO_SUCH}"), "NO_SUCH is not set"),
-            (("https://h/", "A", "${file:/no/such}"), "cannot read the file /no/such"),
-            (("https://h/", "A", "${KEY}\n"), "must not have"),
-        ] {
-            let error = upstreams(&[block]).map(|_| ()).map_err(|error| format!("{error:#}"));
-            let told = error.as_ref().is_err_and(|error| error.contains(says) && !error.contains("geheim"));
-            assert!(told, "{block:?}: {error:?}");
-        }
-    }
-
-    fn parsed(text: &str) -> anyhow::Result<Upstreams> {
-        let file = config::File::from_str(text, config::FileFormat::Toml);
-        let raw: BTreeMap<String, Vec<RawUpstream>> =
-            config::Config::builder().add_source(file).build()?.try_deserialize()?;
-        let blocks: Vec<RawUpstream> = raw.into_values().flatten().collect();
-        Upstreams::new(&blocks, TaskDefaults::default(), &SecretReader::new(&|_| None))
-    }
-
-    #[test]
-    fn a_block_sets_defaults_for_its_tasks_and_their_own_fields_win() -> anyhow::Result<()> {
-        let upstreams = parsed(
-            "[[upstream]]\nurl = \"https://h/slow\"\ntimeout_ms = 90000\nretry = { max_attempts = 3, on = [423] }",
-        )?;
-        let task = |more: &str, path: &str| {
-            let raw = format!(r#"{{"url":"https://h/{path}"{more}}}"#);
-            Task::parse_with(raw.as_bytes(), 1000, |url| upstreams.defaults_for(url))
-        };
-        let slow = task("", "slow/x")?;
-        assert_eq!((slow.timeout.as_secs(), slow.retry.max_attempts, &slow.retry.on[..]), (90, 3, &[423][..]));
-        assert_eq!(slow.retry.base, TaskDefaults::default().retry.base);
-        let own = task(r#","timeout_ms":7000,"retry":{"max_attempts":2,"on":[]}"#, "slow")?;
-        assert_eq!((own.timeout.as_secs(), own.retry.max_attempts, own.retry.on.len()), (7, 2, 0));
-        let other = task("", "other")?;
-        assert_eq!((other.timeout.as_secs(), other.retry.max_attempts), (30, 8));
-        Ok(())
-    }
-
-    #[test]
-    fn a_block_extends_the_preset_of_its_host_or_the_one_that_it_names() -> anyhow::Result<()> {
-        let upstreams = parsed(
-            "[[upstream]]\nurl = \"https://api.openai.com/\"\nretry_statuses = [423]\n\
-             [[upstream]]\nurl = \"https://pay.example.com/\"\npreset = \"paypal\"",
-        )?;
-        let statuses = |url: &str| Ok::<_, anyhow::Error>(&upstreams.preset_for(&Url::parse(url)?).retry_statuses[..]);
-        assert_eq!(statuses("https://api.openai.com/v1")?, [409, 423]);
-        assert_eq!(statuses("https://api.anthropic.com/v1")?, [409]);
-        assert!(statuses("https://example.com/")?.is_empty());
-
-        let task = Task::parse(br#"{"url":"https://pay.example.com/","idempotency_key":"k"}"#, 1000)?;
-        let mut headers = HeaderMap::new();
-        upstreams.add_idempotency_header(&task, &mut headers);
-        assert_eq!(headers.get("paypal-request-id").map(HeaderValue::as_bytes), Some(&b"k"[..]));
-        Ok(())
-    }
-
-    #[test]
-    fn an_invalid_setting_of_a_block_is_named() {
-        for (line, says) in [
-            ("hedaers = {}", "hedaers"),
-            ("preset = \"opnai\"", "there is no preset \"opnai\""),
-            ("timeout_ms = 0", "timeout_ms"),
-            ("retry = { max_attempts = 0 }", "max_attempts"),
-            ("retry = { attempts = 3 }", "attempts"),
-            ("retry = { on = [200] }", "200"),
-            ("final_statuses = [99]", "99 is not a status"),
-        ] {
-            let error = parsed(&format!("[[upstream]]\nurl = \"https://h/\"\n{line}"));
-            let error = error.map(|_| ()).map_err(|error| format!("{error:#}"));
-            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{line}: {error:?}");
-        }
-    }
-}
+mod tests;

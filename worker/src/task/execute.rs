@@ -1,7 +1,7 @@
 //! The story of a task in a worker: gate, call, classify, settle.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -18,6 +18,7 @@ use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{gate, heavy};
 use crate::breaker::drain::upstream_answered;
+use crate::http::credentials::sigv4::Unsigned;
 use crate::http::presets::Preset;
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::feedback;
@@ -186,6 +187,9 @@ async fn call(
         headers.extend(callback.headers.clone());
         body = Some(&callback.body);
     }
+    if let Err(unsigned) = sign(worker, job, &mut headers, body) {
+        return Ok(Err(Failure::Other(unsigned.to_string())));
+    }
     tokio::select! {
         result = worker.shared.http.call(&job.task, headers, body) => match result {
             Err(Failure::LocalShortage(_)) => {
@@ -197,6 +201,18 @@ async fn call(
         () = worker.shared.abort.cancelled() => Err(Aborted::Stopping),
         () = lease_lost(worker, job, admission, held) => Err(Aborted::LeaseLost),
     }
+}
+
+/// Adds a signature to what is added to a task's headers, if its upstream wants one.
+fn sign(worker: &QueueWorker, job: &Job, added: &mut HeaderMap, body: Option<&Vec<u8>>) -> Result<(), Unsigned> {
+    let upstreams = worker.shared.config.upstreams.current();
+    let Some(signer) = upstreams.aws_for(&job.task) else { return Ok(()) };
+    let mut headers = job.task.headers.clone();
+    headers.extend(added.clone());
+    let at = UNIX_EPOCH + Duration::from_millis(worker.queue.clock.now().0);
+    let body = body.map_or(&[][..], Vec::as_slice);
+    added.extend(signer.sign(&job.task.method, &job.task.url, &headers, body, at)?);
+    Ok(())
 }
 
 /// Waits until the lease is lost and no memo wants the answer either. Without the lease this worker must not write a result. But a

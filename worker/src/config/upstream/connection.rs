@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use url::Url;
 
-use super::secrets::SecretReader;
+use crate::config::secrets::SecretReader;
 use crate::http::connection::transport::{ClientIdentity, ProxyServer, Transport, TransportSettings};
 
 /// The settings of a block as written.
