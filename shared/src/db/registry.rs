@@ -51,6 +51,16 @@ impl Db {
         Ok(())
     }
 
+    /// Some of the names in a registry, and where the next ones begin; `None` after the last.
+    pub(crate) async fn names_page(&self, registry: &str, from: u64) -> Result<(Option<u64>, Vec<String>), Error> {
+        const PAGE_SIZE: usize = 500;
+        let mut scan = redis::cmd("ZSCAN");
+        scan.arg(registry).arg(from).arg("COUNT").arg(PAGE_SIZE);
+        let (next, page): (u64, Vec<(String, f64)>) =
+            self.run(async |connection| scan.query_async(connection).await).await?;
+        Ok(((next != 0).then_some(next), page.into_iter().map(|(name, _)| name).collect()))
+    }
+
     /// The names in a registry, in alphabetical order.
     pub(crate) async fn registered_names(&self, registry: &str) -> Result<Vec<String>, Error> {
         let mut range = redis::cmd("ZRANGE");

@@ -19,7 +19,7 @@ use crate::{TaskId, UnixMs};
 
 pub use defaults::TaskDefaults;
 pub use error::{InvalidTask, ReturnAddress, TaskError};
-pub use limit::{InvalidLimit, Limit};
+pub use limit::{InvalidLimit, Limit, OnEmpty};
 pub use raw::{CacheScope, Effect, Jitter, RawRetry, RawTask};
 pub use usage::{InvalidUsage, Usage, number_at};
 

@@ -45,6 +45,8 @@ struct Upstream {
     aws: Option<AwsSigner>,
     /// The names of the limits that apply to its calls.
     limits: Vec<String>,
+    /// The names of limits that its responses may adjust when a task names them. `*` at the end stands for anything.
+    adjusts: Vec<String>,
     /// Whether its calls have a breaker and a retry budget.
     breaker: bool,
     /// What is known about its API.
@@ -66,6 +68,8 @@ pub struct RawUpstream {
     aws: Option<RawAws>,
     #[serde(default)]
     limits: Vec<String>,
+    #[serde(default)]
+    adjusts: Vec<String>,
     #[serde(default = "enabled")]
     breaker: bool,
     timeout_ms: Option<u64>,
@@ -112,6 +116,17 @@ impl Upstreams {
     /// The names of the limits that apply to a task's call because of its URL.
     pub fn limits_for(&self, task: &Task) -> &[String] {
         self.find(&task.url).map_or(&[], |upstream| &upstream.limits)
+    }
+
+    /// Whether the responses to a task's call may adjust a limit that operators define.
+    pub fn may_adjust(&self, task: &Task, limit: &str) -> bool {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => limit.starts_with(prefix),
+            None => limit == pattern,
+        };
+        self.find(&task.url).is_some_and(|upstream| {
+            upstream.limits.iter().any(|name| name == limit) || upstream.adjusts.iter().any(matches)
+        })
     }
 
     /// Whether a task's call has a breaker and a retry budget.
@@ -242,6 +257,7 @@ impl Upstream {
             oauth,
             aws,
             limits: block.limits,
+            adjusts: block.adjusts,
             breaker: block.breaker,
             preset,
             defaults,
@@ -258,4 +274,134 @@ impl Upstream {
 }
 
 #[cfg(test)]
+<<<<<<< HEAD
 mod tests;
+=======
+mod tests {
+    use super::*;
+
+    fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
+        let blocks = blocks.iter().map(|(url, name, value)| RawUpstream {
+            url: (*url).to_owned(),
+            headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
+            limits: vec![],
+            adjusts: vec![],
+            breaker: true,
+            timeout_ms: None,
+            retry: RetryConfig::default(),
+            preset: None,
+            words: BTreeMap::new(),
+        });
+        Upstreams::new(blocks.collect(), TaskDefaults::default(), |name| (name == "KEY").then(|| "geheim".to_owned()))
+    }
+
+    fn added(upstreams: &Upstreams, url: &str, more: &str) -> anyhow::Result<String> {
+        let raw = format!(r#"{{"url":"{url}"{more}}}"#);
+        let task = Task::parse(raw.as_bytes(), 1000)?;
+        let headers = upstreams.headers_for(&task);
+        let lines: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default())).collect();
+        Ok(lines.join("\n"))
+    }
+
+    #[test]
+    fn the_longest_matching_block_adds_its_headers_unless_the_task_has_its_own() -> anyhow::Result<()> {
+        let both = upstreams(&[
+            ("https://api.example.com/", "Authorization", "Bearer ${KEY}"),
+            ("https://api.example.com/v2", "Authorization", "Bearer 2"),
+        ])?;
+        for (url, more, expected) in [
+            ("https://api.example.com/v1/x", "", "authorization=Bearer geheim"),
+            ("https://API.example.com:443/v2/x?q", "", "authorization=Bearer 2"),
+            ("https://api.example.com/v20", "", "authorization=Bearer geheim"),
+            ("https://api.example.com/", r#","headers":{"authorization":"own"}"#, ""),
+            ("http://api.example.com/", "", ""),
+            ("https://api.example.com.evil.org/", "", ""),
+            ("https://u@evil.org/https://api.example.com/", "", ""),
+        ] {
+            assert_eq!(added(&both, url, more)?, expected, "{url}");
+        }
+        assert!(!format!("{both:?}").contains("geheim"), "a secret in a log");
+        Ok(())
+    }
+
+    #[test]
+    fn an_error_in_a_block_is_described_without_its_secret() {
+        for (block, says) in [
+            (("api.example.com", "A", "b"), "cannot be parsed"),
+            (("ftp://h/", "A", "b"), "neither http nor https"),
+            (("https://h/?q", "A", "b"), "query"),
+            (("https://h/", "A b", "c"), "not a valid header name"),
+            (("https://h/", "A", "${KEY"), "without its }"),
+            (("https://h/", "A", "${NO_SUCH}"), "NO_SUCH is not set"),
+            (("https://h/", "A", "${file:/no/such}"), "cannot read the file /no/such"),
+            (("https://h/", "A", "${KEY}\n"), "must not have"),
+        ] {
+            let error = upstreams(&[block]).map(|_| ()).map_err(|error| format!("{error:#}"));
+            let told = error.as_ref().is_err_and(|error| error.contains(says) && !error.contains("geheim"));
+            assert!(told, "{block:?}: {error:?}");
+        }
+    }
+
+    fn parsed(text: &str) -> anyhow::Result<Upstreams> {
+        let file = config::File::from_str(text, config::FileFormat::Toml);
+        let raw: BTreeMap<String, Vec<RawUpstream>> =
+            config::Config::builder().add_source(file).build()?.try_deserialize()?;
+        Upstreams::new(raw.into_values().flatten().collect(), TaskDefaults::default(), |_| None)
+    }
+
+    #[test]
+    fn a_block_sets_defaults_for_its_tasks_and_their_own_fields_win() -> anyhow::Result<()> {
+        let upstreams = parsed(
+            "[[upstream]]\nurl = \"https://h/slow\"\ntimeout_ms = 90000\nretry = { max_attempts = 3, on = [423] }",
+        )?;
+        let task = |more: &str, path: &str| {
+            let raw = format!(r#"{{"url":"https://h/{path}"{more}}}"#);
+            Task::parse_with(raw.as_bytes(), 1000, |url| upstreams.defaults_for(url))
+        };
+        let slow = task("", "slow/x")?;
+        assert_eq!((slow.timeout.as_secs(), slow.retry.max_attempts, &slow.retry.on[..]), (90, 3, &[423][..]));
+        assert_eq!(slow.retry.base, TaskDefaults::default().retry.base);
+        let own = task(r#","timeout_ms":7000,"retry":{"max_attempts":2,"on":[]}"#, "slow")?;
+        assert_eq!((own.timeout.as_secs(), own.retry.max_attempts, own.retry.on.len()), (7, 2, 0));
+        let other = task("", "other")?;
+        assert_eq!((other.timeout.as_secs(), other.retry.max_attempts), (30, 8));
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_extends_the_preset_of_its_host_or_the_one_that_it_names() -> anyhow::Result<()> {
+        let upstreams = parsed(
+            "[[upstream]]\nurl = \"https://api.openai.com/\"\nretry_statuses = [423]\n\
+             [[upstream]]\nurl = \"https://pay.example.com/\"\npreset = \"paypal\"",
+        )?;
+        let statuses = |url: &str| Ok::<_, anyhow::Error>(&upstreams.preset_for(&Url::parse(url)?).retry_statuses[..]);
+        assert_eq!(statuses("https://api.openai.com/v1")?, [409, 423]);
+        assert_eq!(statuses("https://api.anthropic.com/v1")?, [409]);
+        assert!(statuses("https://example.com/")?.is_empty());
+
+        let task = Task::parse(br#"{"url":"https://pay.example.com/","idempotency_key":"k"}"#, 1000)?;
+        let mut headers = HeaderMap::new();
+        upstreams.add_idempotency_header(&task, &mut headers);
+        assert_eq!(headers.get("paypal-request-id").map(HeaderValue::as_bytes), Some(&b"k"[..]));
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_setting_of_a_block_is_named() {
+        for (line, says) in [
+            ("hedaers = {}", "hedaers"),
+            ("preset = \"opnai\"", "there is no preset \"opnai\""),
+            ("timeout_ms = 0", "timeout_ms"),
+            ("retry = { max_attempts = 0 }", "max_attempts"),
+            ("retry = { attempts = 3 }", "attempts"),
+            ("retry = { on = [200] }", "200"),
+            ("final_statuses = [99]", "99 is not a status"),
+        ] {
+            let error = parsed(&format!("[[upstream]]\nurl = \"https://h/\"\n{line}"));
+            let error = error.map(|_| ()).map_err(|error| format!("{error:#}"));
+            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{line}: {error:?}");
+        }
+    }
+}
+>>>>>>> 306388b (Definitions of limits: the newest of each source counts, a change keeps what is left, a configuration ends with its workers)

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::http::connection::descriptors::{self, Descriptors};
+use crate::limit;
 use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
 use crate::queue::announcer::WorkerAnnouncer;
@@ -124,6 +125,7 @@ impl Runtime {
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
         vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
         vital::spawn("overdue slots", overdue::run(slots.clone(), workers.clone(), shared.abort.clone()));
+        vital::spawn("configured limits", limit::configured::state_limits(shared.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
         let slot_keeper = vital::spawn("slot keeper", keep_slots).abort_handle();
         let fetcher = vital::spawn("fetcher", Fetcher::new(queues, slots.clone(), health).run());

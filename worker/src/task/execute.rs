@@ -81,7 +81,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     }
     if !admission.limits.is_empty() {
         admission.slots.clear();
-        Box::pin(feedback::adjust_limits(worker, &admission.limits, preset, &result)).await;
+        Box::pin(feedback::adjust_limits(worker, &job.task, &admission.limits, preset, &result)).await;
     }
 
     let outcome = token_refused(&job, &admission, &result);
