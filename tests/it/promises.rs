@@ -7,7 +7,8 @@
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
-//! - [`limits`]: no more calls than the upstream allows; [`breaker`]: no calls while it is down
+//! - [`limits`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who may define and
+//!   move a limit; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
 //! - [`callbacks`], [`chains`]: calls that follow a result
 //! - [`cancel`]: tasks that are cancelled
@@ -29,6 +30,7 @@ mod answers;
 mod aws;
 mod bad_input;
 mod breaker;
+mod budgets;
 mod cache;
 mod callbacks;
 mod cancel;
@@ -50,6 +52,7 @@ mod idempotency;
 mod keep_alive;
 mod kills;
 mod leases;
+mod limit_owners;
 mod limits;
 mod lost_replies;
 mod many_queues;

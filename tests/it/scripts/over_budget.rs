@@ -1,4 +1,5 @@
 //! acquire.lua for calls that are willing to wait only so long.
+#![expect(clippy::cast_possible_truncation, reason = "microseconds")]
 
 use std::time::Duration;
 
@@ -48,6 +49,18 @@ async fn a_call_waits_as_long_as_it_is_willing_to_and_those_before_it_count() {
     assert!((2_800_000.0..=3_000_000.0).contains(&patient[0].1[0]), "{patient:?}");
     let none = told_bounded(&desk, "inline", rate, &[ONE], at_most(Duration::ZERO)).await;
     assert_eq!(words(&none), "over_budget");
+}
+
+#[tokio::test]
+async fn a_call_that_waited_for_a_slot_does_not_wait_for_what_others_have_booked() {
+    let desk = Desk::new().await;
+    let budget = "10 86400000 10 1 usd";
+    let told = told_bounded(&desk, "inline", budget, &[("q", "1", 0, "a"), ("q", "1", 0, "b")], SPENT).await;
+    assert_eq!(words(&told), "admitted reserved");
+    // It comes late, as on a busy machine, when the slot is free.
+    let _: u64 = desk.ask(("DEL", "l:slots")).await;
+    let late = -(told[1].1[1].abs() as i64 - 5_000_000);
+    assert_eq!(words(&told_bounded(&desk, "inline", budget, &[("q", "1", late, "b")], SPENT).await), "admitted");
 }
 
 #[tokio::test]
