@@ -43,6 +43,8 @@ if should_wake(definitions, limit, in_force, defined_by, now) then
   reply[1], definitions.woken_at = 1, to_text(now)
   redis.call('DEL', reserved, queued)
 end
+-- A bucket that is full now has nothing to be given back.
+if definitions.in_force ~= in_force and full_at <= now then last_full_at = now end
 definitions.in_force = in_force
 
 -- How many members of a sorted set are not over yet at a time; drops those that are.

@@ -32,6 +32,8 @@ if limit then
   if full_at and definitions.in_force ~= in_force then
     full_at = full_at_under(definitions, limit, in_force, tonumber(full_at), now)
     redis.call('HSET', limit_key, 'full_at', to_text(full_at))
+    -- A bucket that is full now has nothing to be given back.
+    if full_at <= now then redis.call('HSET', limit_key, 'last_full_at', to_text(now)) end
   end
   definitions.in_force = in_force
 end

@@ -151,7 +151,8 @@ async fn a_day_s_budget_for_each_of_many_tenants_is_exceeded_by_one_call_at_most
     assert!(keys.lines().count() >= tenants, "{}", keys.lines().count());
     for key in keys.lines().filter(|key| key.contains("tenant 1")) {
         let ttl: i64 = stage.redis.cli(&["PTTL", key]).await.trim().parse().unwrap();
-        assert!((1..=2 * 86_400_000 + 1_000_000).contains(&ttl), "{key}: {ttl}");
+        // Twice the time that it takes to fill, and the last call may have cost more than was left.
+        assert!((1..=3 * 86_400_000).contains(&ttl), "{key}: {ttl}");
     }
 }
 

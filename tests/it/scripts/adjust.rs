@@ -149,6 +149,19 @@ async fn a_closed_limit_tells_since_when_and_why() {
 }
 
 #[tokio::test]
+async fn what_a_smaller_burst_does_not_hold_is_not_given_back() {
+    let desk = Desk::new().await;
+    let before = told(&desk, "inline", "1 1000000 10 -", &[("q", "5", 0, "t")]).await;
+    // Five are left, of which the configuration lets three be taken at once.
+    let asks = [("x", "1", 0, "t"); 4];
+    let went = told(&desk, "config", "1 1000000 3 -", &asks).await;
+    assert_eq!(went.iter().filter(|(word, _)| word == "admitted").count(), 3);
+    adjust(&desk, 0, -5.0, None, before[0].1[2]).await;
+    let _: u64 = desk.ask(("DEL", "l:reserved")).await;
+    assert_eq!(told(&desk, "name", "", &asks[..1]).await[0].0, "reserved");
+}
+
+#[tokio::test]
 async fn fractions_of_a_cent_add_up_to_the_budget_and_not_to_a_call_more() {
     // 20 dollars a day. Each call is estimated at a cent and turns out to have cost 0.00012 dollars.
     let desk = Desk::new().await;
