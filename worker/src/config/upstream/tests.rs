@@ -7,6 +7,7 @@ fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
             url: (*url).to_owned(),
             headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
             limits: vec![],
+            adjusts: vec![],
             breaker: true,
             timeout_ms: None,
             retry: RetryConfig::default(),
