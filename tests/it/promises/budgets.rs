@@ -119,6 +119,7 @@ async fn a_day_s_budget_for_each_of_many_tenants_is_exceeded_by_one_call_at_most
     let tenants = at_length(250, 1_000);
     let mut pushed = Vec::new();
     for tenant in 0..tenants {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a few dozen
         let calls = (BUDGET / dollars(cost(tenant))).ceil() as usize + 3;
         let limit = json!({"name": format!("tenant {tenant}"), "rate": BUDGET, "per_ms": 86_400_000, "burst": BUDGET,
             "unit": "usd", "cost": 0.002, "usage": prices(), "on_empty": "dead", "concurrency": 1});

@@ -35,7 +35,7 @@ pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
                 None if own.rate.is_some() || own.concurrency.is_some() => DefinedBy::Inline,
                 None => DefinedBy::Name,
             };
-            let may_adjust = config.upstreams.may_adjust(task, &own.name);
+            let may_adjust = upstreams.may_adjust(task, &own.name);
             let said_by = if may_adjust { SaidBy::Upstream } else { SaidBy::Task };
             all.push(AppliedLimit::new(limit, defined_by, Some(own), of_upstream.contains(&own.name), said_by));
         }
