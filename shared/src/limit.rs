@@ -1,29 +1,31 @@
 //! Limits: token buckets and concurrency slots, each shared by the whole fleet.
 //!
-//! A limit is in a Cluster slot of its own. A call that is not admitted yet gets a time at which to ask again, and waits for it in its
-//! queue without occupying a worker. At that time it asks again, and only that admits it: a reservation that is used late, or not at
-//! all, never becomes a burst. The arithmetic is in `lua/lib/bucket.lua`, the decisions are in `lua/lib/booking.lua`.
+//! A limit is in a Cluster slot of its own. It grants calls ahead of time: a grant names the moment of its call, by the limit's own clock.
+//! A call that cannot go soon waits in a list of its queue, without occupying a worker, until a worker that drains the list brings it a
+//! grant. The arithmetic is in `lua/lib/bucket.lua`, the decision in `lua/lib/grant.lua`.
 
 mod types;
 
 use std::time::Duration;
 
+use crate::consumer::{ParkedTasks, WaitList};
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
 use crate::script::limit::{
-    Acquire, AcquireRequest, Adjust, DefineLimit, EndedCall, ExtendSlots, InspectLimit, ReleaseSlots, WakeWaiters,
+    Acquire, AcquireRequest, Adjust, AnnounceWaiting, DefineLimit, DrainLimit, ExtendSlots, InspectLimit, ReleaseSlots,
+    WaitingCall,
 };
-use crate::script::{micros, millis};
-use crate::{Error, Queue, UnixMs};
+use crate::script::task::{ParkInTurn, ReleaseInTurn};
+use crate::script::{TypedCall as _, micros, millis};
+use crate::{Error, QueueName, UnixMs};
 
-pub use crate::script::limit::{Acquired, Adjusted, Grant, Reservation};
-pub use types::{Adjustment, DefinedBy, LimitRequest, LimitStatus};
+pub use crate::script::limit::{Acquired, Adjusted, DrainReply, DrainRole, Grant};
+pub use crate::script::turn::{NextInTurn, TakenInTurn};
+pub use types::{Adjustment, DefinedBy, DrainRequest, GrantWindow, LimitRequest, LimitStatus};
 
-/// The longest wait that a call spends in its worker; for a longer one it goes back to Redis.
-pub const MAX_HOLD: Duration = Duration::from_millis(50);
-/// How long it takes a worker at most to park a task after a limit has answered.
-const PARKING_TIME: Duration = Duration::from_millis(500);
+/// How long a limit remembers a queue in which calls wait.
+const WAITING_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// The least time that a limit which only tasks define is kept after its last use.
 const LIMIT_IDLE_TTL: Duration = Duration::from_secs(3600);
 
@@ -62,8 +64,31 @@ impl Limits {
         self.db.is_away(|| self.db.keys().limit(name))
     }
 
-    /// Asks a limit to admit calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the
-    /// newest task that defines the limit like this was first seen.
+    /// Tells Redis the scripts that a call under a limit needs, so that those who are far away do not wait for that at their first call. A
+    /// Cluster learns them from its calls.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Then it learns them later.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        if self.db.is_cluster() {
+            return Ok(());
+        }
+        let scripts = [
+            Acquire::script(),
+            DrainLimit::script(),
+            AnnounceWaiting::script(),
+            ParkInTurn::script(),
+            ReleaseInTurn::script(),
+        ];
+        let mut load = redis::pipe();
+        for script in scripts {
+            load.add_command(script.load()).ignore();
+        }
+        self.db.run(async |connection| load.exec_async(connection).await).await
+    }
+
+    /// Asks a limit for calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the newest
+    /// task that defines the limit like this was first seen.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again: what a lost reply had granted is lost as well.
@@ -73,6 +98,7 @@ impl Limits {
         source: DefinedBy,
         stated: UnixMs,
         lease: Duration,
+        window: GrantWindow,
         requests: &[LimitRequest],
     ) -> Result<Acquired, Error> {
         let keys = self.db.keys();
@@ -81,20 +107,21 @@ impl Limits {
         let requests: Vec<AcquireRequest<'_>> = requests
             .iter()
             .map(|request| AcquireRequest {
-                fairness_key: &request.fairness_key,
                 cost: request.cost,
-                reservation: request.reservation,
                 token: request.token.as_str(),
+                has_priority: request.has_priority,
+                delay_us: micros(request.delay),
+                returned_at: request.returned_at,
             })
             .collect();
         let call = Acquire {
             limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
             slots: &keys.limit_slots(name),
-            queued: &keys.limit_queued(name),
+            waiting: &keys.limit_waiting(name),
             source: source.as_str(),
             definition: &definition,
-            hold_us: micros(MAX_HOLD),
+            lead_us: micros(window.lead),
+            window_us: micros(window.length),
             slot_lease_ms: millis(lease),
             idle_ttl_ms: millis(LIMIT_IDLE_TTL),
             inline_at_ms: stated,
@@ -103,38 +130,76 @@ impl Limits {
         self.db.call(&call).await
     }
 
-    /// Corrects a limit after it admitted a call: see [`Adjustment`].
+    /// Asks a limit for calls that wait for it, and to lead their drain.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn adjust(&self, name: &str, adjustment: &Adjustment<'_>) -> Result<Adjusted, Error> {
+    /// Redis is unreachable or refuses the command. What a lost reply had granted is lost as well.
+    pub async fn drain(&self, name: &str, request: &DrainRequest<'_>) -> Result<DrainReply, Error> {
         let keys = self.db.keys();
-        let call = Adjust {
+        let calls: Vec<WaitingCall<'_>> =
+            request.calls.iter().map(|(cost, token)| WaitingCall { cost: *cost, token: token.as_str() }).collect();
+        let emptied = request.emptied.iter().fold(String::new(), |all, (queue, at)| all + queue + " " + at + "\n");
+        let call = DrainLimit {
             limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
-            close_us: micros(adjustment.close_for),
-            charge: adjustment.charge,
-            cost: adjustment.cost,
-            fairness_key: adjustment.fairness_key,
-            remaining: adjustment.remaining,
-            admitted_at: adjustment.admitted_at,
+            slots: &keys.limit_slots(name),
+            waiting: &keys.limit_waiting(name),
+            group: request.group,
+            worker: request.worker,
+            lead_ms: millis(request.lease),
+            is_full: request.is_full,
+            emptied: &emptied,
+            lead_us: micros(request.window.lead),
+            window_us: micros(request.window.length),
+            slot_lease_ms: millis(request.slot_lease),
+            idle_ttl_ms: millis(LIMIT_IDLE_TTL),
+            calls: &calls,
         };
         self.db.call(&call).await
     }
 
-    /// Releases the concurrency slots of calls that have ended, each with how long its call took.
+    /// Tells a limit that calls were parked in a queue to wait for it. Returns how much longer a worker of this group leads their drain.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn announce_waiting(&self, name: &str, queue: &QueueName, group: &str) -> Result<Duration, Error> {
+        let keys = self.db.keys();
+        let call = AnnounceWaiting {
+            limit_key: &keys.limit(name),
+            waiting: &keys.limit_waiting(name),
+            queue: queue.as_str(),
+            group,
+            ttl_ms: millis(WAITING_TTL),
+        };
+        self.db.call(&call).await.map(Duration::from_micros)
+    }
+
+    /// Corrects a limit after it granted a call: see [`Adjustment`].
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn adjust(&self, name: &str, adjustment: &Adjustment) -> Result<Adjusted, Error> {
+        let call = Adjust {
+            limit_key: &self.db.keys().limit(name),
+            close_us: micros(adjustment.close_for),
+            charge: adjustment.charge,
+            cost: adjustment.cost,
+            remaining: adjustment.remaining,
+            granted_at: adjustment.granted_at,
+        };
+        self.db.call(&call).await
+    }
+
+    /// Releases the concurrency slots of calls that have ended, at most [`MAX_BATCH`](crate::consumer::MAX_BATCH). Returns whether other
+    /// calls wait for the limit.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. The slots then end with their lease.
-    pub async fn release_slots(&self, name: &str, ended: &[(Token, Duration)]) -> Result<(), Error> {
+    pub async fn release_slots(&self, name: &str, ended: &[Token]) -> Result<bool, Error> {
         let keys = self.db.keys();
-        for some in ended.chunks(crate::consumer::MAX_BATCH) {
-            let calls: Vec<EndedCall<'_>> =
-                some.iter().map(|(token, took)| EndedCall { token: token.as_str(), call_us: micros(*took) }).collect();
-            let (limit_key, slots) = (&keys.limit(name), &keys.limit_slots(name));
-            self.db.call(&ReleaseSlots { limit_key, slots, calls: &calls }).await?;
-        }
-        Ok(())
+        let (limit_key, slots, waiting) = (&keys.limit(name), &keys.limit_slots(name), &keys.limit_waiting(name));
+        let tokens: Vec<&str> = ended.iter().map(Token::as_str).collect();
+        let (_, waits) = self.db.call(&ReleaseSlots { limit_key, slots, waiting, tokens: &tokens }).await?;
+        Ok(waits)
     }
 
     /// Renews the leases of the concurrency slots of calls that are still in flight.
@@ -151,13 +216,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Defines a limit by hand, overriding configuration and tasks. It takes effect at once, also for the tasks that wait for it.
+    /// Defines a limit by hand, overriding configuration and tasks. It applies to the next grant, also for the calls that wait.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn set(&self, limit: &Limit) -> Result<(), Error> {
-        self.define(&limit.name, &definition(limit)).await?;
-        self.wake_waiters_twice(&limit.name).await
+        self.define(&limit.name, &definition(limit)).await.map(drop)
     }
 
     /// Removes the definition by hand, so that configuration and tasks count again. `false`: there was none.
@@ -165,72 +229,15 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn unset(&self, name: &str) -> Result<bool, Error> {
-        let was_set = self.define(name, "").await?;
-        if was_set {
-            self.wake_waiters_twice(name).await?;
-        }
-        Ok(was_set)
-    }
-
-    /// The second time for tasks that asked before the change but were parked after the first.
-    async fn wake_waiters_twice(&self, name: &str) -> Result<(), Error> {
-        self.wake_waiters(name).await?;
-        tokio::time::sleep(PARKING_TIME).await;
-        self.wake_waiters(name).await
+        self.define(name, "").await
     }
 
     async fn define(&self, name: &str, definition: &str) -> Result<bool, Error> {
-        let keys = self.db.keys();
-        let call = DefineLimit {
-            limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
-            queued: &keys.limit_queued(name),
-            definition,
-            idle_ttl_ms: millis(LIMIT_IDLE_TTL),
-        };
+        let call =
+            DefineLimit { limit_key: &self.db.keys().limit(name), definition, idle_ttl_ms: millis(LIMIT_IDLE_TTL) };
         let done = self.db.call(&call).await?;
         self.register(name).await?;
         Ok(done)
-    }
-
-    /// Makes all tasks that wait for a limit, in any queue, ask again at once: their reservations are void once its definition has
-    /// changed.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to send again.
-    pub async fn wake_waiters(&self, name: &str) -> Result<(), Error> {
-        for queue in self.db.known_queues().await? {
-            Self::wake_waiters_in(&self.db.queue(queue), name).await?;
-        }
-        Ok(())
-    }
-
-    /// A scan sees every task that is there from its beginning to its end, whatever is claimed meanwhile.
-    async fn wake_waiters_in(queue: &Queue, name: &str) -> Result<(), Error> {
-        const PAGE_SIZE: usize = 200;
-        const MAX_BYTES: usize = 256 << 10;
-        // Writing a string as JSON cannot fail.
-        let json_name = serde_json::to_string(name).unwrap_or_default();
-        let (scheduled, stored) = (&queue.keys.scheduled, &queue.keys.stored);
-        let mut cursor = 0;
-        loop {
-            let mut scan = redis::cmd("ZSCAN");
-            scan.arg(scheduled).arg(cursor).arg("COUNT").arg(PAGE_SIZE);
-            let (next, page): (u64, Vec<(String, f64)>) =
-                queue.db.run(async |connection| scan.query_async(connection).await).await?;
-            let mut serials: Vec<String> = page.into_iter().map(|(serial, _)| serial).collect();
-            while !serials.is_empty() {
-                let some = &serials[..serials.len().min(PAGE_SIZE)];
-                let call =
-                    WakeWaiters { scheduled, stored, json_name: &json_name, max_bytes: MAX_BYTES, serials: some };
-                let seen = queue.db.call(&call).await?;
-                serials.drain(..seen.clamp(1, some.len()));
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
     }
 
     /// Records that a limit is in use, so that it is listed.
@@ -268,10 +275,14 @@ impl Limits {
         let keys = self.db.keys();
         let call = InspectLimit {
             limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
             slots: &keys.limit_slots(name),
+            waiting: &keys.limit_waiting(name),
         };
         let reply = self.db.call(&call).await?;
+        let mut waiting = 0;
+        for queue in reply.queues.iter().filter_map(|queue| QueueName::new(queue).ok()) {
+            waiting += ParkedTasks::new(self.db.queue(queue), &WaitList::limit(name)).count().await?;
+        }
         let source = [DefinedBy::Set, DefinedBy::Config, DefinedBy::Inline];
         Ok(LimitStatus {
             name: name.to_owned(),
@@ -279,9 +290,8 @@ impl Limits {
             limit: parse_definition(name, &reply.definition),
             left: reply.tokens_left,
             closed: Duration::from_micros(reply.closed_us),
-            flows: reply.waiting_keys,
+            waiting,
             in_flight: reply.in_flight,
-            clears_in: Duration::from_micros(reply.clears_in_us),
         })
     }
 }

@@ -36,14 +36,15 @@ async fn limits_can_be_shown_set_and_unset() {
     assert!(output.stdout.starts_with("slow (inline)  1 in 600000 ms  burst 1  left 0."), "{}", output.stdout);
 
     let parked = || async {
-        let scheduled = redis.cli(&["ZCARD", "redial:{default}:scheduled"]).await;
+        let scheduled = redis.cli(&["ZCARD", "redial:{default}:wait:limit:slow"]).await;
         (scheduled.trim() == "2").then_some(())
     };
     eventually(SOON, parked).await;
     let other = TestQueue::new(&redis, "other");
     let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
     other.push(json!({"id": "d", "url": upstream.url("/ok"), "limit": limit}).to_string()).await;
-    let parked = || async { (redis.cli(&["ZCARD", "redial:{other}:scheduled"]).await.trim() == "1").then_some(()) };
+    let parked =
+        || async { (redis.cli(&["ZCARD", "redial:{other}:wait:limit:slow"]).await.trim() == "1").then_some(()) };
     eventually(SOON, parked).await;
 
     // A task that would wait ten minutes starts at once under the new limit, whichever worker serves its queue.

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limit::Reservation;
 use crate::protocol::id::Token;
 use crate::{Attempt, Error, UnixMs};
 
@@ -73,9 +72,6 @@ pub struct Progress {
     /// The last backoff, for decorrelated jitter.
     #[serde(rename = "b", default)]
     pub backoff_ms: u64,
-    /// Its reservations, by the name of the limit, to present when it comes back.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    pub reservations: Vec<(String, Reservation)>,
     /// The last retry that asked the retry budget, by the number of attempts counted before it, and whether it was admitted.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub retry_reservation: Option<(u32, bool)>,
@@ -97,17 +93,6 @@ impl Progress {
             self.attempts.remove(0);
         }
         self.attempts.push(attempt);
-    }
-
-    /// Its reservation with a limit, to present again.
-    pub fn reservation_for(&self, limit: &str) -> Option<Reservation> {
-        self.reservations.iter().find(|(name, _)| name == limit).map(|(_, reservation)| *reservation)
-    }
-
-    /// Replaces its reservation with a limit.
-    pub fn set_reservation(&mut self, limit: &str, reservation: Reservation) {
-        self.reservations.retain(|(name, _)| name != limit);
-        self.reservations.push((limit.to_owned(), reservation));
     }
 }
 

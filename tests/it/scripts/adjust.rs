@@ -4,19 +4,18 @@ use redial_core::limit::Adjusted;
 use redial_core::script::limit::Adjust;
 
 use super::Desk;
-use super::acquire::told;
+use super::acquire::{ONE, told, wait_of_next};
 
-/// Later than any admission.
+/// Later than any grant.
 const NOW: f64 = 1e18;
 
-async fn adjust(desk: &Desk, close_us: u64, charge: f64, remaining: Option<f64>, admitted_at: f64) -> Adjusted {
-    let (limit_key, reserved, fairness_key, cost) = ("l", "l:reserved", "q", 1.0);
-    desk.run(&Adjust { limit_key, reserved, close_us, charge, cost, fairness_key, remaining, admitted_at }).await
+async fn adjust(desk: &Desk, close_us: u64, charge: f64, remaining: Option<f64>, granted_at: f64) -> Adjusted {
+    desk.run(&Adjust { limit_key: "l", close_us, charge, cost: 1.0, remaining, granted_at }).await
 }
 
 /// How long the next call has to wait, in us.
 async fn next(desk: &Desk) -> f64 {
-    told(desk, "inline", "10 1000 10 -", &[("q", "1", 0, "t")]).await[0].1[0]
+    wait_of_next(desk, "10 1000 10 -").await
 }
 
 #[tokio::test]
@@ -38,10 +37,9 @@ async fn an_additional_charge_is_paid_and_a_refund_comes_back() {
     adjust(&desk, 0, -1000.0, None, NOW).await;
     let left: String = desk.ask(("HGET", "l", "full_at")).await;
     assert!(left.parse::<f64>().unwrap() > 0.0);
-    let _: u64 = desk.ask(("DEL", "l:reserved")).await;
-    let asks = [("q", "1", 0, "t"); 11];
+    let asks = [ONE; 11];
     let went = told(&desk, "inline", "10 1000 10 -", &asks).await;
-    assert_eq!(went.iter().filter(|(word, _)| word == "admitted").count(), 10, "never more than a full bucket");
+    assert_eq!(went.iter().filter(|(word, _)| word == "granted").count(), 10, "never more than a full bucket");
 }
 
 #[tokio::test]
@@ -58,10 +56,9 @@ async fn the_upstreams_remaining_quota_limits_what_is_admitted_at_once() {
     let desk = Desk::new().await;
     next(&desk).await;
     adjust(&desk, 0, 0.0, Some(2.0), NOW).await;
-    let _: u64 = desk.ask(("DEL", "l:reserved")).await;
-    let asks = [("q", "1", 0, "t"); 4];
+    let asks = [ONE; 4];
     let went = told(&desk, "inline", "10 1000 10 -", &asks).await;
-    assert_eq!(went.iter().filter(|(word, _)| word == "admitted").count(), 2);
+    assert_eq!(went.iter().filter(|(word, _)| word == "granted").count(), 2);
 }
 
 #[tokio::test]
@@ -86,8 +83,8 @@ async fn an_unbelievable_usage_closes_the_limit_for_a_hundred_times_its_cost_and
 #[tokio::test]
 async fn a_usage_of_up_to_a_period_of_the_rate_is_believed_whatever_the_cost() {
     let desk = Desk::new().await;
-    told(&desk, "inline", "30000 60000 - -", &[("q", "1", 0, "t")]).await;
+    told(&desk, "inline", "30000 60000 - -", &[ONE]).await;
     assert_eq!(adjust(&desk, 0, 29_000.0, None, NOW).await, Adjusted::Done);
-    let told = told(&desk, "inline", "30000 60000 - -", &[("q", "1", 0, "t")]).await;
-    assert!((56_000_000.0..=58_000_000.0).contains(&told[0].1[0]), "{:?}", told[0]);
+    let told = told(&desk, "inline", "30000 60000 - -", &[ONE]).await;
+    assert!((56_000_000.0..=58_000_000.0).contains(&told[0].1), "{:?}", told[0]);
 }

@@ -3,11 +3,10 @@
 use redial_core::script::limit::DefineLimit;
 
 use super::Desk;
-use super::acquire::told;
+use super::acquire::{ONE, told};
 
 async fn define(desk: &Desk, definition: &str) -> bool {
-    let (limit_key, reserved, queued) = ("l", "l:reserved", "l:queued");
-    desk.run(&DefineLimit { limit_key, reserved, queued, definition, idle_ttl_ms: 60_000 }).await
+    desk.run(&DefineLimit { limit_key: "l", definition, idle_ttl_ms: 60_000 }).await
 }
 
 #[tokio::test]
@@ -15,9 +14,9 @@ async fn a_definition_by_hand_is_in_force_at_once_until_it_is_removed() {
     let desk = Desk::new().await;
     assert!(!define(&desk, "").await);
     assert!(define(&desk, "1000 1000 5 -").await);
-    let asks = [("q", "1", 0, "t"); 5];
+    let asks = [ONE; 5];
     let told = told(&desk, "config", "1 1000 1 -", &asks).await;
-    assert!(told.iter().all(|(word, _)| word == "admitted"), "{told:?}");
+    assert!(told.iter().all(|(word, _)| word == "granted"), "{told:?}");
     assert_eq!(desk.ask::<i64>(("PTTL", "l")).await, -1);
     assert!(define(&desk, "").await);
     let held: Option<String> = desk.ask(("HGET", "l", "set")).await;
@@ -38,8 +37,8 @@ async fn a_limit_that_no_one_defines_any_longer_goes_away() {
 async fn tokens_missing_from_the_bucket_are_missing_under_another_rate_too() {
     let desk = Desk::new().await;
     // One is taken of one in a thousand seconds: under ten a second that is a tenth of a second.
-    told(&desk, "inline", "1 1000000 1 -", &[("q", "1", 0, "t")]).await;
+    told(&desk, "inline", "1 1000000 1 -", &[ONE]).await;
     define(&desk, "10 1000 1 -").await;
-    let next = told(&desk, "inline", "1 1000000 1 -", &[("q", "1", 0, "t")]).await;
-    assert!(next[0].1[0] <= 100_000.0, "{next:?}");
+    let next = told(&desk, "inline", "1 1000000 1 -", &[ONE]).await;
+    assert!(next[0].1 <= 100_000.0, "{next:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redial_core::limit::{Adjusted, Adjustment};
 use serde_json::Value;
 
-use super::applied::{AppliedLimit, fairness_key};
+use super::applied::AppliedLimit;
 use crate::http::presets::Preset;
 use crate::http::types::{AttemptResult, Response};
 use crate::queue::clock::millis;
@@ -41,21 +41,21 @@ pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], preset
             close_for: if concerned { close_for } else { Duration::ZERO },
             charge: used.map_or(0.0, |used| used.min(MAX_USAGE) - applied.cost),
             cost: applied.cost,
-            fairness_key: fairness_key(limits, applied, worker.name()),
             remaining: remaining.filter(|_| concerned),
-            admitted_at: applied.admitted_at,
+            granted_at: applied.granted_at(),
         };
         adjust(worker, &applied.limit.name, &adjustment).await;
     }
 }
 
-async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) {
+async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment) {
     let closes = !adjustment.close_for.is_zero();
     if !closes && adjustment.remaining.is_none() && adjustment.charge == 0.0 {
         return;
     }
     if closes {
         let wait_ms = millis(adjustment.close_for);
+        worker.shared.limits.close(limit, adjustment.close_for);
         tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asks for a pause: closing the limit");
     }
     let client = &worker.shared.limits;

@@ -91,11 +91,11 @@ fn source(status: &LimitStatus) -> &'static str {
 }
 
 fn to_json(status: &LimitStatus) -> Value {
-    let LimitStatus { name, limit, left, flows, in_flight, .. } = status;
+    let LimitStatus { name, limit, left, waiting, in_flight, .. } = status;
     json!({
         "name": name, "defined_by": source(status), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
-        "concurrency": limit.concurrency, "left": left, "in_flight": in_flight, "fairness_keys_waiting": flows,
-        "closed_ms": ms(status.closed), "clears_in_ms": ms(status.clears_in),
+        "concurrency": limit.concurrency, "left": left, "in_flight": in_flight, "waiting": waiting,
+        "closed_ms": ms(status.closed),
     })
 }
 
@@ -111,9 +111,8 @@ fn to_text(status: &LimitStatus) -> String {
     if !status.closed.is_zero() {
         parts.push(format!("closed for {} ms, as the upstream asked", ms(status.closed)));
     }
-    if status.flows > 0 {
-        let (keys, s) = (status.flows, if status.flows == 1 { "" } else { "s" });
-        parts.push(format!("{keys} fairness key{s} waiting, the last call in {} ms", ms(status.clears_in)));
+    if status.waiting > 0 {
+        parts.push(format!("{} waiting", status.waiting));
     }
     parts.join("  ")
 }
