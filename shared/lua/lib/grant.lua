@@ -17,7 +17,7 @@ local function take_slot(limit, slots, token)
 end
 
 -- Decides on {cost, token; has_priority: it goes before those that wait; window_us: instead of that of the state; delay_us: the earliest moment it can use, from now;
--- returned_at: the moment of a grant that it gives back, or nil} and updates `state`. Returns {'granted', moment, holds_slot},
+-- returned_at: the moment of a grant that it gives back, or nil} and updates `state`. Returns {'granted', moment (0: at once), holds_slot},
 -- {'waiting', us until it may go if the rate is why, else 0} or {'over_burst', burst}.
 local function decide(state, request)
   local limit, cost = state.limit, request.cost
@@ -29,6 +29,8 @@ local function decide(state, request)
   if state.is_waiting and not request.has_priority then return {'waiting', 0} end
 
   local from = state.now + math.max(state.lead_us, request.delay_us)
+  -- Without a rate, every moment is as good.
+  if not limit.rate then from = state.now end
   local at = math.max(earliest(limit, state.full_at, from, cost), state.closed_until)
   if at - from > (request.window_us or state.window_us) then
     state.is_waiting = true
@@ -42,5 +44,6 @@ local function decide(state, request)
     state.marks = note_grant(state.marks, state.full_at, at)
     state.full_at = full_at_after(limit, state.full_at, at, cost)
   end
-  return {'granted', to_text(at), limit.slots and 1 or 0}
+  local is_timed = limit.rate or state.closed_until > state.now
+  return {'granted', is_timed and to_text(at) or '0', limit.slots and 1 or 0}
 end

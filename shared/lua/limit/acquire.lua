@@ -5,7 +5,7 @@
 --       of a limit that only tasks define; inline_at_ms: when the task that defines it was first seen, because the newest counts; then
 --       for each call: cost, token, has_priority: 1 if it goes before those that wait; delay_us: the earliest moment that it can use,
 --       from now; returned_at: the moment of a grant that it gives back, '' for none
--- Returns this limit's time in us; then for each call {'granted', moment by that time, whether it holds a slot}; {'waiting', us until it
+-- Returns this limit's time in us; then for each call {'granted', moment by that time or 0 for at once, whether it holds a slot}; {'waiting', us until it
 --       may go if the rate is why, else 0}; {'over_burst', burst}: the cost can never be met; or {'undefined'}: no one defines this limit.
 -- Guarantees: in any window of length t, by this Redis's clock, at most burst + rate * t is granted, whoever asks and in whatever order
 --       the moments lie. A call without priority is granted nothing while others wait. A lost reply wastes some of the rate but never

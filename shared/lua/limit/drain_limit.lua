@@ -6,8 +6,8 @@
 --       slot_lease_ms; idle_ttl_ms: the time to live of a limit that only tasks define; then for each call in turn: cost, token
 -- Returns {this limit's time in us; 1 if the worker leads, 2 if it may help because the leader is full, else 0; us until the leader's lease
 --       ends; us until the first call that was not granted may go if the rate is why, else 0; calls per second, 0 for no rate; how many
---       queues follow, then each with when it last announced a call; then for each call that was decided {'granted', moment, whether it
---       holds a slot}, {'over_burst', burst} or {'undefined'}}. The first call that has to wait ends the decisions.
+--       queues follow, then each with when it last announced a call; then for each call that was decided {'granted', moment or 0 for at
+--       once, whether it holds a slot}, {'over_burst', burst} or {'undefined'}}. The first call that has to wait ends the decisions.
 -- Guarantees: those of acquire.lua. Whoever asks is granted what there is: the lease only saves the others from asking. A queue that
 --       announced a call since its list was found empty stays. Works when Redis is out of memory.
 local limit_key, slots, waiting = unpack(KEYS)

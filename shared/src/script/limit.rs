@@ -146,7 +146,7 @@ impl FromRedisValue for Acquired {
 pub enum Grant {
     /// Make the call at this moment.
     Granted {
-        /// By this limit's clock in us.
+        /// By this limit's clock in us; 0: at once, because the limit has no rate.
         at: f64,
         /// Whether it occupies a concurrency slot, to be released.
         holds_slot: bool,

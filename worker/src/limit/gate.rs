@@ -110,13 +110,15 @@ fn max_delay(round: u32) -> Duration {
 
 /// The moment of the call: that of the last grant, or now.
 fn due(limits: &[AppliedLimit]) -> Instant {
-    limits.iter().filter_map(|applied| applied.grant.as_ref()).map(|grant| grant.due).max().unwrap_or_else(Instant::now)
+    let timed = limits.iter().filter_map(|applied| applied.grant.as_ref()).filter(|grant| grant.is_timed());
+    timed.map(|grant| grant.due).max().unwrap_or_else(Instant::now)
 }
 
 /// Whether a grant is there, and not for a moment that is over when the call is due.
 fn is_usable(applied: &AppliedLimit, due: Instant, patience: Duration) -> bool {
     let ready = due.max(Instant::now());
-    applied.grant.as_ref().is_some_and(|grant| ready.saturating_duration_since(grant.due) <= patience)
+    let is_late = |grant: &HeldGrant| grant.is_timed() && ready.saturating_duration_since(grant.due) > patience;
+    applied.grant.as_ref().is_some_and(|grant| !is_late(grant))
 }
 
 async fn sleep_until(worker: &QueueWorker, due: Instant) {
@@ -132,7 +134,9 @@ async fn sleep_until(worker: &QueueWorker, due: Instant) {
 /// Attaches the grant that a call brings along from its wait list. Returns the name of its limit and the place that it had.
 fn take_over_grant(worker: &QueueWorker, job: &mut Job, admission: &mut Admission) -> Option<(String, Option<String>)> {
     let grant = job.granted.take()?;
-    worker.shared.limits.note_start(&grant.limit, grant.due.elapsed());
+    if grant.is_timed() {
+        worker.shared.limits.note_start(&grant.limit, grant.due.elapsed());
+    }
     let brought = (grant.limit.clone(), grant.position.clone());
     // If the limit does not apply any more, the grant goes back.
     let applied = admission.limits.iter_mut().find(|applied| applied.limit.name == grant.limit)?;

@@ -15,7 +15,7 @@ pub struct HeldGrant {
     pub limit: String,
     /// What it took of the limit.
     pub cost: f64,
-    /// The moment of the call, by the limit's clock in us.
+    /// The moment of the call, by the limit's clock in us; 0: any.
     pub at: f64,
     /// The same here.
     pub due: Instant,
@@ -36,8 +36,13 @@ impl HeldGrant {
         slot: Option<ConcurrencySlot>,
         position: Option<String>,
     ) -> Self {
-        let due = client.local(limit, at);
+        let due = if at > 0.0 { client.local(limit, at) } else { Instant::now() };
         Self { client: client.clone(), limit: limit.to_owned(), cost, at, due, position, slot, is_used: false }
+    }
+
+    /// Whether the call has a moment, and may go at no other.
+    pub fn is_timed(&self) -> bool {
+        self.at > 0.0
     }
 
     /// The call is made, or the limit has been told otherwise: nothing goes back any more.

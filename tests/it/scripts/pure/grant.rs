@@ -39,7 +39,7 @@ const DRIVER: &str = "
     end
     if grant[1] == 'granted' then
       local at = tonumber(grant[2])
-      if at < now + call.lead then error('before it can be used') end
+      if at > 0 and at < now + call.lead then error('before it can be used') end
       if call.keep_us < 0 then
         used[#used + 1] = {at = at - base, cost = call.cost}
       else
