@@ -67,7 +67,9 @@ async fn unlimited_rate(waiting: usize, tasks: usize) -> anyhow::Result<f64> {
     queue.push_all((0..waiting).map(slow)).await;
     let parked = |connection: &redis::aio::MultiplexedConnection| {
         let mut connection = connection.clone();
-        async move { redis::cmd("ZCARD").arg("redial:{default}:scheduled").query_async::<usize>(&mut connection).await }
+        async move {
+            redis::cmd("ZCARD").arg("redial:{default}:wait:limit:slow").query_async::<usize>(&mut connection).await
+        }
     };
     while parked(&connection).await? + 100 < waiting {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -6,6 +6,7 @@
 mod complete;
 mod lease;
 mod park;
+mod turn;
 mod wait_list;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use complete::TaskPosition;
 pub use complete::{Completion, dead_letter_header};
 pub use lease::{HeartbeatReply, LeaseRenewal, TakenBack};
 pub use park::{CheckRound, DueCheck, ParkedPage, ParkedTasks};
+pub use turn::{DrainId, ReleasedTasks, TurnRequest};
 pub use wait_list::{Selection, WaitList, WaitReason};
 
 /// The most tasks of one claim or one reap: a larger batch would hold up everyone else on the node, and Lua's `unpack`

@@ -1,8 +1,8 @@
 //! Limits: token buckets and concurrency slots, each shared by the whole fleet.
 //!
-//! A limit is in a Cluster slot of its own. A call that is not admitted yet gets a time at which to ask again, and waits for it in its
-//! queue without occupying a worker. At that time it asks again, and only that admits it: a reservation that is used late, or not at
-//! all, never becomes a burst. The arithmetic is in `lua/lib/bucket.lua`, the decisions are in `lua/lib/booking.lua`.
+//! A limit is in a Cluster slot of its own. It grants calls ahead of time: a grant names the moment of its call, by the limit's own clock.
+//! A call that cannot go soon waits in a list of its queue, without occupying a worker, until a worker that drains the list brings it a
+//! grant. The arithmetic is in `lua/lib/bucket.lua`, the decision in `lua/lib/grant.lua`.
 
 mod definition;
 mod operate;
@@ -13,18 +13,22 @@ use std::time::Duration;
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
-use crate::script::limit::{Acquire, AcquireRequest, Adjust, EndedCall, ExtendSlots, ReleaseSlots, WakeWaiters};
-use crate::script::{micros, millis};
-use crate::{Error, Queue, UnixMs};
+use crate::script::limit::{
+    Acquire, AcquireRequest, Adjust, AnnounceWaiting, DrainLimit, ExtendSlots, ReleaseSlots, WaitingCall,
+};
+use crate::script::task::{ParkInTurn, ReleaseInTurn};
+use crate::script::{TypedCall as _, micros, millis};
+use crate::{Error, QueueName, UnixMs};
 
-pub use crate::script::limit::{Acquired, Adjusted, Defined, Grant, Reservation, WaitBound};
+pub use crate::script::limit::{Acquired, Adjusted, DrainReply, DrainRole, Grant, WaitBound};
+pub use crate::script::turn::{NextInTurn, TakenInTurn};
 pub use definition::definition;
-pub use types::{Adjustment, DefinedBy, LimitClosure, LimitRequest, LimitStatus, SaidBy};
+pub use types::{
+    Adjustment, CallInTurn, DefinedBy, DrainRequest, GrantWindow, LimitClosure, LimitRequest, LimitStatus, SaidBy,
+};
 
-/// The longest wait that a call spends in its worker; for a longer one it goes back to Redis.
-pub const MAX_HOLD: Duration = Duration::from_millis(50);
-/// How long it takes a worker at most to park a task after a limit has answered.
-const PARKING_TIME: Duration = Duration::from_millis(500);
+/// How long a limit remembers a queue in which calls wait.
+const WAITING_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// The least time that a limit which is not defined by hand is kept after its last use.
 const LIMIT_IDLE_TTL: Duration = Duration::from_secs(3600);
 
@@ -51,8 +55,31 @@ impl Limits {
         self.db.is_away(|| self.db.keys().limit(name))
     }
 
-    /// Asks a limit to admit calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the
-    /// newest task that defines the limit like this was first seen, or since when this worker has been configured like this.
+    /// Tells Redis the scripts that a call under a limit needs, so that those who are far away do not wait for that at their first call. A
+    /// Cluster learns them from its calls.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Then it learns them later.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        if self.db.is_cluster() {
+            return Ok(());
+        }
+        let scripts = [
+            Acquire::script(),
+            DrainLimit::script(),
+            AnnounceWaiting::script(),
+            ParkInTurn::script(),
+            ReleaseInTurn::script(),
+        ];
+        let mut load = redis::pipe();
+        for script in scripts {
+            load.add_command(script.load()).ignore();
+        }
+        self.db.run(async |connection| load.exec_async(connection).await).await
+    }
+
+    /// Asks a limit for calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the newest
+    /// task that defines the limit like this was first seen, or since when this worker has been configured like this.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again: what a lost reply had granted is lost as well.
@@ -62,6 +89,7 @@ impl Limits {
         source: DefinedBy,
         stated: UnixMs,
         lease: Duration,
+        window: GrantWindow,
         requests: &[LimitRequest],
     ) -> Result<Acquired, Error> {
         let keys = self.db.keys();
@@ -70,21 +98,22 @@ impl Limits {
         let requests: Vec<AcquireRequest<'_>> = requests
             .iter()
             .map(|request| AcquireRequest {
-                fairness_key: &request.fairness_key,
                 cost: request.cost,
-                reservation: request.reservation,
                 token: request.token.as_str(),
+                has_priority: request.has_priority,
+                delay_us: micros(request.delay),
+                returned_at: request.returned_at,
                 wait_bound: request.wait_bound,
             })
             .collect();
         let call = Acquire {
             limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
             slots: &keys.limit_slots(name),
-            queued: &keys.limit_queued(name),
+            waiting: &keys.limit_waiting(name),
             source: source.as_str(),
             definition: &definition,
-            hold_us: micros(MAX_HOLD),
+            lead_us: micros(window.lead),
+            window_us: micros(window.length),
             slot_lease_ms: millis(lease),
             idle_ttl_ms: millis(LIMIT_IDLE_TTL),
             stated_at_ms: stated,
@@ -93,40 +122,82 @@ impl Limits {
         self.db.call(&call).await
     }
 
-    /// Corrects a limit after it admitted a call: see [`Adjustment`].
+    /// Asks a limit for calls that wait for it, and to lead their drain.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. What a lost reply had granted is lost as well.
+    pub async fn drain<'a>(&self, name: &str, request: &DrainRequest<'a>) -> Result<DrainReply, Error> {
+        let keys = self.db.keys();
+        let call = |call: &'a CallInTurn| WaitingCall {
+            cost: call.cost,
+            token: call.token.as_str(),
+            dies_when_spent: call.dies_when_spent,
+        };
+        let calls: Vec<WaitingCall<'_>> = request.calls.iter().map(call).collect();
+        let emptied = request.emptied.iter().fold(String::new(), |all, (queue, at)| all + queue + " " + at + "\n");
+        let call = DrainLimit {
+            limit_key: &keys.limit(name),
+            slots: &keys.limit_slots(name),
+            waiting: &keys.limit_waiting(name),
+            group: request.group,
+            worker: request.worker,
+            lead_ms: millis(request.lease),
+            is_full: request.is_full,
+            emptied: &emptied,
+            lead_us: micros(request.window.lead),
+            window_us: micros(request.window.length),
+            slot_lease_ms: millis(request.slot_lease),
+            idle_ttl_ms: millis(LIMIT_IDLE_TTL),
+            calls: &calls,
+        };
+        self.db.call(&call).await
+    }
+
+    /// Tells a limit that calls were parked in a queue to wait for it. Returns how much longer a worker of this group leads their drain.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn announce_waiting(&self, name: &str, queue: &QueueName, group: &str) -> Result<Duration, Error> {
+        let keys = self.db.keys();
+        let call = AnnounceWaiting {
+            limit_key: &keys.limit(name),
+            waiting: &keys.limit_waiting(name),
+            queue: queue.as_str(),
+            group,
+            ttl_ms: millis(WAITING_TTL),
+        };
+        self.db.call(&call).await.map(Duration::from_micros)
+    }
+
+    /// Corrects a limit after it granted a call: see [`Adjustment`].
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn adjust(&self, name: &str, adjustment: &Adjustment<'_>) -> Result<Adjusted, Error> {
-        let keys = self.db.keys();
         let call = Adjust {
-            limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
+            limit_key: &self.db.keys().limit(name),
             close_us: micros(adjustment.close_for),
             closed_by: adjustment.closed_by,
             charge: adjustment.charge,
             cost: adjustment.cost,
-            fairness_key: adjustment.fairness_key,
             remaining: adjustment.remaining,
-            admitted_at: adjustment.admitted_at,
+            granted_at: adjustment.granted_at,
             said_by: adjustment.said_by.as_str(),
         };
         self.db.call(&call).await
     }
 
-    /// Releases the concurrency slots of calls that have ended, each with how long its call took.
+    /// Releases the concurrency slots of calls that have ended, at most [`MAX_BATCH`](crate::consumer::MAX_BATCH). Returns whether other
+    /// calls wait for the limit.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. The slots then end with their lease.
-    pub async fn release_slots(&self, name: &str, ended: &[(Token, Duration)]) -> Result<(), Error> {
+    pub async fn release_slots(&self, name: &str, ended: &[Token]) -> Result<bool, Error> {
         let keys = self.db.keys();
-        for some in ended.chunks(crate::consumer::MAX_BATCH) {
-            let calls: Vec<EndedCall<'_>> =
-                some.iter().map(|(token, took)| EndedCall { token: token.as_str(), call_us: micros(*took) }).collect();
-            let (limit_key, slots) = (&keys.limit(name), &keys.limit_slots(name));
-            self.db.call(&ReleaseSlots { limit_key, slots, calls: &calls }).await?;
-        }
-        Ok(())
+        let (limit_key, slots, waiting) = (&keys.limit(name), &keys.limit_slots(name), &keys.limit_waiting(name));
+        let tokens: Vec<&str> = ended.iter().map(Token::as_str).collect();
+        let (_, waits) = self.db.call(&ReleaseSlots { limit_key, slots, waiting, tokens: &tokens }).await?;
+        Ok(waits)
     }
 
     /// Renews the leases of the concurrency slots of calls that are still in flight.
@@ -141,53 +212,6 @@ impl Limits {
             self.db.call(&ExtendSlots { limit_key, slots, slot_lease_ms: millis(lease), tokens: &tokens }).await?;
         }
         Ok(())
-    }
-
-    /// The second time for tasks that asked before the change but were parked after the first.
-    async fn wake_waiters_twice(&self, name: &str) -> Result<(), Error> {
-        self.wake_waiters(name).await?;
-        tokio::time::sleep(PARKING_TIME).await;
-        self.wake_waiters(name).await
-    }
-
-    /// Makes all tasks that wait for a limit, in any queue, ask again at once: their reservations are void once its definition has
-    /// changed.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to send again.
-    pub async fn wake_waiters(&self, name: &str) -> Result<(), Error> {
-        for queue in self.db.known_queues().await? {
-            Self::wake_waiters_in(&self.db.queue(queue), name).await?;
-        }
-        Ok(())
-    }
-
-    /// A scan sees every task that is there from its beginning to its end, whatever is claimed meanwhile.
-    async fn wake_waiters_in(queue: &Queue, name: &str) -> Result<(), Error> {
-        const PAGE_SIZE: usize = 200;
-        const MAX_BYTES: usize = 256 << 10;
-        // Writing a string as JSON cannot fail.
-        let json_name = serde_json::to_string(name).unwrap_or_default();
-        let (scheduled, stored) = (&queue.keys.scheduled, &queue.keys.stored);
-        let mut cursor = 0;
-        loop {
-            let mut scan = redis::cmd("ZSCAN");
-            scan.arg(scheduled).arg(cursor).arg("COUNT").arg(PAGE_SIZE);
-            let (next, page): (u64, Vec<(String, f64)>) =
-                queue.db.run(async |connection| scan.query_async(connection).await).await?;
-            let mut serials: Vec<String> = page.into_iter().map(|(serial, _)| serial).collect();
-            while !serials.is_empty() {
-                let some = &serials[..serials.len().min(PAGE_SIZE)];
-                let call =
-                    WakeWaiters { scheduled, stored, json_name: &json_name, max_bytes: MAX_BYTES, serials: some };
-                let seen = queue.db.call(&call).await?;
-                serials.drain(..seen.clamp(1, some.len()));
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
     }
 
     /// Records that a limit is in use, so that it is listed.

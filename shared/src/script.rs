@@ -11,6 +11,7 @@ pub mod memo;
 pub mod schedule;
 pub mod stored;
 pub mod task;
+pub mod turn;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -33,6 +34,15 @@ pub struct Script {
     pub rest: &'static [&'static str],
     source: &'static str,
     sha1: LazyLock<String>,
+}
+
+impl Script {
+    /// The command that tells Redis the script before it is called: then its first call takes no longer than the others.
+    pub(crate) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.source);
+        command
+    }
 }
 
 /// All scripts.

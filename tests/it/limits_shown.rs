@@ -38,14 +38,15 @@ async fn limits_can_be_shown_set_and_unset() {
     assert!(output.stdout.starts_with("slow (inline)  1 in 600000 ms  burst 1  left 0."), "{}", output.stdout);
 
     let parked = || async {
-        let scheduled = redis.cli(&["ZCARD", "redial:{default}:scheduled"]).await;
+        let scheduled = redis.cli(&["ZCARD", "redial:{default}:wait:limit:slow"]).await;
         (scheduled.trim() == "2").then_some(())
     };
     eventually(SOON, parked).await;
     let other = TestQueue::new(&redis, "other");
     let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "concurrency": 7});
     other.push(json!({"id": "d", "url": upstream.url("/ok"), "limit": limit}).to_string()).await;
-    let parked = || async { (redis.cli(&["ZCARD", "redial:{other}:scheduled"]).await.trim() == "1").then_some(()) };
+    let parked =
+        || async { (redis.cli(&["ZCARD", "redial:{other}:wait:limit:slow"]).await.trim() == "1").then_some(()) };
     eventually(SOON, parked).await;
 
     // A task that would wait ten minutes starts at once under the new limit, whichever worker serves its queue.
@@ -95,7 +96,7 @@ async fn one_limit_is_shown_in_full_and_reset() {
     };
     eventually(SOON, || async { (show().await["closed_ms"].as_u64() > Some(0)).then_some(()) }).await;
     push("b").await;
-    eventually(SOON, || async { (show().await["fairness_keys_waiting"] == 1).then_some(()) }).await;
+    eventually(SOON, || async { (show().await["waiting"] == 1).then_some(()) }).await;
     let shown = show().await;
     assert_eq!((&shown["defined_by"], &shown["unit"]), (&json!("inline"), &json!("usd")), "{shown}");
     assert_eq!(shown["definitions"]["set"], json!(null));
@@ -104,13 +105,13 @@ async fn one_limit_is_shown_in_full_and_reset() {
     assert!(shown["closed_ms"].as_u64().unwrap() > 500_000, "{shown}");
     let since = shown["closed_since_ms"].as_u64().unwrap();
     assert!(redial_tests::stalls::now_ms() - since < 60_000, "{shown}");
-    assert_eq!(shown["waiting"][0]["key"], "default");
+    assert_eq!(shown["waiting_in"][0], json!({"queue": "default", "calls": 1}));
     let text = cli.run(&["limits", "show", "acme"]).await.stdout;
     for says in [
         "by tasks     2 usd in 3600000 ms, burst 2  (in force)",
         "left         1.",
         "answered 429",
-        "default  the last",
+        "1 in the queue default",
     ] {
         assert!(text.contains(says), "{says}: {text}");
     }

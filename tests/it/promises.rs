@@ -7,8 +7,8 @@
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
-//! - [`limits`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who may define and
-//!   move a limit; [`breaker`]: no calls while it is down
+//! - [`limits`], [`limits_far`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who
+//!   may define and move a limit; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
 //! - [`callbacks`], [`chains`]: calls that follow a result
 //! - [`cancel`]: tasks that are cancelled
@@ -54,6 +54,7 @@ mod kills;
 mod leases;
 mod limit_owners;
 mod limits;
+mod limits_far;
 mod lost_replies;
 mod many_queues;
 mod names;

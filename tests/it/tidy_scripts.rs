@@ -134,13 +134,10 @@ fn a_name_that_differs_from_the_typed_call_is_a_fault() {
     let script = script::all().into_iter().find(|script| script.path == path).unwrap();
     assert_eq!(naming_faults(script, &source), Vec::<String>::new());
     for (right, wrong) in [
-        (
-            "local limit_key, reserved, slots, queued = unpack(KEYS)",
-            "local limit_key, slots, reserved, queued = unpack(KEYS)",
-        ),
-        ("stated_at_ms = unpack(ARGV, 1, 6)", "stated_at = unpack(ARGV, 1, 6)"),
-        ("unpack(ARGV, 1, 6)", "unpack(ARGV)"),
-        ("local fairness_key, cost, reservation, token,", "local cost, fairness_key, reservation, token,"),
+        ("local limit_key, slots, waiting = unpack(KEYS)", "local limit_key, waiting, slots = unpack(KEYS)"),
+        ("stated_at_ms = unpack(ARGV, 1, 7)", "stated_at = unpack(ARGV, 1, 7)"),
+        ("unpack(ARGV, 1, 7)", "unpack(ARGV)"),
+        ("local cost, token, has_priority, delay_us,", "local token, cost, has_priority, delay_us,"),
         ("allow_hash_when_out_of_memory(limit_key)", "allow_hash_when_out_of_memory(KEYS[1])"),
     ] {
         assert!(source.contains(right), "{right}");

@@ -43,6 +43,42 @@ local function full_at_after(limit, full_at, at, cost)
   return math.max(full_at, at) + refill_time(limit, cost)
 end
 
+-- Marks are what must be known of the past to give something back. A grant's slack is by how much the bucket would still not have been
+-- full at its moment. Of what an earlier grant took, no more can go back than the least slack of those with later moments: beyond that
+-- the bucket would have been full, and the tokens lost. A mark {at, slack} is a grant for which there is no later one with less slack.
+local MAX_MARKS = 8
+
+local function parse_marks(text)
+  local marks = {}
+  for at, slack in string.gmatch(text or '', '(%S+) (%S+)') do marks[#marks + 1] = {at = tonumber(at), slack = tonumber(slack)} end
+  return marks
+end
+
+-- Adds a grant for the moment `at`, from a bucket that is full at `full_at`.
+local function note_grant(marks, full_at, at)
+  local slack, kept = math.max(full_at - at, 0), {}
+  for _, mark in ipairs(marks) do
+    if mark.at >= at and mark.slack <= slack then return marks end
+    if mark.at > at or mark.slack < slack then kept[#kept + 1] = mark end
+  end
+  kept[#kept + 1] = {at = at, slack = slack}
+  table.sort(kept, function(one, other) return one.at < other.at end)
+  if #kept > MAX_MARKS then kept[2].slack = table.remove(kept, 1).slack end
+  return kept
+end
+
+-- When the bucket is full if what took `refill_us` to refill is given back by a call that was granted for `granted_at`. Reduces the
+-- marks accordingly.
+local function give_back(marks, full_at, granted_at, refill_us)
+  for _, mark in ipairs(marks) do
+    if mark.at > granted_at then refill_us = math.min(refill_us, mark.slack) end
+  end
+  for _, mark in ipairs(marks) do
+    if mark.at > granted_at then mark.slack = mark.slack - refill_us end
+  end
+  return full_at - refill_us
+end
+
 -- The tokens left at `now`; negative while the bucket runs a debt.
 local function tokens_left(limit, full_at, now)
   return limit.burst - math.max(full_at - now, 0) * limit.rate / limit.per_us

@@ -7,20 +7,16 @@
 --   config_until: the configuration ends then, by the limit's clock, unless a worker states it again
 --   inline, inline_at: the definition of tasks, and when, in ms, the newest task that states it was first seen
 --   in_force: the definition that full_at counts by
---   woken_at: when the calls that wait were last told of another inline definition
 
-local DEFINITION_FIELDS =
-  {'set', 'config', 'config_at', 'config_until', 'inline', 'inline_at', 'in_force', 'woken_at'}
+local DEFINITION_FIELDS = {'set', 'config', 'config_at', 'config_until', 'inline', 'inline_at', 'in_force'}
 
 -- How long a configuration counts after a worker stated it: a few times as long as workers take to state it again.
 local CONFIG_LIFETIME_US = 60000000
--- A definition of tasks that changes more often than this wakes no one.
-local WAKE_INTERVAL_US = 10000000
 
--- The values of DEFINITION_FIELDS by name; a field that is missing is nil.
-local function definitions_of(values)
+-- The values of DEFINITION_FIELDS, which follow the first `skip` values, by name; a field that is missing is nil.
+local function definitions_of(values, skip)
   local definitions = {}
-  for i, name in ipairs(DEFINITION_FIELDS) do definitions[name] = values[i] or nil end
+  for i, name in ipairs(DEFINITION_FIELDS) do definitions[name] = values[skip + i] or nil end
   return definitions
 end
 
@@ -59,34 +55,32 @@ local function carry_level(limit, old_limit, full_at, now)
   return now + math.min(refill_time(limit, missing), MAX_REFILL_US)
 end
 
--- When the bucket is full under the definition `text`, which may not be the one that full_at counts by.
-local function full_at_under(definitions, limit, text, full_at, now)
+-- Marks (see lib/bucket) under another definition: no more may go back than would have fitted under both.
+local function carry_marks(marks, limit, old_limit)
+  local less_burst, carried = math.max(0, old_limit.burst - limit.burst), {}
+  for i, mark in ipairs(marks) do
+    local missing = math.max(0, mark.slack * old_limit.rate / old_limit.per_us - less_burst)
+    carried[i] = {at = mark.at, slack = math.floor(missing * limit.per_us / limit.rate * 4) / 4}
+  end
+  return carried
+end
+
+-- When the bucket is full under the definition `text`, and its marks; full_at and marks may count by another definition.
+local function carry_bucket(definitions, limit, text, full_at, marks, now)
   local counted_by = definitions.in_force
-  if not counted_by or counted_by == text then return full_at end
-  return carry_level(limit, parse_definition(counted_by), full_at, now)
+  if not counted_by or counted_by == text then return full_at, marks end
+  local old_limit = parse_definition(counted_by)
+  local carried = carry_level(limit, old_limit, full_at, now)
+  if not (old_limit and old_limit.rate and limit.rate) then return carried, parse_marks(no_more_to_give_back(now)) end
+  return carried, note_grant(carry_marks(marks, limit, old_limit), carried, now)
 end
 
--- Whether calls that wait should learn now, and not when their time comes, that `text` is in force: whatever operators change, and of
--- tasks only what admits much more, and not often. Tasks that define the limit in different ways must not make everyone ask again.
-local function should_wake(definitions, limit, text, source, now)
-  local old_limit = parse_definition(definitions.in_force)
-  if not old_limit or definitions.in_force == text then return false end
-  if source ~= 'inline' then return true end
-  local function rate(of) return of.rate and of.rate / of.per_us or math.huge end
-  local function slots(of) return of.slots or math.huge end
-  local function is_much_more(new, old) return new ~= old and new >= 2 * old end
-  return (is_much_more(rate(limit), rate(old_limit)) or is_much_more(slots(limit), slots(old_limit)))
-    and now - (tonumber(definitions.woken_at) or 0) >= WAKE_INTERVAL_US
-end
-
--- The fields of `definitions` that differ from what is stored, as HSET takes them.
-local function changed_fields(definitions, values)
-  local changed = {}
+-- Appends the fields of `definitions` that differ from what is stored, as HSET takes them.
+local function add_changed_fields(changed, definitions, values, skip)
   for i, name in ipairs(DEFINITION_FIELDS) do
-    if definitions[name] and definitions[name] ~= values[i] then
+    if definitions[name] and definitions[name] ~= values[skip + i] then
       changed[#changed + 1] = name
       changed[#changed + 1] = definitions[name]
     end
   end
-  return changed
 end

@@ -1,10 +1,11 @@
 -- lib/limit.lua: a limit as Redis stores it. Pure. Needs lib/bucket.
 -- A definition is "<rate> <per_ms> <burst> <concurrency>" with '-' for none, and perhaps the unit of the rate, which is for people.
 -- Fields of its hash, besides those of lib/definition:
---   full_at: the bucket (see lib/bucket); last_full_at: when a call last found it full; closed_until: nothing is admitted before
+--   full_at, marks: the bucket (see lib/bucket); closed_until: nothing is granted for a moment before; closed_at, closed_by: since when it
+--     is closed, and why, for people
 --   last_now, clock_skew: the limit's clock (see monotonic)
 --   slots_now, slots_seen: the clock of its concurrency slots, and when it was last read (see slot_time)
---   avg_call_us: how long a call takes, smoothed; next_slot_at: when the next concurrency slot should be free
+--   lead:<group>: the worker that drains the wait lists of queues, until when it leads, and until when others may help it
 
 -- The limit's own time, which never goes back: returns it, and the skew to store with it. A clock that was set back is compensated
 -- from then on, so that the step neither refills the bucket nor holds everyone up.
@@ -39,4 +40,17 @@ end
 -- A number as it is stored: quarters of a microsecond stay exact.
 local function to_text(number)
   return string.format('%.2f', number)
+end
+
+-- Marks as they are stored.
+local function marks_text(marks)
+  local words = {}
+  for _, mark in ipairs(marks) do words[#words + 1] = to_text(mark.at) .. ' ' .. to_text(mark.slack) end
+  return table.concat(words, ' ')
+end
+
+-- The marks of a bucket from which nothing that was granted so far can be given back: it was filled or emptied by other means. Grants lie
+-- less than ten seconds ahead.
+local function no_more_to_give_back(now)
+  return to_text(now + 10000000) .. ' 0'
 end

@@ -7,7 +7,7 @@ pub use crate::script::task::Selection;
 pub struct WaitList {
     /// What they wait for.
     pub reason: WaitReason,
-    /// The name of what they wait for: a memo's hash or an upstream.
+    /// The name of what they wait for: a memo's hash, an upstream or a limit.
     pub name: String,
 }
 
@@ -18,16 +18,19 @@ pub enum WaitReason {
     Memo,
     /// An upstream that is down to come back.
     Breaker,
+    /// Their turn under a limit.
+    Limit,
 }
 
 impl WaitReason {
-    const ALL: [Self; 2] = [Self::Memo, Self::Breaker];
+    const ALL: [Self; 3] = [Self::Memo, Self::Breaker, Self::Limit];
 
     /// Its name in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Memo => "memo",
             Self::Breaker => "breaker",
+            Self::Limit => "limit",
         }
     }
 }
@@ -41,6 +44,11 @@ impl WaitList {
     /// The tasks that wait for an upstream (`host:port`) to come back.
     pub fn breaker(upstream: &str) -> Self {
         Self { reason: WaitReason::Breaker, name: upstream.to_owned() }
+    }
+
+    /// The tasks that wait for the limit `name`.
+    pub fn limit(name: &str) -> Self {
+        Self { reason: WaitReason::Limit, name: name.to_owned() }
     }
 
     /// Its form in `watch`: `<reason> <name>`, with the name's spaces escaped.

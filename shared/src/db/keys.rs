@@ -26,7 +26,8 @@ const QUEUE_SUFFIXES: [&str; 12] = [
     "firings",
 ];
 /// The same for keys that end in a name.
-const NAMED_QUEUE_SUFFIXES: [&str; 6] = ["active:", "claimed:", "result:", "wait:", "answers:", "batch-checkpoint:"];
+const NAMED_QUEUE_SUFFIXES: [&str; 8] =
+    ["active:", "claimed:", "result:", "wait:", "turns:", "costs:", "answers:", "batch-checkpoint:"];
 /// How fleet-wide keys begin after the prefix.
 const FLEET_PREFIXES: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
@@ -123,6 +124,16 @@ impl QueueKeys {
         format!("{}:wait:{}:{}", self.waiting, list.reason.as_str(), list.name)
     }
 
+    /// HASH by fairness key: where the last turn of each key ends in a wait list.
+    pub fn turns(&self, list: &WaitList) -> String {
+        format!("{}:turns:{}:{}", self.waiting, list.reason.as_str(), list.name)
+    }
+
+    /// HASH by serial: what the tasks of a wait list cost that do not cost 1.
+    pub fn costs(&self, list: &WaitList) -> String {
+        format!("{}:costs:{}:{}", self.waiting, list.reason.as_str(), list.name)
+    }
+
     /// STRING, TTL: the number of a worker's last claim, by which a repeated claim is recognized.
     pub fn claimed(&self, worker: &WorkerId) -> String {
         format!("{}:claimed:{worker}", self.waiting)
@@ -198,19 +209,14 @@ impl FleetKeys {
         format!("{}:memo:{{{hash}}}", self.prefix)
     }
 
-    /// HASH: a limit. The three keys below share its slot.
+    /// HASH: a limit. The two keys below share its slot.
     pub fn limit(&self, name: &str) -> String {
         format!("{}:limit:{{{name}}}", self.prefix)
     }
 
-    /// ZSET by us, TTL: the fairness keys that wait for a limit, by the time reserved for the last call of each.
-    pub fn limit_reserved(&self, name: &str) -> String {
-        format!("{}:limit:{{{name}}}:reserved", self.prefix)
-    }
-
-    /// ZSET by us, TTL: the fairness keys with calls that came on time but found the rate used up, by the time of the last of them.
-    pub fn limit_queued(&self, name: &str) -> String {
-        format!("{}:limit:{{{name}}}:queued", self.prefix)
+    /// HASH, TTL: the queues in which calls wait for a limit, each with when it last announced one.
+    pub fn limit_waiting(&self, name: &str) -> String {
+        format!("{}:limit:{{{name}}}:waiting", self.prefix)
     }
 
     /// ZSET by us, TTL: the tokens of the calls in flight under a limit, by the end of their lease.
@@ -262,8 +268,7 @@ mod tests {
         assert_eq!(keys.wait_list(&WaitList::memo("ab")), "redial:{default}:wait:memo:ab");
         assert_eq!(fleet.memo("ab"), "redial:memo:{ab}");
         assert_eq!(fleet.limit("ab"), "redial:limit:{ab}");
-        assert_eq!(fleet.limit_reserved("ab"), "redial:limit:{ab}:reserved");
-        assert_eq!(fleet.limit_queued("ab"), "redial:limit:{ab}:queued");
+        assert_eq!(fleet.limit_waiting("ab"), "redial:limit:{ab}:waiting");
         assert_eq!(fleet.limit_slots("ab"), "redial:limit:{ab}:slots");
         assert_eq!(fleet.limits(), "redial:limits");
         assert_eq!(
@@ -275,6 +280,10 @@ mod tests {
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");
+        let list = WaitList::limit("ab");
+        assert_eq!(keys.wait_list(&list), "redial:{default}:wait:limit:ab");
+        assert_eq!(keys.turns(&list), "redial:{default}:turns:limit:ab");
+        assert_eq!(keys.costs(&list), "redial:{default}:costs:limit:ab");
         assert_eq!(keys.result(&TaskId::new("a1")?), "redial:{default}:result:a1");
         assert_eq!(keys.batch_replies("b1"), "redial:{default}:batch:b1");
         assert_eq!(keys.batch_checkpoint("b1"), "redial:{default}:batch-checkpoint:b1");

@@ -1,27 +1,23 @@
 //! What operators do with limits: define them by hand, look at them, reset them; and what workers configure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::definition::parse_definition;
 use super::{DefinedBy, LIMIT_IDLE_TTL, LimitClosure, LimitStatus, Limits, definition};
+use crate::consumer::{ParkedTasks, WaitList};
 use crate::protocol::task::Limit;
-use crate::script::limit::{DefineLimit, Defined, InspectLimit, ResetLimit};
+use crate::script::limit::{DefineLimit, InspectLimit, ResetLimit};
 use crate::script::millis;
-use crate::{Error, UnixMs};
-
-/// How many of the fairness keys that wait for a limit are named.
-const MAX_WAITING_KEYS: usize = 100;
+use crate::{Error, QueueName, UnixMs};
 
 impl Limits {
-    /// Defines a limit by hand, overriding configuration and tasks. It takes effect at once, also for the tasks that wait for it.
+    /// Defines a limit by hand, overriding configuration and tasks. It applies to the next grant, also for the calls that wait.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn set(&self, limit: &Limit) -> Result<(), Error> {
         self.define(&limit.name, DefinedBy::Set, &definition(limit), UnixMs(0)).await?;
-        self.register(&limit.name).await?;
-        self.wake_waiters_twice(&limit.name).await
+        self.register(&limit.name).await
     }
 
     /// Removes the definition by hand, so that configuration and tasks count again. `false`: there was none.
@@ -29,11 +25,7 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn unset(&self, name: &str) -> Result<bool, Error> {
-        if self.define(name, DefinedBy::Set, "", UnixMs(0)).await? == Defined::Absent {
-            return Ok(false);
-        }
-        self.wake_waiters_twice(name).await?;
-        Ok(true)
+        self.define(name, DefinedBy::Set, "", UnixMs(0)).await
     }
 
     /// States a limit on behalf of a worker that has been configured with it since a time. Of several configurations the newest counts,
@@ -41,8 +33,8 @@ impl Limits {
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn configure(&self, limit: &Limit, since: UnixMs) -> Result<Defined, Error> {
-        self.define(&limit.name, DefinedBy::Config, &definition(limit), since).await
+    pub async fn configure(&self, limit: &Limit, since: UnixMs) -> Result<(), Error> {
+        self.define(&limit.name, DefinedBy::Config, &definition(limit), since).await.map(drop)
     }
 
     /// The clock by which configurations are compared: Redis TIME.
@@ -58,21 +50,13 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn reset(&self, name: &str) -> Result<bool, Error> {
-        let keys = self.db.keys();
-        let (limit_key, reserved, queued) = (&keys.limit(name), &keys.limit_reserved(name), &keys.limit_queued(name));
-        let is_there = self.db.call(&ResetLimit { limit_key, reserved, queued }).await?;
-        if is_there {
-            self.wake_waiters_twice(name).await?;
-        }
-        Ok(is_there)
+        self.db.call(&ResetLimit { limit_key: &self.db.keys().limit(name) }).await
     }
 
-    async fn define(&self, name: &str, by: DefinedBy, definition: &str, since: UnixMs) -> Result<Defined, Error> {
+    async fn define(&self, name: &str, by: DefinedBy, definition: &str, since: UnixMs) -> Result<bool, Error> {
         let keys = self.db.keys();
         let call = DefineLimit {
             limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
-            queued: &keys.limit_queued(name),
             source: by.as_str(),
             definition,
             stated_at_ms: since,
@@ -95,7 +79,7 @@ impl Limits {
         for some in names.chunks(PARALLEL) {
             let asked = some.iter().map(|name| {
                 let (limits, name) = (self.clone(), name.clone());
-                tokio::spawn(async move { limits.inspect_naming(&name, 0).await })
+                tokio::spawn(async move { limits.inspect(&name).await })
             });
             let asked: Vec<_> = asked.collect();
             for (name, answer) in some.iter().zip(asked) {
@@ -115,24 +99,20 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn inspect(&self, name: &str) -> Result<LimitStatus, Error> {
-        self.inspect_naming(name, MAX_WAITING_KEYS).await
-    }
-
-    async fn inspect_naming(&self, name: &str, max_keys: usize) -> Result<LimitStatus, Error> {
         let keys = self.db.keys();
         let call = InspectLimit {
             limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
             slots: &keys.limit_slots(name),
-            queued: &keys.limit_queued(name),
-            max_keys,
+            waiting: &keys.limit_waiting(name),
         };
         let reply = self.db.call(&call).await?;
-        let mut waiting: BTreeMap<String, u64> = BTreeMap::new();
-        for (key, wait_us) in reply.waiting {
-            let longest = waiting.entry(key).or_default();
-            *longest = wait_us.max(*longest);
+        let mut waiting = Vec::new();
+        for queue in reply.queues.iter().filter_map(|queue| QueueName::new(queue).ok()) {
+            let calls = ParkedTasks::new(self.db.queue(queue.clone()), &WaitList::limit(name)).count().await?;
+            waiting.push((queue, calls));
         }
+        waiting.retain(|(_, calls)| *calls > 0);
+        waiting.sort();
         let closed = Duration::from_micros(reply.closed_us);
         let source = [DefinedBy::Set, DefinedBy::Config, DefinedBy::Inline];
         Ok(LimitStatus {
@@ -149,10 +129,8 @@ impl Limits {
                 since: reply.closed_since,
                 by: reply.closed_by,
             }),
-            flows: reply.waiting_keys,
+            waiting,
             in_flight: reply.in_flight,
-            clears_in: Duration::from_micros(reply.clears_in_us),
-            waiting: waiting.into_iter().map(|(key, wait_us)| (key, Duration::from_micros(wait_us))).collect(),
         })
     }
 }

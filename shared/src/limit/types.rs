@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::UnixMs;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
-use crate::script::limit::{Reservation, WaitBound};
+use crate::script::limit::WaitBound;
+use crate::{QueueName, UnixMs};
 
 /// Who defines a limit. Earlier variants take precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,19 +55,62 @@ impl SaidBy {
     }
 }
 
-/// One call that asks a limit for admission.
+/// One call that asks a limit.
 #[derive(Debug, Clone)]
 pub struct LimitRequest {
-    /// On whose behalf: keys that want more than there is get equal shares.
-    pub fairness_key: String,
     /// How many tokens it takes.
     pub cost: f64,
-    /// The reservation it got before.
-    pub reservation: Option<Reservation>,
     /// Names its concurrency slot.
     pub token: Token,
+    /// Whether it goes before those that wait: it has waited already.
+    pub has_priority: bool,
+    /// The earliest time at which it can use a grant, from now.
+    pub delay: Duration,
+    /// The moment of a grant that it gives back for a later one.
+    pub returned_at: Option<f64>,
     /// How long it is willing to wait.
     pub wait_bound: WaitBound,
+}
+
+/// How far ahead of their moments a limit grants calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantWindow {
+    /// How soon a grant can be used: it has a way to go.
+    pub lead: Duration,
+    /// How far beyond that its moment may lie.
+    pub length: Duration,
+}
+
+/// A worker's request on behalf of the calls that wait for a limit.
+#[derive(Debug)]
+pub struct DrainRequest<'a> {
+    /// Names the set of queues that it serves: of those that serve the same ones, one leads.
+    pub group: &'a str,
+    /// The worker.
+    pub worker: &'a str,
+    /// For how long it leads; zero to resign.
+    pub lease: Duration,
+    /// Whether it has no free slot for what waits.
+    pub is_full: bool,
+    /// Queues whose wait list was found empty, each with the announcement that was known before.
+    pub emptied: &'a [(String, String)],
+    /// How far ahead it can use grants.
+    pub window: GrantWindow,
+    /// How long a concurrency slot lasts unless it is extended.
+    pub slot_lease: Duration,
+    /// The first calls that wait.
+    pub calls: &'a [CallInTurn],
+}
+
+/// A call that waits for a limit, as it is asked for.
+#[derive(Debug, Clone)]
+pub struct CallInTurn {
+    /// How much it takes.
+    pub cost: f64,
+    /// Names its concurrency slot.
+    pub token: Token,
+    /// Whether it does not wait for a bucket that does not have enough.
+    pub dies_when_spent: bool,
 }
 
 /// The status of a limit.
@@ -89,16 +132,19 @@ pub struct LimitStatus {
     pub inline: Option<Limit>,
     /// The tokens left; negative while there is a debt. `None` without a rate.
     pub left: Option<f64>,
-    /// Nothing is admitted, because an upstream asked for that.
+    /// Nothing is granted, because an upstream asked for that.
     pub closed: Option<LimitClosure>,
-    /// How many fairness keys wait.
-    pub flows: u64,
+    /// How many calls wait, in each queue in which any do.
+    pub waiting: Vec<(QueueName, usize)>,
     /// How many calls are in flight, if the limit counts them.
     pub in_flight: u64,
-    /// How long until the last call that waits may go.
-    pub clears_in: Duration,
-    /// Fairness keys that wait, each with how long until its last call may go: as many as are worth naming.
-    pub waiting: Vec<(String, Duration)>,
+}
+
+impl LimitStatus {
+    /// How many calls wait in all.
+    pub fn calls_waiting(&self) -> usize {
+        self.waiting.iter().map(|(_, calls)| calls).sum()
+    }
 }
 
 /// A limit that an upstream has closed.
@@ -123,24 +169,17 @@ pub struct Adjustment<'a> {
     pub charge: f64,
     /// What the call took. A charge out of all proportion to it is capped.
     pub cost: f64,
-    /// The fairness key that pays a charge.
-    pub fairness_key: &'a str,
     /// What the upstream says is left: admit no more than this at once from now on.
     pub remaining: Option<f64>,
-    /// When the limit admitted the call, by its own clock in us.
-    pub admitted_at: f64,
+    /// The moment for which the limit granted the call, by its own clock in us.
+    pub granted_at: f64,
     /// Who says all this.
     pub said_by: SaidBy,
 }
 
-impl<'a> Adjustment<'a> {
-    /// Takes `charge` in addition to the `cost` that the call took.
-    pub fn charge(fairness_key: &'a str, charge: f64, cost: f64, admitted_at: f64) -> Self {
-        Self { charge, cost, fairness_key, admitted_at, ..Self::default() }
-    }
-
+impl Adjustment<'_> {
     /// Gives back the `cost` of a call that was not made.
-    pub fn refund(cost: f64, admitted_at: f64) -> Self {
-        Self { charge: -cost, admitted_at, ..Self::default() }
+    pub fn refund(cost: f64, granted_at: f64) -> Self {
+        Self { charge: -cost, granted_at, ..Self::default() }
     }
 }

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limit::Reservation;
 use crate::protocol::id::Token;
 use crate::{Attempt, Error, UnixMs};
 
@@ -73,12 +72,9 @@ pub struct Progress {
     /// The last backoff, for decorrelated jitter.
     #[serde(rename = "b", default)]
     pub backoff_ms: u64,
-    /// Its reservations, by the name of the limit, to present when it comes back.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    pub reservations: Vec<(String, Reservation)>,
-    /// Since when it waits for its limits.
+    /// Until when it waits for its limits at most; then it is over budget.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
-    pub waits_since: Option<UnixMs>,
+    pub waits_until: Option<UnixMs>,
     /// The last retry that asked the retry budget, by the number of attempts counted before it, and whether it was admitted.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub retry_reservation: Option<(u32, bool)>,
@@ -100,17 +96,6 @@ impl Progress {
             self.attempts.remove(0);
         }
         self.attempts.push(attempt);
-    }
-
-    /// Its reservation with a limit, to present again.
-    pub fn reservation_for(&self, limit: &str) -> Option<Reservation> {
-        self.reservations.iter().find(|(name, _)| name == limit).map(|(_, reservation)| *reservation)
-    }
-
-    /// Replaces its reservation with a limit.
-    pub fn set_reservation(&mut self, limit: &str, reservation: Reservation) {
-        self.reservations.retain(|(name, _)| name != limit);
-        self.reservations.push((limit.to_owned(), reservation));
     }
 }
 

@@ -3,31 +3,45 @@
 use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value};
-use serde::{Deserialize, Serialize};
 
 use super::{Invocation, Rest, Values, micros, typed_calls};
 use crate::UnixMs;
 
 typed_calls! {
-    /// Requests calls from a limit.
-    Acquire = "limit/acquire" + ["clock", "types", "out_of_memory", "bucket", "limit", "definition", "budget", "booking"] -> Acquired {
-        keys: limit_key, reserved, slots, queued;
-        args: source: &'a str, definition: &'a str, hold_us: u64, slot_lease_ms: u64, idle_ttl_ms: u64, stated_at_ms: UnixMs;
-        rest requests: &'a [AcquireRequest<'a>] = [fairness_key, cost, reservation, token, max_wait_us];
+    /// Asks a limit for calls.
+    Acquire = "limit/acquire" + ["clock", "out_of_memory", "bucket", "limit", "limit_state", "definition", "budget", "grant"] -> Acquired {
+        keys: limit_key, slots, waiting;
+        args: source: &'a str, definition: &'a str, lead_us: u64, window_us: u64, slot_lease_ms: u64, idle_ttl_ms: u64,
+            stated_at_ms: UnixMs;
+        rest requests: &'a [AcquireRequest<'a>] = [cost, token, has_priority, delay_us, returned_at, max_wait_us];
+    }
+
+    /// Asks a limit for calls that wait for it.
+    DrainLimit = "limit/drain_limit" + ["clock", "out_of_memory", "bucket", "limit", "limit_state", "definition", "budget", "grant"] -> DrainReply {
+        keys: limit_key, slots, waiting;
+        args: group: &'a str, worker: &'a str, lead_ms: u64, is_full: bool, emptied: &'a str, lead_us: u64, window_us: u64,
+            slot_lease_ms: u64, idle_ttl_ms: u64;
+        rest calls: &'a [WaitingCall<'a>] = [cost, token, dies_when_spent];
+    }
+
+    /// Tells a limit that calls wait for it in a queue. Returns until when, in us from now, a worker drains them.
+    AnnounceWaiting = "limit/announce_waiting" + ["clock", "limit"] -> u64 {
+        keys: limit_key, waiting;
+        args: queue: &'a str, group: &'a str, ttl_ms: u64;
     }
 
     /// Corrects a limit by what was learned after it admitted a call.
-    Adjust = "limit/adjust" + ["clock", "types", "out_of_memory", "bucket", "limit", "definition"] -> Adjusted {
-        keys: limit_key, reserved;
-        args: close_us: u64, closed_by: &'a str, charge: f64, cost: f64, fairness_key: &'a str, remaining: Option<f64>,
-            admitted_at: f64, said_by: &'a str;
+    Adjust = "limit/adjust" + ["clock", "out_of_memory", "bucket", "limit", "definition"] -> Adjusted {
+        keys: limit_key;
+        args: close_us: u64, closed_by: &'a str, charge: f64, cost: f64, remaining: Option<f64>, granted_at: f64,
+            said_by: &'a str;
     }
 
-    /// Releases the slots of calls that have ended. Returns how many of them held one.
-    ReleaseSlots = "limit/release_slots" + ["limit"] -> u64 {
-        keys: limit_key, slots;
+    /// Releases the slots of calls that have ended. Returns how many of them held one, and whether calls wait for the limit.
+    ReleaseSlots = "limit/release_slots" + [] -> (u64, bool) {
+        keys: limit_key, slots, waiting;
         args: ;
-        rest calls: &'a [EndedCall<'a>] = [token, call_us];
+        rest tokens: &'a [&'a str] = [];
     }
 
     /// Renews the slots of calls in flight. Returns how many of them hold one.
@@ -37,29 +51,22 @@ typed_calls! {
         rest tokens: &'a [&'a str] = [];
     }
 
-    /// Defines a limit by hand or by configuration, or removes the definition by hand.
-    DefineLimit = "limit/define_limit" + ["clock", "types", "bucket", "limit", "definition"] -> Defined {
-        keys: limit_key, reserved, queued;
+    /// Defines a limit by hand or by configuration, or removes the definition by hand. `false`: there was none to remove.
+    DefineLimit = "limit/define_limit" + ["clock", "bucket", "limit", "limit_state", "definition"] -> bool {
+        keys: limit_key;
         args: source: &'a str, definition: &'a str, stated_at_ms: UnixMs, idle_ttl_ms: u64;
     }
 
     /// Fills the bucket of a limit and opens it. `false`: there is no such limit.
-    ResetLimit = "limit/reset_limit" + ["clock", "types", "bucket", "limit"] -> bool {
-        keys: limit_key, reserved, queued;
+    ResetLimit = "limit/reset_limit" + ["clock", "limit"] -> bool {
+        keys: limit_key;
         args: ;
-    }
-
-    /// Makes those of some scheduled tasks due that wait for a limit. Returns how many it looked at.
-    WakeWaiters = "limit/wake_waiters" + ["clock", "entry"] -> usize {
-        keys: scheduled, stored;
-        args: json_name: &'a str, max_bytes: usize;
-        rest serials: &'a [String] = [];
     }
 
     /// Reads the status of a limit.
     InspectLimit = "limit/inspect_limit" + ["clock", "bucket", "limit", "definition"] -> InspectLimitReply {
-        keys: limit_key, reserved, slots, queued;
-        args: max_keys: usize;
+        keys: limit_key, slots, waiting;
+        args: ;
     }
 }
 
@@ -75,24 +82,27 @@ pub struct WaitBound {
 /// One call that [`Acquire`] requests.
 #[derive(Debug, Clone, Copy)]
 pub struct AcquireRequest<'a> {
-    /// On whose behalf.
-    pub fairness_key: &'a str,
     /// The tokens it takes.
     pub cost: f64,
-    /// The reservation it got before.
-    pub reservation: Option<Reservation>,
     /// Names its concurrency slot.
     pub token: &'a str,
+    /// Whether it goes before those that wait.
+    pub has_priority: bool,
+    /// How soon it can use a grant, in us.
+    pub delay_us: u64,
+    /// The moment of a grant that it gives back.
+    pub returned_at: Option<f64>,
     /// How long it is willing to wait.
     pub wait_bound: WaitBound,
 }
 
 impl Rest for AcquireRequest<'_> {
     fn push_args(&self, call: &mut Invocation) {
-        call.arg(&self.fairness_key);
         call.arg(&self.cost);
-        call.arg(&self.reservation.map_or(0, i64::from));
         call.arg(&self.token);
+        call.arg(&self.has_priority);
+        call.arg(&self.delay_us);
+        call.arg(&self.returned_at);
         // `spent`: not at all, if it is the rate that makes it wait.
         let WaitBound { max_wait, dies_when_spent } = self.wait_bound;
         match (max_wait, dies_when_spent) {
@@ -104,45 +114,22 @@ impl Rest for AcquireRequest<'_> {
     }
 }
 
-/// A call whose slot [`ReleaseSlots`] releases.
+/// A parked call for which [`DrainLimit`] asks.
 #[derive(Debug, Clone, Copy)]
-pub struct EndedCall<'a> {
-    /// Names its concurrency slot.
+pub struct WaitingCall<'a> {
+    /// The tokens it takes.
+    pub cost: f64,
+    /// Names its concurrency slot: the token of the delivery to come.
     pub token: &'a str,
-    /// How long it took in us; 0 does not count.
-    pub call_us: u64,
+    /// Whether it does not wait for a bucket that does not have enough.
+    pub dies_when_spent: bool,
 }
 
-impl Rest for EndedCall<'_> {
+impl Rest for WaitingCall<'_> {
     fn push_args(&self, call: &mut Invocation) {
+        call.arg(&self.cost);
         call.arg(&self.token);
-        call.arg(&self.call_us);
-    }
-}
-
-/// When a call may ask again, by the limit's own clock in us. It is a turn to keep, not yet permission to call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "i64", into = "i64")]
-pub enum Reservation {
-    /// A time of its own among those that its fairness key has reserved.
-    Slot(i64),
-    /// A turn in the queue of those that came on time and found the rate used; they go before all that come after.
-    Queued(i64),
-}
-
-/// One number, as scripts and task headers keep it: a turn in the queue is negative.
-impl From<i64> for Reservation {
-    fn from(number: i64) -> Self {
-        if number < 0 { Self::Queued(-number) } else { Self::Slot(number) }
-    }
-}
-
-impl From<Reservation> for i64 {
-    fn from(reservation: Reservation) -> Self {
-        match reservation {
-            Reservation::Slot(at) => at,
-            Reservation::Queued(at) => -at,
-        }
+        call.arg(&self.dies_when_spent);
     }
 }
 
@@ -170,32 +157,11 @@ impl FromRedisValue for Adjusted {
     }
 }
 
-/// What became of a definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Defined {
-    /// Those that wait may go on waiting.
-    Unnoticed,
-    /// Those that wait should ask again: see [`Limits::wake_waiters`](crate::limit::Limits::wake_waiters).
-    Changed,
-    /// There was no definition to remove.
-    Absent,
-}
-
-impl FromRedisValue for Defined {
-    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
-        Ok(match i64::from_redis_value(reply)? {
-            0 => Self::Unnoticed,
-            1 => Self::Changed,
-            _ => Self::Absent,
-        })
-    }
-}
-
 /// What a limit answered to some requests.
 #[derive(Debug, Default)]
 pub struct Acquired {
-    /// Those that wait should learn of another definition: see [`Limits::wake_waiters`](crate::limit::Limits::wake_waiters).
-    pub definition_changed: bool,
+    /// This limit's time in us.
+    pub now: f64,
     /// A grant for each request, in order.
     pub grants: Vec<Grant>,
 }
@@ -203,29 +169,27 @@ pub struct Acquired {
 impl FromRedisValue for Acquired {
     fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
         let mut values = Values::of(reply)?;
-        Ok(Self { definition_changed: values.next()?, grants: values.rest()? })
+        Ok(Self { now: values.next()?, grants: values.rest()? })
     }
 }
 
 /// A limit's answer to one request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grant {
-    /// Make the call after a wait of at most 10 ms.
-    Admitted {
-        /// From now.
-        wait: Duration,
+    /// Make the call at this moment.
+    Granted {
+        /// By this limit's clock in us; 0: at once, because the limit has no rate.
+        at: f64,
         /// Whether it occupies a concurrency slot, to be released.
         holds_slot: bool,
-        /// When, by this limit's clock in us.
-        admitted_at: f64,
     },
-    /// Ask again after a wait, with this reservation.
-    Reserved(Duration, Reservation),
-    /// The cost exceeds the burst, which is this much, and so can never be admitted.
+    /// Wait in the queue. If the rate is why, the call could go after this time.
+    Waiting(Duration),
+    /// The cost exceeds the burst, which is this much, and so can never be granted.
     OverBurst(f64),
     /// The limit is not defined anywhere.
     Undefined,
-    /// It would have to wait this long, which is longer than it is willing to. Nothing was taken or reserved.
+    /// It would have to wait this long, which is longer than it is willing to. Nothing was taken.
     OverBudget(Duration),
 }
 
@@ -233,17 +197,68 @@ impl FromRedisValue for Grant {
     fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
         let mut values = Values::of(reply)?;
         Ok(match values.next::<String>()?.as_str() {
-            "admitted" => Self::Admitted {
-                wait: Duration::from_micros(values.next()?),
-                holds_slot: values.next()?,
-                admitted_at: values.next()?,
-            },
-            "reserved" => Self::Reserved(Duration::from_micros(values.next()?), values.next::<i64>()?.into()),
+            "granted" => Self::Granted { at: values.next()?, holds_slot: values.next()? },
+            "waiting" => Self::Waiting(Duration::from_micros(values.next()?)),
             "over_burst" => Self::OverBurst(values.next()?),
             "undefined" => Self::Undefined,
             "over_budget" => Self::OverBudget(Duration::from_micros(values.next()?)),
             _ => return Err("not a grant".into()),
         })
+    }
+}
+
+/// Whether a worker drains the wait lists of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainRole {
+    /// Another one does.
+    Bystander,
+    /// It leads.
+    Leader,
+    /// The leader has no free slot, and this one may help.
+    Helper,
+}
+
+impl FromRedisValue for DrainRole {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        Ok(match u64::from_redis_value(reply)? {
+            0 => Self::Bystander,
+            1 => Self::Leader,
+            _ => Self::Helper,
+        })
+    }
+}
+
+/// What a limit answered to a worker that drains its wait lists.
+#[derive(Debug)]
+pub struct DrainReply {
+    /// This limit's time in us.
+    pub now: f64,
+    /// Whether this worker drains.
+    pub role: DrainRole,
+    /// How much longer the leader's lease lasts.
+    pub lease: Duration,
+    /// When the first call that was not granted may go, from now, if the rate is why.
+    pub next_in: Duration,
+    /// How much is refilled in a second; none for a limit without a rate.
+    pub per_second: Option<f64>,
+    /// The queues in which calls wait, each with when it last announced one.
+    pub queues: Vec<(String, String)>,
+    /// The grants of the first calls: those that need not wait.
+    pub grants: Vec<Grant>,
+}
+
+impl FromRedisValue for DrainReply {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        let mut values = Values::of(reply)?;
+        let (now, role) = (values.next()?, values.next()?);
+        let (lease, next_in) = (Duration::from_micros(values.next()?), Duration::from_micros(values.next()?));
+        let per_second = Some(values.next()?).filter(|rate| *rate > 0.0);
+        let count: usize = values.next()?;
+        let mut queues = Vec::new();
+        for _ in 0..count {
+            queues.push((values.next()?, values.next()?));
+        }
+        Ok(Self { now, role, lease, next_in, per_second, queues, grants: values.rest()? })
     }
 }
 
@@ -270,14 +285,10 @@ pub struct InspectLimitReply {
     pub closed_since: UnixMs,
     /// Why, if it is.
     pub closed_by: String,
-    /// How many fairness keys wait.
-    pub waiting_keys: u64,
     /// How many calls are in flight.
     pub in_flight: u64,
-    /// Until the last one that waits may go.
-    pub clears_in_us: u64,
-    /// Fairness keys that wait, each with the time in us until its last call may go; a key may be named twice.
-    pub waiting: Vec<(String, u64)>,
+    /// The queues in which calls wait.
+    pub queues: Vec<String>,
 }
 
 impl FromRedisValue for InspectLimitReply {
@@ -298,10 +309,8 @@ impl FromRedisValue for InspectLimitReply {
             closed_us: values.next()?,
             closed_since: UnixMs(values.next()?),
             closed_by: values.next()?,
-            waiting_keys: values.next()?,
             in_flight: values.next()?,
-            clears_in_us: values.next()?,
-            waiting: values.next()?,
+            queues: values.next()?,
         })
     }
 }

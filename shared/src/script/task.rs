@@ -2,6 +2,7 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::turn::{ReleasedInTurn, TakenInTurn, TurnTask};
 use super::{Invocation, MoreKeys, Rest, Values, typed_calls};
 use crate::protocol::id::Token;
 use crate::{UnixMs, WorkerId};
@@ -102,6 +103,20 @@ typed_calls! {
     Unpark = "task/unpark" + ["clock", "types", "count"] -> Vec<String> {
         keys: wait_list, stored, scheduled, stats;
         args: serial: &'a str, selection: Selection;
+    }
+
+    /// Parks tasks in a wait list whose order is fair. For each: whether the lease was held.
+    ParkInTurn = "task/park_in_turn" + ["clock", "types", "count", "entry"] -> Vec<bool> {
+        keys: active, stored, wait_list, turns, costs, watch, stats;
+        args: list_name: &'a str, check_in_ms: u64;
+        rest tasks: &'a [TurnTask<'a>] = [token, serial, header, deadline_ms, cost, fairness_key, position, dies_when_spent];
+    }
+
+    /// Takes tasks from a wait list for one worker, and reads who is next.
+    ReleaseInTurn = "task/release_in_turn" + ["count"] -> ReleasedInTurn {
+        keys: wait_list, turns, costs, stored, watch, active, workers, paused, stats;
+        args: list_name: &'a str, worker: &'a str, lease_ms: u64, max_bytes: usize, max_next: usize;
+        rest tasks: &'a [TakenInTurn] = [serial, token];
     }
 
     /// Subscribes a waiter to results. Returns those that exist already.

@@ -59,7 +59,7 @@ async fn a_call_that_finds_a_budget_spent_is_dead_or_waits_as_it_says() {
     for (id, more) in [("f", json!({})), ("g", json!({"max_wait_ms": 86_400_000}))] {
         stage.queue.push(budget(id, more).to_string()).await;
     }
-    let waits = || async { (status(&stage, "acme-daily").await["fairness_keys_waiting"] == 1).then_some(()) };
+    let waits = || async { (status(&stage, "acme-daily").await["waiting"] == 2).then_some(()) };
     redial_tests::eventually(SOON, waits).await;
     let reset = Cli::new(&stage.redis).run(&["limits", "reset", "acme-daily"]).await;
     assert_eq!(reset.status, 0, "{}", reset.stderr);
@@ -119,7 +119,7 @@ async fn a_day_s_budget_for_each_of_many_tenants_is_exceeded_by_one_call_at_most
     let tenants = at_length(250, 1_000);
     let mut pushed = Vec::new();
     for tenant in 0..tenants {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a few dozen
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // about thirty at most
         let calls = (BUDGET / dollars(cost(tenant))).ceil() as usize + 3;
         let limit = json!({"name": format!("tenant {tenant}"), "rate": BUDGET, "per_ms": 86_400_000, "burst": BUDGET,
             "unit": "usd", "cost": 0.002, "usage": prices(), "on_empty": "dead", "concurrency": 1});
@@ -161,7 +161,7 @@ async fn a_day_s_budget_for_each_of_many_tenants_is_exceeded_by_one_call_at_most
 async fn a_token_rate_converges_although_every_estimate_is_wrong_by_a_factor_of_three() {
     stalls::watch();
     // What was estimated, and what a call takes.
-    for (estimate, tokens) in [(100, 300)] {
+    for (estimate, tokens) in [(100, 300), (900, 300)] {
         let stage =
             Stage::answering(move |_| completion(tokens / 3, tokens * 2 / 3).after(Duration::from_millis(50))).await;
         let _worker = stage.ready_worker().await;

@@ -70,14 +70,15 @@ async fn a_scheduled_or_parked_task_is_cancelled_and_keeps_its_history() {
     stage.push_many(&["delayed".into()], "/ok", &json!({"delay_ms": 600_000})).await;
     let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1});
     stage.push_many(&ids("limited", 2), "/ok", &json!({"limit": limit})).await;
-    assert_in(&stage, "scheduled", 3).await;
+    assert_in(&stage, "scheduled", 2).await;
+    assert_in(&stage, "parked", 1).await;
     // One of the two tasks starts at once, and the other one waits.
     assert_in(&stage, "ended", 1).await;
     let parked = if stage.queue.result("limited0").await.is_some() { "limited1" } else { "limited0" };
     let retried = assert_cancelled(&stage, "retried", "scheduled").await;
     assert_eq!(retried["attempts"][0]["http_status"], 503);
     assert_cancelled(&stage, "delayed", "scheduled").await;
-    assert_cancelled(&stage, parked, "scheduled").await;
+    assert_cancelled(&stage, parked, "parked").await;
     drop(worker);
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(4);
 }

@@ -58,7 +58,8 @@ async fn tasks_expire_on_time_while_every_slot_is_in_use_whatever_memo_they_lead
     stage.queue.push_all(tasks).await;
     let delayed = ids("delayed", 200);
     stage.push_many(&delayed, "/x", &json!({"delay_ms": 3_600_000, "expires_at_ms": deadline})).await;
-    wait_stored(&stage, "scheduled", 239).await;
+    wait_stored(&stage, "scheduled", 200).await;
+    wait_stored(&stage, "parked", 39).await;
     let busy = ids("busy", 2);
     stage.push_many(&busy, "/busy", &json!({"timeout_ms": 30_000})).await;
     let results = stage.queue.wait_results(&delayed, SOON).await;

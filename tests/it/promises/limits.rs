@@ -12,7 +12,7 @@ const NETWORK_MS: u64 = 60;
 
 /// By how many calls the worst window exceeds `burst + rate * t`; negative if none does. A window begins and ends with a call,
 /// and counts as longer by what delays on the way to the upstream may have taken off it.
-fn over(calls: &[Request], rate_per_ms: f64, burst: f64) -> f64 {
+pub(super) fn over(calls: &[Request], rate_per_ms: f64, burst: f64) -> f64 {
     let mut at: Vec<u64> = calls.iter().map(|call| call.unix_ms).collect();
     at.sort_unstable();
     let mut worst = f64::MIN;

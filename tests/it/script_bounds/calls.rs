@@ -1,13 +1,15 @@
 //! The calls of scripts that are measured.
 
-use redial_core::UnixMs;
-use redial_core::script::limit::WakeWaiters;
+use redial_core::consumer::DrainId;
+use redial_core::limit::TakenInTurn;
 use redial_core::script::stored::{BuriedTask, BuryStored, DueChecks, FindEntry, FindWaiting, WatchList};
 use redial_core::script::task::{
-    Bury, Claim, DropDead, Ending, Finish, FinishedTask, GiveUp, Heartbeat, MarkStarted, Park, ReadParkedPage, Reap,
-    Replay, ReplyRoute, Reschedule, Selection, Unpark,
+    Bury, Claim, DropDead, Ending, Finish, FinishedTask, GiveUp, Heartbeat, MarkStarted, Park, ParkInTurn,
+    ReadParkedPage, Reap, ReleaseInTurn, Replay, ReplyRoute, Reschedule, Selection, Unpark,
 };
+use redial_core::script::turn::TurnTask;
 use redial_core::script::{Invocation, MoreKeys, TypedCall};
+use redial_core::{UnixMs, WorkerId};
 
 use super::MIB;
 
@@ -267,11 +269,51 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
             }),
         ),
         (
-            "limit/wake_waiters",
-            Box::new(|_| {
-                let serials: Vec<String> = (20..30).map(serial).collect();
-                let (scheduled, stored, json_name) = ("scheduled", "stored", "\"slow\"");
-                WakeWaiters { scheduled, stored, json_name, max_bytes: 256 << 10, serials: &serials }.invocation()
+            "task/park_in_turn",
+            Box::new(|n| {
+                let (token, serial) = (format!("t{}", 10 + n), format!("parked {n}"));
+                let header = format!("{serial} 1000 0 0 -");
+                let (fairness_key, deadline, position) = ("k", None, None);
+                let task = TurnTask {
+                    token: &token,
+                    serial: &serial,
+                    header: &header,
+                    deadline,
+                    cost: 2.0,
+                    fairness_key,
+                    position,
+                    dies_when_spent: false,
+                };
+                let (active, stored, wait_list, turns, costs) = ("active", "stored", "list3", "turns", "costs");
+                let (watch, stats, list_name, check_in_ms) = ("watch", "stats", "limit l", 9_000);
+                let tasks = &[task];
+                ParkInTurn { active, stored, wait_list, turns, costs, watch, stats, list_name, check_in_ms, tasks }
+                    .invocation()
+            }),
+        ),
+        (
+            "task/release_in_turn",
+            Box::new(|n| {
+                let token = DrainId::new(1).token(&WorkerId::from_redis("w".into()), n);
+                let tasks = [TakenInTurn { serial: format!("parked {n}"), token }];
+                ReleaseInTurn {
+                    wait_list: "list3",
+                    turns: "turns",
+                    costs: "costs",
+                    stored: "stored",
+                    watch: "watch",
+                    active: "active",
+                    workers: "workers",
+                    paused: "none",
+                    stats: "stats",
+                    list_name: "limit l",
+                    worker: "w",
+                    lease_ms: 9_000,
+                    max_bytes: MAX_BYTES,
+                    max_next: 100,
+                    tasks: &tasks,
+                }
+                .invocation()
             }),
         ),
     ]

@@ -1,7 +1,11 @@
-//! acquire.lua: calls are requested from a limit. The arithmetic is compared with a model on this Redis's clock.
-#![expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "microseconds and small counts")]
+//! acquire.lua: a limit is asked for calls. The arithmetic is compared with a model on this Redis's clock.
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "small counts, and times in whole quarters of a microsecond"
+)]
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redial_core::UnixMs;
 use redial_core::limit::{Acquired, Grant, WaitBound};
@@ -9,30 +13,37 @@ use redial_core::script::limit::{Acquire, AcquireRequest};
 
 use super::Desk;
 
-/// A request: fairness key, cost, the reservation that it got before (0: none), token.
-pub(super) type Ask<'a> = (&'a str, &'a str, i64, &'a str);
+/// A request without priority: cost, token.
+pub(super) type Ask<'a> = (&'a str, &'a str);
 
-pub(super) fn requests<'a>(asks: &[Ask<'a>], wait_bound: WaitBound) -> Vec<AcquireRequest<'a>> {
-    asks.iter()
-        .map(|&(fairness_key, cost, reservation, token)| AcquireRequest {
-            fairness_key,
-            cost: cost.parse().unwrap(),
-            reservation: (reservation != 0).then(|| reservation.into()),
-            token,
-            wait_bound,
-        })
-        .collect()
+pub(super) const ONE: Ask = ("1", "t");
+
+pub(super) fn requests<'a>(asks: &[Ask<'a>]) -> Vec<AcquireRequest<'a>> {
+    bounded(asks, WaitBound::default())
+}
+
+/// Requests of calls that are willing to wait only so long.
+pub(super) fn bounded<'a>(asks: &[Ask<'a>], wait_bound: WaitBound) -> Vec<AcquireRequest<'a>> {
+    let request = |&(cost, token): &Ask<'a>| AcquireRequest {
+        cost: cost.parse().unwrap(),
+        token,
+        has_priority: false,
+        delay_us: 0,
+        returned_at: None,
+        wait_bound,
+    };
+    asks.iter().map(request).collect()
 }
 
 pub(super) fn call<'a>(source: &'a str, definition: &'a str, requests: &'a [AcquireRequest<'a>]) -> Acquire<'a> {
     Acquire {
         limit_key: "l",
-        reserved: "l:reserved",
         slots: "l:slots",
-        queued: "l:queued",
+        waiting: "l:waiting",
         source,
         definition,
-        hold_us: 50_000,
+        lead_us: 0,
+        window_us: 10_000,
         slot_lease_ms: 8_000,
         idle_ttl_ms: 60_000,
         stated_at_ms: UnixMs(0),
@@ -40,141 +51,128 @@ pub(super) fn call<'a>(source: &'a str, definition: &'a str, requests: &'a [Acqu
     }
 }
 
-/// The answer to each request: a word, and the numbers behind it.
-pub(super) async fn told(desk: &Desk, source: &str, definition: &str, asks: &[Ask<'_>]) -> Vec<(String, Vec<f64>)> {
+/// A word for each answer, and a number: how long until its moment, or until it may go, in us; or the burst.
+fn in_words(Acquired { now, grants }: Acquired) -> Vec<(String, f64)> {
+    let word = |grant| match grant {
+        Grant::Granted { at, .. } => ("granted".to_owned(), at - now),
+        Grant::Waiting(wait) => ("waiting".to_owned(), wait.as_micros() as f64),
+        Grant::OverBurst(burst) => ("over_burst".to_owned(), burst),
+        Grant::Undefined => ("undefined".to_owned(), 0.0),
+        Grant::OverBudget(wait) => ("over_budget".to_owned(), wait.as_micros() as f64),
+    };
+    grants.into_iter().map(word).collect()
+}
+
+pub(super) async fn told(desk: &Desk, source: &str, definition: &str, asks: &[Ask<'_>]) -> Vec<(String, f64)> {
     told_bounded(desk, source, definition, asks, WaitBound::default()).await
 }
 
-/// The same for calls that are willing to wait only so long.
+/// The same for calls that are willing to wait only so long. Of the configuration, the last one counts.
 pub(super) async fn told_bounded(
     desk: &Desk,
     source: &str,
     definition: &str,
     asks: &[Ask<'_>],
     bound: WaitBound,
-) -> Vec<(String, Vec<f64>)> {
-    let Acquired { grants, .. } = desk.run(&call(source, definition, &requests(asks, bound))).await;
-    let in_words = |grant| match grant {
-        Grant::Admitted { wait, holds_slot, admitted_at } => {
-            ("admitted", vec![wait.as_micros() as f64, f64::from(u8::from(holds_slot)), admitted_at])
-        }
-        Grant::Reserved(wait, reservation) => {
-            ("reserved", vec![wait.as_micros() as f64, i64::from(reservation) as f64])
-        }
-        Grant::OverBurst(burst) => ("over_burst", vec![burst]),
-        Grant::Undefined => ("undefined", Vec::new()),
-        Grant::OverBudget(wait) => ("over_budget", vec![wait.as_micros() as f64]),
-    };
-    grants.into_iter().map(in_words).map(|(word, numbers)| (word.to_owned(), numbers)).collect()
+) -> Vec<(String, f64)> {
+    static CONFIGURED: AtomicU64 = AtomicU64::new(1_000);
+    let configured = if source == "config" { CONFIGURED.fetch_add(1, Ordering::Relaxed) } else { 0 };
+    let requests = bounded(asks, bound);
+    let call = Acquire { stated_at_ms: UnixMs(configured), ..call(source, definition, &requests) };
+    in_words(desk.run(&call).await)
 }
 
-pub(super) fn words(told: &[(String, Vec<f64>)]) -> String {
+pub(super) fn words(told: &[(String, f64)]) -> String {
     told.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-const ONE: Ask = ("q", "1", 0, "t");
+/// How long a call that does not wait behind others would have to wait, in us; 0 if it is granted at once.
+pub(super) async fn wait_of_next(desk: &Desk, definition: &str) -> f64 {
+    told(desk, "inline", definition, &[ONE]).await[0].1
+}
 
 #[tokio::test]
-async fn the_burst_is_admitted_at_once_and_the_rest_reserve_times_one_interval_apart() {
+async fn the_burst_is_granted_at_once_and_the_rest_waits_in_its_queue() {
     let desk = Desk::new().await;
     let told = told(&desk, "inline", "10 1000 3 -", &[ONE; 6]).await;
-    assert_eq!(words(&told), "admitted admitted admitted reserved reserved reserved");
-    let waits: Vec<f64> = told.iter().map(|(_, numbers)| numbers[0]).collect();
-    assert_eq!(waits, [0.0, 0.0, 0.0, 100_000.0, 200_000.0, 300_000.0]);
+    assert_eq!(words(&told), "granted granted granted waiting waiting waiting");
+    let numbers: Vec<f64> = told.iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, [0.0, 0.0, 0.0, 100_000.0, 0.0, 0.0], "those behind one that waits wait for it");
     let left: i64 = desk.ask(("PTTL", "l")).await;
     assert!(left > 50_000, "kept beyond its use: {left}");
+    let full_at: f64 = desk.ask(("HGET", "l", "full_at")).await;
+    let now: f64 = desk.ask(("HGET", "l", "last_now")).await;
+    assert_eq!(full_at - now, 300_000.0, "those that wait have booked nothing");
 }
 
 #[tokio::test]
-async fn a_reservation_is_checked_when_its_time_has_come_and_late_ones_make_no_burst() {
+async fn grants_lie_ahead_of_time_as_far_as_the_way_takes_and_the_window_allows() {
     let desk = Desk::new().await;
-    let parked = told(&desk, "inline", "10 1000 1 -", &[ONE; 4]).await;
-    let given: Vec<i64> = parked.iter().skip(1).map(|(_, numbers)| numbers[1] as i64).collect();
-    // As if the fleet had been away for ten seconds.
-    let asks: Vec<_> = given.iter().map(|at| ("q", "1", at - 10_000_000, "t")).collect();
-    tokio::time::sleep(Duration::from_millis(450)).await;
-    let late = told(&desk, "inline", "10 1000 1 -", &asks).await;
-    assert_eq!(words(&late), "admitted reserved reserved");
+    let requests = requests(&[ONE; 8]);
+    let ahead = Acquire { lead_us: 200_000, window_us: 350_000, ..call("inline", "10 1000 2 -", &requests) };
+    let told = in_words(desk.run(&ahead).await);
+    assert_eq!(words(&told), "granted granted granted granted granted waiting waiting waiting");
+    let moments: Vec<f64> = told.iter().take(5).map(|(_, number)| *number).collect();
+    assert_eq!(moments, [200_000.0, 200_000.0, 300_000.0, 400_000.0, 500_000.0]);
 }
 
 #[tokio::test]
-async fn a_slightly_early_call_keeps_its_reservation_and_a_very_early_one_books_again() {
+async fn nothing_is_granted_while_others_wait_except_to_a_call_that_has_waited() {
     let desk = Desk::new().await;
-    let parked = told(&desk, "inline", "10 1000 1 -", &[ONE; 3]).await;
-    let given: Vec<i64> = parked.iter().skip(1).map(|(_, numbers)| numbers[1] as i64).collect();
-    let early = told(&desk, "inline", "10 1000 1 -", &[("q", "1", given[1], "t")]).await;
-    assert_eq!(words(&early), "reserved");
-    assert!(early[0].1[1] as i64 > given[1], "at its flow's end: {early:?} after {given:?}");
-    // 30 ms before its time.
-    let soon_given = given[0] - (parked[1].1[0] as i64) + 30_000;
-    let soon = told(&desk, "inline", "10 1000 1 -", &[("q", "1", soon_given, "t")]).await;
-    assert_eq!((soon[0].0.as_str(), soon[0].1[1] as i64), ("reserved", soon_given));
-}
-
-async fn now_us(desk: &Desk) -> i64 {
-    let (seconds, micros): (i64, i64) = desk.ask("TIME").await;
-    seconds * 1_000_000 + micros
+    let () = desk.ask(("HSET", "l:waiting", "q", "1")).await;
+    assert_eq!(words(&told(&desk, "inline", "10 1000 3 -", &[ONE]).await), "waiting");
+    let mut requests = requests(&[ONE; 2]);
+    requests[1].has_priority = true;
+    assert_eq!(words(&in_words(desk.run(&call("inline", "10 1000 3 -", &requests)).await)), "waiting granted");
 }
 
 #[tokio::test]
-async fn a_call_that_finds_the_rate_used_queues_ahead_of_later_calls_of_its_key() {
+async fn a_grant_that_comes_too_late_goes_back_with_the_question_for_a_new_one() {
     let desk = Desk::new().await;
-    told(&desk, "inline", "1 1000 1 -", &[ONE]).await;
-    let now = now_us(&desk).await;
-    // Two that were both given this moment, as when more is booked than there is.
-    let lost = told(&desk, "inline", "1 1000 1 -", &[("a", "1", now, "t"), ("a", "1", now, "u")]).await;
-    assert_eq!(words(&lost), "reserved reserved");
-    let given: Vec<i64> = lost.iter().map(|(_, numbers)| numbers[1] as i64).collect();
-    assert!(given[0] < 0 && given[0] - given[1] == 1_000_000, "{given:?}");
-    // When the first may go, one comes that was given the same moment.
-    tokio::time::sleep(Duration::from_millis(1_010)).await;
-    let asks = [("a", "1", -given[0], "v"), ("a", "1", given[0], "t")];
-    let then = told(&desk, "inline", "1 1000 1 -", &asks).await;
-    assert_eq!(words(&then), "reserved admitted", "the one that came after goes behind the line");
-    assert_eq!(then[0].1[1] as i64, given[1] - 1_000_000);
+    let mut ask = requests(&[ONE]);
+    let first = desk.run(&call("inline", "1 1000 1 -", &ask)).await;
+    let Grant::Granted { at, .. } = first.grants[0] else { panic!("{first:?}") };
+    ask[0] = AcquireRequest { has_priority: true, delay_us: 5_000, returned_at: Some(at), ..ask[0] };
+    let again = desk.run(&call("inline", "1 1000 1 -", &ask)).await;
+    let Grant::Granted { at: later, .. } = again.grants[0] else { panic!("{again:?}") };
+    assert_eq!(later, again.now + 5_000.0, "its own share, at the moment that it can use");
+    assert!(wait_of_next(&desk, "1 1000 1 -").await > 990_000.0, "and nobody else's");
 }
 
 #[tokio::test]
-async fn the_queues_of_two_keys_get_equal_shares() {
+async fn a_changed_definition_counts_for_the_next_question_and_forgets_nothing() {
     let desk = Desk::new().await;
-    told(&desk, "inline", "1 1000 1 -", &[ONE]).await;
-    let now = now_us(&desk).await;
-    let of = |flow: &'static str| [(flow, "1", now, "t"); 4];
-    told(&desk, "inline", "1 1000 1 -", &of("a")).await;
-    let second = told(&desk, "inline", "1 1000 1 -", &of("b")).await;
-    let waits: Vec<f64> = second.iter().map(|(_, numbers)| numbers[0]).collect();
-    assert!((waits[1] - waits[0] - 2e6).abs() < 10.0 && waits[0] <= 1e6, "half the rate, from now on: {waits:?}");
+    told(&desk, "config", "1 1000 50 -", &[ONE; 50]).await;
+    let wait = told(&desk, "config", "100 1000 50 -", &[ONE]).await[0].1;
+    assert!(wait <= 10_000.0, "at the new rate: {wait}");
+    let slow = told(&desk, "config", "1 1000 50 -", &[ONE]).await[0].1;
+    assert!((900_000.0..=2_100_000.0).contains(&slow), "{slow}");
 }
 
 #[tokio::test]
-async fn times_booked_under_another_rate_are_void() {
-    let desk = Desk::new().await;
-    told(&desk, "config", "1 1000 1 -", &[ONE; 50]).await;
-    let changed = Acquire { stated_at_ms: UnixMs(5), ..call("config", "50 1000 1 -", &[]) };
-    assert!(desk.run(&changed).await.definition_changed, "it says that it is another");
-    assert!(!desk.run(&changed).await.definition_changed);
-    let told = told(&desk, "config", "50 1000 1 -", &[ONE; 2]).await;
-    assert!(told[1].1[0] < 1_100_000.0, "not behind what fifty had booked: {told:?}");
-}
-
-#[tokio::test]
-async fn no_window_ever_admits_more_than_burst_and_rate_whatever_the_rate() {
+async fn no_window_ever_has_more_than_burst_and_rate_whatever_the_rate_and_however_far_ahead() {
     for (rate, burst) in [("0.3", 1.0), ("1", 1.0), ("1.5", 2.0), ("7.3", 5.0), ("1000", 10.0)] {
         let desk = Desk::new().await;
         let definition = format!("{rate} 1000 {burst} -");
         let per_us = rate.parse::<f64>().unwrap() / 1e6;
         let mut went: Vec<f64> = Vec::new();
-        for _ in 0..40 {
-            let (seconds, micros): (f64, f64) = desk.ask("TIME").await;
-            let answers = told(&desk, "inline", &definition, &[ONE; 5]).await;
-            went.extend(
-                answers.iter().filter(|(word, _)| word == "admitted").map(|(_, n)| seconds * 1e6 + micros + n[0]),
-            );
+        let requests = requests(&[ONE; 5]);
+        for n in 0..40 {
+            // Now from near by, now from afar.
+            let lead_us = [0, 300_000, 20_000][n % 3];
+            let asked = Acquire { lead_us, ..call("inline", &definition, &requests) };
+            let Acquired { now, grants } = desk.run(&asked).await;
+            for grant in grants {
+                if let Grant::Granted { at, .. } = grant {
+                    assert!(at >= now + lead_us as f64 - 1.0);
+                    went.push(at);
+                }
+            }
         }
+        went.sort_by(f64::total_cmp);
         for first in 0..went.len() {
             for last in first..went.len() {
-                // The clock was read a moment before the script.
-                let span = went[last] - went[first] + 5_000.0;
+                let span = went[last] - went[first] + 1.0;
                 let most = burst + per_us * span;
                 assert!((last - first + 1) as f64 <= most, "{} in {span} us at {rate}", last - first + 1);
             }
@@ -183,39 +181,36 @@ async fn no_window_ever_admits_more_than_burst_and_rate_whatever_the_rate() {
 }
 
 #[tokio::test]
-async fn keys_that_want_more_than_there_is_get_equal_shares() {
-    let desk = Desk::new().await;
-    told(&desk, "inline", "10 1000 1 -", &[("a", "1", 0, "t"); 50]).await;
-    let late = told(&desk, "inline", "10 1000 1 -", &[("b", "1", 0, "t"); 3]).await;
-    let waits: Vec<f64> = late.iter().map(|(_, numbers)| numbers[0]).collect();
-    assert!(waits[0] <= 150_000.0 && waits[2] <= 550_000.0, "not behind the 5 s of the other: {waits:?}");
-}
-
-#[tokio::test]
 async fn a_cost_above_a_stated_burst_is_refused_and_takes_nothing() {
     let desk = Desk::new().await;
-    let told = told(&desk, "inline", "10 1000 2 -", &[("q", "3", 0, "t"), ("q", "2", 0, "t")]).await;
-    assert_eq!(words(&told), "over_burst admitted");
+    let told = told(&desk, "inline", "10 1000 2 -", &[("3", "t"), ("2", "t")]).await;
+    assert_eq!(words(&told), "over_burst granted");
 }
 
 #[tokio::test]
 async fn a_cost_that_would_take_years_to_refill_is_refused_and_takes_nothing() {
     for cost in ["1e9", "1e300", "1.7e308"] {
         let desk = Desk::new().await;
-        let told = told(&desk, "inline", "10 1000 - -", &[("q", cost, 0, "t"), ("q", "10", 0, "t")]).await;
-        assert_eq!(words(&told), "over_burst admitted", "{cost}");
+        let told = told(&desk, "inline", "10 1000 - -", &[(cost, "t"), ("10", "t")]).await;
+        assert_eq!(words(&told), "over_burst granted", "{cost}");
     }
 }
 
 #[tokio::test]
 async fn slots_are_counted_by_token_and_taken_in_turn() {
     let desk = Desk::new().await;
-    let asks =
-        [("q", "1", 0, "t1"), ("q", "1", 0, "t2"), ("q", "1", 0, "t1"), ("q", "1", 0, "t3"), ("q", "1", 0, "t4")];
-    let told = told(&desk, "inline", "- 1000 - 2", &asks).await;
-    assert_eq!(words(&told), "admitted admitted admitted reserved reserved");
-    assert!(told[4].1[0] > told[3].1[0], "each in its turn");
+    let asks = [("1", "t1"), ("1", "t2"), ("1", "t1"), ("1", "t3"), ("1", "t4")];
+    assert_eq!(words(&told(&desk, "inline", "- 1000 - 2", &asks).await), "granted granted granted waiting waiting");
     assert_eq!(desk.ask::<u64>(("ZCARD", "l:slots")).await, 2);
+}
+
+#[tokio::test]
+async fn without_a_free_slot_nothing_of_the_rate_is_used() {
+    let desk = Desk::new().await;
+    let asks = [("1", "t1"), ("1", "t2"), ("1", "t3")];
+    assert_eq!(words(&told(&desk, "inline", "1 1000 3 1", &asks).await), "granted waiting waiting");
+    let (full_at, now): (f64, f64) = desk.ask(("HMGET", "l", "full_at", "last_now")).await;
+    assert_eq!(full_at - now, 1e6);
 }
 
 #[tokio::test]
@@ -236,9 +231,12 @@ async fn the_configuration_overrides_a_task_and_a_name_alone_defines_nothing() {
     assert_eq!(words(&told(&desk, "name", "", &[ONE]).await), "undefined");
     assert_eq!(desk.ask::<u64>(("EXISTS", "l")).await, 0);
     told(&desk, "inline", "1 1000 1 -", &[ONE]).await;
-    assert_eq!(words(&told(&desk, "name", "", &[ONE]).await), "reserved", "as the task said");
-    let waits = told(&desk, "config", "1000 1000 500 -", &[ONE; 2]).await;
-    assert!(waits[0].1[0] <= 1_000.0, "at the configured rate, beginning with what was left: {waits:?}");
+    assert_eq!(words(&told(&desk, "name", "", &[ONE]).await), "waiting", "as the task said");
+    let waits = told(&desk, "config", "1000 1000 500 -", &[ONE]).await;
+    assert!(
+        words(&waits) == "granted" && waits[0].1 <= 1_000.0,
+        "at its rate, beginning with what was left: {waits:?}"
+    );
     let held: (String, String) = desk.ask(("HMGET", "l", "config", "inline")).await;
     assert_eq!(held, ("1000 1000 500 -".into(), "1 1000 1 -".into()));
 }
@@ -248,14 +246,19 @@ async fn a_clock_set_back_neither_fills_the_bucket_nor_holds_everyone_up() {
     let desk = Desk::new().await;
     told(&desk, "inline", "10 1000 1 -", &[ONE]).await;
     // The limit has seen a time an hour ahead: the clock was set back since.
-    let seen: f64 = desk.ask(("HGET", "l", "last_now")).await;
-    let full: f64 = desk.ask(("HGET", "l", "full_at")).await;
-    let ahead = 3_600e6;
-    let _: u64 = desk
-        .ask(("HSET", "l", "last_now", format!("{:.2}", seen + ahead), "full_at", format!("{:.2}", full + ahead)))
-        .await;
-    let _: u64 = desk.ask(("DEL", "l:reserved")).await;
+    let (seen, full): (f64, f64) = desk.ask(("HMGET", "l", "last_now", "full_at")).await;
+    let ahead = |us: f64| format!("{:.2}", us + 3_600e6);
+    let _: u64 = desk.ask(("HSET", "l", "last_now", ahead(seen), "full_at", ahead(full))).await;
     let told = told(&desk, "inline", "10 1000 1 -", &[ONE]).await;
-    assert_eq!(words(&told), "reserved");
-    assert!((90_000.0..=100_000.0).contains(&told[0].1[0]), "{told:?}");
+    assert_eq!(words(&told), "waiting");
+    assert!((90_000.0..=100_000.0).contains(&told[0].1), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_stops_it_before_anything_is_written() {
+    for key in ["l", "l:slots", "l:waiting"] {
+        let desk = Desk::new().await;
+        let () = desk.ask(("SET", key, "something else")).await;
+        desk.refuses(&call("inline", "1 1000 1 1", &requests(&[ONE]))).await;
+    }
 }

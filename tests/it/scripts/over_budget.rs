@@ -1,15 +1,13 @@
-//! acquire.lua for calls that are willing to wait only so long.
-#![expect(clippy::cast_possible_truncation, reason = "microseconds")]
+//! acquire.lua and drain_limit.lua for calls that are willing to wait only so long.
 
 use std::time::Duration;
 
-use redial_core::limit::{Adjusted, WaitBound};
-use redial_core::script::limit::Adjust;
+use redial_core::limit::{Adjusted, Grant, WaitBound};
+use redial_core::script::limit::{Acquire, Adjust};
 
 use super::Desk;
-use super::acquire::{Ask, told, told_bounded, words};
+use super::acquire::{ONE, bounded, call, told, told_bounded, words};
 
-const ONE: Ask = ("q", "1", 0, "t");
 const SPENT: WaitBound = WaitBound { max_wait: None, dies_when_spent: true };
 
 fn at_most(wait: Duration) -> WaitBound {
@@ -20,47 +18,45 @@ fn at_most(wait: Duration) -> WaitBound {
 async fn a_call_that_does_not_wait_for_a_spent_budget_is_told_so_and_takes_nothing() {
     let desk = Desk::new().await;
     let budget = "2 86400000 2 - usd";
-    assert_eq!(words(&told_bounded(&desk, "inline", budget, &[ONE; 2], SPENT).await), "admitted admitted");
-    let state = async || {
-        let reserved: (Option<String>, u64) =
-            (desk.ask(("ZSCORE", "l:reserved", "q")).await, desk.ask(("EXISTS", "l:queued")).await);
-        (desk.ask::<String>(("HGET", "l", "full_at")).await, reserved)
-    };
-    let before = state().await;
+    assert_eq!(words(&told_bounded(&desk, "inline", budget, &[ONE; 2], SPENT).await), "granted granted");
+    let before: String = desk.ask(("HGET", "l", "full_at")).await;
     let told = told_bounded(&desk, "inline", budget, &[ONE; 2], SPENT).await;
     assert_eq!(words(&told), "over_budget over_budget");
     // A dollar takes half a day.
-    assert!((43_000e6..=43_200e6).contains(&told[0].1[0]), "{told:?}");
-    assert_eq!(state().await, before, "nothing is taken and nothing reserved");
-    let next = super::acquire::told(&desk, "inline", budget, &[ONE]).await;
-    assert!((next[0].1[0] - told[1].1[0]).abs() < 5e6, "another one waits for the first dollar: {next:?}");
+    assert!((43_000e6..=43_200e6).contains(&told[0].1), "{told:?}");
+    assert_eq!(desk.ask::<String>(("HGET", "l", "full_at")).await, before, "nothing is taken");
 }
 
 #[tokio::test]
-async fn a_call_waits_as_long_as_it_is_willing_to_and_those_before_it_count() {
+async fn a_call_that_waits_in_its_queue_is_told_so_when_its_turn_comes() {
     let desk = Desk::new().await;
-    let rate = "1 1000 1 -";
-    let waits = told_bounded(&desk, "inline", rate, &[ONE; 5], at_most(Duration::from_millis(2_500))).await;
-    assert_eq!(words(&waits), "admitted reserved reserved over_budget over_budget");
-    assert!((2_900_000.0..=3_000_000.0).contains(&waits[3].1[0]), "{waits:?}");
-    // One that waits longer goes behind the two that wait.
-    let patient = told(&desk, "inline", rate, &[ONE]).await;
-    assert_eq!(words(&patient), "reserved");
-    assert!((2_800_000.0..=3_000_000.0).contains(&patient[0].1[0]), "{patient:?}");
-    let none = told_bounded(&desk, "inline", rate, &[ONE], at_most(Duration::ZERO)).await;
-    assert_eq!(words(&none), "over_budget");
+    told(&desk, "inline", "2 86400000 2 - usd", &[ONE]).await;
+    let () = desk.ask(("HSET", "l:waiting", "q", "1.00")).await;
+    let calls: Vec<_> = [true, true, false, true]
+        .into_iter()
+        .enumerate()
+        .map(|(n, dies_when_spent)| redial_core::script::limit::WaitingCall {
+            cost: 1.0,
+            token: ["a", "b", "c", "d"][n],
+            dies_when_spent,
+        })
+        .collect();
+    let reply = desk.run(&super::drain_limit::call("w", &calls)).await;
+    assert!(matches!(reply.grants[..], [Grant::Granted { .. }, Grant::OverBudget(_)]), "{reply:?}");
+    assert!(reply.next_in > Duration::from_secs(40_000), "the third waits: {reply:?}");
 }
 
 #[tokio::test]
-async fn a_call_that_waited_for_a_slot_does_not_wait_for_what_others_have_booked() {
+async fn a_call_waits_as_long_as_it_is_willing_to() {
     let desk = Desk::new().await;
-    let budget = "10 86400000 10 1 usd";
-    let told = told_bounded(&desk, "inline", budget, &[("q", "1", 0, "a"), ("q", "1", 0, "b")], SPENT).await;
-    assert_eq!(words(&told), "admitted reserved");
-    // It comes late, as on a busy machine, when the slot is free.
-    let _: u64 = desk.ask(("DEL", "l:slots")).await;
-    let late = -(told[1].1[1].abs() as i64 - 5_000_000);
-    assert_eq!(words(&told_bounded(&desk, "inline", budget, &[("q", "1", late, "b")], SPENT).await), "admitted");
+    told(&desk, "inline", "1 1000 1 -", &[ONE]).await;
+    for (bound, expected) in [
+        (Duration::ZERO, "over_budget"),
+        (Duration::from_millis(500), "over_budget"),
+        (Duration::from_millis(1_500), "waiting"),
+    ] {
+        assert_eq!(words(&told_bounded(&desk, "inline", "1 1000 1 -", &[ONE], at_most(bound)).await), expected);
+    }
 }
 
 #[tokio::test]
@@ -69,18 +65,16 @@ async fn a_closed_limit_is_not_a_spent_one() {
     told(&desk, "inline", "10 1000 10 -", &[ONE]).await;
     let closed = Adjust {
         limit_key: "l",
-        reserved: "l:reserved",
         close_us: 3_000_000,
         closed_by: "",
         charge: 0.0,
         cost: 1.0,
-        fairness_key: "q",
         remaining: None,
-        admitted_at: 0.0,
+        granted_at: 0.0,
         said_by: "task",
     };
     assert_eq!(desk.run(&closed).await, Adjusted::Done);
-    assert_eq!(words(&told_bounded(&desk, "inline", "10 1000 10 -", &[ONE], SPENT).await), "reserved");
+    assert_eq!(words(&told_bounded(&desk, "inline", "10 1000 10 -", &[ONE], SPENT).await), "waiting");
     let bound = WaitBound { max_wait: Some(Duration::from_secs(1)), ..SPENT };
     assert_eq!(words(&told_bounded(&desk, "inline", "10 1000 10 -", &[ONE], bound).await), "over_budget");
 }
@@ -88,19 +82,15 @@ async fn a_closed_limit_is_not_a_spent_one() {
 #[tokio::test]
 async fn a_cost_that_can_never_be_met_is_told_as_such() {
     let desk = Desk::new().await;
-    let told = told_bounded(&desk, "inline", "1 1000 2 -", &[("q", "3", 0, "t")], SPENT).await;
+    let told = told_bounded(&desk, "inline", "1 1000 2 -", &[("3", "t")], SPENT).await;
     assert_eq!(words(&told), "over_burst");
 }
 
 #[tokio::test]
 async fn the_keys_of_an_idle_budget_are_gone_after_their_time() {
     let desk = Desk::new().await;
-    let call = redial_core::script::limit::Acquire {
-        idle_ttl_ms: 50,
-        requests: &super::acquire::requests(&[ONE; 3], WaitBound::default()),
-        ..super::acquire::call("inline", "100 1000 1 1 usd", &[])
-    };
-    desk.run(&call).await;
+    let requests = bounded(&[ONE; 3], WaitBound::default());
+    desk.run(&Acquire { idle_ttl_ms: 50, ..call("inline", "100 1000 1 1 usd", &requests) }).await;
     let kept: Vec<String> = desk.ask(("KEYS", "*")).await;
     for key in &kept {
         assert_ne!(desk.ask::<i64>(("PTTL", key)).await, -1, "{key} stays for ever");

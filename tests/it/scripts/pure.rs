@@ -1,10 +1,10 @@
 //! The decisions in `lua/lib` as pure functions: properties that hold for any sequence of events, checked by running them in a real
 //! Redis, by a loop written in Lua beside each test. Times are made up, so a failing case fails again, and shrinks.
 
-mod booking;
 mod breaker;
 mod bucket;
 mod definition;
+mod grant;
 
 use std::fmt::Debug;
 

@@ -1,14 +1,15 @@
 //! A limit as it applies to one call.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redial_core::limit::{DefinedBy, SaidBy, WaitBound};
 use redial_core::protocol::task::{Limit, OnEmpty};
 
+use super::grant::HeldGrant;
 use super::usage::UsageSource;
 
 /// A limit that applies to a call.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AppliedLimit {
     pub limit: Limit,
     pub defined_by: DefinedBy,
@@ -22,12 +23,8 @@ pub struct AppliedLimit {
     pub said_by: SaidBy,
     /// How long the call is willing to wait for it in all.
     pub wait_bound: WaitBound,
-    /// When the call last asked it, or a little before.
-    pub asked_at: Instant,
-    /// How long after that it admitted the call.
-    pub wait: Duration,
-    /// When it admitted the call, by its own clock in us.
-    pub admitted_at: f64,
+    /// What it has granted.
+    pub grant: Option<HeldGrant>,
 }
 
 impl AppliedLimit {
@@ -49,9 +46,7 @@ impl AppliedLimit {
                 dies_when_spent: on_empty == Some(OnEmpty::Dead),
             },
             limit,
-            asked_at: Instant::now(),
-            wait: Duration::ZERO,
-            admitted_at: 0.0,
+            grant: None,
         }
     }
 
@@ -79,14 +74,16 @@ impl AppliedLimit {
         }
     }
 
-    /// Which share of this call's turn a delay is, if the limit is slow: two calls a second or fewer. `None` for a faster limit, or one
-    /// whose rate is not known here.
-    pub fn share_of_turn(&self, delay: Duration) -> Option<f64> {
-        const SLOW_TURN_MS: f64 = 500.0;
-        #[expect(clippy::cast_precision_loss)] // a year in ms
-        let per_ms = self.limit.per_ms.unwrap_or(1_000) as f64;
-        let turn_ms = self.cost * per_ms / self.limit.rate?;
-        (turn_ms >= SLOW_TURN_MS).then_some(delay.as_secs_f64() * 1e3 / turn_ms)
+    /// The moment for which it granted the call, by its own clock in us.
+    pub fn granted_at(&self) -> f64 {
+        self.grant.as_ref().map_or(0.0, |grant| grant.at)
+    }
+
+    /// Releases the concurrency slot that the call holds.
+    pub fn release_slot(&mut self) {
+        if let Some(grant) = &mut self.grant {
+            grant.slot = None;
+        }
     }
 }
 

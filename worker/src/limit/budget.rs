@@ -2,30 +2,32 @@
 
 use std::time::Duration;
 
-use redial_core::Reason;
 use redial_core::limit::WaitBound;
+use redial_core::{Reason, UnixMs};
 
 use super::applied::AppliedLimit;
+use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
 
-/// Whatever is this near is not waited for, but slept through by the worker.
-const NO_WAIT: Duration = Duration::from_millis(10);
+/// What a task dies of that has waited for its limits for as long as it was willing to.
+pub const WAITED_TOO_LONG: &str =
+    "it has waited for a limit for as long as its `max_wait_ms` allows: replay it later, or raise the limit";
 
 /// How much longer a call is willing to wait for a limit.
 pub fn remaining_bound(worker: &QueueWorker, job: &Job, applied: &AppliedLimit) -> WaitBound {
-    let waited_ms = job.header.state.waits_since.map_or(0, |since| worker.queue.clock.now().since(since));
-    let remaining = |max_wait: Duration| max_wait.saturating_sub(Duration::from_millis(waited_ms));
-    WaitBound { max_wait: applied.wait_bound.max_wait.map(remaining), ..applied.wait_bound }
+    let left = job.header.state.waits_until.map(|until| worker.queue.clock.until(until));
+    let max_wait = applied.wait_bound.max_wait.map(|max_wait| left.map_or(max_wait, |left| left.min(max_wait)));
+    WaitBound { max_wait, ..applied.wait_bound }
 }
 
-/// Whether a wait is longer than the call is willing to; if not, it begins to wait now. The limit itself has refused before what its rate
-/// makes too long; this is about the rest, such as a concurrency slot.
-pub fn is_over(worker: &QueueWorker, job: &mut Job, applied: &AppliedLimit, wait: Duration) -> bool {
-    let Some(max_wait) = remaining_bound(worker, job, applied).max_wait else { return false };
-    job.header.state.waits_since.get_or_insert(worker.queue.clock.now());
-    wait > max_wait.max(NO_WAIT)
+/// Notes until when a call waits at most that begins to wait for a limit.
+pub fn note_wait(worker: &QueueWorker, job: &mut Job, applied: &AppliedLimit, refusal: &Refusal) {
+    let (Refusal::AwaitLimit(_), Some(max_wait)) = (refusal, applied.wait_bound.max_wait) else { return };
+    let until = UnixMs(worker.queue.clock.now().0.saturating_add(millis(max_wait)));
+    let known = &mut job.header.state.waits_until;
+    *known = Some(known.map_or(until, |known| known.min(until)));
 }
 
 /// Ends a call that would have to wait for that long.

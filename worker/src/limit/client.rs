@@ -7,20 +7,23 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redial_core::UnixMs;
 use redial_core::consumer::MAX_BATCH;
-use redial_core::limit::{Acquired, DefinedBy, Grant, LimitRequest, Limits, definition};
+use redial_core::limit::{DefinedBy, Grant, GrantWindow, LimitRequest, Limits, definition};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::Limit;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use super::clock::LimitClock;
 use super::configured::since::ConfiguredSince;
 use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
-use crate::queue::wakeups::QueueWakeups;
 
 /// How often the name of a limit in use is registered, so that it can be listed.
 const REGISTER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many limits' clocks are kept.
+const MAX_CLOCKS: usize = 10_000;
 
 /// A worker's connection to the fleet's limits.
 #[derive(Debug)]
@@ -29,15 +32,51 @@ pub struct LimitClient {
     retry: Arc<RedisRetry>,
     /// How long a concurrency slot lasts unless it is extended.
     lease: Duration,
-    wakeups: Arc<QueueWakeups>,
     background: TaskTracker,
+    /// Names the set of queues that this worker serves.
+    group: String,
+    /// Where the names of limits go for which calls may wait.
+    drains: mpsc::UnboundedSender<DrainSignal>,
+    clocks: Mutex<Clocks>,
+    configured: ConfiguredSince,
+    /// The limits that an answer to this worker has closed, since when and until when.
+    closed: Mutex<HashMap<String, (Instant, Instant)>>,
     /// Requests that wait to be sent, by limit and definition. An entry exists as long as a task sends them.
     waiting: Mutex<HashMap<String, Vec<Waiting>>>,
     /// The concurrency slots of calls in flight, by limit.
     slots: Mutex<HashMap<String, Vec<Token>>>,
-    configured: ConfiguredSince,
     /// When a limit's name was last registered.
     registered: Mutex<HashMap<String, Instant>>,
+}
+
+/// The clocks of limits that were asked lately.
+#[derive(Debug, Default)]
+struct Clocks {
+    known: HashMap<String, LimitClock>,
+    /// The last one that was read: for a limit that was not asked yet, it says how far Redis is.
+    last: Option<LimitClock>,
+}
+
+/// A reason to look whether calls that wait for a limit can go.
+#[derive(Debug)]
+pub struct DrainSignal {
+    /// The limit's name.
+    pub limit: String,
+    /// Why.
+    pub reason: DrainReason,
+}
+
+/// Why calls that wait for a limit may be able to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainReason {
+    /// Calls wait, and no worker was known to drain their list.
+    Unattended,
+    /// Calls wait, and another worker leads their drain for this long.
+    Attended(Duration),
+    /// A concurrency slot has become free.
+    FreeSlot,
+    /// A call has taken less than was estimated: the next one may go earlier. Only matters to a drain that runs.
+    Refunded,
 }
 
 #[derive(Debug)]
@@ -61,7 +100,6 @@ pub struct ConcurrencySlot {
     client: Arc<LimitClient>,
     limit: String,
     token: Token,
-    since: Instant,
 }
 
 impl LimitClient {
@@ -70,18 +108,22 @@ impl LimitClient {
         limits: Limits,
         retry: Arc<RedisRetry>,
         lease: Duration,
-        wakeups: Arc<QueueWakeups>,
         background: TaskTracker,
+        group: String,
+        drains: mpsc::UnboundedSender<DrainSignal>,
     ) -> Self {
         Self {
             limits,
             retry,
             lease,
-            wakeups,
             background,
+            group,
+            drains,
+            clocks: Mutex::default(),
+            configured: ConfiguredSince::default(),
+            closed: Mutex::default(),
             waiting: Mutex::default(),
             slots: Mutex::default(),
-            configured: ConfiguredSince::default(),
             registered: Mutex::default(),
         }
     }
@@ -89,6 +131,72 @@ impl LimitClient {
     /// The fleet's limits, for commands that are sent once.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How long a concurrency slot lasts unless it is extended.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Names the set of queues that this worker serves: of those that serve the same ones, one leads the drain of a limit.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Work that outlives the task that started it.
+    pub fn background(&self) -> &TaskTracker {
+        &self.background
+    }
+
+    /// Has the calls looked at that wait for a limit.
+    pub fn signal(&self, limit: &str, reason: DrainReason) {
+        // Without a receiver, the worker has stopped.
+        let _ = self.drains.send(DrainSignal { limit: limit.to_owned(), reason });
+    }
+
+    /// Takes over what a reply says about a limit's clock.
+    pub fn read_clock(&self, limit: &str, sent: Instant, received: Instant, now_us: f64) {
+        let read = LimitClock::new(sent, received, now_us);
+        let mut clocks = self.clocks.lock();
+        if clocks.known.len() >= MAX_CLOCKS && !clocks.known.contains_key(limit) {
+            clocks.known.clear();
+        }
+        let known = clocks.known.entry(limit.to_owned()).or_insert(read);
+        known.update(&read);
+        clocks.last = Some(*known);
+    }
+
+    /// What is known about a limit's clock, or at least about that of another limit.
+    pub fn clock(&self, limit: &str) -> Option<LimitClock> {
+        let clocks = self.clocks.lock();
+        clocks.known.get(limit).copied().or(clocks.last)
+    }
+
+    /// When a moment of a limit's clock is here.
+    pub fn local(&self, limit: &str, at_us: f64) -> Instant {
+        self.clock(limit).map_or_else(Instant::now, |clock| clock.local(at_us))
+    }
+
+    /// A call that waited for a limit was ready this much later than its moment.
+    pub fn note_start(&self, limit: &str, late: Duration) {
+        if let Some(clock) = self.clocks.lock().known.get_mut(limit) {
+            clock.note_start(late, Instant::now());
+        }
+    }
+
+    /// An answer closes a limit: what it has granted for a moment before is not used.
+    pub fn close(&self, limit: &str, wait: Duration) {
+        let now = Instant::now();
+        let Some(until) = now.checked_add(wait) else { return };
+        let mut closed = self.closed.lock();
+        closed.retain(|_, (_, until)| *until > now);
+        let (since, known) = closed.entry(limit.to_owned()).or_insert((now, until));
+        (*since, *known) = (now, until.max(*known));
+    }
+
+    /// Whether an answer has closed a limit for a moment since a call asked it. What it grants later, because somebody has opened it, counts.
+    pub fn is_closed(&self, limit: &str, asked: Instant, at: Instant) -> bool {
+        self.closed.lock().get(limit).is_some_and(|(since, until)| asked < *since && at < *until)
     }
 
     /// Since when this worker has been configured with its limits.
@@ -130,41 +238,41 @@ impl LimitClient {
     /// Sends the requests that wait for one limit, and those that arrive meanwhile.
     async fn send(self: Arc<Self>, target: Target) {
         self.register(&target.limit.name).await;
+        if self.clock(&target.limit.name).is_none() {
+            // How far away the limit is, and so how far ahead the call is to be granted.
+            let _ = self.ask(&target, &[]).await;
+        }
         while let Some(batch) = self.next_batch(&target.key) {
-            let mut definition_changed = false;
             // If Redis refuses a batch, one request in it may be why.
             let answer = self.ask(&target, &batch).await;
-            let is_refused = matches!(answer, Err(NotStored::Refused(_)));
-            if is_refused && batch.len() > 1 {
+            if batch.len() > 1 && matches!(answer, Err(NotStored::Refused(_))) {
                 for one in batch {
                     let answer = self.ask(&target, std::slice::from_ref(&one)).await;
-                    definition_changed |= reply(vec![one], answer);
+                    reply(vec![one], answer);
                 }
             } else {
-                definition_changed = reply(batch, answer);
-            }
-            if definition_changed {
-                self.definition_changed(&target.limit.name).await;
+                reply(batch, answer);
             }
         }
     }
 
-    /// Makes the tasks that wait for a limit ask again.
-    pub(super) async fn definition_changed(&self, name: &str) {
-        tracing::info!(limit = name, "limit definition changed; waking the tasks that wait for it");
-        // If that is refused, they ask again when their time comes.
-        let _woken = self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
-        self.wakeups.wake_all();
-    }
-
-    async fn ask(&self, target: &Target, batch: &[Waiting]) -> Result<Acquired, NotStored> {
+    async fn ask(&self, target: &Target, batch: &[Waiting]) -> Result<Vec<Grant>, NotStored> {
+        let name = &target.limit.name;
         let newest = match target.defined_by {
             DefinedBy::Config => self.configured.since(&target.limit),
             _ => batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0)),
         };
         let requests: Vec<LimitRequest> = batch.iter().map(|waiting| waiting.request.clone()).collect();
-        let acquire = || self.limits.acquire(&target.limit, target.defined_by, newest, self.lease, &requests);
-        self.retry.retry("acquire", acquire).await
+        let near = GrantWindow { lead: Duration::ZERO, length: Duration::from_millis(60) };
+        let window = self.clock(name).map_or(near, |clock| clock.window_for_call());
+        let sent = Mutex::new(Instant::now());
+        let acquire = || {
+            *sent.lock() = Instant::now();
+            self.limits.acquire(&target.limit, target.defined_by, newest, self.lease, window, &requests)
+        };
+        let acquired = self.retry.retry("acquire", acquire).await?;
+        self.read_clock(name, sent.into_inner(), Instant::now(), acquired.now);
+        Ok(acquired.grants)
     }
 
     fn next_batch(&self, key: &str) -> Option<Vec<Waiting>> {
@@ -224,22 +332,11 @@ impl LimitClient {
     }
 }
 
-/// Tells the tasks of a batch what the limit says. Returns whether its definition has changed.
-fn reply(batch: Vec<Waiting>, answer: Result<Acquired, NotStored>) -> bool {
+/// Tells the tasks of a batch what the limit says. Without an answer there are no grants, and the calls are not made.
+fn reply(batch: Vec<Waiting>, answer: Result<Vec<Grant>, NotStored>) {
     match answer {
-        Ok(Acquired { definition_changed, grants }) => {
-            for (waiting, grant) in batch.into_iter().zip(grants) {
-                let _ = waiting.reply.send(Ok(grant));
-            }
-            definition_changed
-        }
-        // Without an answer there are no grants, and the calls are not made.
-        Err(why) => {
-            for waiting in batch {
-                let _ = waiting.reply.send(Err(why.clone()));
-            }
-            false
-        }
+        Ok(grants) => batch.into_iter().zip(grants).for_each(|(waiting, grant)| drop(waiting.reply.send(Ok(grant)))),
+        Err(why) => batch.into_iter().for_each(|waiting| drop(waiting.reply.send(Err(why.clone())))),
     }
 }
 
@@ -247,12 +344,7 @@ impl ConcurrencySlot {
     /// Takes over a slot that `limit` granted.
     pub fn new(client: &Arc<LimitClient>, limit: &str, token: &Token) -> Self {
         client.slots.lock().entry(limit.to_owned()).or_default().push(token.clone());
-        Self { client: client.clone(), limit: limit.to_owned(), token: token.clone(), since: Instant::now() }
-    }
-
-    /// Whether `limit` granted it.
-    pub fn is_of(&self, limit: &str) -> bool {
-        self.limit == limit
+        Self { client: client.clone(), limit: limit.to_owned(), token: token.clone() }
     }
 }
 
@@ -268,10 +360,13 @@ impl Drop for ConcurrencySlot {
             }
         }
         let (client, limit) = (self.client.clone(), std::mem::take(&mut self.limit));
-        let ended = vec![(self.token.clone(), self.since.elapsed())];
+        let ended = [self.token.clone()];
         self.client.background.spawn(async move {
             // If that is refused, they end with their lease.
-            let _released = client.retry.retry("release_slots", || client.limits.release_slots(&limit, &ended)).await;
+            let released = client.retry.retry("release_slots", || client.limits.release_slots(&limit, &ended)).await;
+            if matches!(released, Ok(true)) {
+                client.signal(&limit, DrainReason::FreeSlot);
+            }
         });
     }
 }

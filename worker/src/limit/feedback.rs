@@ -6,7 +6,8 @@ use redial_core::Task;
 use redial_core::limit::{Adjusted, Adjustment};
 use serde_json::Value;
 
-use super::applied::{AppliedLimit, fairness_key};
+use super::applied::AppliedLimit;
+use super::client::DrainReason;
 use crate::http::presets::Preset;
 use crate::http::types::{AttemptResult, Response};
 use crate::queue::clock::millis;
@@ -52,9 +53,8 @@ pub async fn adjust_limits(
             closed_by: &closed_by,
             charge: used.map_or(0.0, |used| used.min(MAX_USAGE) - applied.cost),
             cost: applied.cost,
-            fairness_key: fairness_key(limits, applied, worker.name()),
             remaining: applied.remaining(info.tokens, info.requests).filter(|_| concerned),
-            admitted_at: applied.admitted_at,
+            granted_at: applied.granted_at(),
             said_by: applied.said_by,
         };
         adjust(worker, &applied.limit.name, &adjustment).await;
@@ -83,8 +83,12 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
         );
         return;
     };
+    if adjustment.charge < 0.0 {
+        client.signal(limit, DrainReason::Refunded);
+    }
     if closes && matches!(adjusted, Ok(Adjusted::Done | Adjusted::Capped)) {
         let wait_ms = millis(adjustment.close_for);
+        client.close(limit, adjustment.close_for);
         tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asked for a pause: the limit is closed");
     }
     if matches!(adjusted, Ok(Adjusted::Refused)) {

@@ -2,24 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use redial_core::limit::{Adjustment, DefinedBy, Grant, LimitRequest, MAX_HOLD, Reservation, SaidBy};
+use redial_core::limit::{DefinedBy, Grant, LimitRequest, SaidBy};
 use redial_core::{Reason, Task, UnixMs};
 
 use super::applied::{AppliedLimit, fairness_key};
 use super::budget;
 use super::client::ConcurrencySlot;
+use super::grant::HeldGrant;
 use crate::config::Config;
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::redis_retry::NotStored;
 use crate::task::job::Job;
-use crate::task::types::{Admission, Refusal};
+use crate::task::types::{Admission, LimitWait, Refusal};
 
-/// A call that starts this much later than it was admitted has to ask again: its worker was stopped, and others went meanwhile.
-const MAX_DELAY: Duration = Duration::from_millis(30);
-/// A call may start this much late without being charged for it.
-const CHARGED_DELAY: Duration = Duration::from_millis(1);
-/// A waiting call asks this much ahead of its time; the limit then states the remaining wait exactly.
-const ASK_AHEAD: Duration = Duration::from_millis(8);
+/// A call that is ready this much later than its moment asks again: others go at theirs.
+const MAX_DELAY: Duration = Duration::from_millis(25);
+/// How often one call asks before it waits in Redis again.
+const MAX_ASKS: u32 = 16;
 
 /// The limits that apply to a task: its own, in its order, then those of its upstream.
 pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
@@ -50,10 +49,11 @@ pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
     all
 }
 
-/// Waits until all limits admit the call. `round` counts how often this task was too slow to use its admission.
+/// Waits until all limits have granted the call, and its moment has come. `round` counts how often this task was too slow to use its
+/// grants. The limits are asked in their order: one that lets the call wait costs it nothing under those behind it.
 ///
 /// # Errors
-/// The task has to wait in Redis, or can never be admitted.
+/// The task has to wait in Redis, or can never be granted.
 pub async fn acquire(
     worker: &QueueWorker,
     job: &mut Job,
@@ -63,114 +63,167 @@ pub async fn acquire(
     if admission.limits.is_empty() {
         return Ok(());
     }
-    if round > 0 {
-        refund(worker, job, &admission.limits, Duration::ZERO).await;
+    let brought = take_over_grant(worker, job, admission);
+    for asks in 0..MAX_ASKS {
+        let due = due(&admission.limits);
+        let patience = max_delay(round + asks / 4);
+        let Some(next) = admission.limits.iter().position(|applied| !is_usable(applied, due, patience)) else {
+            sleep_until(worker, due).await;
+            return match admission.limits.iter().position(|applied| is_closed(worker, applied)) {
+                None => {
+                    job.header.state.waits_until = None;
+                    Ok(())
+                }
+                Some(closed) => Err(give_way(worker, admission, closed, brought)),
+            };
+        };
+        let has_priority = brought.is_some() || round > 0 || asks > 0;
+        if let Err(refusal) = ask(worker, job, admission, next, due, has_priority).await {
+            admission.limits.iter_mut().for_each(|applied| applied.grant = None);
+            budget::note_wait(worker, job, &admission.limits[next], &refusal);
+            return Err(keep_place(refusal, brought));
+        }
     }
-    loop {
-        let wait = ask_all(worker, job, admission).await?;
+    Err(Refusal::Defer { wait: MAX_DELAY, not_before: UnixMs(0) })
+}
+
+/// Whether the call can start close enough to the moment of its grants. Each round allows more, so that a slow worker starts eventually.
+/// What was granted counts as used then.
+pub fn start(limits: &mut [AppliedLimit], round: u32) -> bool {
+    let is_timely = due(limits).elapsed() < max_delay(round);
+    if is_timely {
+        limits.iter_mut().filter_map(|applied| applied.grant.as_mut()).for_each(HeldGrant::mark_used);
+    }
+    is_timely
+}
+
+/// Gives back what these limits granted to a call that was not made after all.
+pub fn refund(worker: &QueueWorker, limits: Vec<AppliedLimit>) {
+    for grant in limits.into_iter().filter_map(|applied| applied.grant) {
+        // Dropping it gives it back, as long as it is not used.
+        drop(HeldGrant::new(&worker.shared.limits, &grant.limit, grant.cost, grant.at, None, None, grant.asked));
+    }
+}
+
+fn max_delay(round: u32) -> Duration {
+    MAX_DELAY * (1 << round.min(6))
+}
+
+/// The moment of the call: that of the last grant, or now.
+fn due(limits: &[AppliedLimit]) -> Instant {
+    let timed = limits.iter().filter_map(|applied| applied.grant.as_ref()).filter(|grant| grant.is_timed());
+    timed.map(|grant| grant.due).max().unwrap_or_else(Instant::now)
+}
+
+/// Whether a grant is there, and not for a moment that is over when the call is due.
+fn is_usable(applied: &AppliedLimit, due: Instant, patience: Duration) -> bool {
+    let ready = due.max(Instant::now());
+    let is_late = |grant: &HeldGrant| grant.is_timed() && ready.saturating_duration_since(grant.due) > patience;
+    applied.grant.as_ref().is_some_and(|grant| !is_late(grant))
+}
+
+async fn sleep_until(worker: &QueueWorker, due: Instant) {
+    // The timer has whole milliseconds.
+    if due.saturating_duration_since(Instant::now()) >= Duration::from_millis(1) {
         tokio::select! {
-            () = tokio::time::sleep(wait.unwrap_or_default()) => {}
+            () = tokio::time::sleep_until(due.into()) => {}
             () = worker.shared.abort.cancelled() => {}
         }
-        if wait.is_none() {
-            return Ok(());
-        }
     }
 }
 
-/// Whether the admission is recent enough to start the call. Each round allows more, so that a slow worker starts eventually.
-pub fn is_timely(limits: &[AppliedLimit], round: u32) -> bool {
-    limits.iter().all(|applied| applied.asked_at.elapsed() < MAX_DELAY * (1 << round.min(6)))
-}
-
-/// Charges slow limits for a call that starts late, which moves the next calls by as much: the upstream should see "one a second"
-/// between calls. With a fast limit delays even out, and the command would cost more than it is worth.
-pub fn charge_late_start(worker: &QueueWorker, limits: &[AppliedLimit]) {
-    for applied in limits {
-        let delay = applied.asked_at.elapsed().saturating_sub(applied.wait);
-        let Some(share) = applied.share_of_turn(delay).filter(|_| delay >= CHARGED_DELAY) else { continue };
-        let (client, name, at) = (worker.shared.limits.clone(), applied.limit.name.clone(), applied.admitted_at);
-        let key = fairness_key(limits, applied, worker.name()).to_owned();
-        let (charge, cost) = (share * applied.cost, applied.cost);
-        worker.shared.background.spawn(async move {
-            if let Err(error) = client.limits().adjust(&name, &Adjustment::charge(&key, charge, cost, at)).await {
-                tracing::debug!(%error, limit = name, "could not charge a limit for a late start");
-            }
-        });
+/// Attaches the grant that a call brings along from its wait list. Returns the name of its limit and the place that it had.
+fn take_over_grant(worker: &QueueWorker, job: &mut Job, admission: &mut Admission) -> Option<(String, Option<String>)> {
+    let grant = job.granted.take()?;
+    if grant.is_timed() {
+        worker.shared.limits.note_start(&grant.limit, grant.due.elapsed());
     }
+    let brought = (grant.limit.clone(), grant.position.clone());
+    // If the limit does not apply any more, the grant goes back.
+    let applied = admission.limits.iter_mut().find(|applied| applied.limit.name == grant.limit)?;
+    applied.grant = Some(grant);
+    Some(brought)
 }
 
-/// Asks all limits in turn. `None`: the call may start. Otherwise, how long to wait in the slot before asking again. If one limit
-/// makes the call wait, what the others granted is refunded.
-async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission) -> Result<Option<Duration>, Refusal> {
-    for at in 0..admission.limits.len() {
-        admission.limits[at].asked_at = Instant::now();
-        let applied = &admission.limits[at];
-        let name = &applied.limit.name;
-        let request = LimitRequest {
-            fairness_key: fairness_key(&admission.limits, applied, worker.name()).to_owned(),
-            cost: applied.cost,
-            reservation: job.header.state.reservation_for(name),
-            token: job.token.clone(),
-            wait_bound: budget::remaining_bound(worker, job, applied),
-        };
-        let reservation = request.reservation;
-        let client = &worker.shared.limits;
-        let grant = client.acquire(&applied.limit, applied.defined_by, job.header.first_seen, request).await;
-        tracing::trace!(task = %job.id, limit = %name, ?reservation, ?grant, "asked a limit");
-        match grant {
-            Ok(Grant::Admitted { wait, holds_slot, admitted_at }) => {
-                if holds_slot && !admission.slots.iter().any(|slot| slot.is_of(name)) {
-                    admission.slots.push(ConcurrencySlot::new(client, name, &job.token));
-                }
-                let applied = &mut admission.limits[at];
-                applied.admitted_at = admitted_at;
-                applied.wait = wait;
-                tokio::time::sleep(wait).await;
-            }
-            other => {
-                match &other {
-                    Ok(Grant::Reserved(wait, _)) => refund(worker, job, &admission.limits[..at], *wait).await,
-                    Err(_) | Ok(Grant::OverBudget(_)) => {
-                        refund(worker, job, &admission.limits[..at], Duration::ZERO).await;
-                    }
-                    Ok(_) => {}
-                }
-                let hold = not_admitted(worker, job, &admission.limits[at], other);
-                // A call that asks again in a moment keeps its slots: their release could overtake, and end what it is granted then.
-                if hold.is_err() {
-                    admission.slots.clear();
-                }
-                return hold.map(Some);
-            }
-        }
-    }
-    job.header.state.reservations.clear();
-    job.header.state.waits_since = None;
-    Ok(None)
+/// Whether the limit was closed after it has granted the call.
+fn is_closed(worker: &QueueWorker, applied: &AppliedLimit) -> bool {
+    let client = &worker.shared.limits;
+    applied.grant.as_ref().is_some_and(|grant| client.is_closed(&grant.limit, grant.asked, grant.due))
 }
 
-/// How long the call waits in its slot, or why it leaves it.
-fn not_admitted(
+/// Gives everything back and waits for a limit that is closed.
+fn give_way(
     worker: &QueueWorker,
-    job: &mut Job,
-    applied: &AppliedLimit,
-    grant: Result<Grant, NotStored>,
-) -> Result<Duration, Refusal> {
+    admission: &mut Admission,
+    closed: usize,
+    brought: Option<(String, Option<String>)>,
+) -> Refusal {
+    let refusal = not_granted(worker, &admission.limits, closed, Ok(Grant::Waiting(Duration::ZERO)));
+    admission.limits.iter_mut().for_each(|applied| applied.grant = None);
+    keep_place(refusal, brought)
+}
+
+/// A call that came from a wait list keeps its place there.
+fn keep_place(refusal: Refusal, brought: Option<(String, Option<String>)>) -> Refusal {
+    match (refusal, brought) {
+        (Refusal::AwaitLimit(wait), Some((limit, position))) if wait.limit == limit => {
+            Refusal::AwaitLimit(Box::new(LimitWait { position, ..*wait }))
+        }
+        (refusal, _) => refusal,
+    }
+}
+
+/// Asks one limit for a moment from `due` on. A grant for an earlier moment goes back with the same command.
+async fn ask(
+    worker: &QueueWorker,
+    job: &Job,
+    admission: &mut Admission,
+    next: usize,
+    due: Instant,
+    has_priority: bool,
+) -> Result<(), Refusal> {
+    let applied = &mut admission.limits[next];
+    let mut earlier = applied.grant.take();
+    if let Some(earlier) = &mut earlier {
+        earlier.mark_used();
+    }
+    let client = &worker.shared.limits;
+    let name = applied.limit.name.clone();
+    let request = LimitRequest {
+        cost: applied.cost,
+        token: job.token.clone(),
+        has_priority,
+        delay: due.saturating_duration_since(Instant::now()),
+        returned_at: earlier.as_ref().map(|grant| grant.at),
+        wait_bound: budget::remaining_bound(worker, job, applied),
+    };
+    let asked = Instant::now();
+    let grant = client.acquire(&applied.limit, applied.defined_by, job.header.first_seen, request).await;
+    tracing::trace!(task = %job.id, limit = %name, has_priority, ?grant, "asked a limit");
+    if let Ok(Grant::Granted { at, holds_slot }) = grant {
+        let held = earlier.and_then(|mut earlier| earlier.slot.take());
+        let slot = held.or_else(|| holds_slot.then(|| ConcurrencySlot::new(client, &name, &job.token)));
+        applied.grant = Some(HeldGrant::new(client, &name, applied.cost, at, slot, None, asked));
+        return Ok(());
+    }
+    Err(not_granted(worker, &admission.limits, next, grant))
+}
+
+/// Why the call is not made now, or never.
+fn not_granted(worker: &QueueWorker, limits: &[AppliedLimit], next: usize, grant: Result<Grant, NotStored>) -> Refusal {
+    let applied = &limits[next];
     let name = &applied.limit.name;
-    Err(match grant {
+    match grant {
         Ok(Grant::OverBudget(wait)) => budget::refuse(applied, wait),
-        Ok(Grant::Reserved(wait, _)) if budget::is_over(worker, job, applied, wait) => budget::refuse(applied, wait),
-        Ok(Grant::Reserved(wait, reservation)) => {
-            job.header.state.set_reservation(name, reservation);
-            if wait <= MAX_HOLD {
-                return Ok(wait.saturating_sub(ASK_AHEAD));
-            }
+        Ok(Grant::Waiting(_)) => {
             worker.shared.metrics.limit_wait(worker.name());
-            // Without a rate, nothing else spreads the calls that were all given the same time.
-            let spread = if applied.limit.rate.is_some() { 0.0 } else { 0.2 * rand::random::<f64>() };
-            let wait = wait.saturating_sub(ASK_AHEAD) + wait.min(Duration::from_secs(5)).mul_f64(spread);
-            Refusal::Defer { wait, not_before: UnixMs(0) }
+            Refusal::AwaitLimit(Box::new(LimitWait {
+                limit: name.clone(),
+                cost: applied.cost,
+                fairness_key: fairness_key(limits, applied, worker.name()).to_owned(),
+                position: None,
+                dies_when_spent: applied.wait_bound.dies_when_spent,
+            }))
         }
         Ok(Grant::OverBurst(burst)) => {
             let cost = applied.cost;
@@ -185,27 +238,7 @@ fn not_admitted(
             );
             Refusal::Reject(Reason::InvalidTask, error)
         }
-        Ok(Grant::Admitted { .. }) => Refusal::LeaseLost,
+        Ok(Grant::Granted { .. }) => Refusal::LeaseLost,
         Err(why) => Refusal::without(&format!("the limit {name:?}"), why),
-    })
-}
-
-/// Returns what these limits granted to a call that comes back after `wait`. As it has had its turn, it goes to the queued calls.
-/// Sent once: if it is lost, some of the rate is lost; if it were sent twice, too many calls could go.
-pub async fn refund(worker: &QueueWorker, job: &mut Job, granted: &[AppliedLimit], wait: Duration) {
-    for applied in granted {
-        let (name, at) = (&applied.limit.name, applied.admitted_at);
-        let refund = Adjustment::refund(applied.cost, at);
-        if let Err(error) = worker.shared.limits.limits().adjust(name, &refund).await {
-            tracing::debug!(%error, limit = %name, "could not refund a limit");
-        }
-        job.header.state.set_reservation(name, queued_turn(applied, wait));
     }
-}
-
-/// A turn in a limit's queue, `wait` from now.
-fn queued_turn(applied: &AppliedLimit, wait: Duration) -> Reservation {
-    #[expect(clippy::cast_possible_truncation)] // microseconds of this century
-    let at = (applied.admitted_at + (applied.asked_at.elapsed() + wait).as_secs_f64() * 1e6) as i64;
-    Reservation::Queued(at)
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::queue_worker::QueueWorker;
 use crate::breaker::drain::drain_when_up;
+use crate::limit::client::DrainReason;
 use crate::memo::sharer;
 use crate::task::expire::expire;
 
@@ -58,6 +59,7 @@ async fn look(worker: &QueueWorker, batches: &Arc<Semaphore>) -> Option<Duration
             DueCheck::List(list) => match list.reason {
                 WaitReason::Memo => drop(tokio::spawn(check_memo(worker.clone(), list.name))),
                 WaitReason::Breaker => drain_when_up(worker, &list.name),
+                WaitReason::Limit => worker.shared.limits.signal(&list.name, DrainReason::Unattended),
             },
         }
     }

@@ -1,6 +1,6 @@
 //! The tasks that this worker holds, each in its slot until it leaves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct HeldTasks {
     tasks: Mutex<HashMap<Token, Arc<HeldState>>>,
+    /// Tokens under which this worker has asked for tasks, until it has the answer.
+    expected: Mutex<HashSet<Token>>,
     registered_claims: AtomicU64,
     started: Instant,
     /// When a task last entered or left a slot, in ms since `started`.
@@ -37,6 +39,7 @@ impl Default for HeldTasks {
     fn default() -> Self {
         Self {
             tasks: Mutex::default(),
+            expected: Mutex::default(),
             registered_claims: AtomicU64::default(),
             started: Instant::now(),
             last_change_ms: AtomicU64::default(),
@@ -104,9 +107,22 @@ impl HeldTasks {
         self.last_change_ms.store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
 
-    /// Whether this worker holds a task under this token, as far as it knows.
+    /// Whether this worker holds a task under this token, as far as it knows, or may do so soon.
     pub fn contains(&self, token: &Token) -> bool {
-        self.tasks.lock().contains_key(token)
+        self.expected.lock().contains(token) || self.tasks.lock().contains_key(token)
+    }
+
+    /// Tasks may come under these tokens.
+    pub fn expect(&self, tokens: impl IntoIterator<Item = Token>) {
+        self.expected.lock().extend(tokens);
+    }
+
+    /// What may come under these tokens has come, and is held.
+    pub fn end_expecting<'a>(&self, tokens: impl IntoIterator<Item = &'a Token>) {
+        let mut expected = self.expected.lock();
+        for token in tokens {
+            expected.remove(token);
+        }
     }
 
     /// Whether it holds none.

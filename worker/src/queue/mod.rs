@@ -13,7 +13,7 @@ pub mod idle_queues;
 mod lease_observer;
 pub mod overdue;
 mod push_listener;
-mod queue_fetcher;
+pub mod queue_fetcher;
 pub mod queue_worker;
 pub mod redis_retry;
 mod rotation;

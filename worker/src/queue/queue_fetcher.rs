@@ -227,7 +227,7 @@ impl QueueFetcher {
     /// Not asynchronous, so that the future of a task is never a part of the fetcher's own.
     fn start(&self, entry: Entry, slot: OwnedSemaphorePermit) {
         let held = self.worker.hold(&entry.token, slot);
-        tokio::spawn(execute(self.worker.clone(), entry, held));
+        tokio::spawn(execute(self.worker.clone(), entry, held, None));
     }
 
     fn start_burial(&self, token: Token, error: Error) {
@@ -236,7 +236,7 @@ impl QueueFetcher {
 }
 
 /// An entry that cannot be read must not stop the others: it becomes a dead letter with all its bytes.
-async fn bury_unreadable(worker: QueueWorker, token: Token, error: Error) {
+pub async fn bury_unreadable(worker: QueueWorker, token: Token, error: Error) {
     tracing::error!(queue = worker.name(), %error, "an entry cannot be read");
     let cause = InvalidTask::UnreadableEntry(error.to_string());
     let error = TaskError { cause, return_address: ReturnAddress::default() };

@@ -23,6 +23,7 @@ use crate::breaker::drain_tasks::DrainTasks;
 use crate::config::Config;
 use crate::http::client::HttpClient;
 use crate::limit::client::LimitClient;
+use crate::limit::parking::Parking;
 use crate::observe::metrics::Metrics;
 
 /// A worker at one queue. A clone costs two reference counts.
@@ -66,6 +67,7 @@ pub struct QueueHandles {
     pub activity: QueueActivity,
     pub completer: mpsc::UnboundedSender<SucceededTask>,
     pub checks: Checks,
+    pub parking: Arc<Parking>,
 }
 
 impl QueueWorker {

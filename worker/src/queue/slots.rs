@@ -4,6 +4,7 @@
 //! it needs does not answer, it gives the slot to another task and waits beyond the slots: as many tasks may do so as there are slots.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -35,6 +36,18 @@ impl Slots {
     /// Waits for a free slot. `None`: there are no slots any more.
     pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         self.free.clone().acquire_owned().await.ok()
+    }
+
+    /// Takes the slots that are free, at most this many. If none is, waits a while for one.
+    pub async fn acquire_some(&self, count: usize, patience: Duration) -> Vec<OwnedSemaphorePermit> {
+        let mut slots: Vec<_> = (0..count).map_while(|_| self.try_acquire()).collect();
+        if slots.is_empty()
+            && let Ok(Some(slot)) = tokio::time::timeout(patience, self.acquire()).await
+        {
+            slots.push(slot);
+            slots.extend((1..count).map_while(|_| self.try_acquire()));
+        }
+        slots
     }
 
     /// Takes a slot if one is free.

@@ -57,9 +57,4 @@ impl QueueWakeups {
         let all = self.0.lock();
         queues.iter().filter_map(|queue| all.get(queue)).for_each(|wakeups| wakeups.wake());
     }
-
-    /// Makes all fetchers claim again now.
-    pub fn wake_all(&self) {
-        self.0.lock().values().for_each(|wakeups| wakeups.wake());
-    }
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use redial_core::consumer::TakenBack;
 use redial_core::{Db, WorkerId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::http::connection::descriptors::{self, Descriptors};
 use crate::limit;
+use crate::limit::drain::LimitDrains;
 use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
 use crate::queue::announcer::WorkerAnnouncer;
@@ -99,7 +100,8 @@ impl Runtime {
         let descriptors = descriptors_for(&config);
         let id = WorkerId::random();
         let slots = Slots::new(config.concurrency);
-        let shared = parts::shared_handles(config, db, descriptors)?;
+        let (drains, drain_signals) = mpsc::unbounded_channel();
+        let shared = parts::shared_handles(config, db, descriptors, drains)?;
         let config = &shared.config;
         let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
         if let Some(addr) = config.metrics_addr {
@@ -121,6 +123,8 @@ impl Runtime {
             vital::spawn("scheduler", scheduler::run(worker.clone()));
             vital::spawn("checker", checker::run(worker.clone()));
         }
+        let drains = LimitDrains::new(&workers, slots.clone(), &id);
+        vital::spawn("limit drains", drains.run(drain_signals));
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
         vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));

@@ -1,5 +1,6 @@
 //! Puts the parts of a worker together.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use redial_core::{Consumer, Db, WorkerId};
@@ -15,7 +16,8 @@ use crate::http::connection::descriptors::Descriptors;
 use crate::http::connection::guard::Guard;
 use crate::http::connection::names::Names;
 use crate::http::connection::transport::InvalidTransport;
-use crate::limit::client::LimitClient;
+use crate::limit::client::{DrainSignal, LimitClient};
+use crate::limit::parking::Parking;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
 use crate::queue::checks::Checks;
@@ -38,13 +40,15 @@ pub fn shared_handles(
     config: Config,
     db: &Db,
     descriptors: Descriptors,
+    drains: mpsc::UnboundedSender<DrainSignal>,
 ) -> Result<Arc<SharedHandles>, InvalidTransport> {
     let metrics = Arc::new(Metrics::new());
     let abort = CancellationToken::new();
     let background = TaskTracker::new();
     let wakeups = Arc::new(QueueWakeups::default());
     let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), db.clone(), metrics.redis_errors(), abort.clone()));
-    let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, wakeups.clone(), background.clone());
+    let group = group_of(&config);
+    let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, background.clone(), group, drains);
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
     let guard = Guard::new(&config.allow_private, Names::new(&config.name_servers, descriptors.for_calls()));
     Ok(Arc::new(SharedHandles {
@@ -69,6 +73,15 @@ pub fn shared_handles(
     }))
 }
 
+/// The same for all workers that serve the same queues.
+fn group_of(config: &Config) -> String {
+    let mut names: Vec<&str> = config.queues.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    format!("{:x}", hasher.finish())
+}
+
 /// Builds a worker's queues, in the order of the configuration, each with its weight, and starts their completers.
 pub fn queue_workers(shared: &Arc<SharedHandles>, db: &Db, id: &WorkerId) -> Vec<(QueueWorker, u32)> {
     let queues = shared.config.queues.iter().enumerate();
@@ -88,6 +101,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
+    let parking = Arc::new(Parking::new(consumer.clone(), retry.clone(), shared.limits.clone()));
     let queue = QueueHandles {
         consumer,
         clock: Clock::new(),
@@ -97,6 +111,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
         activity: QueueActivity::new(),
         completer,
         checks: Checks::default(),
+        parking,
     };
     QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
 }

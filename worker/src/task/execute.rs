@@ -21,22 +21,25 @@ use crate::breaker::drain::upstream_answered;
 use crate::http::credentials::sigv4::Unsigned;
 use crate::http::presets::Preset;
 use crate::http::types::{self, AttemptResult, Failure};
+use crate::limit::applied::AppliedLimit;
 use crate::limit::feedback;
+use crate::limit::grant::HeldGrant;
 use crate::observe::metrics::Occurrence;
 use crate::queue::clock::millis;
 use crate::queue::held_tasks::HeldTask;
 use crate::queue::queue_worker::QueueWorker;
 
-/// Takes one claimed task as far as it goes now: to its end, or back to Redis for later. If that panics, the task is given up.
-pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask) {
-    let mut story = pin!(run(&worker, entry, held));
+/// Takes one claimed task as far as it goes now: to its end, or back to Redis for later. If that panics, the task is given up. A task that
+/// waited for a limit brings its grant along.
+pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask, granted: Option<HeldGrant>) {
+    let mut story = pin!(run(&worker, entry, held, granted));
     if let Err(panic) = contain(story.as_mut()).await {
         Box::pin(Settler::new(&worker).give_up_panicked(&panic)).await;
     }
 }
 
 /// Thousands of these futures are alive at a time, so the rare paths are boxed: they take space only when they are taken.
-async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
+async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option<HeldGrant>) {
     let settler = Settler::new(worker);
     let is_plain = entry.header.crashes == 0 && entry.raw.len() <= heavy::SMALL_BYTES;
     let (mut job, _quarantine) = if is_plain {
@@ -50,6 +53,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
             None => return,
         }
     };
+    job.granted = granted;
     report_ignored_fields(worker, &job.task);
 
     let mut admission = match gate::pass(worker, &mut job).await {
@@ -67,7 +71,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
         Ok(result) => result,
         Err(Aborted::Stopping) => return Box::pin(settler.release(&job, &admission.leads, held)).await,
         Err(Aborted::LeaseLost) => return Box::pin(settler.abandon(&job, &admission.leads)).await,
-        Err(Aborted::Impossible) => return Box::pin(settler.give_back(&mut job, admission)).await,
+        Err(Aborted::Impossible) => return Box::pin(settler.give_back(&job, admission)).await,
     };
     let took_ms = worker.queue.clock.now().since(started_at);
     worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
@@ -80,7 +84,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
         }
     }
     if !admission.limits.is_empty() {
-        admission.slots.clear();
+        admission.limits.iter_mut().for_each(AppliedLimit::release_slot);
         Box::pin(feedback::adjust_limits(worker, &job.task, &admission.limits, preset, &result)).await;
     }
 
@@ -141,6 +145,7 @@ async fn refuse(settler: &Settler<'_>, job: &Job, leads: &[MemoKey], refusal: Re
         Refusal::Defer { wait, not_before } => settler.defer(job, leads, wait, not_before).await,
         Refusal::Answered(kept, purpose) => settler.answer_from_memo(job, leads, &kept, purpose, held).await,
         Refusal::Follow(key) => settler.park_behind_leader(job, leads, &key).await,
+        Refusal::AwaitLimit(wait) => settler.park_for_limit(job, leads, *wait).await,
         Refusal::UpstreamDown(wait) => settler.park_until_up(job, leads, wait).await,
         Refusal::Reject(reason, error) => settler.bury(job, leads, reason, error, held).await,
         Refusal::LeaseLost => settler.lease_lost(Some(&job.id)),

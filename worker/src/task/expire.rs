@@ -13,6 +13,7 @@ use super::job::Job;
 use super::refused::{Place, RefusedEnding};
 use super::settle::Settler;
 use super::types::Refusal;
+use crate::limit::budget::WAITED_TOO_LONG;
 use crate::memo;
 use crate::queue::queue_worker::QueueWorker;
 
@@ -53,7 +54,12 @@ pub async fn expire(worker: &QueueWorker, entries: Vec<Entry>, unreadable: Vec<T
 /// The result of a task whose deadline has passed. If it uses a memo, that may have its answer; and if it leads there, the lead ends.
 async fn end(worker: &QueueWorker, job: Job) -> Option<Ended> {
     let now = worker.queue.clock.now();
-    let expired = job.dead(Reason::Expired, expiry::error(&job, now), now, None);
+    let has_expired = job.task.deadline(job.header.first_seen).is_some_and(|deadline| deadline <= now);
+    let (reason, error) = match job.header.state.waits_until {
+        Some(until) if until <= now && !has_expired => (Reason::OverBudget, WAITED_TOO_LONG.to_owned()),
+        _ => (Reason::Expired, expiry::error(&job, now)),
+    };
+    let expired = job.dead(reason, error, now, None);
     let keys = memo::gate::keys(worker, &job).await;
     if keys.is_empty() {
         return Some((job, expired));

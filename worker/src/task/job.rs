@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
+use crate::limit::grant::HeldGrant;
 
 /// The bytes of the shortest path in a chain, `{{$}}`.
 const SHORTEST_PATH: usize = 5;
@@ -30,6 +31,8 @@ pub struct Job {
     /// Its id: the producer's, or a derived one.
     pub id: TaskId,
     pub task: Task,
+    /// What it brings along from the wait list of a limit.
+    pub granted: Option<HeldGrant>,
 }
 
 /// A claimed entry that is not a valid task.
@@ -83,7 +86,7 @@ impl Job {
             Ok(task) => {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);
-                Ok(Self { token, header, id, task })
+                Ok(Self { token, header, id, task, granted: None })
             }
             Err(error) => Err(InvalidJob { token, serial: header.serial, first_seen: header.first_seen, error }),
         }

@@ -1,9 +1,11 @@
 //! What becomes of a task: every way out of a worker, and its line in the log.
 
+mod park;
+
 use std::time::Duration;
 
-use redial_core::consumer::{Completion, ParkedTasks, RescheduleReason, WaitList, dead_letter_header};
-use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
+use redial_core::consumer::{Completion, RescheduleReason, dead_letter_header};
+use redial_core::memo::{KeptAnswer, MemoKey, MemoPurpose};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::{Effect, InvalidTask, ReturnAddress, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader};
@@ -13,8 +15,6 @@ use super::heavy;
 use super::job::{InvalidJob, Job};
 use super::refused::{self, Place, RefusedEnding};
 use super::types::Admission;
-use crate::breaker::client::upstream_of;
-use crate::breaker::drain;
 use crate::http::types::{self, AttemptResult};
 use crate::limit;
 use crate::memo::{leader, sharer};
@@ -23,9 +23,6 @@ use crate::queue::completer::report_not_stored;
 use crate::queue::held_tasks::{HeldTask, SucceededTask};
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::redis_retry::{NotStored, Resent, Stored};
-
-/// How long a parked task keeps the memos that it leads: nobody knows how long it will wait.
-const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a task waits, about, whose call could not begin.
 const GIVE_BACK_WAIT: Duration = Duration::from_millis(500);
@@ -114,65 +111,6 @@ impl<'a> Settler<'a> {
         self.finish(job, leads, job.dead(reason, error, self.now(), None), held).await;
     }
 
-    /// Parks a task while another one makes the call. Then looks at the memo again, in case the other one has just ended.
-    pub async fn park_behind_leader(&self, job: &Job, leads: &[MemoKey], key: &MemoKey) {
-        let list = key.wait_list();
-        if !self.park(job, leads, &list, self.worker.shared.config.lease).await {
-            return;
-        }
-        let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
-        let recheck = || memos.recheck(key, job.delivery(queue), job.max_age(key.purpose));
-        match self.worker.queue.retry.retry("recheck", recheck).await {
-            Ok(LeadDecision::Follow) | Err(NotStored::Aborted) => {
-                tracing::debug!(task = %job.id, queue = self.worker.name(), "waiting for the answer to another task's call");
-            }
-            // If the memo cannot be read, the task finds out for itself.
-            Ok(_) | Err(NotStored::Refused(_)) => {
-                let parked = ParkedTasks::new(self.worker.redis_queue().clone(), &list);
-                sharer::unpark(self.worker, &parked, Some(&job.header.parked_token())).await;
-            }
-        }
-    }
-
-    /// Parks a task while its upstream is down, in a wait list that the fleet drains when it is up again.
-    pub async fn park_until_up(&self, job: &Job, leads: &[MemoKey], wait: Duration) {
-        let upstream = upstream_of(&job.task.url);
-        // The breaker may have changed since it was asked, so the first look at a new list comes soon.
-        let look_in = wait.clamp(drain::MIN_WAIT, drain::FIRST_LOOK);
-        if self.park(job, leads, &WaitList::breaker(&upstream), look_in).await {
-            let wait_ms = millis(wait);
-            tracing::debug!(task = %job.id, queue = self.worker.name(), upstream, wait_ms, "waiting until the upstream is up");
-        }
-    }
-
-    /// Parks a task in a wait list, where it uses no attempt. The caller must look after the list from then on, since what the task
-    /// waits for may just have happened. `false`: this worker no longer has the task.
-    async fn park(&self, job: &Job, leads: &[MemoKey], list: &WaitList, look_in: Duration) -> bool {
-        for key in leads {
-            // If the memo cannot be reached, the lead ends by itself.
-            let _led = leader::lead(self.worker, job, key, PARKED_LEAD).await;
-        }
-        let header = job.header_at_rest(leads);
-        let deadline = job.task.deadline(job.header.first_seen);
-        let consumer = &self.worker.queue.consumer;
-        let park = || consumer.park(&job.token, &header, list, look_in, deadline);
-        match self.worker.queue.retry.retry_until_stored("park", park).await {
-            Ok(Stored { value: true, .. } | Stored { resent: Resent::Yes, .. }) => {
-                let until_deadline = deadline.map_or(look_in, |deadline| self.worker.queue.clock.until(deadline));
-                self.worker.queue.checks.due_in(look_in.min(until_deadline));
-                true
-            }
-            Ok(Stored { value: false, resent: Resent::No }) => {
-                self.lease_lost(Some(&job.id));
-                false
-            }
-            Err(why) => {
-                self.give_up(&job.token, &why).await;
-                false
-            }
-        }
-    }
-
     /// Schedules the next attempt after a failed one.
     pub async fn retry(&self, job: &mut Job, leads: &[MemoKey], attempt: &AttemptResult, wait: Duration, error: &str) {
         let reason = types::label(attempt);
@@ -198,11 +136,10 @@ impl<'a> Settler<'a> {
     }
 
     /// Gives a task back whose call could not begin. What limits granted goes back, too.
-    pub async fn give_back(&self, job: &mut Job, admission: Admission) {
-        let Admission { leads, limits, slots, .. } = admission;
-        drop(slots);
+    pub async fn give_back(&self, job: &Job, admission: Admission) {
+        let Admission { leads, limits, .. } = admission;
         let wait = GIVE_BACK_WAIT.mul_f64(rand::random_range(0.5..1.5));
-        limit::gate::refund(self.worker, job, &limits, wait).await;
+        limit::gate::refund(self.worker, limits);
         self.defer(job, &leads, wait, UnixMs(0)).await;
     }
 

@@ -9,7 +9,6 @@ use redial_core::{Reason, UnixMs};
 use crate::breaker::client::BreakerPermit;
 use crate::http::credentials::tokens::AccessToken;
 use crate::limit::applied::AppliedLimit;
-use crate::limit::client::ConcurrencySlot;
 use crate::queue::redis_retry::NotStored;
 
 /// The gate's decision. A refused task keeps the memos that it leads: they have to be settled, or kept while it waits.
@@ -28,10 +27,8 @@ pub struct Admission {
     pub leads: Vec<MemoKey>,
     /// The permission of its upstream's breaker.
     pub permit: Option<BreakerPermit>,
-    /// The limits that admitted the call.
+    /// The limits that apply to the call, with their grants.
     pub limits: Vec<AppliedLimit>,
-    /// Its concurrency slots.
-    pub slots: Vec<ConcurrencySlot>,
     /// The access token that the call needs, if so.
     pub token: Option<Box<AccessToken>>,
     /// What to send, if the call is a callback. Boxed, as it is large and rare.
@@ -58,6 +55,21 @@ impl Refusal {
     }
 }
 
+/// What a call that waits for a limit waits for, and in which order.
+#[derive(Debug)]
+pub struct LimitWait {
+    /// The limit's name.
+    pub limit: String,
+    /// How much it takes.
+    pub cost: f64,
+    /// On whose behalf: keys get equal shares.
+    pub fairness_key: String,
+    /// The place that it had in the wait list before, and has again.
+    pub position: Option<String>,
+    /// Whether it does not wait for a bucket that does not have enough.
+    pub dies_when_spent: bool,
+}
+
 /// Why a call is not made. None of these is an error.
 #[derive(Debug)]
 pub enum Refusal {
@@ -72,6 +84,8 @@ pub enum Refusal {
     Answered(Box<KeptAnswer>, MemoPurpose),
     /// Another task makes the call: wait for its answer without a slot.
     Follow(MemoKey),
+    /// A limit lets it wait for its turn.
+    AwaitLimit(Box<LimitWait>),
     /// The upstream is down: wait until it is up, for this long at least.
     UpstreamDown(Duration),
     /// Never: the task is dead.

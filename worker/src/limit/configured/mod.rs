@@ -6,7 +6,6 @@ pub mod since;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redial_core::limit::Defined;
 use redial_core::protocol::task::Limit;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -50,9 +49,7 @@ pub async fn state_limits(shared: Arc<SharedHandles>) {
 async fn state(client: Arc<LimitClient>, limit: Limit) {
     client.register(&limit.name).await;
     let since = client.configured().since(&limit);
-    match client.limits().configure(&limit, since).await {
-        Ok(Defined::Changed) => client.definition_changed(&limit.name).await,
-        Ok(Defined::Unnoticed | Defined::Absent) => {}
-        Err(error) => tracing::debug!(%error, limit = limit.name, "could not state a configured limit"),
+    if let Err(error) = client.limits().configure(&limit, since).await {
+        tracing::debug!(%error, limit = limit.name, "could not state a configured limit");
     }
 }

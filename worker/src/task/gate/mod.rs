@@ -19,7 +19,7 @@ use reach::GateKeys;
 
 /// Asks every gate in turn; the first refusal decides.
 ///
-/// The gates change nothing of the job but what Redis keeps with the task: its reservations and its start marker.
+/// The gates change nothing of the job but what Redis keeps with the task, such as its start marker, and take its grant.
 pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
     let mut leads = Vec::new();
     let keys = memo::gate::keys(worker, job).await;
@@ -76,8 +76,7 @@ async fn admit(
             Box::pin(start_marker::record_start(worker, job)).await?;
         }
         // A worker that was stopped meanwhile has missed the turn, and asks again.
-        if limit::gate::is_timely(&admission.limits, round) {
-            limit::gate::charge_late_start(worker, &admission.limits);
+        if limit::gate::start(&mut admission.limits, round) {
             break;
         }
     }

@@ -19,9 +19,8 @@ pub fn line(status: &LimitStatus) -> String {
     }
     parts.extend(limit.concurrency.map(|max| format!("in flight {} of {max}", status.in_flight)));
     parts.extend(status.closed.as_ref().map(|closed| format!("closed for {} ms: {}", ms(closed.ends_in), why(closed))));
-    if status.flows > 0 {
-        let (keys, s) = (status.flows, if status.flows == 1 { "" } else { "s" });
-        parts.push(format!("{keys} fairness key{s} waiting, the last call in {} ms", ms(status.clears_in)));
+    if status.calls_waiting() > 0 {
+        parts.push(format!("{} waiting", status.calls_waiting()));
     }
     parts.join("  ")
 }
@@ -52,24 +51,20 @@ pub fn in_full(status: &LimitStatus) -> String {
     if let Some(closed) = &status.closed {
         add("closed", format!("since {} for {} ms more: {}", utc(closed.since.0), ms(closed.ends_in), why(closed)));
     }
-    if status.waiting.is_empty() {
-        add("waiting", "none".into());
-    } else {
-        add("waiting", format!("fairness keys, the last call in {} ms", ms(status.clears_in)));
-    }
-    for (key, wait) in &status.waiting {
-        add("", format!("{}  the last call in {} ms", escaped(key), ms(*wait)));
+    add("waiting", status.calls_waiting().to_string());
+    for (queue, calls) in &status.waiting {
+        add("", format!("{calls} in the queue {queue}"));
     }
     lines.join("\n")
 }
 
 /// A limit as programs read it in a list.
 pub fn to_json(status: &LimitStatus) -> Value {
-    let LimitStatus { name, limit, left, flows, in_flight, closed, .. } = status;
+    let LimitStatus { name, limit, left, in_flight, closed, .. } = status;
     json!({
         "name": name, "defined_by": source(status), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
         "concurrency": limit.concurrency, "unit": limit.unit, "left": left, "in_flight": in_flight,
-        "fairness_keys_waiting": flows, "clears_in_ms": ms(status.clears_in),
+        "waiting": status.calls_waiting(),
         "closed_ms": closed.as_ref().map_or(0, |closed| ms(closed.ends_in)),
         "closed_since_ms": closed.as_ref().map(|closed| closed.since),
         "closed_by": closed.as_ref().map(|closed| &closed.by),
@@ -83,12 +78,12 @@ pub fn to_json_in_full(status: &LimitStatus) -> Value {
         let json = |limit: &Limit| json!({"rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst, "concurrency": limit.concurrency, "unit": limit.unit});
         limit.as_ref().map(json)
     };
-    let waiting = status.waiting.iter().map(|(key, wait)| json!({"key": key, "clears_in_ms": ms(*wait)}));
+    let waiting = status.waiting.iter().map(|(queue, calls)| json!({"queue": queue.as_str(), "calls": calls}));
     json["definitions"] = json!({
         "set": definition(&status.set), "config": definition(&status.config), "inline": definition(&status.inline),
     });
     json["config_ends_in_ms"] = json!(ms(status.config_ends_in));
-    json["waiting"] = waiting.collect();
+    json["waiting_in"] = waiting.collect();
     json
 }
 
