@@ -198,7 +198,7 @@ impl RawConfig {
             .collect::<Result<_, _>>()?;
         let breaker = self.breaker()?;
         let limits = LimitConfig::new(self.limit)?;
-        let defaults = TaskDefaults::default().with(None, self.retry.into()).context("[retry]")?;
+        let defaults = TaskDefaults::default().with(None, self.retry.into(), None).context("[retry]")?;
         let upstreams = Upstreams::new(self.upstream, defaults, var)?;
         upstreams.limits_named().try_for_each(|name| limits.require(name))?;
         Ok(Config {

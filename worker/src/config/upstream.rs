@@ -47,6 +47,7 @@ pub struct RawUpstream {
     #[serde(default = "enabled")]
     breaker: bool,
     timeout_ms: Option<u64>,
+    redirects: Option<u32>,
     #[serde(default)]
     retry: RetryConfig,
     /// The name of the preset to use, instead of the one that the host has.
@@ -84,7 +85,12 @@ impl Upstreams {
 
     /// The names of the limits that apply to a task's call because of its URL.
     pub fn limits_for(&self, task: &Task) -> &[String] {
-        self.find(&task.url).map_or(&[], |upstream| &upstream.limits)
+        self.limits_at(&task.url)
+    }
+
+    /// The names of the limits that apply to calls of a URL.
+    pub fn limits_at(&self, url: &Url) -> &[String] {
+        self.find(url).map_or(&[], |upstream| &upstream.limits)
     }
 
     /// Whether a task's call has a breaker and a retry budget.
@@ -104,10 +110,15 @@ impl Upstreams {
 
     /// Adds a task's idempotency key under the name that its upstream has for it.
     pub fn add_idempotency_header(&self, task: &Task, headers: &mut HeaderMap) {
+        self.add_idempotency_header_at(&task.url, task, headers);
+    }
+
+    /// The same for a URL to which its call is redirected.
+    pub fn add_idempotency_header_at(&self, url: &Url, task: &Task, headers: &mut HeaderMap) {
         let Some(key) = task.idempotency_key.as_ref().and_then(|_| task.headers.get("idempotency-key")) else {
             return;
         };
-        if let Some(name) = &self.preset_for(&task.url).idempotency_header {
+        if let Some(name) = &self.preset_for(url).idempotency_header {
             headers.insert(name, key.clone());
         }
     }
@@ -123,11 +134,16 @@ impl Upstreams {
 
     /// The headers to add to a task's own, which take precedence.
     pub fn headers_for(&self, task: &Task) -> HeaderMap {
-        let Some(upstream) = self.find(&task.url) else {
+        self.headers_at(&task.url, &task.headers)
+    }
+
+    /// The headers to add to `own` in a call of a URL.
+    pub fn headers_at(&self, url: &Url, own: &HeaderMap) -> HeaderMap {
+        let Some(upstream) = self.find(url) else {
             return HeaderMap::new();
         };
         let mut headers = upstream.headers.clone();
-        for name in task.headers.keys() {
+        for name in own.keys() {
             headers.remove(name);
         }
         headers
@@ -165,7 +181,7 @@ impl Upstream {
             None => presets.for_host(url.host_str()),
         };
         let preset = preset.clone().extended(block.words)?;
-        let defaults = defaults.with(block.timeout_ms, block.retry.into())?;
+        let defaults = defaults.with(block.timeout_ms, block.retry.into(), block.redirects)?;
         Ok(Self { url, headers, limits: block.limits, breaker: block.breaker, preset, defaults })
     }
 
@@ -208,6 +224,7 @@ mod tests {
             limits: vec![],
             breaker: true,
             timeout_ms: None,
+            redirects: None,
             retry: RetryConfig::default(),
             preset: None,
             words: BTreeMap::new(),
@@ -313,6 +330,8 @@ mod tests {
             ("hedaers = {}", "hedaers"),
             ("preset = \"opnai\"", "there is no preset \"opnai\""),
             ("timeout_ms = 0", "timeout_ms"),
+            ("redirects = 21", "`redirects` is 21"),
+            ("ok_when = { path = \"x\" }", "`ok_when` has the path \"x\""),
             ("retry = { max_attempts = 0 }", "max_attempts"),
             ("retry = { attempts = 3 }", "attempts"),
             ("retry = { on = [200] }", "200"),

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version, header};
 use parking_lot::Mutex;
 use redial_core::Task;
-use reqwest::Client;
+use redial_core::protocol::task::Effect;
+use url::Url;
 
 use super::connection::descriptors::Descriptors;
 use super::connection::guard::Guard;
 use super::connection::pools::{Pools, TimeoutCause};
+use super::decode::{self, BodyDecoder};
+use super::redirect::Hop;
 use super::types::{AttemptResult, Failure, Response};
 
 /// How long a call waits for a free descriptor before it gives its slot to another task, and how often it looks.
@@ -44,20 +47,33 @@ impl HttpClient {
         Ok(Self { guard, max_response_bytes, pools, descriptors, shortage_logged: Mutex::default() })
     }
 
-    /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`.
+    /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`. `added_at` says what is added to the
+    /// headers of a redirect to a URL, or why it must not be followed.
     ///
     /// # Errors
     /// There is no complete response: see [`Failure`]. Any status is a response.
-    pub async fn call(&self, task: &Task, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
+    pub async fn call(
+        &self,
+        task: &Task,
+        added: HeaderMap,
+        body: Option<&Vec<u8>>,
+        added_at: impl Fn(&Url, &HeaderMap) -> Result<HeaderMap, String>,
+    ) -> AttemptResult {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         if !self.may_open() {
             self.wait_for_descriptor().await?;
         }
-        let client = self.pools.client(&task.url, task.connect_timeout)?;
         let started = Instant::now();
-        let exchange = self.exchange(&client, task, added, body);
+        let exchange = self.follow(task, added, body, added_at);
         let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
-            return Err(match self.pools.timed_out(&task.url, task.connect_timeout, started)? {
+            // A connection of its own cannot have died before.
+            let is_fresh = task.effect == Effect::Once;
+            let cause = if is_fresh {
+                TimeoutCause::Upstream
+            } else {
+                self.pools.timed_out(&task.url, task.connect_timeout, started)?
+            };
+            return Err(match cause {
                 TimeoutCause::Upstream => Failure::Timeout,
                 TimeoutCause::Connection => Failure::ConnectionSilent,
             });
@@ -96,28 +112,75 @@ impl HttpClient {
         }
     }
 
-    async fn exchange(&self, client: &Client, task: &Task, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
-        let mut request = client.request(task.method.clone(), task.url.clone()).headers(task.headers.clone());
+    /// Makes the task's request, and those that redirects ask for instead.
+    async fn follow(
+        &self,
+        task: &Task,
+        added: HeaderMap,
+        body: Option<&Vec<u8>>,
+        added_at: impl Fn(&Url, &HeaderMap) -> Result<HeaderMap, String>,
+    ) -> AttemptResult {
+        let mut hop = Hop::first(task);
+        if task.redirects == 0 {
+            return self.exchange(task, hop, added, body).await;
+        }
+        let mut response = self.exchange(task, hop.clone(), added, body).await?;
+        while let Some(next) = hop.next(&response) {
+            let next = next.and_then(|next| {
+                if next.redirection.followed > task.redirects {
+                    return Err(format!("redirects allows {}", task.redirects));
+                }
+                let added = added_at(&next.url, &next.headers)?;
+                Ok((next, added))
+            });
+            let (next, added) = match next {
+                Ok(next) => next,
+                Err(why) => {
+                    response.redirection.refused = Some(why);
+                    return Ok(response);
+                }
+            };
+            hop = next;
+            let has_acted = hop.redirection.has_acted;
+            let answer = match self.guard.check_literal(&hop.url) {
+                Ok(()) => self.exchange(task, hop.clone(), added, body).await,
+                Err(forbidden) => Err(Failure::ForbiddenTarget(forbidden.to_string())),
+            };
+            response = answer.map_err(|failure| match failure {
+                // Not the target's fault, nor that of the one that redirected.
+                Failure::ForbiddenTarget(_) | Failure::ResponseTooLarge(_) => failure,
+                failure => Failure::Redirected { failure: Box::new(failure), has_acted },
+            })?;
+        }
+        Ok(response)
+    }
+
+    async fn exchange(&self, task: &Task, hop: Hop, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
+        let Hop { method, url, headers, sends_body, redirection } = hop;
+        let client = match task.effect {
+            Effect::Idempotent => self.pools.client(&url, task.connect_timeout)?,
+            Effect::Once => self.pools.client_without_idle(task.connect_timeout)?,
+        };
+        let mut request = client.request(method, url.clone()).headers(headers);
         if !added.is_empty() {
             request = request.headers(added);
         }
-        if let Some(body) = body {
+        if let Some(body) = body.filter(|_| sends_body) {
             request = request.body(body.clone());
         }
-        let mut incoming = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
-        self.pools.answered(&task.url, task.connect_timeout, incoming.version() == Version::HTTP_2);
-        let mut response = Response {
-            status: incoming.status().as_u16(),
-            headers: std::mem::take(incoming.headers_mut()),
-            body: Vec::new(),
-        };
-        // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
-        while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
-            if response.body.len() + chunk.len() > self.max_response_bytes {
-                return Err(Failure::ResponseTooLarge(self.max_response_bytes));
-            }
-            response.body.extend_from_slice(&chunk);
+        let mut request = request.build().map_err(|error| Failure::from_reqwest(&error))?;
+        let accepted = HeaderValue::from_static(decode::ACCEPTED);
+        request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(accepted);
+        let mut incoming = client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;
+        if task.effect == Effect::Idempotent {
+            self.pools.answered(&url, task.connect_timeout, incoming.version() == Version::HTTP_2);
         }
-        Ok(response)
+        let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
+        // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
+        let mut decoder = BodyDecoder::of(&mut headers, self.max_response_bytes);
+        while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
+            decoder.push(&chunk)?;
+        }
+        Ok(Response { status, headers, body: decoder.finish()?, redirection })
     }
 }

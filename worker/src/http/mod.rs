@@ -3,7 +3,9 @@
 
 pub mod client;
 pub mod connection;
+mod decode;
 mod failure;
 pub mod presets;
+mod redirect;
 pub mod types;
 pub mod webhook;

@@ -3,15 +3,18 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use http::HeaderMap;
 use redial_core::Task;
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::Entry;
 use tokio::sync::OwnedSemaphorePermit;
+use url::Url;
 
 use super::contain::contain;
 use super::gate::crashes::{self, QuarantineRefusal};
 use super::job::{InvalidJob, Job};
 use super::policy::classify::{self, Outcome, Policy, classify};
+use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{gate, heavy};
@@ -67,8 +70,10 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
         Err(Aborted::Impossible) => return Box::pin(settler.give_back(&mut job, admission)).await,
     };
     let took_ms = worker.queue.clock.now().since(started_at);
-    worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
     let preset = worker.shared.config.upstreams.preset_for(&job.task.url);
+    let judgement = judge(&job.task, preset, &result).await;
+    let label = label(&result, &judgement);
+    worker.shared.metrics.attempt(worker.name(), label, took_ms);
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset)) {
         worker.shared.breakers.record(permit, is_up);
         if let Some(upstream) = permit.recovered(is_up) {
@@ -80,7 +85,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
         Box::pin(feedback::adjust_limits(worker, &admission.limits, preset, &result)).await;
     }
 
-    match classify(&result, &policy(worker, &job, &admission, preset)) {
+    match classify(&result, &policy(worker, &job, &admission, preset, &judgement)) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
             if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
@@ -95,7 +100,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
             job.header.state.backoff_ms = millis(backoff);
             job.header.state.counted += u32::from(counts);
             job.header.state.uncounted += u32::from(!counts);
-            Box::pin(settler.retry(&mut job, &admission.leads, &result, wait, &error)).await;
+            Box::pin(settler.retry(&mut job, &admission.leads, label, wait, &error)).await;
         }
         Outcome::Dead { reason, error } => {
             job.remember(started_at, took_ms, &result, Some(&error), None);
@@ -173,7 +178,7 @@ async fn call(
         body = Some(&callback.body);
     }
     tokio::select! {
-        result = worker.shared.http.call(&job.task, headers, body) => match result {
+        result = worker.shared.http.call(&job.task, headers, body, |url, own| added_at(worker, job, url, own)) => match result {
             Err(Failure::LocalShortage(_)) => {
                 worker.shared.metrics.local_shortage(worker.name());
                 Err(Aborted::Impossible)
@@ -185,6 +190,19 @@ async fn call(
     }
 }
 
+/// What is added to the headers of a redirect: what its URL gets anyway, as for a task of its own. A redirect must not lead around the
+/// limits of an upstream.
+fn added_at(worker: &QueueWorker, job: &Job, url: &Url, own: &HeaderMap) -> Result<HeaderMap, String> {
+    let upstreams = &worker.shared.config.upstreams;
+    let limits = upstreams.limits_at(url);
+    if !limits.is_empty() && limits != upstreams.limits_for(&job.task) {
+        return Err(format!("{} has limits of its own: call it directly", url.host_str().unwrap_or_default()));
+    }
+    let mut headers = upstreams.headers_at(url, own);
+    upstreams.add_idempotency_header_at(url, &job.task, &mut headers);
+    Ok(headers)
+}
+
 /// Waits until the lease is lost and no memo wants the answer either. Without the lease this worker must not write a result. But a
 /// memo that the task leads takes the answer all the same, and the task's next delivery finds it there, unless it was cancelled.
 async fn lease_lost(worker: &QueueWorker, job: &Job, admission: &Admission, held: &HeldTask) {
@@ -194,12 +212,40 @@ async fn lease_lost(worker: &QueueWorker, job: &Job, admission: &Admission, held
     }
 }
 
-fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission, preset: &'a Preset) -> Policy<'a> {
+/// Judges a response by more than its status. Most are not, and then nothing is parsed.
+async fn judge(task: &Task, preset: &Preset, result: &AttemptResult) -> Judgement {
+    let Ok(response) = result else { return Judgement::ByStatus };
+    let criteria = Criteria::new(task.ok_when.as_ref(), task.retry_when.as_ref(), preset);
+    if !criteria.apply_to(response) {
+        return Judgement::ByStatus;
+    }
+    heavy::work(response.body.len(), || criteria.judge(response)).await
+}
+
+/// How an attempt ended, as a value of the metric label `reason`.
+fn label(result: &AttemptResult, judgement: &Judgement) -> &'static str {
+    match (result, judgement) {
+        (Ok(response), Judgement::Retry { .. } | Judgement::Bad(_)) if (200..300).contains(&response.status) => {
+            "not_ok"
+        }
+        (Ok(_), Judgement::Good) => "ok",
+        _ => types::label(result),
+    }
+}
+
+fn policy<'a>(
+    worker: &QueueWorker,
+    job: &'a Job,
+    admission: &Admission,
+    preset: &'a Preset,
+    judgement: &'a Judgement,
+) -> Policy<'a> {
     let (task, state) = (&job.task, &job.header.state);
     Policy {
         retry: &task.retry,
         effect: task.effect,
         preset,
+        judgement,
         has_key: task.idempotency_key.is_some(),
         counted: state.counted,
         free_waits: state.uncounted,

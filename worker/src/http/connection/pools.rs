@@ -25,6 +25,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an origin keeps a pool of its own. By then pings have closed the connection that was suspected, if it is dead.
 const RENEWED_FOR: Duration = Duration::from_secs(60);
+/// How many headers a response may have, and how many bytes over HTTP/2 (RFC 9113 section 6.5.2); over HTTP/1 the buffer bounds them.
+const MAX_RESPONSE_HEADERS: usize = 512;
+const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 /// How many origins may have a pool of their own.
 const MAX_RENEWED: usize = 64;
 /// How many origins are remembered that have answered.
@@ -43,6 +46,8 @@ pub struct Pools {
 struct State {
     /// One client per connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
     shared: VecDeque<(Duration, Client)>,
+    /// The same, of clients that keep no idle connections.
+    without_idle: VecDeque<(Duration, Client)>,
     /// The clients of origins whose earlier connections are suspected to be dead.
     renewed: HashMap<Origin, Renewed>,
     /// The origins that have answered.
@@ -120,11 +125,29 @@ impl Pools {
         if let Some((_, client)) = state.shared.iter().find(|(timeout, _)| *timeout == connect_timeout) {
             return Ok(client.clone());
         }
-        let client = self.build(connect_timeout)?;
+        let client = self.build(connect_timeout, self.idle_per_host)?;
         if state.shared.len() == MAX_CLIENTS {
             state.shared.pop_front();
         }
         state.shared.push_back((connect_timeout, client.clone()));
+        Ok(client)
+    }
+
+    /// A client that opens a connection for each call. A server may have closed an idle one without it being known yet; a call on it
+    /// would fail, and nobody could tell whether it was carried out.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn client_without_idle(&self, connect_timeout: Duration) -> Result<Client, Failure> {
+        let mut state = self.state.lock();
+        if let Some((_, client)) = state.without_idle.iter().find(|(timeout, _)| *timeout == connect_timeout) {
+            return Ok(client.clone());
+        }
+        let client = self.build(connect_timeout, 0)?;
+        if state.without_idle.len() == MAX_CLIENTS {
+            state.without_idle.pop_front();
+        }
+        state.without_idle.push_back((connect_timeout, client.clone()));
         Ok(client)
     }
 
@@ -168,7 +191,7 @@ impl Pools {
         if let Some(oldest) = oldest.filter(|_| state.renewed.len() >= MAX_RENEWED) {
             state.renewed.remove(&oldest);
         }
-        let client = self.build(connect_timeout)?;
+        let client = self.build(connect_timeout, self.idle_per_host)?;
         let since = Instant::now();
         let renewed = Renewed { since, client, others_had_answered, has_answered: false };
         state.renewed.insert(origin, renewed);
@@ -182,7 +205,7 @@ impl Pools {
         state.renewed.clear();
     }
 
-    fn build(&self, connect_timeout: Duration) -> Result<Client, Failure> {
+    fn build(&self, connect_timeout: Duration, idle_per_host: usize) -> Result<Client, Failure> {
         Client::builder()
             .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(connect_timeout)
@@ -195,8 +218,14 @@ impl Pools {
             .referer(false)
             // Redial retries on its own terms: retries wait in Redis and are counted.
             .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(self.idle_per_host)
+            .pool_max_idle_per_host(idle_per_host)
             .pool_idle_timeout(IDLE_TIMEOUT)
+            // What browsers accept: many headers, lines that go on in the next one, a space before the colon, lines that are no headers.
+            .http1_max_headers(MAX_RESPONSE_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_keep_alive_while_idle(true)

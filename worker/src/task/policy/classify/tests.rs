@@ -2,6 +2,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::http::presets::Presets;
+use crate::http::types::Redirection;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use redial_core::protocol::task::Jitter;
@@ -24,6 +25,7 @@ fn policy(retry: &Retry) -> Policy<'_> {
         retry,
         effect: Effect::Idempotent,
         preset: &GENERIC,
+        judgement: &Judgement::ByStatus,
         has_key: false,
         counted: 0,
         free_waits: 0,
@@ -40,7 +42,7 @@ fn policy(retry: &Retry) -> Policy<'_> {
 #[expect(clippy::unnecessary_wraps)] // the type that `classify` takes
 fn response(status: u16, headers: &[(&'static str, &'static str)]) -> AttemptResult {
     let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-    Ok(Response { status, headers: headers.collect(), body: vec![] })
+    Ok(Response { status, headers: headers.collect(), body: vec![], redirection: Redirection::default() })
 }
 
 fn meaning(outcome: &Outcome) -> &'static str {
@@ -196,7 +198,7 @@ proptest! {
         let policy = Policy { counted, random, ..policy(&retry) };
         let mut headers = HeaderMap::new();
         headers.insert("retry-after", HeaderValue::from(stated));
-        match classify(&Ok(Response { status, headers, body: vec![] }), &policy) {
+        match classify(&Ok(Response { status, headers, body: vec![], redirection: Redirection::default() }), &policy) {
             Outcome::Retry { wait, .. } => prop_assert!(wait >= Duration::from_secs(stated.into())),
             Outcome::Dead { reason, .. } => prop_assert_eq!(reason, Reason::AttemptsExhausted),
             Outcome::Complete => prop_assert!(false, "complete"),
