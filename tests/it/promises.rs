@@ -3,9 +3,11 @@
 //!
 //! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines; [`deadlines`]: expiring on time
 //! - [`waiting`]: waiting for results without polling
+//! - [`good_answers`]: what a good answer is; [`wire_formats`]: answers in every form; [`uploads`]: forms and files; [`redirects`]
 //! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
+//! - [`outages`]: upstreams that are away for a while
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
 //! - [`limits`]: no more calls than the upstream allows; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
@@ -38,6 +40,7 @@ mod deadlines;
 mod drain;
 mod embedded;
 mod faults;
+mod good_answers;
 mod healthcheck;
 mod hostile;
 mod http2;
@@ -50,8 +53,10 @@ mod lost_replies;
 mod many_queues;
 mod names;
 mod once;
+mod outages;
 mod queues;
 mod readiness;
+mod redirects;
 mod redis_restarts;
 mod refused;
 mod results;
@@ -64,7 +69,9 @@ mod shutdown;
 mod snapshot;
 mod targets;
 mod times;
+mod uploads;
 mod waiting;
+mod wire_formats;
 
 use std::collections::HashSet;
 use std::sync::Mutex;

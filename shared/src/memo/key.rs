@@ -98,7 +98,7 @@ impl MemoKey {
         if task.cache_scope == CacheScope::Private {
             name.add_identity(task, added);
         }
-        // What is a good answer to one task may be none to another.
+        // One task may take for good what another does not.
         for (field, condition) in [("ok_when", &task.ok_when), ("retry_when", &task.retry_when)] {
             if let Some(condition) = condition {
                 name.add(field);

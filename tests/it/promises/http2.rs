@@ -184,3 +184,21 @@ async fn tasks_with_different_connect_timeouts_each_get_a_new_connection() {
         assert!(results.iter().all(|result| attempts(result) <= 2), "{results:?}");
     }
 }
+
+#[tokio::test]
+async fn a_once_only_call_whose_stream_was_refused_or_not_reached_is_made_again() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    let once = json!({"effect": "once", "method": "POST", "retry": {"max_attempts": 3, "base_ms": 20}});
+    for path in ["/refuse-once/{id}", "/turned-away/{id}"] {
+        let ids = ids(path.split('/').nth(1).unwrap_or_default(), 10);
+        if path.starts_with("/turned-away") {
+            stage.upstream.turn_away(ids.len());
+        }
+        stage.push(&ids, path, &once).await;
+        for result in &stage.all_answered(&ids).await {
+            let error = result["attempts"][0]["error"].as_str().unwrap_or_default();
+            assert!(error.contains("the server did not process the request"), "{path}: {result}");
+        }
+    }
+    assert_eq!(counter(&stage.worker, "redial_breakers_opened_total").await, 0, "{}", stage.worker.log());
+}
