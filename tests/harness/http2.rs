@@ -12,6 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,16 +74,28 @@ impl Http2Upstream {
 
     /// Starts one whose connections have that many streams at a time.
     pub async fn with_max_streams(max_streams: u32) -> Self {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certified = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
+        Self::launch(max_streams, &["localhost", "127.0.0.1"], 4096).await
+    }
+
+    /// Starts one whose certificate is for these names, and valid until that year.
+    pub async fn certified(names: &[&str], until: i32) -> Self {
+        Self::launch(100, names, until).await
+    }
+
+    async fn launch(max_streams: u32, names: &[&str], until: i32) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("these are names");
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key_pair = KeyPair::generate().expect("a key can be made");
+        let certificate = params.self_signed(&key_pair).expect("a certificate can be made");
         let folder = tempfile::tempdir().expect("the temp folder is writable");
-        std::fs::write(folder.path().join("ca.pem"), certified.cert.pem()).expect("the temp folder is writable");
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key that was just made");
+        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("the temp folder is writable");
+        let key = PrivateKeyDer::try_from(key_pair.serialize_der()).expect("a key that was just made");
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring supports the default versions")
             .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .with_single_cert(vec![certificate.der().clone()], key)
             .expect("key and certificate belong together");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");

@@ -219,7 +219,7 @@ async fn judge(task: &Task, preset: &Preset, result: &AttemptResult) -> Judgemen
     if !criteria.apply_to(response) {
         return Judgement::ByStatus;
     }
-    heavy::work(response.body.len(), || criteria.judge(response)).await
+    heavy::work(criteria.bytes_to_judge(response), || criteria.judge(response)).await
 }
 
 /// How an attempt ended, as a value of the metric label `reason`.

@@ -74,6 +74,11 @@ impl Condition {
         self.path.as_ref().map(BoundedPath::as_str)
     }
 
+    /// Whether the path may visit the values of even a small body so often that it takes a while.
+    pub fn is_costly(&self) -> bool {
+        self.path.as_ref().is_some_and(BoundedPath::is_costly)
+    }
+
     /// The first of these documents in which the path finds something; the first of all, if there is no path.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ impl BoundedPath {
         Ok(Self { text: text.to_owned(), path, shape })
     }
 
+    /// Whether its work may grow faster than the number of values that it looks at.
+    pub(super) fn is_costly(&self) -> bool {
+        self.shape.descents > 0 || self.shape.inner_roots > 0 || self.shape.union > 1 || self.text.len() > 200
+    }
+
     /// As it was written.
     pub(super) fn as_str(&self) -> &str {
         &self.text

@@ -7,8 +7,10 @@ use serde_json::Value;
 use crate::http::presets::Preset;
 use crate::http::types::Response;
 
-/// How much of what was found a message quotes.
+/// How many bytes of what was found a message quotes.
 const MAX_QUOTED: usize = 200;
+/// The longest body of which the error is kept for a closer look, as for an error with another status.
+const MAX_ERROR_BODY: usize = 32 << 10;
 
 /// What a response is besides its status.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +48,12 @@ impl<'a> Criteria<'a> {
     /// Whether there is more to judge a response by than its status.
     pub fn apply_to(&self, response: &Response) -> bool {
         self.ok.is_some() || self.retry.is_some() || is_good_stream(response)
+    }
+
+    /// How much work it is to judge a response, in bytes of a body of which only one value is looked for.
+    pub fn bytes_to_judge(&self, response: &Response) -> usize {
+        let is_costly = [self.ok, self.retry].into_iter().flatten().any(Condition::is_costly);
+        if is_costly { usize::MAX } else { response.body.len() }
     }
 
     /// Judges a response. Pure, but it may take a while if the body is large.
@@ -113,11 +121,32 @@ fn again(why: &str, path: Option<&str>, found: Option<&Value>) -> Judgement {
     if let Some(path) = path {
         why = format!("{why}: {path}");
     }
-    if let Some(found) = found {
-        let quoted: String = found.to_string().chars().take(MAX_QUOTED).collect();
-        why = format!("{why}: {quoted}");
+    let mut quote = Quote::default();
+    let is_short = found.is_some_and(|found| serde_json::to_writer(&mut quote, found).is_ok());
+    if found.is_some() {
+        why = format!("{why}: {}", String::from_utf8_lossy(&quote.start));
     }
-    Judgement::Retry { why, error: found.cloned() }
+    Judgement::Retry { why, error: found.filter(|_| is_short).cloned() }
+}
+
+/// The start of a JSON text, which may be long.
+#[derive(Default)]
+struct Quote {
+    start: Vec<u8>,
+    bytes: usize,
+}
+
+impl std::io::Write for Quote {
+    fn write(&mut self, json: &[u8]) -> std::io::Result<usize> {
+        self.bytes += json.len();
+        let room = MAX_QUOTED - self.start.len();
+        self.start.extend(json.iter().take(room));
+        if self.bytes > MAX_ERROR_BODY { Err(std::io::ErrorKind::WriteZero.into()) } else { Ok(json.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn is_good_stream(response: &Response) -> bool {

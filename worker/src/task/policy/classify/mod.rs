@@ -84,15 +84,15 @@ fn is_failing(status: u16, preset: &Preset) -> bool {
 /// Whether an attempt shows that the upstream is up (`true`) or down (`false`); `None` if it shows neither.
 pub fn is_up(result: &AttemptResult, preset: &Preset) -> Option<bool> {
     match result {
-        // What a redirect leads to says nothing about the one that redirects.
-        Ok(response) if response.redirection.followed > 0 => None,
+        // It answered with a redirect; what that leads to says nothing about it.
+        Ok(response) if response.redirection.followed > 0 => Some(true),
         Ok(response) => Some(!is_failing(response.status, preset)),
-        Err(Failure::ResponseTooLarge(_)) => Some(true),
+        Err(Failure::ResponseTooLarge(_) | Failure::Redirected { .. }) => Some(true),
         Err(
             Failure::ForbiddenTarget(_)
             | Failure::LocalShortage(_)
             | Failure::ConnectionSilent
-            | Failure::Redirected { .. },
+            | Failure::NotProcessed(_),
         ) => None,
         Err(_) => Some(false),
     }
@@ -200,7 +200,11 @@ fn certainly_not_carried_out(result: &AttemptResult, advice: &Advice) -> bool {
 }
 
 fn retry(result: &AttemptResult, advice: &Advice, policy: &Policy, error: String) -> Outcome {
-    let refused_for = result.as_ref().ok().and_then(|response| advice.refused_for(response.status));
+    let refused_for = result.as_ref().ok().and_then(|response| match policy.judgement {
+        // With a good status, the limit that the error is about.
+        Judgement::Retry { .. } if (200..300).contains(&response.status) => advice.wait.or(advice.limits.exhausted_for),
+        _ => advice.refused_for(response.status),
+    });
     let stated = refused_for.or(advice.wait);
     if let Some(stated) = stated.filter(|stated| *stated > policy.max_stated_wait) {
         let error =

@@ -14,6 +14,8 @@ const COHERE: &str = "https://docs.cohere.com/reference/errors";
 const MISTRAL: &str = "https://rdrr.io/cran/tidyllm/src/R/api_mistral.R";
 const GROQ: &str = "https://console.groq.com/docs/errors";
 const OPENROUTER: &str = "https://github.com/Gitlawb/openclaude/issues/936";
+const GITHUB_GRAPHQL: &str =
+    "https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api";
 const OPENROUTER_ERRORS: &str = "https://openrouter.ai/docs/api/reference/errors-and-debugging";
 const CLAUDE_STREAM: &str = "https://platform.claude.com/docs/en/api/handle-errors";
 const OPENAI_EVENTS: &str = "https://platform.openai.com/docs/api-reference/responses-streaming/response/failed";
@@ -94,5 +96,8 @@ pub(super) const ROWS: &[Row] = &[
     (CLOUDFLARE, "api.cloudflare.com", 200, "ratelimit: \"default\";r=50;t=30", "", "complete"),
     (GITHUB, "api.github.com", 403, "x-ratelimit-remaining: 0 | x-ratelimit-reset: 1800000600", r#"{"message":"API rate limit exceeded"}"#, "free 600000, close 600000"),
     (GITHUB, "api.github.com", 429, "retry-after: 60 | x-ratelimit-remaining: 4000 | x-ratelimit-reset: 1800000600", "", "free 60000, close 60000, requests 4000"),
+    (GITHUB_GRAPHQL, "api.github.com", 200, "x-ratelimit-remaining: 0 | x-ratelimit-reset: 1800000600", r#"{"errors":[{"type":"RATE_LIMITED","message":"API rate limit exceeded"}]}"#, "free 600000, close 600000"),
+    (GITHUB_GRAPHQL, "api.github.com", 200, "x-ratelimit-remaining: 0 | x-ratelimit-reset: 1800000600", r#"{"data":{"viewer":{"login":"octocat"}}}"#, "complete, close 600000"),
+    (GITHUB_GRAPHQL, "api.github.com", 200, "", r#"{"data":null,"errors":[{"type":"NOT_FOUND"}]}"#, "complete"),
     (GITHUB, "api.github.com", 403, "x-ratelimit-remaining: 4999 | x-ratelimit-reset: 1800000600", r#"{"message":"Forbidden"}"#, "rejected, requests 4999"),
 ];
