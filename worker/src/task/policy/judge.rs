@@ -1,5 +1,7 @@
 //! Judges a response by more than its status: by the conditions of the task and of its upstream, and by errors inside a stream of events.
 
+use std::borrow::Cow;
+
 use redial_core::protocol::json;
 use redial_core::protocol::task::Condition;
 use serde_json::Value;
@@ -64,36 +66,37 @@ impl<'a> Criteria<'a> {
             return Judgement::ByStatus;
         }
         let is_good_status = (200..300).contains(&response.status);
-        let mut body = Body::new(response);
+        let looks_inside = [self.ok, self.retry].into_iter().flatten().any(|condition| condition.path().is_some());
+        let body = Body::new(response, looks_inside);
         if let Some(retry) = self.retry.filter(|retry| retry.has_status(response.status)) {
-            match retry.find(body.documents_for(retry)) {
-                Ok(Some(found)) => return again("retry_when holds", retry.path(), Some(found)),
-                Ok(None) if retry.path().is_none() => return again("retry_when holds", None, None),
-                // What cannot be looked at in time does not hold.
-                Ok(None) | Err(_) => {}
+            if retry.path().is_none() {
+                return again("retry_when holds", None, None);
+            }
+            // What cannot be looked at in time does not hold.
+            if let Ok(Some(found)) = retry.find(body.documents()) {
+                return again("retry_when holds", retry.path(), Some(&found));
             }
         }
         if is_good_stream(response)
-            && let Some(judgement) = self.error_event(&mut body)
+            && let Some(judgement) = self.error_event(&body)
         {
             return judgement;
         }
         match self.ok {
-            Some(ok) if ok.has_status(response.status) => Self::hold(ok, &mut body, is_good_status),
+            Some(ok) if ok.has_status(response.status) => Self::hold(ok, &body, is_good_status),
             Some(_) if is_good_status => Judgement::Bad("ok_when does not list this status".to_owned()),
             _ => Judgement::ByStatus,
         }
     }
 
     /// Whether `ok_when` holds for a response whose status it allows.
-    fn hold(ok: &Condition, body: &mut Body<'_>, is_good_status: bool) -> Judgement {
+    fn hold(ok: &Condition, body: &Body<'_>, is_good_status: bool) -> Judgement {
         let Some(path) = ok.path() else { return Judgement::Good };
-        let documents = body.documents();
-        match ok.find(documents) {
+        match ok.find(body.documents()) {
             Ok(Some(_)) => Judgement::Good,
             _ if !is_good_status => Judgement::ByStatus,
             // The page of a proxy or of a maintenance, most likely.
-            Ok(None) if documents.is_empty() => {
+            Ok(None) if body.documents().next().is_none() => {
                 again("the body is not JSON, in which ok_when looks for", Some(path), None)
             }
             Ok(None) => Judgement::Bad(format!("ok_when finds nothing at {path}")),
@@ -102,17 +105,20 @@ impl<'a> Criteria<'a> {
     }
 
     /// An event named `error`, or one whose data has an error where the preset says.
-    fn error_event(&self, body: &mut Body<'_>) -> Option<Judgement> {
-        if let Some(data) = body.error_event() {
-            return Some(again("the stream contains an error event", None, Some(&data)));
+    fn error_event(&self, body: &Body<'_>) -> Option<Judgement> {
+        for event in events(&body.text) {
+            let document: Option<Value> = serde_json::from_str(&event.data).ok();
+            if event.name == "error" {
+                let data = document.unwrap_or_else(|| event.data.into_owned().into());
+                return Some(again("the stream contains an error event", None, Some(&data)));
+            }
+            let Some(document) = document else { continue };
+            let errors = self.preset.event_error_paths.iter().flat_map(|path| path.query(&document).all());
+            if errors.into_iter().any(|error| !error.is_null()) {
+                return Some(again("the stream contains an error", None, Some(&document)));
+            }
         }
-        let documents = body.documents();
-        let has_error = |document: &&Value| {
-            let found = self.preset.event_error_paths.iter().flat_map(|path| path.query(document).all());
-            found.into_iter().any(|error| !error.is_null())
-        };
-        let document = documents.iter().find(has_error)?;
-        Some(again("the stream contains an error", None, Some(document)))
+        None
     }
 }
 
@@ -159,52 +165,41 @@ fn is_event_stream(response: &Response) -> bool {
     essence.is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-/// A body as conditions see it: one JSON document, or the data of each event that is JSON. Parsed when it is first needed.
+/// A body as conditions see it: one JSON document, or the data of each event that is JSON.
 struct Body<'a> {
-    response: &'a Response,
-    is_stream: bool,
-    documents: Option<Vec<Value>>,
+    /// Of a stream.
+    text: Cow<'a, str>,
+    /// Of a body that is no stream.
+    json: Option<Value>,
 }
 
 impl<'a> Body<'a> {
-    fn new(response: &'a Response) -> Self {
-        Self { response, is_stream: is_event_stream(response), documents: None }
+    fn new(response: &'a Response, is_parsed: bool) -> Self {
+        let body = json::without_mark(&response.body);
+        let is_stream = is_event_stream(response);
+        let json = (is_parsed && !is_stream).then(|| serde_json::from_slice(body).ok()).flatten();
+        Self { text: if is_stream { String::from_utf8_lossy(body) } else { "".into() }, json }
     }
 
-    fn documents_for(&mut self, condition: &Condition) -> &[Value] {
-        if condition.path().is_some() { self.documents() } else { &[] }
-    }
-
-    fn documents(&mut self) -> &[Value] {
-        let (response, is_stream) = (self.response, self.is_stream);
-        self.documents.get_or_insert_with(|| {
-            if is_stream {
-                return events(&response.body).filter_map(|event| serde_json::from_str(&event.data).ok()).collect();
-            }
-            serde_json::from_slice(json::without_mark(&response.body)).into_iter().collect()
-        })
-    }
-
-    /// The data of the first event named `error`.
-    fn error_event(&self) -> Option<Value> {
-        let event = events(&self.response.body).find(|event| event.name == "error")?;
-        Some(serde_json::from_str(&event.data).unwrap_or(Value::String(event.data)))
+    /// Those of a stream are parsed one at a time: all of them may be many times as large as the stream.
+    fn documents(&self) -> impl Iterator<Item = Cow<'_, Value>> {
+        let of_events = events(&self.text).filter_map(|event| serde_json::from_str(&event.data).ok().map(Cow::Owned));
+        self.json.iter().map(Cow::Borrowed).chain(of_events)
     }
 }
 
 /// A server-sent event.
 #[derive(Debug, Default, PartialEq)]
-struct Event {
-    name: String,
-    data: String,
+struct Event<'a> {
+    name: &'a str,
+    data: Cow<'a, str>,
 }
 
 /// The events of a stream, as the HTML Standard reads them (section 9.2.6). One that is cut off counts too: it may be the error.
-fn events(body: &[u8]) -> impl Iterator<Item = Event> {
-    let text = String::from_utf8_lossy(json::without_mark(body)).replace("\r\n", "\n").replace('\r', "\n");
-    let mut lines = text.split('\n').map(str::to_owned).collect::<Vec<_>>().into_iter();
+fn events(text: &str) -> impl Iterator<Item = Event<'_>> {
+    let mut lines = text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
     std::iter::from_fn(move || {
-        let mut event = None::<Event>;
+        let mut event = None::<Event<'_>>;
         for line in lines.by_ref() {
             if line.is_empty() {
                 if event.is_some() {
@@ -212,16 +207,16 @@ fn events(body: &[u8]) -> impl Iterator<Item = Event> {
                 }
                 continue;
             }
-            let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             let event = event.get_or_insert_default();
             match field {
-                "event" => value.clone_into(&mut event.name),
+                "event" => event.name = value,
+                "data" if event.data.is_empty() => event.data = value.into(),
                 "data" => {
-                    if !event.data.is_empty() {
-                        event.data.push('\n');
-                    }
-                    event.data.push_str(value);
+                    let data = event.data.to_mut();
+                    data.push('\n');
+                    data.push_str(value);
                 }
                 _ => {}
             }

@@ -205,3 +205,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_comes_of_a_redirect_or_of_a_refused_stream_does_not_show_that_the_upstream_is_down() {
+    let redirected = |failure| Err(Failure::Redirected { failure: Box::new(failure), has_acted: false });
+    let after_redirect = Redirection { followed: 1, ..Redirection::default() };
+    let answer = Response { status: 503, headers: HeaderMap::new(), body: vec![], redirection: after_redirect };
+    assert_eq!(is_up(&Ok(answer), &GENERIC), Some(true));
+    assert_eq!(is_up(&redirected(Failure::Refused), &GENERIC), Some(true));
+    assert_eq!(is_up(&Err(Failure::NotProcessed("REFUSED_STREAM".into())), &GENERIC), None);
+}
+
+#[test]
+fn only_what_certainly_had_no_effect_is_repeated_after_a_redirect() {
+    let retry = retry(3);
+    let policy = Policy { effect: Effect::Once, ..policy(&retry) };
+    for (failure, has_acted, repeats) in [
+        (Failure::Refused, false, true),
+        (Failure::Refused, true, false),
+        (Failure::Reset, false, false),
+        (Failure::NotProcessed(String::new()), false, true),
+        (Failure::NotProcessed(String::new()), true, false),
+    ] {
+        let failed = Err(Failure::Redirected { failure: Box::new(failure.clone()), has_acted });
+        let outcome = classify(&failed, &policy);
+        assert_eq!(matches!(outcome, Outcome::Retry { .. }), repeats, "{failure:?} {has_acted}: {outcome:?}");
+    }
+    let redirection = Redirection { followed: 1, has_acted: true, refused: None };
+    let limited = Ok(Response { status: 429, headers: HeaderMap::new(), body: vec![], redirection });
+    assert!(matches!(classify(&limited, &policy), Outcome::Dead { reason: Reason::OutcomeUnknown, .. }));
+}
