@@ -53,7 +53,9 @@ pub use results::{Completed, Results};
 /// The error of [`Queue`] and of Redis itself.
 pub use redial_core::Error as CoreError;
 pub use redial_core::protocol::id::{InvalidId, InvalidQueueName};
-pub use redial_core::protocol::task::{CacheScope, InvalidLimit, InvalidTask, Jitter, Limit, ReturnAddress, TaskError};
+pub use redial_core::protocol::task::{
+    CacheScope, InvalidLimit, InvalidTask, Jitter, Limit, OnEmpty, ReturnAddress, TaskError,
+};
 pub use redial_core::protocol::then::{InvalidThen, PathError};
 pub use redial_core::queue::cancel::Cancelled;
 pub use redial_core::queue::find::{Search, TaskLocation};

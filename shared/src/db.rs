@@ -8,6 +8,7 @@ mod cluster;
 pub mod keys;
 mod link;
 mod manager;
+mod options;
 mod probe;
 mod registry;
 mod target;

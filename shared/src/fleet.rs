@@ -61,12 +61,7 @@ impl Db {
             keep_ms: millis(KEEP_GONE),
         };
         self.call(&announce).await?;
-        let mut add = redis::cmd("SADD");
-        add.arg(self.keys().queues());
-        for queue in &serving.queues {
-            add.arg(queue.as_str());
-        }
-        self.run(async |connection| add.exec_async(connection).await).await
+        self.register_queues(&serving.queues).await
     }
 
     /// Takes a worker that ends off the list.

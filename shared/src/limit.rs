@@ -4,6 +4,8 @@
 //! queue without occupying a worker. At that time it asks again, and only that admits it: a reservation that is used late, or not at
 //! all, never becomes a burst. The arithmetic is in `lua/lib/bucket.lua`, the decisions are in `lua/lib/booking.lua`.
 
+mod definition;
+mod operate;
 mod types;
 
 use std::time::Duration;
@@ -11,38 +13,25 @@ use std::time::Duration;
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
-use crate::script::limit::{
-    Acquire, AcquireRequest, Adjust, DefineLimit, EndedCall, ExtendSlots, InspectLimit, ReleaseSlots, WakeWaiters,
-};
+use crate::script::limit::{Acquire, AcquireRequest, Adjust, EndedCall, ExtendSlots, ReleaseSlots, WakeWaiters};
 use crate::script::{micros, millis};
 use crate::{Error, Queue, UnixMs};
 
-pub use crate::script::limit::{Acquired, Adjusted, Grant, Reservation};
-pub use types::{Adjustment, DefinedBy, LimitRequest, LimitStatus};
+pub use crate::script::limit::{Acquired, Adjusted, Defined, Grant, Reservation, WaitBound};
+pub use definition::definition;
+pub use types::{Adjustment, DefinedBy, LimitClosure, LimitRequest, LimitStatus, SaidBy};
 
 /// The longest wait that a call spends in its worker; for a longer one it goes back to Redis.
 pub const MAX_HOLD: Duration = Duration::from_millis(50);
 /// How long it takes a worker at most to park a task after a limit has answered.
 const PARKING_TIME: Duration = Duration::from_millis(500);
-/// The least time that a limit which only tasks define is kept after its last use.
+/// The least time that a limit which is not defined by hand is kept after its last use.
 const LIMIT_IDLE_TTL: Duration = Duration::from_secs(3600);
 
 /// The limits of a fleet.
 #[derive(Debug, Clone)]
 pub struct Limits {
     db: Db,
-}
-
-/// The definition of a limit in the form that scripts read.
-pub fn definition(limit: &Limit) -> String {
-    let or_none = |n: Option<String>| n.unwrap_or_else(|| "-".into());
-    format!(
-        "{} {} {} {}",
-        or_none(limit.rate.map(|n| n.to_string())),
-        limit.per_ms.unwrap_or(1000),
-        or_none(limit.burst.map(|n| n.to_string())),
-        or_none(limit.concurrency.map(|n| n.to_string())),
-    )
 }
 
 impl Db {
@@ -63,7 +52,7 @@ impl Limits {
     }
 
     /// Asks a limit to admit calls, in turn. `lease` is how long a concurrency slot lasts unless it is extended; `stated` is when the
-    /// newest task that defines the limit like this was first seen.
+    /// newest task that defines the limit like this was first seen, or since when this worker has been configured like this.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again: what a lost reply had granted is lost as well.
@@ -85,6 +74,7 @@ impl Limits {
                 cost: request.cost,
                 reservation: request.reservation,
                 token: request.token.as_str(),
+                wait_bound: request.wait_bound,
             })
             .collect();
         let call = Acquire {
@@ -97,7 +87,7 @@ impl Limits {
             hold_us: micros(MAX_HOLD),
             slot_lease_ms: millis(lease),
             idle_ttl_ms: millis(LIMIT_IDLE_TTL),
-            inline_at_ms: stated,
+            stated_at_ms: stated,
             requests: &requests,
         };
         self.db.call(&call).await
@@ -113,11 +103,13 @@ impl Limits {
             limit_key: &keys.limit(name),
             reserved: &keys.limit_reserved(name),
             close_us: micros(adjustment.close_for),
+            closed_by: adjustment.closed_by,
             charge: adjustment.charge,
             cost: adjustment.cost,
             fairness_key: adjustment.fairness_key,
             remaining: adjustment.remaining,
             admitted_at: adjustment.admitted_at,
+            said_by: adjustment.said_by.as_str(),
         };
         self.db.call(&call).await
     }
@@ -151,46 +143,11 @@ impl Limits {
         Ok(())
     }
 
-    /// Defines a limit by hand, overriding configuration and tasks. It takes effect at once, also for the tasks that wait for it.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn set(&self, limit: &Limit) -> Result<(), Error> {
-        self.define(&limit.name, &definition(limit)).await?;
-        self.wake_waiters_twice(&limit.name).await
-    }
-
-    /// Removes the definition by hand, so that configuration and tasks count again. `false`: there was none.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn unset(&self, name: &str) -> Result<bool, Error> {
-        let was_set = self.define(name, "").await?;
-        if was_set {
-            self.wake_waiters_twice(name).await?;
-        }
-        Ok(was_set)
-    }
-
     /// The second time for tasks that asked before the change but were parked after the first.
     async fn wake_waiters_twice(&self, name: &str) -> Result<(), Error> {
         self.wake_waiters(name).await?;
         tokio::time::sleep(PARKING_TIME).await;
         self.wake_waiters(name).await
-    }
-
-    async fn define(&self, name: &str, definition: &str) -> Result<bool, Error> {
-        let keys = self.db.keys();
-        let call = DefineLimit {
-            limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
-            queued: &keys.limit_queued(name),
-            definition,
-            idle_ttl_ms: millis(LIMIT_IDLE_TTL),
-        };
-        let done = self.db.call(&call).await?;
-        self.register(name).await?;
-        Ok(done)
     }
 
     /// Makes all tasks that wait for a limit, in any queue, ask again at once: their reservations are void once its definition has
@@ -240,63 +197,5 @@ impl Limits {
     pub async fn register(&self, name: &str) -> Result<(), Error> {
         let keys = self.db.keys();
         self.db.register_name(&keys.limits(), name, |name| keys.limit(name)).await
-    }
-
-    /// The status of each limit that is in use or was recently. Limits that are gone are no longer listed afterwards.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn list(&self) -> Result<Vec<LimitStatus>, Error> {
-        let index = self.db.keys().limits();
-        let mut statuses = Vec::new();
-        for name in self.db.registered_names(&index).await? {
-            let status = self.inspect(&name).await?;
-            if status.source.is_some() {
-                statuses.push(status);
-            } else {
-                self.db.forget_name(&index, &name).await?;
-            }
-        }
-        Ok(statuses)
-    }
-
-    /// The status of a limit.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn inspect(&self, name: &str) -> Result<LimitStatus, Error> {
-        let keys = self.db.keys();
-        let call = InspectLimit {
-            limit_key: &keys.limit(name),
-            reserved: &keys.limit_reserved(name),
-            slots: &keys.limit_slots(name),
-        };
-        let reply = self.db.call(&call).await?;
-        let source = [DefinedBy::Set, DefinedBy::Config, DefinedBy::Inline];
-        Ok(LimitStatus {
-            name: name.to_owned(),
-            source: source.into_iter().find(|source| source.as_str() == reply.source),
-            limit: parse_definition(name, &reply.definition),
-            left: reply.tokens_left,
-            closed: Duration::from_micros(reply.closed_us),
-            flows: reply.waiting_keys,
-            in_flight: reply.in_flight,
-            clears_in: Duration::from_micros(reply.clears_in_us),
-        })
-    }
-}
-
-/// The limit `name` as its definition in Redis has it.
-fn parse_definition(name: &str, definition: &str) -> Limit {
-    let mut words = definition.split(' ');
-    let mut word = || words.next().unwrap_or_default();
-    Limit {
-        name: name.to_owned(),
-        cost: None,
-        rate: word().parse().ok(),
-        per_ms: word().parse().ok(),
-        burst: word().parse().ok(),
-        concurrency: word().parse().ok(),
-        usage: None,
     }
 }

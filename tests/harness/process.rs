@@ -47,6 +47,11 @@ impl Process {
         self.signal(libc::SIGTERM);
     }
 
+    /// Asks it to reload, with SIGHUP.
+    pub fn hangup(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
     /// Freezes it with SIGSTOP; returns once all of its threads have stopped.
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);

@@ -79,6 +79,11 @@ impl Worker {
         self.process.term();
     }
 
+    /// Asks it to reload, with SIGHUP.
+    pub fn hangup(&self) {
+        self.process.hangup();
+    }
+
     /// Waits until it ends; panics if it is still running at the timeout.
     pub async fn wait_exit(&self, timeout: Duration) -> ExitStatus {
         self.process.wait_exit(timeout).await

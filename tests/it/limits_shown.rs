@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use redial_tests::{Cli, RedisServer, TestQueue, Upstream, Worker, eventually};
+use redial_tests::{Cli, RedisServer, Reply, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
+
+use crate::promises::at_length;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -72,4 +74,106 @@ async fn names_of_limits_and_breakers_that_are_gone_leave_their_registry_when_ot
     assert!(limits.contains("old") && limits.contains("new3") && !limits.contains("gone"), "{limits}");
     let breakers = redis.cli(&["ZRANGE", "redial:breakers", "0", "-1"]).await;
     assert!(breakers.contains("new3") && !breakers.contains("gone") && !breakers.contains("old"), "{breakers}");
+}
+
+#[tokio::test]
+async fn one_limit_is_shown_in_full_and_reset() {
+    let redis = RedisServer::start().await;
+    let upstream = Upstream::start(|_| Reply::status(429).header("retry-after", "600")).await;
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
+    for command in ["show", "reset"] {
+        let output = cli.run(&["limits", command, "acme"]).await;
+        assert!(output.status == 3 && output.stderr.contains("no limit \"acme\" is in use"), "{}", output.stderr);
+    }
+    let limit = json!({"name": "acme", "rate": 2, "per_ms": 3_600_000, "burst": 2, "unit": "usd"});
+    let push =
+        async |id: &str| queue.push(json!({"id": id, "url": upstream.url("/"), "limit": limit}).to_string()).await;
+    push("a").await;
+    let show = async || -> Value {
+        serde_json::from_str(&cli.run(&["--json", "limits", "show", "acme"]).await.stdout).unwrap_or_default()
+    };
+    eventually(SOON, || async { (show().await["closed_ms"].as_u64() > Some(0)).then_some(()) }).await;
+    push("b").await;
+    eventually(SOON, || async { (show().await["fairness_keys_waiting"] == 1).then_some(()) }).await;
+    let shown = show().await;
+    assert_eq!((&shown["defined_by"], &shown["unit"]), (&json!("inline"), &json!("usd")), "{shown}");
+    assert_eq!(shown["definitions"]["set"], json!(null));
+    assert_eq!(shown["definitions"]["inline"]["per_ms"], 3_600_000);
+    assert_eq!(shown["closed_by"], "127.0.0.1 answered 429 and asked for a pause");
+    assert!(shown["closed_ms"].as_u64().unwrap() > 500_000, "{shown}");
+    let since = shown["closed_since_ms"].as_u64().unwrap();
+    assert!(redial_tests::stalls::now_ms() - since < 60_000, "{shown}");
+    assert_eq!(shown["waiting"][0]["key"], "default");
+    let text = cli.run(&["limits", "show", "acme"]).await.stdout;
+    for says in [
+        "by tasks     2 usd in 3600000 ms, burst 2  (in force)",
+        "left         1.",
+        "answered 429",
+        "default  the last",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+
+    let output = cli.run(&["limits", "reset", "acme"]).await;
+    assert!(output.status == 0 && output.stdout.contains("left 2.0000"), "{}{}", output.stdout, output.stderr);
+    // The task that waited ten minutes asks again, and its upstream closes the limit again.
+    eventually(SOON, || async { (upstream.count() >= 2).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn control_characters_in_the_name_of_a_limit_do_not_reach_the_terminal() {
+    let redis = RedisServer::start().await;
+    let cli = Cli::new(&redis);
+    let name = "evil\u{1b}[2J\nfake (set)\u{202e}\u{9b}x";
+    assert_eq!(cli.run(&["limits", "set", name, "--rate", "5"]).await.status, 0);
+    for args in [vec!["limits"], vec!["limits", "list"], vec!["limits", "show", name], vec!["limits", "reset", name]] {
+        let output = cli.run(&args).await;
+        let first = output.stdout.lines().next().unwrap();
+        assert!(first.starts_with("evil\\u{1b}[2J\\u{a}fake (set)\\u{202e}\\u{9b}x (set)"), "{:?}", output.stdout);
+        assert!(!output.stdout.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{:?}", output.stdout);
+    }
+    let listed: Value = serde_json::from_str(&cli.run(&["--json", "limits"]).await.stdout).unwrap();
+    assert_eq!(listed["name"], name);
+    let missing = cli.run(&["limits", "show", "none\u{1b}[2J"]).await;
+    assert!(missing.status == 3 && !missing.stderr.contains('\u{1b}'), "{:?}", missing.stderr);
+}
+
+#[tokio::test]
+async fn very_many_limits_are_listed_in_pages_and_those_that_are_gone_are_forgotten() {
+    let redis = RedisServer::start().await;
+    let (many, gone) = (at_length(3_000, 100_000), 500);
+    let mut wire = redis.connection().await;
+    for from in (0..many).step_by(1_000) {
+        let mut pipe = redis::pipe();
+        for n in from..from + 1_000 {
+            let name = format!("tenant {n}");
+            pipe.cmd("ZADD").arg("redial:limits").arg(n).arg(&name).ignore();
+            if n >= gone {
+                let key = format!("redial:limit:{{{name}}}");
+                pipe.cmd("HSET").arg(key).arg(&["inline", "1 1000 1 -", "inline_at", "1"]).ignore();
+            }
+        }
+        let () = pipe.query_async(&mut wire).await.unwrap();
+    }
+    redis.cli(&["CONFIG", "RESETSTAT"]).await;
+    let listed = Cli::new(&redis).run(&["--json", "limits", "list"]).await;
+    let mut names: Vec<String> = listed
+        .stdout
+        .lines()
+        .map(|line| {
+            let limit: Value = serde_json::from_str(line).unwrap();
+            limit["name"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), many - gone);
+    assert_eq!(redis.cli(&["ZCARD", "redial:limits"]).await.trim(), (many - gone).to_string());
+    // The registry is read in many small steps.
+    let stats = redis.cli(&["INFO", "commandstats"]).await;
+    let scans =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_zscan:calls=")?.split(',').next()?.parse().ok());
+    assert!(scans.unwrap_or(0) >= many / 1_000, "{scans:?} steps");
+    assert_eq!(Cli::new(&redis).run(&["limits", "list", "--limit", "7"]).await.stdout.lines().count(), 7);
 }

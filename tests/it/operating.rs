@@ -192,3 +192,33 @@ async fn colours_appear_only_on_a_terminal_and_never_with_no_color() {
     assert!(coloured.contains(&0x1b), "{}", String::from_utf8_lossy(&coloured));
     assert!(plain.starts_with(b"20") && !plain.contains(&0x1b), "{}", String::from_utf8_lossy(&plain));
 }
+
+#[tokio::test]
+async fn queues_that_no_one_serves_and_that_hold_nothing_leave_the_registry_after_a_day() {
+    let redis = RedisServer::start().await;
+    let db = redial_core::Db::open(redis.url(), "redial").unwrap();
+    let day_ms = 86_400_000;
+    let now = db.now().await.unwrap().0;
+    for (queue, unused_for) in [("recent", day_ms - 60_000), ("empty", day_ms + 60_000), ("waits", 9 * day_ms)] {
+        redis.cli(&["ZADD", "redial:queues", &(now - unused_for).to_string(), queue]).await;
+    }
+    // Enough of them that they are not all looked at together.
+    let holding = ["dead", "schedules", "scheduled", "stored", "paused", "handoff"];
+    for kind in holding {
+        redis.cli(&["ZADD", "redial:queues", "1", kind]).await;
+        redis.cli(&["SET", &format!("redial:{{{kind}}}:{kind}"), "x"]).await;
+    }
+    for n in 0..10 {
+        redis.cli(&["ZADD", "redial:queues", "2", &format!("gone{n}")]).await;
+    }
+    redis.cli(&["LPUSH", "redial:{waits}", "{}"]).await;
+    let known = async || -> Vec<String> { db.known_queues().await.unwrap().iter().map(ToString::to_string).collect() };
+    let worker = Worker::spawn(&redis);
+    worker.wait_ready().await;
+    let expected = ["dead", "default", "handoff", "paused", "recent", "scheduled", "schedules", "stored", "waits"];
+    eventually(SOON, || async { (known().await == expected).then_some(()) }).await;
+
+    // What is served again is listed again.
+    let _other = Worker::builder(&redis).env("REDIAL_QUEUES", "empty").spawn();
+    eventually(SOON, || async { known().await.contains(&"empty".to_owned()).then_some(()) }).await;
+}

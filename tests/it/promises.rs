@@ -9,7 +9,8 @@
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
 //! - [`outages`]: upstreams that are away for a while
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
-//! - [`limits`]: no more calls than the upstream allows; [`breaker`]: no calls while it is down
+//! - [`limits`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who may define and
+//!   move a limit; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
 //! - [`callbacks`], [`chains`]: calls that follow a result
 //! - [`cancel`]: tasks that are cancelled
@@ -20,13 +21,18 @@
 //! - [`shortages`]: a machine that lacks descriptors
 //! - [`refused`]: what Redis refuses for good
 //! - [`snapshot`]: where every task is at one instant
+//! - [`connections`]: proxies and certificates of upstreams; [`oauth`]: access tokens; [`aws`]: signatures;
+//!   [`reload`]: settings and secrets that change while a worker runs
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
+//! - [`redis_tls`]: Redis and Sentinel over TLS, with client certificates and logins
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
 
 mod answers;
+mod aws;
 mod bad_input;
 mod breaker;
+mod budgets;
 mod cache;
 mod callbacks;
 mod cancel;
@@ -34,6 +40,7 @@ mod chains;
 mod cluster;
 mod cluster_nodes;
 // Only debug builds of the worker have the hook that kills it; worker and tests are built with the same profile.
+mod connections;
 #[cfg(debug_assertions)]
 mod crashes;
 mod deadlines;
@@ -48,17 +55,21 @@ mod idempotency;
 mod keep_alive;
 mod kills;
 mod leases;
+mod limit_owners;
 mod limits;
 mod lost_replies;
 mod many_queues;
 mod names;
+mod oauth;
 mod once;
 mod outages;
 mod queues;
 mod readiness;
 mod redirects;
 mod redis_restarts;
+mod redis_tls;
 mod refused;
+mod reload;
 mod results;
 mod retries;
 mod schedules;

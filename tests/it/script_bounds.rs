@@ -18,7 +18,7 @@ const RUNS: usize = 9;
 const MIB: usize = 1 << 20;
 
 /// Scripts whose keys have no tasks in them and do not grow with a queue, or only by what their callers send at once.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 19] = [
     "breaker/consult",
     "fleet/announce",
     "limit/acquire",
@@ -27,6 +27,7 @@ const SMALL: [&str; 18] = [
     "limit/extend_slots",
     "limit/inspect_limit",
     "limit/release_slots",
+    "limit/reset_limit",
     "memo/forget",
     "memo/lead",
     "memo/settle",

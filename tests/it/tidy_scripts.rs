@@ -138,9 +138,9 @@ fn a_name_that_differs_from_the_typed_call_is_a_fault() {
             "local limit_key, reserved, slots, queued = unpack(KEYS)",
             "local limit_key, slots, reserved, queued = unpack(KEYS)",
         ),
-        ("inline_at_ms = unpack(ARGV, 1, 6)", "inline_at = unpack(ARGV, 1, 6)"),
+        ("stated_at_ms = unpack(ARGV, 1, 6)", "stated_at = unpack(ARGV, 1, 6)"),
         ("unpack(ARGV, 1, 6)", "unpack(ARGV)"),
-        ("local fairness_key, cost, reservation, token =", "local cost, fairness_key, reservation, token ="),
+        ("local fairness_key, cost, reservation, token,", "local cost, fairness_key, reservation, token,"),
         ("allow_hash_when_out_of_memory(limit_key)", "allow_hash_when_out_of_memory(KEYS[1])"),
     ] {
         assert!(source.contains(right), "{right}");

@@ -41,6 +41,9 @@ struct Args {
     /// Print every setting with its meaning and default, and exit.
     #[arg(long)]
     print_config: bool,
+    /// Check the settings, and the secrets and certificates that they name, and exit: 0 if a worker could start with them, else 1.
+    #[arg(long, conflicts_with_all = ["print_config", "healthcheck"])]
+    check_config: bool,
     /// Ask the worker at the configured metrics_addr whether it is ready, and exit: 0 if it is, else 1.
     #[arg(long, conflicts_with = "print_config")]
     healthcheck: bool,
@@ -73,6 +76,9 @@ async fn run() -> anyhow::Result<()> {
     let config = config::Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     // Before any TLS: reqwest and redis use the provider of the process. This fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if args.check_config {
+        return runtime::check(&config);
+    }
     if args.healthcheck {
         return Ok(observe::healthcheck::check(config.metrics_addr).await?);
     }

@@ -44,6 +44,13 @@ pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// A text that tasks or upstreams chose, safe to show: control characters, which a terminal would obey, are escaped.
+pub fn escaped(text: &str) -> String {
+    // Besides the control characters, those that reorder a line, and line separators.
+    let is_safe = |c: char| !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if is_safe(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
+}
+
 /// Prints a diagnostic to standard error.
 pub fn complain(text: &str) {
     // If this fails, there is nowhere left to report it.

@@ -1,4 +1,4 @@
--- lib/booking.lua: decides whether a request is admitted, and for when it is booked otherwise. Pure. Needs lib/bucket and lib/limit.
+-- lib/booking.lua: decides whether a request is admitted, and for when it is booked otherwise. Pure. Needs lib/bucket, lib/limit and lib/budget.
 -- state: {limit, now, full_at, closed_until, last_full_at, avg_call_us, next_slot_at; hold_us: how early a call may come that waits
 --        the rest out in its worker; reserved, queued: turns; slots}
 -- turns: {count: fairness keys that have a time in them; last: the last time of each, by key; changed: keys whose time was changed}
@@ -35,7 +35,7 @@ local function take_slot(limit, slots, token)
   return true
 end
 
--- Decides on {fairness_key, cost, reservation, token} and updates `state`. A reservation is 0 for none, a time, or a time negated for
+-- Decides on {fairness_key, cost, reservation, token, max_wait_us} and updates `state`. A reservation is 0 for none, a time, or a time negated for
 -- a turn in the queue of those that came on time and found the rate used. Returns {'admitted', wait_us, holds_slot, admitted_at},
 -- {'reserved', wait_us, reservation} or {'over_burst', burst}.
 local function decide(state, request)
@@ -52,16 +52,18 @@ local function decide(state, request)
   end
 
   local at = math.max(earliest(limit, state.full_at, now, cost), state.closed_until)
+  -- It takes what is there or goes (see lib/budget), and so has no times of its own.
+  local has_no_times = dies_when_spent(request)
   local has_turn = request.reservation ~= 0 and early_us <= SHORT_WAIT_US and -early_us <= LATE_US
-  if limit.rate and not has_turn then
+  if limit.rate and not has_turn and not has_no_times then
     at, is_queued = book(limit, state.reserved, request, at, now, true), false
     if at - now > SHORT_WAIT_US then return reserved(at) end
   end
 
   -- On time, but the rate is used, or others of the same key that came before still wait.
-  local queue_is_ahead = (state.queued.last[request.fairness_key] or 0) - now > SHORT_WAIT_US
+  local queue_is_ahead = not has_no_times and (state.queued.last[request.fairness_key] or 0) - now > SHORT_WAIT_US
   if at - now > SHORT_WAIT_US or limit.rate and not is_queued and queue_is_ahead then
-    if limit.rate then at = book(limit, state.queued, request, at, now, false) end
+    if limit.rate and not has_no_times then at = book(limit, state.queued, request, at, now, false) end
     return queued(at)
   end
 

@@ -11,6 +11,11 @@ local function refill_time(limit, cost)
   return math.ceil(cost * limit.per_us / limit.rate * 4) / 4
 end
 
+-- How much earlier the bucket is full when `cost` tokens are given back: rounded down, so that no more is given back than was taken.
+local function refund_time(limit, cost)
+  return math.floor(cost * limit.per_us / limit.rate * 4) / 4
+end
+
 -- What takes longer to refill than this is never taken: beyond it, times would not be exact, and one call would block all others.
 local MAX_REFILL_US = 2 * 366 * 86400 * 1000000
 
@@ -41,10 +46,4 @@ end
 -- The tokens left at `now`; negative while the bucket runs a debt.
 local function tokens_left(limit, full_at, now)
   return limit.burst - math.max(full_at - now, 0) * limit.rate / limit.per_us
-end
-
--- When the bucket will be full under a new limit, if as many tokens are missing from it now as under the old one.
-local function carry_over(limit, old_limit, full_at, now)
-  if not (old_limit and old_limit.rate and limit and limit.rate) or full_at <= now then return full_at end
-  return now + refill_time(limit, (full_at - now) * old_limit.rate / old_limit.per_us)
 end

@@ -1,7 +1,6 @@
 -- lib/limit.lua: a limit as Redis stores it. Pure. Needs lib/bucket.
--- Fields of its hash:
---   set, config, inline: definitions "<rate> <per_ms> <burst> <concurrency>" with '-' for none; the first one present is in force
---   inline_at: when the task that defined it inline was first seen
+-- A definition is "<rate> <per_ms> <burst> <concurrency>" with '-' for none, and perhaps the unit of the rate, which is for people.
+-- Fields of its hash, besides those of lib/definition:
 --   full_at: the bucket (see lib/bucket); last_full_at: when a call last found it full; closed_until: nothing is admitted before
 --   last_now, clock_skew: the limit's clock (see monotonic)
 --   slots_now, slots_seen: the clock of its concurrency slots, and when it was last read (see slot_time)
@@ -29,17 +28,12 @@ local KEEP_SLOTS_MS = 86400000
 
 -- A definition as a table, or nil. Without a stated burst, the burst is one second's worth and at least one call.
 local function parse_definition(text)
-  local rate, per_ms, burst, slots = string.match(text or '', '^(%S+) (%S+) (%S+) (%S+)$')
+  local rate, per_ms, burst, slots = string.match(text or '', '^(%S+) (%S+) (%S+) (%S+)')
   if not rate then return nil end
   local limit = {rate = tonumber(rate), per_us = (tonumber(per_ms) or 1000) * 1000, slots = tonumber(slots)}
   limit.stated_burst = tonumber(burst)
   if limit.rate then limit.burst = limit.stated_burst or math.max(1, limit.rate * 1000000 / limit.per_us) end
   return limit
-end
-
--- The definition in force among those that exist, or nil.
-local function definition_in_force(set, config, inline)
-  return parse_definition(set or nil) or parse_definition(config or nil) or parse_definition(inline or nil)
 end
 
 -- A number as it is stored: quarters of a microsecond stay exact.

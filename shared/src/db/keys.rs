@@ -30,7 +30,7 @@ const NAMED_QUEUE_SUFFIXES: [&str; 6] = ["active:", "claimed:", "result:", "wait
 /// How fleet-wide keys begin after the prefix.
 const FLEET_PREFIXES: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
 
-/// The name of the fleet-wide set of queues.
+/// The name of the fleet-wide list of queues.
 const QUEUES: &str = "queues";
 /// The name of the fleet-wide list of workers.
 const ANNOUNCED: &str = "workers";
@@ -183,7 +183,7 @@ impl FleetKeys {
         QueueKeys::new(&self.prefix, queue)
     }
 
-    /// SET: the names of all queues that ever had a worker.
+    /// ZSET by ms: the names of the queues, by when a worker last served them.
     pub fn queues(&self) -> String {
         format!("{}:{QUEUES}", self.prefix)
     }

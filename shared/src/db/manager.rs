@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleResult};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsMode, Value};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisFuture, TlsCertificates,
+    TlsMode, Value,
+};
 use tokio::sync::Mutex;
 
 use super::Target;
@@ -60,19 +63,48 @@ impl Manager {
                 Self::Node(Box::new(deadpool_redis::Manager::new_with_config(info.as_ref().clone(), config)?))
             }
             Target::Cluster(nodes) => Self::Cluster(Arc::new(ClusterClient::new(nodes.clone(), config))),
-            Target::Sentinel { sentinels, master, login } => {
-                let secure = matches!(login.addr(), ConnectionAddr::TcpTls { .. });
-                let mut node = SentinelNodeConnectionInfo::default()
-                    .set_redis_connection_info(login.redis_settings().clone())
-                    .set_tcp_settings(tcp());
-                if secure {
-                    node = node.set_tls_mode(TlsMode::Secure);
-                }
-                let client = SentinelClient::build(sentinels.clone(), master, Some(node), SentinelServerType::Master)?;
+            Target::Sentinel { sentinels, master, login, certificates } => {
+                let client = sentinel_client(sentinels, master, login, certificates.as_ref())?;
                 Self::Sentinel(Arc::new(Mutex::new(client)), config)
             }
         })
     }
+}
+
+/// Asks these Sentinels where the master is. Those of one address have the same login.
+fn sentinel_client(
+    sentinels: &[ConnectionInfo],
+    master: &str,
+    login: &ConnectionInfo,
+    certificates: Option<&TlsCertificates>,
+) -> Result<SentinelClient, RedisError> {
+    let addresses = sentinels.iter().map(|sentinel| sentinel.addr().clone());
+    let settings = login.redis_settings();
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
+        .set_client_to_redis_db(settings.db())
+        .set_client_to_redis_protocol(settings.protocol())
+        .set_client_to_redis_tcp_settings(tcp())
+        .set_client_to_sentinel_tcp_settings(tcp());
+    if let Some(user) = settings.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = settings.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if matches!(login.addr(), ConnectionAddr::TcpTls { .. }) {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    if let Some(certificates) = certificates {
+        builder = builder.set_client_to_redis_certificates(certificates.clone());
+    }
+    let of_sentinels = sentinels.first().map(ConnectionInfo::redis_settings);
+    if let Some(user) = of_sentinels.and_then(|settings| settings.username()) {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = of_sentinels.and_then(|settings| settings.password()) {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    builder.build()
 }
 
 impl std::fmt::Debug for Manager {

@@ -5,24 +5,69 @@ use std::collections::BTreeSet;
 use super::Db;
 use crate::{Error, QueueName};
 
+/// How long a queue without a worker stays registered if it holds nothing: a day.
+const QUEUE_UNUSED_MS: u64 = 86_400_000;
+
 impl Db {
-    /// Adds a queue to [`Db::known_queues`].
+    /// Adds queues to [`Db::known_queues`], or renews them. Of those that were not renewed for a day it drops a few that hold nothing.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn register_queue(&self, queue: &QueueName) -> Result<(), Error> {
-        let mut add = redis::cmd("SADD");
-        add.arg(self.keys().queues()).arg(queue.as_str());
-        self.run(async |connection| add.exec_async(connection).await).await
+    pub async fn register_queues(&self, queues: &[QueueName]) -> Result<(), Error> {
+        const MAX_CHECKED: u32 = 3;
+        let (registry, now) = (self.keys().queues(), self.now().await?);
+        let mut add = redis::pipe();
+        if !queues.is_empty() {
+            let command = add.cmd("ZADD").arg(&registry);
+            for queue in queues {
+                command.arg(now.0).arg(queue.as_str());
+            }
+            command.ignore();
+        }
+        let unused_since = now.0.saturating_sub(QUEUE_UNUSED_MS);
+        add.cmd("ZRANGE").arg(&registry).arg("-inf").arg(unused_since);
+        add.arg("BYSCORE").arg("LIMIT").arg(0).arg(MAX_CHECKED);
+        let (unused,): (Vec<String>,) = self.run(async |connection| add.query_async(connection).await).await?;
+        for name in unused {
+            if self.holds_something(&name).await? {
+                // Looked at again in a day.
+                let mut renew = redis::cmd("ZADD");
+                renew.arg(&registry).arg("XX").arg(now.0).arg(&name);
+                self.run(async |connection| renew.exec_async(connection).await).await?;
+            } else {
+                // A worker that begins to serve it at this moment adds it again with its next announcement.
+                self.forget_name(&registry, &name).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// The queues under this prefix that have ever had a worker, in alphabetical order.
+    /// Whether a queue has tasks, dead letters, schedules, workers with a lease or a pause.
+    async fn holds_something(&self, name: &str) -> Result<bool, Error> {
+        let Ok(queue) = QueueName::new(name) else { return Ok(false) };
+        let keys = self.keys().for_queue(&queue);
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(&[
+            keys.waiting,
+            keys.handoff,
+            keys.scheduled,
+            keys.stored,
+            keys.workers,
+            keys.dead,
+            keys.replies,
+            keys.schedules,
+            keys.paused,
+        ]);
+        self.run(async |connection| exists.query_async(connection).await).await
+    }
+
+    /// The queues under this prefix that have a worker, had one within a day, or hold something and had one before, in alphabetical order.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn known_queues(&self) -> Result<BTreeSet<QueueName>, Error> {
-        let mut get = redis::cmd("SMEMBERS");
-        get.arg(self.keys().queues());
+        let mut get = redis::cmd("ZRANGE");
+        get.arg(self.keys().queues()).arg(0).arg(-1);
         let names: Vec<String> = self.run(async |connection| get.query_async(connection).await).await?;
         Ok(names.iter().filter_map(|name| QueueName::new(name).ok()).collect())
     }
@@ -49,6 +94,16 @@ impl Db {
             }
         }
         Ok(())
+    }
+
+    /// Some of the names in a registry, and where the next ones begin; `None` after the last.
+    pub(crate) async fn names_page(&self, registry: &str, from: u64) -> Result<(Option<u64>, Vec<String>), Error> {
+        const PAGE_SIZE: usize = 500;
+        let mut scan = redis::cmd("ZSCAN");
+        scan.arg(registry).arg(from).arg("COUNT").arg(PAGE_SIZE);
+        let (next, page): (u64, Vec<(String, f64)>) =
+            self.run(async |connection| scan.query_async(connection).await).await?;
+        Ok(((next != 0).then_some(next), page.into_iter().map(|(name, _)| name).collect()))
     }
 
     /// The names in a registry, in alphabetical order.

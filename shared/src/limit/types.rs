@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::UnixMs;
 use crate::protocol::id::Token;
 use crate::protocol::task::Limit;
-use crate::script::limit::Reservation;
+use crate::script::limit::{Reservation, WaitBound};
 
 /// Who defines a limit. Earlier variants take precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +32,29 @@ impl DefinedBy {
     }
 }
 
+/// Who says what an [`Adjustment`] says, and so which limits it may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SaidBy {
+    /// The fleet itself, about a call that it made late or not at all: any limit.
+    #[default]
+    Fleet,
+    /// The response of an upstream that the configuration names the limit for: that limit.
+    Upstream,
+    /// The response to any other call: only a limit that tasks define.
+    Task,
+}
+
+impl SaidBy {
+    /// Its name in scripts.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fleet => "fleet",
+            Self::Upstream => "upstream",
+            Self::Task => "task",
+        }
+    }
+}
+
 /// One call that asks a limit for admission.
 #[derive(Debug, Clone)]
 pub struct LimitRequest {
@@ -42,6 +66,8 @@ pub struct LimitRequest {
     pub reservation: Option<Reservation>,
     /// Names its concurrency slot.
     pub token: Token,
+    /// How long it is willing to wait.
+    pub wait_bound: WaitBound,
 }
 
 /// The status of a limit.
@@ -51,18 +77,39 @@ pub struct LimitStatus {
     pub name: String,
     /// Who defines it; `None` if no one does any longer.
     pub source: Option<DefinedBy>,
-    /// Its definition.
+    /// Its definition in force.
     pub limit: Limit,
+    /// Its definition by hand.
+    pub set: Option<Limit>,
+    /// The definition that workers configure, or configured last.
+    pub config: Option<Limit>,
+    /// For how much longer that counts unless a worker states it again; zero if no running worker does.
+    pub config_ends_in: Duration,
+    /// The definition of the newest task that has one.
+    pub inline: Option<Limit>,
     /// The tokens left; negative while there is a debt. `None` without a rate.
     pub left: Option<f64>,
-    /// For how much longer nothing is admitted, because the upstream asked for that.
-    pub closed: Duration,
+    /// Nothing is admitted, because an upstream asked for that.
+    pub closed: Option<LimitClosure>,
     /// How many fairness keys wait.
     pub flows: u64,
     /// How many calls are in flight, if the limit counts them.
     pub in_flight: u64,
     /// How long until the last call that waits may go.
     pub clears_in: Duration,
+    /// Fairness keys that wait, each with how long until its last call may go: as many as are worth naming.
+    pub waiting: Vec<(String, Duration)>,
+}
+
+/// A limit that an upstream has closed.
+#[derive(Debug, Clone)]
+pub struct LimitClosure {
+    /// From now.
+    pub ends_in: Duration,
+    /// When it was closed.
+    pub since: UnixMs,
+    /// What closed it, for people.
+    pub by: String,
 }
 
 /// What was learned about a limit after it admitted a call. The default changes nothing.
@@ -70,6 +117,8 @@ pub struct LimitStatus {
 pub struct Adjustment<'a> {
     /// Admit nothing for this long from now, as the upstream asked.
     pub close_for: Duration,
+    /// Why, for people.
+    pub closed_by: &'a str,
     /// How much to take in addition to what was taken; a negative number gives that much back.
     pub charge: f64,
     /// What the call took. A charge out of all proportion to it is capped.
@@ -80,6 +129,8 @@ pub struct Adjustment<'a> {
     pub remaining: Option<f64>,
     /// When the limit admitted the call, by its own clock in us.
     pub admitted_at: f64,
+    /// Who says all this.
+    pub said_by: SaidBy,
 }
 
 impl<'a> Adjustment<'a> {

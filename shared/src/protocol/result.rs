@@ -118,6 +118,8 @@ pub enum Reason {
     OutcomeUnknown,
     /// The workers that ran it crashed.
     CrashedWorker,
+    /// A limit is spent, and it does not wait for that limit, or not for so long.
+    OverBudget,
 }
 
 impl Reason {
@@ -134,6 +136,7 @@ impl Reason {
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::CrashedWorker => "crashed_worker",
+            Self::OverBudget => "over_budget",
         }
     }
 }

@@ -24,7 +24,7 @@ pub use body::{Form, RawPart};
 pub use condition::{Condition, RawCondition};
 pub use defaults::TaskDefaults;
 pub use error::{InvalidTask, ReturnAddress, TaskError};
-pub use limit::{InvalidLimit, Limit};
+pub use limit::{InvalidLimit, Limit, OnEmpty};
 pub use raw::{CacheScope, Effect, Jitter, RawRetry, RawTask};
 pub use usage::{InvalidUsage, Usage, number_at};
 

@@ -114,7 +114,7 @@ impl Queue {
         let mut set = redis::cmd("SET");
         set.arg(&self.keys.paused).arg(self.db.now().await?.0).arg("NX");
         let was_set: Option<String> = self.db.run(async |connection| set.query_async(connection).await).await?;
-        self.db.register_queue(&self.name).await?;
+        self.db.register_queues(std::slice::from_ref(&self.name)).await?;
         Ok(was_set.is_some())
     }
 

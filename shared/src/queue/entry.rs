@@ -76,6 +76,9 @@ pub struct Progress {
     /// Its reservations, by the name of the limit, to present when it comes back.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<(String, Reservation)>,
+    /// Since when it waits for its limits.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub waits_since: Option<UnixMs>,
     /// The last retry that asked the retry budget, by the number of attempts counted before it, and whether it was admitted.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub retry_reservation: Option<(u32, bool)>,

@@ -5,21 +5,22 @@ use std::time::Duration;
 use redis::{FromRedisValue, ParsingError, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Invocation, Rest, Values, typed_calls};
+use super::{Invocation, Rest, Values, micros, typed_calls};
 use crate::UnixMs;
 
 typed_calls! {
     /// Requests calls from a limit.
-    Acquire = "limit/acquire" + ["clock", "types", "out_of_memory", "bucket", "limit", "booking"] -> Acquired {
+    Acquire = "limit/acquire" + ["clock", "types", "out_of_memory", "bucket", "limit", "definition", "budget", "booking"] -> Acquired {
         keys: limit_key, reserved, slots, queued;
-        args: source: &'a str, definition: &'a str, hold_us: u64, slot_lease_ms: u64, idle_ttl_ms: u64, inline_at_ms: UnixMs;
-        rest requests: &'a [AcquireRequest<'a>] = [fairness_key, cost, reservation, token];
+        args: source: &'a str, definition: &'a str, hold_us: u64, slot_lease_ms: u64, idle_ttl_ms: u64, stated_at_ms: UnixMs;
+        rest requests: &'a [AcquireRequest<'a>] = [fairness_key, cost, reservation, token, max_wait_us];
     }
 
     /// Corrects a limit by what was learned after it admitted a call.
-    Adjust = "limit/adjust" + ["clock", "types", "out_of_memory", "bucket", "limit"] -> Adjusted {
+    Adjust = "limit/adjust" + ["clock", "types", "out_of_memory", "bucket", "limit", "definition"] -> Adjusted {
         keys: limit_key, reserved;
-        args: close_us: u64, charge: f64, cost: f64, fairness_key: &'a str, remaining: Option<f64>, admitted_at: f64;
+        args: close_us: u64, closed_by: &'a str, charge: f64, cost: f64, fairness_key: &'a str, remaining: Option<f64>,
+            admitted_at: f64, said_by: &'a str;
     }
 
     /// Releases the slots of calls that have ended. Returns how many of them held one.
@@ -36,10 +37,16 @@ typed_calls! {
         rest tokens: &'a [&'a str] = [];
     }
 
-    /// Defines a limit by hand, or removes that definition. `false`: there was none to remove.
-    DefineLimit = "limit/define_limit" + ["clock", "bucket", "limit"] -> bool {
+    /// Defines a limit by hand or by configuration, or removes the definition by hand.
+    DefineLimit = "limit/define_limit" + ["clock", "types", "bucket", "limit", "definition"] -> Defined {
         keys: limit_key, reserved, queued;
-        args: definition: &'a str, idle_ttl_ms: u64;
+        args: source: &'a str, definition: &'a str, stated_at_ms: UnixMs, idle_ttl_ms: u64;
+    }
+
+    /// Fills the bucket of a limit and opens it. `false`: there is no such limit.
+    ResetLimit = "limit/reset_limit" + ["clock", "types", "bucket", "limit"] -> bool {
+        keys: limit_key, reserved, queued;
+        args: ;
     }
 
     /// Makes those of some scheduled tasks due that wait for a limit. Returns how many it looked at.
@@ -50,10 +57,19 @@ typed_calls! {
     }
 
     /// Reads the status of a limit.
-    InspectLimit = "limit/inspect_limit" + ["clock", "bucket", "limit"] -> InspectLimitReply {
-        keys: limit_key, reserved, slots;
-        args: ;
+    InspectLimit = "limit/inspect_limit" + ["clock", "bucket", "limit", "definition"] -> InspectLimitReply {
+        keys: limit_key, reserved, slots, queued;
+        args: max_keys: usize;
     }
+}
+
+/// How long a call is willing to wait for a limit. By default, as long as it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WaitBound {
+    /// For whatever reason.
+    pub max_wait: Option<Duration>,
+    /// Whether it waits until enough is refilled, if the limit is spent.
+    pub dies_when_spent: bool,
 }
 
 /// One call that [`Acquire`] requests.
@@ -67,6 +83,8 @@ pub struct AcquireRequest<'a> {
     pub reservation: Option<Reservation>,
     /// Names its concurrency slot.
     pub token: &'a str,
+    /// How long it is willing to wait.
+    pub wait_bound: WaitBound,
 }
 
 impl Rest for AcquireRequest<'_> {
@@ -75,6 +93,14 @@ impl Rest for AcquireRequest<'_> {
         call.arg(&self.cost);
         call.arg(&self.reservation.map_or(0, i64::from));
         call.arg(&self.token);
+        // `spent`: not at all, if it is the rate that makes it wait.
+        let WaitBound { max_wait, dies_when_spent } = self.wait_bound;
+        match (max_wait, dies_when_spent) {
+            (None, false) => call.arg(&""),
+            (None, true) => call.arg(&"spent"),
+            (Some(max_wait), false) => call.arg(&micros(max_wait)),
+            (Some(max_wait), true) => call.arg(&format!("{} spent", micros(max_wait))),
+        }
     }
 }
 
@@ -129,6 +155,8 @@ pub enum Adjusted {
     Capped,
     /// The limit no longer exists.
     Gone,
+    /// An operator defines the limit, and did not name it for the upstream whose response it was: nothing was changed.
+    Refused,
 }
 
 impl FromRedisValue for Adjusted {
@@ -136,7 +164,29 @@ impl FromRedisValue for Adjusted {
         Ok(match u64::from_redis_value(reply)? {
             0 => Self::Gone,
             1 => Self::Done,
-            _ => Self::Capped,
+            2 => Self::Capped,
+            _ => Self::Refused,
+        })
+    }
+}
+
+/// What became of a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defined {
+    /// Those that wait may go on waiting.
+    Unnoticed,
+    /// Those that wait should ask again: see [`Limits::wake_waiters`](crate::limit::Limits::wake_waiters).
+    Changed,
+    /// There was no definition to remove.
+    Absent,
+}
+
+impl FromRedisValue for Defined {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        Ok(match i64::from_redis_value(reply)? {
+            0 => Self::Unnoticed,
+            1 => Self::Changed,
+            _ => Self::Absent,
         })
     }
 }
@@ -144,7 +194,7 @@ impl FromRedisValue for Adjusted {
 /// What a limit answered to some requests.
 #[derive(Debug, Default)]
 pub struct Acquired {
-    /// The definition in force has changed: see [`Limits::wake_waiters`](crate::limit::Limits::wake_waiters).
+    /// Those that wait should learn of another definition: see [`Limits::wake_waiters`](crate::limit::Limits::wake_waiters).
     pub definition_changed: bool,
     /// A grant for each request, in order.
     pub grants: Vec<Grant>,
@@ -175,6 +225,8 @@ pub enum Grant {
     OverBurst(f64),
     /// The limit is not defined anywhere.
     Undefined,
+    /// It would have to wait this long, which is longer than it is willing to. Nothing was taken or reserved.
+    OverBudget(Duration),
 }
 
 impl FromRedisValue for Grant {
@@ -189,41 +241,67 @@ impl FromRedisValue for Grant {
             "reserved" => Self::Reserved(Duration::from_micros(values.next()?), values.next::<i64>()?.into()),
             "over_burst" => Self::OverBurst(values.next()?),
             "undefined" => Self::Undefined,
+            "over_budget" => Self::OverBudget(Duration::from_micros(values.next()?)),
             _ => return Err("not a grant".into()),
         })
     }
 }
 
 /// The status of a limit as [`InspectLimit`] reads it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct InspectLimitReply {
-    /// Who defines it: `set`, `config`, `inline`, or nothing.
+    /// Who defines it: `set`, `config`, `inline`, or nothing. Then nothing else is known.
     pub source: String,
     /// The definition in force.
     pub definition: String,
+    /// The definition by hand, or nothing.
+    pub set: String,
+    /// The definition of the configuration, or nothing.
+    pub config: String,
+    /// The definition of tasks, or nothing.
+    pub inline: String,
+    /// For how much longer the configuration counts if no worker states it again.
+    pub config_ends_in_us: u64,
     /// The tokens left; none without a rate.
     pub tokens_left: Option<f64>,
     /// For how much longer it is closed.
     pub closed_us: u64,
+    /// Since when, if it is.
+    pub closed_since: UnixMs,
+    /// Why, if it is.
+    pub closed_by: String,
     /// How many fairness keys wait.
     pub waiting_keys: u64,
     /// How many calls are in flight.
     pub in_flight: u64,
     /// Until the last one that waits may go.
     pub clears_in_us: u64,
+    /// Fairness keys that wait, each with the time in us until its last call may go; a key may be named twice.
+    pub waiting: Vec<(String, u64)>,
 }
 
 impl FromRedisValue for InspectLimitReply {
     fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
         let mut values = Values::of(reply)?;
+        let source: String = values.next()?;
+        if source.is_empty() {
+            return Ok(Self::default());
+        }
         Ok(Self {
-            source: values.next()?,
+            source,
             definition: values.next()?,
+            set: values.next()?,
+            config: values.next()?,
+            inline: values.next()?,
+            config_ends_in_us: values.next()?,
             tokens_left: values.next::<String>()?.parse().ok(),
             closed_us: values.next()?,
+            closed_since: UnixMs(values.next()?),
+            closed_by: values.next()?,
             waiting_keys: values.next()?,
             in_flight: values.next()?,
             clears_in_us: values.next()?,
+            waiting: values.next()?,
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use redial_core::UnixMs;
-use redial_core::limit::{Acquired, Grant};
+use redial_core::limit::{Acquired, Grant, WaitBound};
 use redial_core::script::limit::{Acquire, AcquireRequest};
 
 use super::Desk;
@@ -12,18 +12,19 @@ use super::Desk;
 /// A request: fairness key, cost, the reservation that it got before (0: none), token.
 pub(super) type Ask<'a> = (&'a str, &'a str, i64, &'a str);
 
-fn requests<'a>(asks: &[Ask<'a>]) -> Vec<AcquireRequest<'a>> {
+pub(super) fn requests<'a>(asks: &[Ask<'a>], wait_bound: WaitBound) -> Vec<AcquireRequest<'a>> {
     asks.iter()
         .map(|&(fairness_key, cost, reservation, token)| AcquireRequest {
             fairness_key,
             cost: cost.parse().unwrap(),
             reservation: (reservation != 0).then(|| reservation.into()),
             token,
+            wait_bound,
         })
         .collect()
 }
 
-fn call<'a>(source: &'a str, definition: &'a str, requests: &'a [AcquireRequest<'a>]) -> Acquire<'a> {
+pub(super) fn call<'a>(source: &'a str, definition: &'a str, requests: &'a [AcquireRequest<'a>]) -> Acquire<'a> {
     Acquire {
         limit_key: "l",
         reserved: "l:reserved",
@@ -34,14 +35,25 @@ fn call<'a>(source: &'a str, definition: &'a str, requests: &'a [AcquireRequest<
         hold_us: 50_000,
         slot_lease_ms: 8_000,
         idle_ttl_ms: 60_000,
-        inline_at_ms: UnixMs(0),
+        stated_at_ms: UnixMs(0),
         requests,
     }
 }
 
 /// The answer to each request: a word, and the numbers behind it.
 pub(super) async fn told(desk: &Desk, source: &str, definition: &str, asks: &[Ask<'_>]) -> Vec<(String, Vec<f64>)> {
-    let Acquired { grants, .. } = desk.run(&call(source, definition, &requests(asks))).await;
+    told_bounded(desk, source, definition, asks, WaitBound::default()).await
+}
+
+/// The same for calls that are willing to wait only so long.
+pub(super) async fn told_bounded(
+    desk: &Desk,
+    source: &str,
+    definition: &str,
+    asks: &[Ask<'_>],
+    bound: WaitBound,
+) -> Vec<(String, Vec<f64>)> {
+    let Acquired { grants, .. } = desk.run(&call(source, definition, &requests(asks, bound))).await;
     let in_words = |grant| match grant {
         Grant::Admitted { wait, holds_slot, admitted_at } => {
             ("admitted", vec![wait.as_micros() as f64, f64::from(u8::from(holds_slot)), admitted_at])
@@ -51,11 +63,12 @@ pub(super) async fn told(desk: &Desk, source: &str, definition: &str, asks: &[As
         }
         Grant::OverBurst(burst) => ("over_burst", vec![burst]),
         Grant::Undefined => ("undefined", Vec::new()),
+        Grant::OverBudget(wait) => ("over_budget", vec![wait.as_micros() as f64]),
     };
     grants.into_iter().map(in_words).map(|(word, numbers)| (word.to_owned(), numbers)).collect()
 }
 
-fn words(told: &[(String, Vec<f64>)]) -> String {
+pub(super) fn words(told: &[(String, Vec<f64>)]) -> String {
     told.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join(" ")
 }
 
@@ -137,9 +150,10 @@ async fn the_queues_of_two_keys_get_equal_shares() {
 async fn times_booked_under_another_rate_are_void() {
     let desk = Desk::new().await;
     told(&desk, "config", "1 1000 1 -", &[ONE; 50]).await;
-    assert!(desk.run(&call("config", "50 1000 1 -", &[])).await.definition_changed, "it says that it is another");
-    assert!(!desk.run(&call("config", "50 1000 1 -", &[])).await.definition_changed);
-    let told = told(&desk, "config", "100 1000 1 -", &[ONE; 2]).await;
+    let changed = Acquire { stated_at_ms: UnixMs(5), ..call("config", "50 1000 1 -", &[]) };
+    assert!(desk.run(&changed).await.definition_changed, "it says that it is another");
+    assert!(!desk.run(&changed).await.definition_changed);
+    let told = told(&desk, "config", "50 1000 1 -", &[ONE; 2]).await;
     assert!(told[1].1[0] < 1_100_000.0, "not behind what fifty had booked: {told:?}");
 }
 
@@ -210,7 +224,7 @@ async fn the_definition_of_the_newest_task_counts() {
     for (definition, came, counts) in
         [("1 1000 1 -", 10, "1 1000 1 -"), ("2 1000 1 -", 20, "2 1000 1 -"), ("1 1000 1 -", 10, "2 1000 1 -")]
     {
-        let call = Acquire { inline_at_ms: UnixMs(came), ..call("inline", definition, &[]) };
+        let call = Acquire { stated_at_ms: UnixMs(came), ..call("inline", definition, &[]) };
         desk.run(&call).await;
         assert_eq!(desk.ask::<String>(("HGET", "l", "inline")).await, counts);
     }
@@ -223,12 +237,10 @@ async fn the_configuration_overrides_a_task_and_a_name_alone_defines_nothing() {
     assert_eq!(desk.ask::<u64>(("EXISTS", "l")).await, 0);
     told(&desk, "inline", "1 1000 1 -", &[ONE]).await;
     assert_eq!(words(&told(&desk, "name", "", &[ONE]).await), "reserved", "as the task said");
-    let asks = vec![ONE; 500];
-    let now = words(&told(&desk, "config", "1 1000 500 -", &asks).await);
-    assert_eq!(now.matches("admitted").count(), 499, "what one took is missing under another definition too");
+    let waits = told(&desk, "config", "1000 1000 500 -", &[ONE; 2]).await;
+    assert!(waits[0].1[0] <= 1_000.0, "at the configured rate, beginning with what was left: {waits:?}");
     let held: (String, String) = desk.ask(("HMGET", "l", "config", "inline")).await;
-    assert_eq!(held, ("1 1000 500 -".into(), "1 1000 1 -".into()));
-    assert_eq!(desk.ask::<i64>(("PTTL", "l")).await, -1);
+    assert_eq!(held, ("1000 1000 500 -".into(), "1 1000 1 -".into()));
 }
 
 #[tokio::test]

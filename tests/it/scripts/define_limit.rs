@@ -1,28 +1,47 @@
-//! define_limit.lua: a limit is defined by hand.
+//! define_limit.lua: a limit is defined by hand or by the configuration of workers.
 
-use redial_core::script::limit::DefineLimit;
+use redial_core::UnixMs;
+use redial_core::limit::Defined;
+use redial_core::script::limit::{Acquire, DefineLimit};
 
 use super::Desk;
-use super::acquire::told;
+use super::acquire::{call, told, words};
 
-async fn define(desk: &Desk, definition: &str) -> bool {
+const ONE: (&str, &str, i64, &str) = ("q", "1", 0, "t");
+
+async fn define(desk: &Desk, definition: &str) -> Defined {
+    define_as(desk, "set", definition, 0).await
+}
+
+async fn define_as(desk: &Desk, source: &str, definition: &str, stated_at_ms: u64) -> Defined {
     let (limit_key, reserved, queued) = ("l", "l:reserved", "l:queued");
-    desk.run(&DefineLimit { limit_key, reserved, queued, definition, idle_ttl_ms: 60_000 }).await
+    let stated_at_ms = UnixMs(stated_at_ms);
+    desk.run(&DefineLimit { limit_key, reserved, queued, source, definition, stated_at_ms, idle_ttl_ms: 60_000 }).await
+}
+
+async fn field(desk: &Desk, name: &str) -> String {
+    desk.ask(("HGET", "l", name)).await
+}
+
+/// As if no worker had stated the configuration for a minute.
+async fn a_minute_passes(desk: &Desk) {
+    let until: f64 = field(desk, "config_until").await.parse().unwrap();
+    let () = desk.ask(("HSET", "l", "config_until", format!("{:.2}", until - 60e6))).await;
 }
 
 #[tokio::test]
 async fn a_definition_by_hand_is_in_force_at_once_until_it_is_removed() {
     let desk = Desk::new().await;
-    assert!(!define(&desk, "").await);
-    assert!(define(&desk, "1000 1000 5 -").await);
-    let asks = [("q", "1", 0, "t"); 5];
-    let told = told(&desk, "config", "1 1000 1 -", &asks).await;
+    assert_eq!(define(&desk, "").await, Defined::Absent);
+    define(&desk, "1000 1000 5 -").await;
+    let told = told(&desk, "config", "1 1000 1 -", &[ONE; 5]).await;
     assert!(told.iter().all(|(word, _)| word == "admitted"), "{told:?}");
     assert_eq!(desk.ask::<i64>(("PTTL", "l")).await, -1);
-    assert!(define(&desk, "").await);
+    assert_eq!(define(&desk, "").await, Defined::Changed);
     let held: Option<String> = desk.ask(("HGET", "l", "set")).await;
     assert_eq!(held, None);
-    assert_eq!(desk.ask::<i64>(("PTTL", "l")).await, -1, "the configuration's stays");
+    assert_eq!(field(&desk, "in_force").await, "1 1000 1 -", "the configuration counts again");
+    assert!(desk.ask::<i64>(("PTTL", "l")).await > 0);
 }
 
 #[tokio::test]
@@ -30,16 +49,103 @@ async fn a_limit_that_no_one_defines_any_longer_goes_away() {
     let desk = Desk::new().await;
     define(&desk, "1 1000 1 -").await;
     define(&desk, "").await;
-    // Redis removes an empty hash.
-    assert_eq!(desk.ask::<u64>(("EXISTS", "l")).await, 0);
+    assert!((1..=60_000).contains(&desk.ask::<i64>(("PTTL", "l")).await));
+    assert_eq!(words(&told(&desk, "name", "", &[ONE]).await), "undefined");
 }
 
 #[tokio::test]
-async fn tokens_missing_from_the_bucket_are_missing_under_another_rate_too() {
+async fn what_is_left_in_the_bucket_stays_under_another_definition_as_far_as_its_burst_allows() {
+    for (before, took, after, left) in [
+        ("1 1000000 10 -", 4, "1 1000000 100 -", 6),
+        ("1 1000000 10 -", 4, "1 1000000 3 -", 3),
+        ("1 1000000 10 -", 10, "5 1000000 50 -", 0),
+        ("1 1000000 10 -", 0, "1 1000000 12 -", 10),
+    ] {
+        let desk = Desk::new().await;
+        told(&desk, "inline", before, &[]).await;
+        told(&desk, "inline", before, &vec![ONE; took]).await;
+        define(&desk, after).await;
+        let admitted = words(&told(&desk, "inline", before, &[ONE; 200]).await).matches("admitted").count();
+        assert_eq!(admitted, left, "{before}, {took} taken, then {after}");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_of_the_newest_worker_counts_and_an_older_one_does_not_flip_it_back() {
     let desk = Desk::new().await;
-    // One is taken of one in a thousand seconds: under ten a second that is a tenth of a second.
-    told(&desk, "inline", "1 1000000 1 -", &[("q", "1", 0, "t")]).await;
-    define(&desk, "10 1000 1 -").await;
-    let next = told(&desk, "inline", "1 1000000 1 -", &[("q", "1", 0, "t")]).await;
-    assert!(next[0].1[0] <= 100_000.0, "{next:?}");
+    let (old, new) = ("1 1000 1 -", "2 1000 2 -");
+    define_as(&desk, "config", old, 10).await;
+    assert_eq!(define_as(&desk, "config", new, 20).await, Defined::Changed);
+    for _ in 0..3 {
+        // Both go on stating theirs, and their calls do the same.
+        assert_eq!(define_as(&desk, "config", old, 10).await, Defined::Unnoticed);
+        assert_eq!(define_as(&desk, "config", new, 20).await, Defined::Unnoticed);
+        let call = Acquire { stated_at_ms: UnixMs(10), ..call("config", old, &[]) };
+        assert!(!desk.run(&call).await.definition_changed);
+        assert_eq!(field(&desk, "in_force").await, new);
+    }
+    // A worker that does not know yet since when it is configured overrides no one.
+    assert_eq!(define_as(&desk, "config", old, 0).await, Defined::Unnoticed);
+    assert_eq!(field(&desk, "in_force").await, new);
+}
+
+#[tokio::test]
+async fn a_configuration_that_no_worker_states_any_more_ends_after_a_minute() {
+    let desk = Desk::new().await;
+    define_as(&desk, "config", "2 1000 2 -", 20).await;
+    told(&desk, "inline", "7 1000 7 -", &[ONE]).await;
+    assert_eq!(field(&desk, "in_force").await, "2 1000 2 -");
+    let now: f64 = field(&desk, "last_now").await.parse().unwrap();
+    let until: f64 = field(&desk, "config_until").await.parse().unwrap();
+    assert!((59e6..=60e6).contains(&(until - now)), "{}", until - now);
+    a_minute_passes(&desk).await;
+    told(&desk, "name", "", &[ONE]).await;
+    assert_eq!(field(&desk, "in_force").await, "7 1000 7 -", "that of tasks counts now");
+    // Then the older worker's counts, if that is what runs.
+    define_as(&desk, "config", "1 1000 1 -", 10).await;
+    assert_eq!(field(&desk, "in_force").await, "1 1000 1 -");
+
+    let desk = Desk::new().await;
+    define_as(&desk, "config", "2 1000 2 -", 20).await;
+    a_minute_passes(&desk).await;
+    assert_eq!(words(&told(&desk, "name", "", &[ONE]).await), "undefined");
+}
+
+#[tokio::test]
+async fn stating_a_configuration_again_extends_it_and_writes_nothing_else() {
+    let desk = Desk::new().await;
+    define_as(&desk, "config", "2 1000 2 -", 20).await;
+    let first = desk.dump().await;
+    define_as(&desk, "config", "2 1000 2 -", 20).await;
+    assert_eq!(desk.dump().await, first, "there is no need yet");
+    let until = field(&desk, "config_until").await;
+    let () = desk.ask(("HSET", "l", "config_until", format!("{:.2}", until.parse::<f64>().unwrap() - 30e6))).await;
+    define_as(&desk, "config", "2 1000 2 -", 20).await;
+    assert!(field(&desk, "config_until").await >= until);
+}
+
+#[tokio::test]
+async fn two_inline_definitions_in_turn_neither_wake_anyone_nor_change_the_rate() {
+    let desk = Desk::new().await;
+    let (mut admitted, started) = (0, std::time::Instant::now());
+    told(&desk, "inline", "20 1000 1 -", &[("waits", "1", 0, "t"); 90]).await;
+    let mut seen = 0;
+    while started.elapsed().as_millis() < 2_000 {
+        for definition in ["20 1000 1 -", "21 1000 1 -"] {
+            seen += 1;
+            let asks = [("q", "1", 0, "t")];
+            let () = desk.ask(("DEL", "l:queued")).await;
+            let requests = super::acquire::requests(&asks, redial_core::limit::WaitBound::default());
+            let call = Acquire { stated_at_ms: UnixMs(seen), ..call("inline", definition, &requests) };
+            let acquired = desk.run(&call).await;
+            assert!(!acquired.definition_changed);
+            admitted += usize::from(matches!(acquired.grants[0], redial_core::limit::Grant::Admitted { .. }));
+            assert_eq!(field(&desk, "inline").await, definition);
+            assert!(desk.ask::<Option<f64>>(("ZSCORE", "l:reserved", "waits")).await.is_some(), "still booked");
+            let () = desk.ask(("ZREM", "l:reserved", "q")).await;
+        }
+    }
+    #[expect(clippy::cast_precision_loss)] // about forty
+    let per_s = admitted as f64 / started.elapsed().as_secs_f64();
+    assert!((18.0..=21.6).contains(&per_s), "{per_s} a second");
 }

@@ -4,6 +4,7 @@
 mod booking;
 mod breaker;
 mod bucket;
+mod definition;
 
 use std::fmt::Debug;
 

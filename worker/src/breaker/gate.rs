@@ -15,7 +15,7 @@ use crate::task::types::Refusal;
 /// The breaker is open, or the retry budget is exhausted.
 pub async fn check(worker: &QueueWorker, job: &mut Job) -> Result<Option<BreakerPermit>, Refusal> {
     let config = &worker.shared.config;
-    if !config.breaker.is_on() || !config.upstreams.has_breaker(&job.task) {
+    if !config.breaker.is_on() || !config.upstreams.current().has_breaker(&job.task) {
         return Ok(None);
     }
     let state = &mut job.header.state;

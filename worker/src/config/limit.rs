@@ -1,7 +1,7 @@
 //! The `[[limit]]` blocks.
 
 use anyhow::{Context as _, ensure};
-use redial_core::protocol::task::{Limit, Usage};
+use redial_core::protocol::task::{Limit, OnEmpty, Usage};
 use serde::Deserialize;
 
 /// All `[[limit]]` blocks.
@@ -19,6 +19,9 @@ pub struct RawLimit {
     burst: Option<f64>,
     concurrency: Option<u32>,
     usage: Option<Usage>,
+    unit: Option<String>,
+    on_empty: Option<OnEmpty>,
+    max_wait_ms: Option<u64>,
 }
 
 impl LimitConfig {
@@ -28,8 +31,8 @@ impl LimitConfig {
     /// A block has an invalid value, limits nothing, or has the name of another one.
     pub fn new(blocks: Vec<RawLimit>) -> anyhow::Result<Self> {
         let mut limits: Vec<Limit> = Vec::new();
-        for RawLimit { name, cost, rate, per_ms, burst, concurrency, usage } in blocks {
-            let limit = Limit { name, cost, rate, per_ms, burst, concurrency, usage };
+        for RawLimit { name, cost, rate, per_ms, burst, concurrency, usage, unit, on_empty, max_wait_ms } in blocks {
+            let limit = Limit { name, cost, rate, per_ms, burst, concurrency, usage, unit, on_empty, max_wait_ms };
             limit.check().map_err(anyhow::Error::msg).context("[[limit]]")?;
             let name = &limit.name;
             ensure!(
@@ -50,6 +53,11 @@ impl LimitConfig {
         self.get(name)
             .map(|_| ())
             .with_context(|| format!("an [[upstream]] names the limit {name:?}, but no [[limit]] has that name"))
+    }
+
+    /// All limits.
+    pub fn iter(&self) -> impl Iterator<Item = &Limit> {
+        self.0.iter()
     }
 
     /// The limit of this name.

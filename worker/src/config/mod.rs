@@ -1,11 +1,15 @@
 //! The settings. The environment overrides the file, which overrides the defaults in `config.default.toml`; that file explains each
 //! setting.
 
+pub mod file_stamp;
 mod limit;
+pub mod reload;
 mod retry;
+mod secrets;
 mod upstream;
 mod webhook;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,11 +18,13 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
-use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
 
 use crate::http::connection::name_servers::NameServers;
 pub use limit::LimitConfig;
+use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
+
+pub use reload::Reloadable;
 pub use upstream::Upstreams;
 pub use webhook::WebhookSecrets;
 
@@ -46,14 +52,16 @@ pub struct Config {
     pub cache_max_bytes: usize,
     pub idempotency_hold: Duration,
     pub breaker: BreakerConfig,
-    pub upstreams: Upstreams,
-    pub webhook_secrets: WebhookSecrets,
+    pub upstreams: Reloadable<Upstreams>,
+    pub webhook_secrets: Reloadable<WebhookSecrets>,
     pub limits: LimitConfig,
     pub prefix: String,
     pub log: String,
     pub log_format: LogFormat,
     pub embedded_port: u16,
     pub state_dir: PathBuf,
+    /// Where all of this was read from.
+    pub source: SettingsSource,
 }
 
 /// The format of log lines.
@@ -67,7 +75,7 @@ pub enum LogFormat {
 }
 
 /// The settings as written.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
     redis_url: String,
@@ -110,26 +118,39 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or a setting is unknown or invalid.
     pub fn load(file: Option<&Path>, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        use config::{File, FileFormat};
-        let mut settings = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-        settings = match file {
-            Some(path) => settings.add_source(File::from(path).format(FileFormat::Toml)),
-            None => settings.add_source(File::new("redial.toml", FileFormat::Toml).required(false)),
-        };
-        for name in names()? {
-            let variable = variable(&name);
-            if let Some(value) = var(&variable) {
-                settings = settings
-                    .set_override(&name, value)
-                    .with_context(|| format!("the environment variable {variable}"))?;
-            }
-        }
-        let raw: RawConfig = settings
-            .build()
-            .and_then(config::Config::try_deserialize)
-            .context("settings can't be read; `redial-worker --print-config` shows all of them")?;
-        raw.check(var)
+        let (all, raw) = read(file, &var)?;
+        let source = SettingsSource { path: file.map(Path::to_owned), all, raw: raw.reloadable() };
+        raw.check(source, &var)
     }
+
+    /// What reloads the settings that can change while a worker runs with these.
+    pub fn reloader(&self) -> Reloader {
+        let load = |file: Option<&Path>| Self::load(file, |name| std::env::var(name).ok()).map(|config| config.source);
+        let Self { source, limits, upstreams, webhook_secrets, .. } = self;
+        Reloader::new(load, source.clone(), limits.clone(), upstreams.clone(), webhook_secrets.clone())
+    }
+}
+
+/// Reads the settings, all of them as values and as what they should be.
+fn read(
+    file: Option<&Path>,
+    var: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<(BTreeMap<String, config::Value>, RawConfig)> {
+    use config::{File, FileFormat};
+    let mut settings = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    settings = match file {
+        Some(path) => settings.add_source(File::from(path).format(FileFormat::Toml)),
+        None => settings.add_source(File::new("redial.toml", FileFormat::Toml).required(false)),
+    };
+    for name in names()? {
+        let variable = variable(&name);
+        if let Some(value) = var(&variable) {
+            settings =
+                settings.set_override(&name, value).with_context(|| format!("the environment variable {variable}"))?;
+        }
+    }
+    let parse = |settings: config::Config| Ok((settings.clone().try_deserialize()?, settings.try_deserialize()?));
+    settings.build().and_then(parse).context("settings can't be read; `redial-worker --print-config` shows all of them")
 }
 
 /// The environment variable of a setting.
@@ -144,7 +165,7 @@ fn variable(name: &str) -> String {
 fn names() -> anyhow::Result<Vec<String>> {
     let defaults =
         config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml)).build()?;
-    Ok(defaults.try_deserialize::<std::collections::BTreeMap<String, config::Value>>()?.into_keys().collect())
+    Ok(defaults.try_deserialize::<BTreeMap<String, config::Value>>()?.into_keys().collect())
 }
 
 /// Variables that look like settings but are not, most likely because they are misspelled.
@@ -165,7 +186,7 @@ pub fn unknown_variables(given: impl Iterator<Item = String>) -> anyhow::Result<
 }
 
 impl RawConfig {
-    fn check(self, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<Config> {
+    fn check(self, source: SettingsSource, var: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Config> {
         ensure!(self.concurrency >= 1, "concurrency is 0, so nothing could run: use at least 1");
         ensure!(
             self.lease_ms >= 1000,
@@ -198,9 +219,7 @@ impl RawConfig {
             .collect::<Result<_, _>>()?;
         let breaker = self.breaker()?;
         let limits = LimitConfig::new(self.limit)?;
-        let defaults = TaskDefaults::default().with(None, self.retry.into(), None).context("[retry]")?;
-        let upstreams = Upstreams::new(self.upstream, defaults, var)?;
-        upstreams.limits_named().try_for_each(|name| limits.require(name))?;
+        let ReadSettings { upstreams, webhook_secrets, .. } = source.raw.read(&limits, var)?;
         Ok(Config {
             redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),
             queues: queues(&self.queues)?,
@@ -217,19 +236,26 @@ impl RawConfig {
             cache_max_bytes: self.cache_max_bytes,
             idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
             breaker,
-            upstreams,
-            webhook_secrets: WebhookSecrets::parse(&self.webhook_secret)?,
+            upstreams: Reloadable::new(upstreams),
+            webhook_secrets: Reloadable::new(webhook_secrets),
             limits,
             prefix: self.prefix,
             log: self.log,
             log_format: self.log_format,
             embedded_port: self.embedded_port,
             state_dir: state_dir(&self.state_dir)?,
+            source,
         })
     }
 }
 
 impl RawConfig {
+    /// What may change while the worker runs.
+    fn reloadable(&self) -> RawReloadable {
+        let Self { upstream, retry, webhook_secret, .. } = self;
+        RawReloadable { upstream: upstream.clone(), retry: retry.clone(), webhook_secret: webhook_secret.clone() }
+    }
+
     fn breaker(&self) -> anyhow::Result<BreakerConfig> {
         ensure!(
             self.breaker_failing_percent > 0.0 && self.breaker_failing_percent <= 100.0,
@@ -289,74 +315,4 @@ fn state_dir(given: &str) -> anyhow::Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(vars: &[(&str, &str)]) -> anyhow::Result<Config> {
-        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        Config::load(None, var)
-    }
-
-    #[test]
-    fn the_defaults_match_the_protocol() -> anyhow::Result<()> {
-        let config = with(&[])?;
-        assert_eq!(config.concurrency, 256);
-        assert_eq!(config.redis_url, None);
-        assert_eq!(config.metrics_addr, Some(DEFAULT_METRICS_ADDR));
-        assert_eq!(config.queues, [(QueueName::new("default")?, 1)]);
-        assert_eq!(config.max_task_bytes, redial_core::protocol::task::MAX_BYTES);
-        assert_eq!(config.idempotency_hold, Duration::from_millis(redial_core::memo::IDEMPOTENCY_TTL_MS));
-        assert!(config.allow_private.is_empty());
-        Ok(())
-    }
-
-    #[test]
-    fn the_environment_overrides_the_defaults() -> anyhow::Result<()> {
-        let config = with(&[
-            ("REDIS_URL", "redis://r:1"),
-            ("REDIAL_QUEUES", "critical=6, default"),
-            ("REDIAL_CONCURRENCY", "9"),
-            ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/8,::1"),
-            ("REDIAL_DRAIN_MS", "100"),
-            ("REDIAL_LOG_FORMAT", "json"),
-            ("REDIAL_METRICS_ADDR", ""),
-        ])?;
-        assert_eq!(config.redis_url.as_deref(), Some("redis://r:1"));
-        assert_eq!(config.queues, [(QueueName::new("critical")?, 6), (QueueName::new("default")?, 1)]);
-        assert_eq!(config.concurrency, 9);
-        assert_eq!(config.allow_private.len(), 2);
-        assert_eq!(config.drain, Duration::from_millis(100));
-        assert_eq!(config.log_format, LogFormat::Json);
-        assert_eq!(config.metrics_addr, None);
-        Ok(())
-    }
-
-    #[test]
-    fn an_invalid_setting_is_named() {
-        for (name, value, says) in [
-            ("REDIAL_CONCURRENCY", "0", "concurrency is 0"),
-            ("REDIAL_CONCURRENCY", "many", "concurrency"),
-            ("REDIAL_QUEUES", "a=0", "queues holds \"a=0\""),
-            ("REDIAL_QUEUES", "a,a", "queues names a twice"),
-            ("REDIAL_QUEUES", "", "queues is empty"),
-            ("REDIAL_ALLOW_PRIVATE", "10.0.0.0/99", "allow_private holds"),
-            ("REDIAL_NAME_SERVERS", "dns.example.com", "name_servers holds \"dns.example.com\""),
-            ("REDIAL_METRICS_ADDR", "9464", "metrics_addr is"),
-            ("REDIAL_LOG_FORMAT", "xml", "log_format"),
-            ("REDIAL_IDEMPOTENCY_HOLD_MS", "5", "idempotency_hold_ms is 5"),
-            ("REDIAL_BREAKER_FAILING_PERCENT", "0", "breaker_failing_percent is 0"),
-            ("REDIAL_BREAKER_PROBE_MS", "5", "breaker_probe_ms is 5"),
-            ("REDIAL_RETRY_BUDGET_PERCENT", "-1", "retry_budget_percent is -1"),
-        ] {
-            let error = with(&[(name, value)]).map(|_| ()).map_err(|error| format!("{error:#}"));
-            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{name}={value}: {error:?}");
-        }
-    }
-
-    #[test]
-    fn a_misspelled_variable_is_noticed() -> anyhow::Result<()> {
-        let given = ["REDIAL_CONCURENCY", "REDIAL_PREFIX", "REDIAL_CONFIG", "PATH"].map(String::from);
-        assert_eq!(unknown_variables(given.into_iter())?, ["REDIAL_CONCURENCY"]);
-        Ok(())
-    }
-}
+mod tests;

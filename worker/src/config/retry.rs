@@ -4,7 +4,7 @@ use redial_core::protocol::task::{Jitter, RawRetry};
 use serde::Deserialize;
 
 /// A block as written. Its words are those of a task's `retry`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetryConfig {
     max_attempts: Option<u32>,

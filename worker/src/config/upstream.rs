@@ -1,16 +1,27 @@
 //! The `[[upstream]]` blocks: what the configuration says about the services that are called. The headers that a worker adds
 //! stay with it, so their secrets never enter Redis.
 
+mod connection;
+mod credentials;
+
 use anyhow::{Context as _, ensure};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use redial_core::Task;
 use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use url::Url;
 
 use super::retry::RetryConfig;
+use super::secrets::SecretReader;
+use crate::http::connection::transport::Transport;
+use crate::http::credentials::oauth::OAuthClient;
+use crate::http::credentials::sigv4::AwsSigner;
 use crate::http::presets::{Preset, Presets};
+use connection::RawConnection;
+use credentials::{RawAws, RawOAuth};
 
 /// All `[[upstream]]` blocks, and what is known about the upstreams that have none.
 #[derive(Debug, Clone)]
@@ -26,24 +37,39 @@ struct Upstream {
     /// What its URLs begin with.
     url: Url,
     headers: HeaderMap,
+    /// Whose credentials these are, if the block says so.
+    account: Option<HeaderValue>,
+    /// What issues its access tokens.
+    oauth: Option<OAuthClient>,
+    /// What signs its calls.
+    aws: Option<AwsSigner>,
     /// The names of the limits that apply to its calls.
     limits: Vec<String>,
+    /// The names of limits that its responses may adjust when a task names them. `*` at the end stands for anything.
+    adjusts: Vec<String>,
     /// Whether its calls have a breaker and a retry budget.
     breaker: bool,
     /// What is known about its API.
     preset: Preset,
     /// For its tasks.
     defaults: TaskDefaults,
+    /// How it is connected to; `None`: like those without a block.
+    transport: Option<Arc<Transport>>,
 }
 
 /// A block as written.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct RawUpstream {
     url: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    account: Option<String>,
+    oauth: Option<RawOAuth>,
+    aws: Option<RawAws>,
     #[serde(default)]
     limits: Vec<String>,
+    #[serde(default)]
+    adjusts: Vec<String>,
     #[serde(default = "enabled")]
     breaker: bool,
     timeout_ms: Option<u64>,
@@ -52,9 +78,19 @@ pub struct RawUpstream {
     retry: RetryConfig,
     /// The name of the preset to use, instead of the one that the host has.
     preset: Option<String>,
+    #[serde(flatten)]
+    connection: RawConnection,
     /// The words of a preset, which refuses those that it does not know.
     #[serde(flatten)]
     words: BTreeMap<String, config::Value>,
+}
+
+/// The name under which an account is part of a task's identity. It is never sent.
+const ACCOUNT: HeaderName = HeaderName::from_static("redial-account");
+
+fn account_value(name: &str) -> anyhow::Result<HeaderValue> {
+    ensure!(!name.is_empty(), "account is empty: give it a name, or leave it out");
+    HeaderValue::from_str(name).context("account contains characters other than printable ASCII")
 }
 
 fn enabled() -> bool {
@@ -62,22 +98,17 @@ fn enabled() -> bool {
 }
 
 impl Upstreams {
-    /// Checks the blocks and reads their secrets from files and from the environment, as `var` gives it. `defaults` hold where a block
-    /// does not set others.
+    /// Checks the blocks and reads their secrets. `defaults` hold where a block does not set others.
     ///
     /// # Errors
     /// A block has an invalid value, or a secret of it cannot be read.
-    pub fn new(
-        blocks: Vec<RawUpstream>,
-        defaults: TaskDefaults,
-        var: impl Fn(&str) -> Option<String>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(blocks: &[RawUpstream], defaults: TaskDefaults, secrets: &SecretReader<'_>) -> anyhow::Result<Self> {
         let presets = Presets::built_in().context("the built-in presets")?;
-        let check = |block: RawUpstream| {
-            let url = block.url.clone();
-            Upstream::new(block, &presets, &defaults, &var).with_context(|| format!("[[upstream]] {url:?}"))
+        let check = |block: &RawUpstream| {
+            Upstream::new(block.clone(), &presets, &defaults, secrets)
+                .with_context(|| format!("[[upstream]] {:?}", block.url))
         };
-        let mut blocks: Vec<Upstream> = blocks.into_iter().map(check).collect::<Result<_, _>>()?;
+        let mut blocks: Vec<Upstream> = blocks.iter().map(check).collect::<Result<_, _>>()?;
         // The longest first: of two that match, it is the more specific one.
         blocks.sort_by_key(|upstream| std::cmp::Reverse(upstream.url.as_str().len()));
         Ok(Self { blocks, presets, defaults })
@@ -93,6 +124,17 @@ impl Upstreams {
         self.find(url).map_or(&[], |upstream| &upstream.limits)
     }
 
+    /// Whether the responses to a task's call may adjust a limit that operators define.
+    pub fn may_adjust(&self, task: &Task, limit: &str) -> bool {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => limit.starts_with(prefix),
+            None => limit == pattern,
+        };
+        self.find(&task.url).is_some_and(|upstream| {
+            upstream.limits.iter().any(|name| name == limit) || upstream.adjusts.iter().any(matches)
+        })
+    }
+
     /// Whether a task's call has a breaker and a retry budget.
     pub fn has_breaker(&self, task: &Task) -> bool {
         self.find(&task.url).is_none_or(|upstream| upstream.breaker)
@@ -106,6 +148,39 @@ impl Upstreams {
     /// What holds for a task with that URL that does not say otherwise.
     pub fn defaults_for(&self, url: &Url) -> &TaskDefaults {
         self.find(url).map_or(&self.defaults, |upstream| &upstream.defaults)
+    }
+
+    /// What issues the access token that a task's call needs, unless it brings an `Authorization` of its own.
+    pub fn oauth_for(&self, task: &Task) -> Option<&OAuthClient> {
+        self.oauth_at(&task.url, &task.headers)
+    }
+
+    /// The same for a call of a URL with the headers `own`.
+    pub fn oauth_at(&self, url: &Url, own: &HeaderMap) -> Option<&OAuthClient> {
+        let client = self.find(url)?.oauth.as_ref()?;
+        (!own.contains_key(AUTHORIZATION)).then_some(client)
+    }
+
+    /// What signs a task's call, unless it brings an `Authorization` of its own.
+    pub fn aws_for(&self, task: &Task) -> Option<&AwsSigner> {
+        self.aws_at(&task.url, &task.headers)
+    }
+
+    /// The same for a call of a URL with the headers `own`.
+    pub fn aws_at(&self, url: &Url, own: &HeaderMap) -> Option<&AwsSigner> {
+        let signer = self.find(url)?.aws.as_ref()?;
+        (!own.contains_key(AUTHORIZATION)).then_some(signer)
+    }
+
+    /// Whether two URLs belong to the same block.
+    pub fn share_block(&self, one: &Url, other: &Url) -> bool {
+        let block = |url: &Url| self.blocks.iter().position(|upstream| upstream.matches(url));
+        block(one).is_some_and(|index| block(other) == Some(index))
+    }
+
+    /// How the upstream at a URL is connected to, if its block says so.
+    pub fn transport_for(&self, url: &Url) -> Option<&Arc<Transport>> {
+        self.find(url)?.transport.as_ref()
     }
 
     /// Adds a task's idempotency key under the name that its upstream has for it.
@@ -132,6 +207,22 @@ impl Upstreams {
         self.blocks.iter().find(|upstream| upstream.matches(url))
     }
 
+    /// On whose behalf a task is called, as far as the worker's credentials decide it: the headers that are added to its call, or in place of
+    /// them the name of the account, which stays the same when its secrets change.
+    pub fn identity_for(&self, task: &Task) -> HeaderMap {
+        let Some(account) = self.find(&task.url).and_then(|upstream| upstream.account.as_ref()) else {
+            let mut headers = self.headers_for(task);
+            if let Some(client) = self.oauth_for(task) {
+                headers.insert(ACCOUNT, client.identity());
+            } else if let Some(signer) = self.aws_for(task) {
+                headers.insert(ACCOUNT, signer.identity());
+            }
+            return headers;
+        };
+        // A task's own headers, some of which may replace those of the account, are part of its identity as well.
+        HeaderMap::from_iter([(ACCOUNT, account.clone())])
+    }
+
     /// The headers to add to a task's own, which take precedence.
     pub fn headers_for(&self, task: &Task) -> HeaderMap {
         self.headers_at(&task.url, &task.headers)
@@ -155,7 +246,7 @@ impl Upstream {
         block: RawUpstream,
         presets: &Presets,
         defaults: &TaskDefaults,
-        var: impl Fn(&str) -> Option<String>,
+        secrets: &SecretReader<'_>,
     ) -> anyhow::Result<Self> {
         let url =
             Url::parse(&block.url).context("its url cannot be parsed: use one such as \"https://api.example.com/\"")?;
@@ -166,7 +257,7 @@ impl Upstream {
         );
         let mut headers = HeaderMap::new();
         for (name, text) in block.headers {
-            let value = substitute(&text, &var).with_context(|| format!("header {name:?}"))?;
+            let value = secrets.fill(&text).with_context(|| format!("header {name:?}"))?;
             let name = HeaderName::from_bytes(name.as_bytes())
                 .with_context(|| format!("{name:?} is not a valid header name"))?;
             // The value is a secret: the message does not quote it.
@@ -182,7 +273,28 @@ impl Upstream {
         };
         let preset = preset.clone().extended(block.words)?;
         let defaults = defaults.with(block.timeout_ms, block.retry.into(), block.redirects)?;
-        Ok(Self { url, headers, limits: block.limits, breaker: block.breaker, preset, defaults })
+        let transport = block.connection.read(secrets)?.map(Arc::new);
+        let account = block.account.as_deref().map(account_value).transpose()?;
+        let oauth = block.oauth.as_ref().map(|oauth| oauth.read(secrets)).transpose().context("oauth")?;
+        let aws = block.aws.as_ref().map(|aws| aws.read(secrets)).transpose().context("aws")?;
+        let authorizations = [oauth.is_some(), aws.is_some(), headers.contains_key(AUTHORIZATION)];
+        ensure!(
+            authorizations.into_iter().filter(|is_given| *is_given).count() <= 1,
+            "it has more than one of oauth, aws, and an Authorization in headers: only one of them can be sent"
+        );
+        Ok(Self {
+            url,
+            headers,
+            account,
+            oauth,
+            aws,
+            limits: block.limits,
+            adjusts: block.adjusts,
+            breaker: block.breaker,
+            preset,
+            defaults,
+            transport,
+        })
     }
 
     /// Whether a URL is below this one: the same origin, and a path that begins with the same whole segments.
@@ -193,153 +305,5 @@ impl Upstream {
     }
 }
 
-/// Replaces `${NAME}` by the environment variable and `${file:/path}` by the file's contents.
-fn substitute(text: &str, var: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
-    let mut text_with_secrets = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').with_context(|| format!("{text:?} has a ${{ without its }}"))?;
-        text_with_secrets.push_str(before);
-        if let Some(path) = name.strip_prefix("file:") {
-            let secret = std::fs::read_to_string(path).with_context(|| format!("cannot read the file {path}"))?;
-            text_with_secrets.push_str(secret.trim_end_matches(['\r', '\n']));
-        } else {
-            let secret = var(name).with_context(|| format!("the environment variable {name} is not set"))?;
-            text_with_secrets.push_str(&secret);
-        }
-        rest = after;
-    }
-    text_with_secrets.push_str(rest);
-    Ok(text_with_secrets)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
-        let blocks = blocks.iter().map(|(url, name, value)| RawUpstream {
-            url: (*url).to_owned(),
-            headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
-            limits: vec![],
-            breaker: true,
-            timeout_ms: None,
-            redirects: None,
-            retry: RetryConfig::default(),
-            preset: None,
-            words: BTreeMap::new(),
-        });
-        Upstreams::new(blocks.collect(), TaskDefaults::default(), |name| (name == "KEY").then(|| "geheim".to_owned()))
-    }
-
-    fn added(upstreams: &Upstreams, url: &str, more: &str) -> anyhow::Result<String> {
-        let raw = format!(r#"{{"url":"{url}"{more}}}"#);
-        let task = Task::parse(raw.as_bytes(), 1000)?;
-        let headers = upstreams.headers_for(&task);
-        let lines: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default())).collect();
-        Ok(lines.join("\n"))
-    }
-
-    #[test]
-    fn the_longest_matching_block_adds_its_headers_unless_the_task_has_its_own() -> anyhow::Result<()> {
-        let both = upstreams(&[
-            ("https://api.example.com/", "Authorization", "Bearer ${KEY}"),
-            ("https://api.example.com/v2", "Authorization", "Bearer 2"),
-        ])?;
-        for (url, more, expected) in [
-            ("https://api.example.com/v1/x", "", "authorization=Bearer geheim"),
-            ("https://API.example.com:443/v2/x?q", "", "authorization=Bearer 2"),
-            ("https://api.example.com/v20", "", "authorization=Bearer geheim"),
-            ("https://api.example.com/", r#","headers":{"authorization":"own"}"#, ""),
-            ("http://api.example.com/", "", ""),
-            ("https://api.example.com.evil.org/", "", ""),
-            ("https://u@evil.org/https://api.example.com/", "", ""),
-        ] {
-            assert_eq!(added(&both, url, more)?, expected, "{url}");
-        }
-        assert!(!format!("{both:?}").contains("geheim"), "a secret in a log");
-        Ok(())
-    }
-
-    #[test]
-    fn an_error_in_a_block_is_described_without_its_secret() {
-        for (block, says) in [
-            (("api.example.com", "A", "b"), "cannot be parsed"),
-            (("ftp://h/", "A", "b"), "neither http nor https"),
-            (("https://h/?q", "A", "b"), "query"),
-            (("https://h/", "A b", "c"), "not a valid header name"),
-            (("https://h/", "A", "${KEY"), "without its }"),
-            (("https://h/", "A", "${NO_SUCH}"), "NO_SUCH is not set"),
-            (("https://h/", "A", "${file:/no/such}"), "cannot read the file /no/such"),
-            (("https://h/", "A", "${KEY}\n"), "must not have"),
-        ] {
-            let error = upstreams(&[block]).map(|_| ()).map_err(|error| format!("{error:#}"));
-            let told = error.as_ref().is_err_and(|error| error.contains(says) && !error.contains("geheim"));
-            assert!(told, "{block:?}: {error:?}");
-        }
-    }
-
-    fn parsed(text: &str) -> anyhow::Result<Upstreams> {
-        let file = config::File::from_str(text, config::FileFormat::Toml);
-        let raw: BTreeMap<String, Vec<RawUpstream>> =
-            config::Config::builder().add_source(file).build()?.try_deserialize()?;
-        Upstreams::new(raw.into_values().flatten().collect(), TaskDefaults::default(), |_| None)
-    }
-
-    #[test]
-    fn a_block_sets_defaults_for_its_tasks_and_their_own_fields_win() -> anyhow::Result<()> {
-        let upstreams = parsed(
-            "[[upstream]]\nurl = \"https://h/slow\"\ntimeout_ms = 90000\nretry = { max_attempts = 3, on = [423] }",
-        )?;
-        let task = |more: &str, path: &str| {
-            let raw = format!(r#"{{"url":"https://h/{path}"{more}}}"#);
-            Task::parse_with(raw.as_bytes(), 1000, |url| upstreams.defaults_for(url))
-        };
-        let slow = task("", "slow/x")?;
-        assert_eq!((slow.timeout.as_secs(), slow.retry.max_attempts, &slow.retry.on[..]), (90, 3, &[423][..]));
-        assert_eq!(slow.retry.base, TaskDefaults::default().retry.base);
-        let own = task(r#","timeout_ms":7000,"retry":{"max_attempts":2,"on":[]}"#, "slow")?;
-        assert_eq!((own.timeout.as_secs(), own.retry.max_attempts, own.retry.on.len()), (7, 2, 0));
-        let other = task("", "other")?;
-        assert_eq!((other.timeout.as_secs(), other.retry.max_attempts), (30, 8));
-        Ok(())
-    }
-
-    #[test]
-    fn a_block_extends_the_preset_of_its_host_or_the_one_that_it_names() -> anyhow::Result<()> {
-        let upstreams = parsed(
-            "[[upstream]]\nurl = \"https://api.openai.com/\"\nretry_statuses = [423]\n\
-             [[upstream]]\nurl = \"https://pay.example.com/\"\npreset = \"paypal\"",
-        )?;
-        let statuses = |url: &str| Ok::<_, anyhow::Error>(&upstreams.preset_for(&Url::parse(url)?).retry_statuses[..]);
-        assert_eq!(statuses("https://api.openai.com/v1")?, [409, 423]);
-        assert_eq!(statuses("https://api.anthropic.com/v1")?, [409]);
-        assert!(statuses("https://example.com/")?.is_empty());
-
-        let task = Task::parse(br#"{"url":"https://pay.example.com/","idempotency_key":"k"}"#, 1000)?;
-        let mut headers = HeaderMap::new();
-        upstreams.add_idempotency_header(&task, &mut headers);
-        assert_eq!(headers.get("paypal-request-id").map(HeaderValue::as_bytes), Some(&b"k"[..]));
-        Ok(())
-    }
-
-    #[test]
-    fn an_invalid_setting_of_a_block_is_named() {
-        for (line, says) in [
-            ("hedaers = {}", "hedaers"),
-            ("preset = \"opnai\"", "there is no preset \"opnai\""),
-            ("timeout_ms = 0", "timeout_ms"),
-            ("redirects = 21", "`redirects` is 21"),
-            ("ok_when = { path = \"x\" }", "`ok_when` has the path \"x\""),
-            ("retry = { max_attempts = 0 }", "max_attempts"),
-            ("retry = { attempts = 3 }", "attempts"),
-            ("retry = { on = [200] }", "200"),
-            ("final_statuses = [99]", "99 is not a status"),
-        ] {
-            let error = parsed(&format!("[[upstream]]\nurl = \"https://h/\"\n{line}"));
-            let error = error.map(|_| ()).map_err(|error| format!("{error:#}"));
-            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{line}: {error:?}");
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use parking_lot::Mutex;
 use redial_core::Task;
 use redial_core::protocol::task::Effect;
@@ -10,16 +10,22 @@ use url::Url;
 
 use super::connection::descriptors::Descriptors;
 use super::connection::guard::Guard;
-use super::connection::pools::{Pools, TimeoutCause};
+use super::connection::pools::{PooledClient, Pools, TimeoutCause};
+use super::connection::transport::InvalidTransport;
+use super::credentials::oauth::OAuthClient;
+use super::credentials::tokens::{AccessToken, AccessTokens, NoToken};
 use super::decode::{self, BodyDecoder};
 use super::redirect::Hop;
 use super::types::{AttemptResult, Failure, Response};
+use crate::config::{Reloadable, Upstreams};
 
 /// How long a call waits for a free descriptor before it gives its slot to another task, and how often it looks.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 const DESCRIPTOR_POLL: Duration = Duration::from_millis(50);
 /// How often a shortage is logged while it lasts.
 const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Why a proxy did not pass a call on.
+const PROXY_LOGIN: &str = "the proxy wants another user or password: see proxy in the [[upstream]] block";
 
 /// Makes attempts. One per process: it holds the idle connections.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ pub struct HttpClient {
     pools: Pools,
     descriptors: Descriptors,
     shortage_logged: Mutex<Option<Instant>>,
+    tokens: AccessTokens,
 }
 
 impl HttpClient {
@@ -41,14 +48,22 @@ impl HttpClient {
         guard: Guard,
         max_response_bytes: usize,
         idle_per_host: usize,
+        upstreams: Reloadable<Upstreams>,
         descriptors: Descriptors,
-    ) -> Result<Self, Failure> {
-        let pools = Pools::new(guard.clone(), idle_per_host)?;
-        Ok(Self { guard, max_response_bytes, pools, descriptors, shortage_logged: Mutex::default() })
+    ) -> Result<Self, InvalidTransport> {
+        let pools = Pools::new(guard.clone(), idle_per_host, upstreams)?;
+        Ok(Self {
+            guard,
+            max_response_bytes,
+            pools,
+            descriptors,
+            shortage_logged: Mutex::default(),
+            tokens: AccessTokens::default(),
+        })
     }
 
     /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`. `added_at` says what is added to the
-    /// headers of a redirect to a URL, or why it must not be followed.
+    /// headers of a redirect, or why it must not be followed.
     ///
     /// # Errors
     /// There is no complete response: see [`Failure`]. Any status is a response.
@@ -57,21 +72,20 @@ impl HttpClient {
         task: &Task,
         added: HeaderMap,
         body: Option<&Vec<u8>>,
-        added_at: impl Fn(&Url, &HeaderMap) -> Result<HeaderMap, String>,
+        added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
     ) -> AttemptResult {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         if !self.may_open() {
             self.wait_for_descriptor().await?;
         }
+        let mut pooled = self.client_for(task, &task.url)?;
         let started = Instant::now();
-        let exchange = self.follow(task, added, body, added_at);
+        let exchange = self.follow(&mut pooled, task, added, body, added_at);
         let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
-            // A connection of its own cannot have died before.
-            let is_fresh = task.effect == Effect::Once;
-            let cause = if is_fresh {
-                TimeoutCause::Upstream
-            } else {
-                self.pools.timed_out(&task.url, task.connect_timeout, started)?
+            let cause = match task.effect {
+                Effect::Idempotent => self.pools.timed_out(&pooled, started)?,
+                // A connection of its own cannot have died before.
+                Effect::Once => TimeoutCause::Upstream,
             };
             return Err(match cause {
                 TimeoutCause::Upstream => Failure::Timeout,
@@ -83,6 +97,15 @@ impl HttpClient {
             self.report_shortage(what);
         }
         result
+    }
+
+    /// An access token of this client.
+    ///
+    /// # Errors
+    /// There is none now.
+    pub async fn access_token(&self, client: &OAuthClient) -> Result<AccessToken, NoToken> {
+        let http = || self.pools.client_without_bounds(&client.token_url).map_err(|failure| failure.to_string());
+        self.tokens.get(client, http).await
     }
 
     fn may_open(&self) -> bool {
@@ -112,25 +135,33 @@ impl HttpClient {
         }
     }
 
-    /// Makes the task's request, and those that redirects ask for instead.
+    fn client_for(&self, task: &Task, url: &Url) -> Result<PooledClient, Failure> {
+        match task.effect {
+            Effect::Idempotent => self.pools.client(url, task.connect_timeout),
+            Effect::Once => self.pools.client_without_idle(url, task.connect_timeout),
+        }
+    }
+
+    /// Makes the task's request, and those that redirects ask for instead. `pooled` is the client of the request that is under way.
     async fn follow(
         &self,
+        pooled: &mut PooledClient,
         task: &Task,
         added: HeaderMap,
         body: Option<&Vec<u8>>,
-        added_at: impl Fn(&Url, &HeaderMap) -> Result<HeaderMap, String>,
+        added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
     ) -> AttemptResult {
         let mut hop = Hop::first(task);
         if task.redirects == 0 {
-            return self.exchange(task, hop, added, body).await;
+            return self.exchange(pooled, task, hop, added, body).await;
         }
-        let mut response = self.exchange(task, hop.clone(), added, body).await?;
+        let mut response = self.exchange(pooled, task, hop.clone(), added, body).await?;
         while let Some(next) = hop.next(&response) {
             let next = next.and_then(|next| {
                 if next.redirection.followed > task.redirects {
                     return Err(format!("redirects allows {}", task.redirects));
                 }
-                let added = added_at(&next.url, &next.headers)?;
+                let added = added_at(&next)?;
                 Ok((next, added))
             });
             let (next, added) = match next {
@@ -143,7 +174,10 @@ impl HttpClient {
             hop = next;
             let has_acted = hop.redirection.has_acted;
             let answer = match self.guard.check_literal(&hop.url) {
-                Ok(()) => self.exchange(task, hop.clone(), added, body).await,
+                Ok(()) => {
+                    *pooled = self.client_for(task, &hop.url)?;
+                    self.exchange(pooled, task, hop.clone(), added, body).await
+                }
                 Err(forbidden) => Err(Failure::ForbiddenTarget(forbidden.to_string())),
             };
             response = answer.map_err(|failure| match failure {
@@ -155,13 +189,16 @@ impl HttpClient {
         Ok(response)
     }
 
-    async fn exchange(&self, task: &Task, hop: Hop, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
+    async fn exchange(
+        &self,
+        pooled: &PooledClient,
+        task: &Task,
+        hop: Hop,
+        added: HeaderMap,
+        body: Option<&Vec<u8>>,
+    ) -> AttemptResult {
         let Hop { method, url, headers, sends_body, redirection } = hop;
-        let client = match task.effect {
-            Effect::Idempotent => self.pools.client(&url, task.connect_timeout)?,
-            Effect::Once => self.pools.client_without_idle(task.connect_timeout)?,
-        };
-        let mut request = client.request(method, url.clone()).headers(headers);
+        let mut request = pooled.client.request(method, url).headers(headers);
         if !added.is_empty() {
             request = request.headers(added);
         }
@@ -171,9 +208,12 @@ impl HttpClient {
         let mut request = request.build().map_err(|error| Failure::from_reqwest(&error))?;
         let accepted = HeaderValue::from_static(decode::ACCEPTED);
         request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(accepted);
-        let mut incoming = client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;
+        let mut incoming = pooled.client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;
         if task.effect == Effect::Idempotent {
-            self.pools.answered(&url, task.connect_timeout, incoming.version() == Version::HTTP_2);
+            self.pools.answered(pooled, incoming.version() == Version::HTTP_2);
+        }
+        if pooled.has_proxy() && incoming.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Failure::Connect(PROXY_LOGIN.to_owned()));
         }
         let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
         // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.

@@ -3,9 +3,10 @@
 
 pub mod client;
 pub mod connection;
+pub mod credentials;
 mod decode;
 mod failure;
 pub mod presets;
-mod redirect;
+pub mod redirect;
 pub mod types;
 pub mod webhook;

@@ -19,18 +19,18 @@ const OF_BODY: [HeaderName; 5] = [
 
 /// One request of an attempt: that of the task, or one that a redirect asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Hop {
-    pub(super) method: Method,
-    pub(super) url: Url,
+pub struct Hop {
+    pub method: Method,
+    pub url: Url,
     /// The task's headers, as far as they may go there.
-    pub(super) headers: HeaderMap,
-    pub(super) sends_body: bool,
-    pub(super) redirection: Redirection,
+    pub headers: HeaderMap,
+    pub sends_body: bool,
+    pub redirection: Redirection,
 }
 
 impl Hop {
     /// The request of a task.
-    pub(super) fn first(task: &Task) -> Self {
+    pub fn first(task: &Task) -> Self {
         Self {
             method: task.method.clone(),
             url: task.url.clone(),
@@ -72,6 +72,7 @@ impl Hop {
             }
         }
         if next.url.origin() != self.url.origin() {
+            next.redirection.left_origin = true;
             let secrets = next.headers.keys().filter(|name| credentials::is_identity(name.as_str()));
             let secrets: Vec<HeaderName> = secrets.cloned().collect();
             for name in secrets {

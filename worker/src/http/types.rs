@@ -22,6 +22,8 @@ pub struct Redirection {
     pub followed: u32,
     /// Whether one of them was itself an answer to the call, such as a 303 after a POST.
     pub has_acted: bool,
+    /// Whether one of them led to another origin, even if a later one led back.
+    pub left_origin: bool,
     /// Why the last one was not followed.
     pub refused: Option<String>,
 }

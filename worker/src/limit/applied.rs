@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redial_core::limit::DefinedBy;
-use redial_core::protocol::task::{Limit, Usage};
+use redial_core::limit::{DefinedBy, SaidBy, WaitBound};
+use redial_core::protocol::task::{Limit, OnEmpty};
 
 use super::usage::UsageSource;
 
@@ -18,6 +18,10 @@ pub struct AppliedLimit {
     pub usage: UsageSource,
     /// Whether it belongs to the upstream and not to the task.
     pub of_upstream: bool,
+    /// On what grounds the response adjusts it.
+    pub said_by: SaidBy,
+    /// How long the call is willing to wait for it in all.
+    pub wait_bound: WaitBound,
     /// When the call last asked it, or a little before.
     pub asked_at: Instant,
     /// How long after that it admitted the call.
@@ -27,25 +31,51 @@ pub struct AppliedLimit {
 }
 
 impl AppliedLimit {
-    /// A limit that has not been asked yet. The task's `cost` and `usage` override the limit's own.
-    pub fn new(
-        limit: Limit,
-        defined_by: DefinedBy,
-        cost: Option<f64>,
-        usage: Option<Usage>,
-        of_upstream: bool,
-    ) -> Self {
-        let cost = cost.or(limit.cost);
-        let usage = UsageSource::new(usage.or_else(|| limit.usage.clone()), cost.is_some());
+    /// A limit that has not been asked yet. What the task's `own` entry says about the call goes before what the limit says.
+    pub fn new(limit: Limit, defined_by: DefinedBy, own: Option<&Limit>, of_upstream: bool, said_by: SaidBy) -> Self {
+        let cost = own.and_then(|own| own.cost).or(limit.cost);
+        let usage = own.and_then(|own| own.usage.clone()).or_else(|| limit.usage.clone());
+        let on_empty = own.and_then(|own| own.on_empty).or(limit.on_empty);
+        let max_wait_ms = own.and_then(|own| own.max_wait_ms).or(limit.max_wait_ms);
+        let unit = limit.unit.as_deref().or_else(|| own?.unit.as_deref());
         Self {
             defined_by,
             cost: cost.unwrap_or(1.0),
-            usage,
+            usage: UsageSource::new(usage, cost.is_some(), unit),
             of_upstream,
+            said_by,
+            wait_bound: WaitBound {
+                max_wait: max_wait_ms.map(Duration::from_millis),
+                dies_when_spent: on_empty == Some(OnEmpty::Dead),
+            },
             limit,
             asked_at: Instant::now(),
             wait: Duration::ZERO,
             admitted_at: 0.0,
+        }
+    }
+
+    /// Whether the response may adjust it, as far as is known here; the limit itself knows who defines it.
+    pub fn may_be_adjusted(&self) -> bool {
+        self.said_by == SaidBy::Upstream || self.defined_by != DefinedBy::Config
+    }
+
+    /// How much the call takes from it, with the unit.
+    pub fn amount(&self) -> String {
+        match &self.limit.unit {
+            Some(unit) => format!("{} {unit}", self.cost),
+            None => self.cost.to_string(),
+        }
+    }
+
+    /// What remains of it according to the upstream, which states that in tokens and in requests.
+    pub fn remaining(&self, tokens: Option<f64>, requests: Option<f64>) -> Option<f64> {
+        match self.limit.unit.as_deref() {
+            Some("tokens") => tokens,
+            Some("requests") => requests,
+            Some(_) => None,
+            None if self.usage.is_stated() => tokens,
+            None => requests,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use super::configured::since::ConfiguredSince;
 use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
 use crate::queue::wakeups::QueueWakeups;
@@ -34,6 +35,7 @@ pub struct LimitClient {
     waiting: Mutex<HashMap<String, Vec<Waiting>>>,
     /// The concurrency slots of calls in flight, by limit.
     slots: Mutex<HashMap<String, Vec<Token>>>,
+    configured: ConfiguredSince,
     /// When a limit's name was last registered.
     registered: Mutex<HashMap<String, Instant>>,
 }
@@ -79,6 +81,7 @@ impl LimitClient {
             background,
             waiting: Mutex::default(),
             slots: Mutex::default(),
+            configured: ConfiguredSince::default(),
             registered: Mutex::default(),
         }
     }
@@ -86,6 +89,11 @@ impl LimitClient {
     /// The fleet's limits, for commands that are sent once.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Since when this worker has been configured with its limits.
+    pub fn configured(&self) -> &ConfiguredSince {
+        &self.configured
     }
 
     /// What retries commands about limits.
@@ -136,17 +144,24 @@ impl LimitClient {
                 definition_changed = reply(batch, answer);
             }
             if definition_changed {
-                let name = &target.limit.name;
-                tracing::info!(limit = name, "limit definition changed; waking the tasks that wait for it");
-                // If that is refused, they ask again when their time comes.
-                let _woken = self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
-                self.wakeups.wake_all();
+                self.definition_changed(&target.limit.name).await;
             }
         }
     }
 
+    /// Makes the tasks that wait for a limit ask again.
+    pub(super) async fn definition_changed(&self, name: &str) {
+        tracing::info!(limit = name, "limit definition changed; waking the tasks that wait for it");
+        // If that is refused, they ask again when their time comes.
+        let _woken = self.retry.retry("wake_waiters", || self.limits.wake_waiters(name)).await;
+        self.wakeups.wake_all();
+    }
+
     async fn ask(&self, target: &Target, batch: &[Waiting]) -> Result<Acquired, NotStored> {
-        let newest = batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0));
+        let newest = match target.defined_by {
+            DefinedBy::Config => self.configured.since(&target.limit),
+            _ => batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0)),
+        };
         let requests: Vec<LimitRequest> = batch.iter().map(|waiting| waiting.request.clone()).collect();
         let acquire = || self.limits.acquire(&target.limit, target.defined_by, newest, self.lease, &requests);
         self.retry.retry("acquire", acquire).await
@@ -162,7 +177,7 @@ impl LimitClient {
         waiting.get_mut(key).map(|all| all.drain(..size).collect())
     }
 
-    async fn register(&self, name: &str) {
+    pub(super) async fn register(&self, name: &str) {
         let is_due = {
             let mut registered = self.registered.lock();
             let is_due = registered.get(name).is_none_or(|at| at.elapsed() > REGISTER_INTERVAL);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redial_core::Task;
 use redial_core::limit::{Adjusted, Adjustment};
 use serde_json::Value;
 
@@ -19,7 +20,16 @@ const MAX_ADJUST_TIME: Duration = Duration::from_secs(3);
 const MAX_USAGE: f64 = 1e15;
 
 /// Adjusts the limits of a call after its attempt.
-pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], preset: &Preset, result: &AttemptResult) {
+///
+/// A limit follows the responses of the upstreams that the configuration names it for, and a limit that only tasks define those to any
+/// of these tasks. So a task cannot move what operators define by calling a server of its own.
+pub async fn adjust_limits(
+    worker: &QueueWorker,
+    task: &Task,
+    limits: &[AppliedLimit],
+    preset: &Preset,
+    result: &AttemptResult,
+) {
     let Ok(response) = result else { return };
     let max_wait = worker.shared.config.max_stated_wait;
     let advice = Advice::read(response, preset, worker.queue.clock.now(), max_wait);
@@ -32,31 +42,35 @@ pub async fn adjust_limits(worker: &QueueWorker, limits: &[AppliedLimit], preset
     let has_upstream_limit = limits.iter().any(|applied| applied.of_upstream);
     let states_usage = limits.iter().any(|applied| applied.usage.is_stated());
     let json = heavy::work(response.body.len(), || states_usage.then(|| json_body(response)).flatten()).await;
-    for applied in limits {
+    let closed_by = if close_for.is_zero() { String::new() } else { closed_by(task, response.status) };
+    for applied in limits.iter().filter(|applied| applied.may_be_adjusted()) {
         // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
         let concerned = applied.of_upstream || !has_upstream_limit;
-        let remaining = if applied.usage.is_stated() { info.tokens } else { info.requests };
         let used = json.as_ref().and_then(|json| applied.usage.read(json));
         let adjustment = Adjustment {
             close_for: if concerned { close_for } else { Duration::ZERO },
+            closed_by: &closed_by,
             charge: used.map_or(0.0, |used| used.min(MAX_USAGE) - applied.cost),
             cost: applied.cost,
             fairness_key: fairness_key(limits, applied, worker.name()),
-            remaining: remaining.filter(|_| concerned),
+            remaining: applied.remaining(info.tokens, info.requests).filter(|_| concerned),
             admitted_at: applied.admitted_at,
+            said_by: applied.said_by,
         };
         adjust(worker, &applied.limit.name, &adjustment).await;
     }
+}
+
+/// What closes a limit, for people.
+fn closed_by(task: &Task, status: u16) -> String {
+    let host = task.url.host_str().unwrap_or_default();
+    format!("{host} answered {status} and asked for a pause")
 }
 
 async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) {
     let closes = !adjustment.close_for.is_zero();
     if !closes && adjustment.remaining.is_none() && adjustment.charge == 0.0 {
         return;
-    }
-    if closes {
-        let wait_ms = millis(adjustment.close_for);
-        tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asks for a pause: closing the limit");
     }
     let client = &worker.shared.limits;
     let retried = client.retry().retry("adjust", || client.limits().adjust(limit, adjustment));
@@ -69,6 +83,17 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
         );
         return;
     };
+    if closes && matches!(adjusted, Ok(Adjusted::Done | Adjusted::Capped)) {
+        let wait_ms = millis(adjustment.close_for);
+        tracing::info!(limit, queue = worker.name(), wait_ms, "the upstream asked for a pause: the limit is closed");
+    }
+    if matches!(adjusted, Ok(Adjusted::Refused)) {
+        tracing::debug!(
+            limit,
+            queue = worker.name(),
+            "an operator defines this limit and does not name it for this upstream: its response has no say in it"
+        );
+    }
     if matches!(adjusted, Ok(Adjusted::Capped)) {
         worker.shared.metrics.usage_capped();
         tracing::warn!(

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use redial_core::limit::{Adjustment, DefinedBy, Grant, LimitRequest, MAX_HOLD, Reservation};
+use redial_core::limit::{Adjustment, DefinedBy, Grant, LimitRequest, MAX_HOLD, Reservation, SaidBy};
 use redial_core::{Reason, Task, UnixMs};
 
 use super::applied::{AppliedLimit, fairness_key};
+use super::budget;
 use super::client::ConcurrencySlot;
 use crate::config::Config;
 use crate::queue::queue_worker::QueueWorker;
@@ -22,7 +23,8 @@ const ASK_AHEAD: Duration = Duration::from_millis(8);
 
 /// The limits that apply to a task: its own, in its order, then those of its upstream.
 pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
-    let of_upstream = config.upstreams.limits_for(task);
+    let upstreams = config.upstreams.current();
+    let of_upstream = upstreams.limits_for(task);
     let mut all: Vec<AppliedLimit> = Vec::new();
     for own in &task.limits {
         if all.iter().all(|other| other.limit.name != own.name) {
@@ -33,20 +35,16 @@ pub fn limits_for(task: &Task, config: &Config) -> Vec<AppliedLimit> {
                 None if own.rate.is_some() || own.concurrency.is_some() => DefinedBy::Inline,
                 None => DefinedBy::Name,
             };
-            all.push(AppliedLimit::new(
-                limit,
-                defined_by,
-                own.cost,
-                own.usage.clone(),
-                of_upstream.contains(&own.name),
-            ));
+            let may_adjust = upstreams.may_adjust(task, &own.name);
+            let said_by = if may_adjust { SaidBy::Upstream } else { SaidBy::Task };
+            all.push(AppliedLimit::new(limit, defined_by, Some(own), of_upstream.contains(&own.name), said_by));
         }
     }
     for name in of_upstream {
         if let Some(limit) = config.limits.get(name)
             && all.iter().all(|other| other.limit.name != *name)
         {
-            all.push(AppliedLimit::new(limit.clone(), DefinedBy::Config, None, None, true));
+            all.push(AppliedLimit::new(limit.clone(), DefinedBy::Config, None, true, SaidBy::Upstream));
         }
     }
     all
@@ -114,6 +112,7 @@ async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission)
             cost: applied.cost,
             reservation: job.header.state.reservation_for(name),
             token: job.token.clone(),
+            wait_bound: budget::remaining_bound(worker, job, applied),
         };
         let reservation = request.reservation;
         let client = &worker.shared.limits;
@@ -132,7 +131,9 @@ async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission)
             other => {
                 match &other {
                     Ok(Grant::Reserved(wait, _)) => refund(worker, job, &admission.limits[..at], *wait).await,
-                    Err(_) => refund(worker, job, &admission.limits[..at], Duration::ZERO).await,
+                    Err(_) | Ok(Grant::OverBudget(_)) => {
+                        refund(worker, job, &admission.limits[..at], Duration::ZERO).await;
+                    }
                     Ok(_) => {}
                 }
                 let hold = not_admitted(worker, job, &admission.limits[at], other);
@@ -145,6 +146,7 @@ async fn ask_all(worker: &QueueWorker, job: &mut Job, admission: &mut Admission)
         }
     }
     job.header.state.reservations.clear();
+    job.header.state.waits_since = None;
     Ok(None)
 }
 
@@ -157,6 +159,8 @@ fn not_admitted(
 ) -> Result<Duration, Refusal> {
     let name = &applied.limit.name;
     Err(match grant {
+        Ok(Grant::OverBudget(wait)) => budget::refuse(applied, wait),
+        Ok(Grant::Reserved(wait, _)) if budget::is_over(worker, job, applied, wait) => budget::refuse(applied, wait),
         Ok(Grant::Reserved(wait, reservation)) => {
             job.header.state.set_reservation(name, reservation);
             if wait <= MAX_HOLD {

@@ -32,12 +32,12 @@ pub enum UsageSource {
 }
 
 impl UsageSource {
-    /// What is stated counts. Otherwise a limit whose calls have a cost is taken for one of tokens.
-    pub fn new(stated: Option<Usage>, has_cost: bool) -> Self {
+    /// What is stated counts. Otherwise a limit whose calls have a cost is taken for one of tokens, unless it has another unit.
+    pub fn new(stated: Option<Usage>, has_cost: bool, unit: Option<&str>) -> Self {
         match stated {
             Some(usage) if usage.is_nowhere() => Self::None,
             Some(usage) => Self::Stated(usage),
-            None if has_cost => Self::KnownFormats,
+            None if has_cost && unit.is_none_or(|unit| unit == "tokens") => Self::KnownFormats,
             None => Self::None,
         }
     }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_tokens_of_well_known_apis_are_found_without_any_setting() {
-        let source = UsageSource::new(None, true);
+        let source = UsageSource::new(None, true, None);
         for (api, answer, expected) in [
             ("OpenAI chat", json!({"usage": {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}}), 21.0),
             (
@@ -108,8 +108,14 @@ mod tests {
     #[test]
     fn what_is_stated_counts_and_without_a_cost_nothing_is_assumed() {
         let answer = json!({"usage": {"total_tokens": 5, "other": 7}});
-        assert_eq!(UsageSource::new(Some("usage.other".into()), true).read(&answer), Some(7.0));
-        assert_eq!(UsageSource::new(Some("".into()), true).read(&answer), None);
-        assert_eq!(UsageSource::new(None, false).read(&answer), None);
+        let read = |stated: Option<&str>, has_cost, unit| {
+            UsageSource::new(stated.map(Usage::from), has_cost, unit).read(&answer)
+        };
+        assert_eq!(read(Some("usage.other"), true, None), Some(7.0));
+        assert_eq!(read(Some("usage.other"), true, Some("usd")), Some(7.0));
+        assert_eq!(read(Some(""), true, None), None);
+        assert_eq!(read(None, false, None), None);
+        assert_eq!(read(None, true, Some("tokens")), Some(5.0));
+        assert_eq!(read(None, true, Some("usd")), None, "five tokens are not five dollars");
     }
 }

@@ -20,7 +20,8 @@ pub async fn keys(worker: &QueueWorker, job: &Job) -> Vec<MemoKey> {
     }
     // The body is part of the keys, in its canonical form.
     let bytes = job.task.body.as_ref().map_or(0, Vec::len);
-    heavy::work(bytes, || MemoKey::of(&job.task, &worker.shared.config.upstreams.headers_for(&job.task))).await
+    heavy::work(bytes, || MemoKey::of(&job.task, &worker.shared.config.upstreams.current().identity_for(&job.task)))
+        .await
 }
 
 /// Finds out what an earlier delivery of the task achieved. Comes before every check that could end the task otherwise: its call

@@ -174,7 +174,8 @@ fn settle_action(
 }
 
 fn made_no_call(job: &Job, result: &TaskResult) -> bool {
-    result.reason == Some(Reason::Expired) && result.attempts.is_empty() && job.header.crashes == 0
+    let ended_waiting = matches!(result.reason, Some(Reason::Expired | Reason::OverBudget));
+    ended_waiting && result.attempts.is_empty() && job.header.crashes == 0
 }
 
 /// Lets the next task in the wait list make the call, in whichever queue there is one.

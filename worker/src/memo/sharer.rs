@@ -192,7 +192,7 @@ impl Sharer {
     async fn bury(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) -> bool {
         let mut succeeded = false;
         for (job, result) in results {
-            let added = self.worker.shared.config.upstreams.headers_for(&job.task);
+            let added = self.worker.shared.config.upstreams.current().identity_for(&job.task);
             let letter = job.dead_letter_header(&result, &added);
             let completion = job.completion(&result);
             let bury = || parked.bury(&job.token, &letter, Some(&completion));
@@ -218,7 +218,7 @@ impl Sharer {
         completion: &Completion,
         error: &Error,
     ) -> bool {
-        let added = self.worker.shared.config.upstreams.headers_for(&job.task);
+        let added = self.worker.shared.config.upstreams.current().identity_for(&job.task);
         let memo = MemoKey::idempotency(&job.task, &added).map(|key| key.hash);
         let (token, serial, memo, completion) = (&job.token, &job.header.serial, memo.as_deref(), Some(completion));
         let refused = RefusedEnding { token, result, serial, memo, completion, error };

@@ -86,7 +86,7 @@ impl Completer {
     async fn end_refused(&self, completion: &Completion, error: &Error) {
         let Self { consumer, retry, shared } = self;
         let queue = consumer.queue().name().as_str();
-        let headers_for = |task: &redial_core::Task| shared.config.upstreams.headers_for(task);
+        let headers_for = |task: &redial_core::Task| shared.config.upstreams.current().identity_for(task);
         let max_bytes = shared.config.max_task_bytes;
         match bury_completion(retry, consumer, max_bytes, headers_for, completion, error).await {
             Ok(Some(result)) => {

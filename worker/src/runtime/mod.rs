@@ -4,6 +4,7 @@
 mod embedded;
 mod parts;
 mod redis_checks;
+mod reload;
 mod signals;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::http::connection::descriptors::{self, Descriptors};
+use crate::limit;
 use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
 use crate::queue::announcer::WorkerAnnouncer;
@@ -45,7 +47,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot receive signals")?;
     let embedded = Embedded::ensure(&config).await?;
     let db = Db::open(embedded.url(), &config.prefix)?;
+    let reloader = config.reloader();
     let worker = Runtime::start(config, &db).await?;
+    tokio::spawn(reload::run(reloader, signals.hangups(), worker.shared.stop.clone()));
 
     signals.next().await;
     tracing::info!(tasks = worker.slots.held(), "draining: no new task is claimed");
@@ -64,6 +68,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             tasks = slots.held(),
             "stopped without an answer of Redis: what this worker still holds becomes available when its lease ends"
         );
+    }
+    Ok(())
+}
+
+/// Checks what a worker needs from its settings before it connects to anything. Reading them has checked all of the rest.
+///
+/// # Errors
+/// A worker could not start with them.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    if let Some(url) = &config.redis_url {
+        Db::open(url, &config.prefix).context("REDIS_URL")?;
     }
     Ok(())
 }
@@ -110,6 +125,7 @@ impl Runtime {
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
         vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
         vital::spawn("overdue slots", overdue::run(slots.clone(), workers.clone(), shared.abort.clone()));
+        vital::spawn("configured limits", limit::configured::state_limits(shared.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
         let slot_keeper = vital::spawn("slot keeper", keep_slots).abort_handle();
         let fetcher = vital::spawn("fetcher", Fetcher::new(queues, slots.clone(), health).run());

@@ -14,7 +14,7 @@ use crate::http::client::HttpClient;
 use crate::http::connection::descriptors::Descriptors;
 use crate::http::connection::guard::Guard;
 use crate::http::connection::names::Names;
-use crate::http::types::Failure;
+use crate::http::connection::transport::InvalidTransport;
 use crate::limit::client::LimitClient;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
@@ -34,7 +34,11 @@ const FLEET: &str = "(fleet)";
 ///
 /// # Errors
 /// The HTTP client cannot be built.
-pub fn shared_handles(config: Config, db: &Db, descriptors: Descriptors) -> Result<Arc<SharedHandles>, Failure> {
+pub fn shared_handles(
+    config: Config,
+    db: &Db,
+    descriptors: Descriptors,
+) -> Result<Arc<SharedHandles>, InvalidTransport> {
     let metrics = Arc::new(Metrics::new());
     let abort = CancellationToken::new();
     let background = TaskTracker::new();
@@ -44,7 +48,13 @@ pub fn shared_handles(config: Config, db: &Db, descriptors: Descriptors) -> Resu
     let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
     let guard = Guard::new(&config.allow_private, Names::new(&config.name_servers, descriptors.for_calls()));
     Ok(Arc::new(SharedHandles {
-        http: HttpClient::new(guard, config.max_answer_bytes, config.concurrency, descriptors)?,
+        http: HttpClient::new(
+            guard,
+            config.max_answer_bytes,
+            config.concurrency,
+            config.upstreams.clone(),
+            descriptors,
+        )?,
         metrics,
         memos: db.memos(),
         limits: Arc::new(limits),

@@ -1,9 +1,12 @@
-//! The signals that stop a worker: SIGTERM (systemd, Kubernetes, docker stop) and SIGINT (Ctrl-C).
+//! The signals that stop a worker: SIGTERM (systemd, Kubernetes, docker stop), SIGINT (Ctrl-C), and SIGHUP if its terminal was closed.
+//! Otherwise SIGHUP reloads settings.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 /// Signals within this time of the first belong to it: `timeout`, shells and init processes send one stop to a process and to its
 /// group.
@@ -14,6 +17,9 @@ const SAME_STOP: Duration = Duration::from_millis(20);
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    hangups: Arc<Notify>,
+    had_terminal: bool,
 }
 
 impl Signals {
@@ -22,14 +28,34 @@ impl Signals {
     /// # Errors
     /// The system does not allow signal handlers.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            hangups: Arc::default(),
+            had_terminal: io::stderr().is_terminal(),
+        })
     }
 
-    /// Waits for a signal.
+    /// Notified at each SIGHUP that asks for a reload, while [`next`](Self::next) is waited for.
+    pub fn hangups(&self) -> Arc<Notify> {
+        self.hangups.clone()
+    }
+
+    /// Waits for a signal to stop.
     pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    // A worker that someone started by hand must not go on unseen.
+                    if self.had_terminal && !io::stderr().is_terminal() {
+                        return;
+                    }
+                    self.hangups.notify_one();
+                }
+            }
         }
     }
 

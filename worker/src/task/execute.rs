@@ -1,14 +1,14 @@
 //! The story of a task in a worker: gate, call, classify, settle.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use redial_core::Task;
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::Entry;
 use tokio::sync::OwnedSemaphorePermit;
-use url::Url;
 
 use super::contain::contain;
 use super::gate::crashes::{self, QuarantineRefusal};
@@ -19,7 +19,9 @@ use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{gate, heavy};
 use crate::breaker::drain::upstream_answered;
+use crate::http::credentials::sigv4::{AwsSigner, Unsigned};
 use crate::http::presets::Preset;
+use crate::http::redirect::Hop;
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::feedback;
 use crate::observe::metrics::Occurrence;
@@ -70,7 +72,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
         Err(Aborted::Impossible) => return Box::pin(settler.give_back(&mut job, admission)).await,
     };
     let took_ms = worker.queue.clock.now().since(started_at);
-    let preset = worker.shared.config.upstreams.preset_for(&job.task.url);
+    let upstreams = worker.shared.config.upstreams.current();
+    let preset = upstreams.preset_for(&job.task.url);
     let judgement = judge(&job.task, preset, &result).await;
     let label = label(&result, &judgement);
     worker.shared.metrics.attempt(worker.name(), label, took_ms);
@@ -82,10 +85,11 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask) {
     }
     if !admission.limits.is_empty() {
         admission.slots.clear();
-        Box::pin(feedback::adjust_limits(worker, &admission.limits, preset, &result)).await;
+        Box::pin(feedback::adjust_limits(worker, &job.task, &admission.limits, preset, &result)).await;
     }
 
-    match classify(&result, &policy(worker, &job, &admission, preset, &judgement)) {
+    let outcome = token_refused(&job, &admission, &result);
+    match outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement))) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
             if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
@@ -158,6 +162,14 @@ enum Aborted {
     Impossible,
 }
 
+/// What the worker adds to the task's own headers.
+fn added_headers(worker: &QueueWorker, job: &Job) -> HeaderMap {
+    let upstreams = worker.shared.config.upstreams.current();
+    let mut headers = upstreams.headers_for(&job.task);
+    upstreams.add_idempotency_header(&job.task, &mut headers);
+    headers
+}
+
 /// Makes the call, unless something ends it first.
 async fn call(
     worker: &QueueWorker,
@@ -170,15 +182,23 @@ async fn call(
     }
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
-    let mut headers = worker.shared.config.upstreams.headers_for(&job.task);
-    worker.shared.config.upstreams.add_idempotency_header(&job.task, &mut headers);
+    let mut headers = added_headers(worker, job);
+    if let Some(token) = &admission.token {
+        headers.insert(AUTHORIZATION, token.authorization().clone());
+    }
     let mut body = job.task.body.as_ref();
     if let Some(callback) = &admission.callback {
         headers.extend(callback.headers.clone());
         body = Some(&callback.body);
     }
+    if let Some(signer) = worker.shared.config.upstreams.current().aws_for(&job.task)
+        && let Err(unsigned) = sign(worker, signer, &Hop::first(&job.task), &mut headers, body)
+    {
+        return Ok(Err(Failure::Other(unsigned.to_string())));
+    }
+    let added_at = |hop: &Hop| added_at(worker, job, admission, body, hop);
     tokio::select! {
-        result = worker.shared.http.call(&job.task, headers, body, |url, own| added_at(worker, job, url, own)) => match result {
+        result = worker.shared.http.call(&job.task, headers, body, added_at) => match result {
             Err(Failure::LocalShortage(_)) => {
                 worker.shared.metrics.local_shortage(worker.name());
                 Err(Aborted::Impossible)
@@ -191,16 +211,54 @@ async fn call(
 }
 
 /// What is added to the headers of a redirect: what its URL gets anyway, as for a task of its own. A redirect must not lead around the
-/// limits of an upstream.
-fn added_at(worker: &QueueWorker, job: &Job, url: &Url, own: &HeaderMap) -> Result<HeaderMap, String> {
-    let upstreams = &worker.shared.config.upstreams;
+/// limits of an upstream, and tokens and signatures are for the upstream that the task names.
+fn added_at(
+    worker: &QueueWorker,
+    job: &Job,
+    admission: &Admission,
+    body: Option<&Vec<u8>>,
+    hop: &Hop,
+) -> Result<HeaderMap, String> {
+    let (url, own) = (&hop.url, &hop.headers);
+    let upstreams = worker.shared.config.upstreams.current();
+    let refused = |why: &str| format!("{} {why}: call it directly", url.host_str().unwrap_or_default());
     let limits = upstreams.limits_at(url);
     if !limits.is_empty() && limits != upstreams.limits_for(&job.task) {
-        return Err(format!("{} has limits of its own: call it directly", url.host_str().unwrap_or_default()));
+        return Err(refused("has limits of its own"));
     }
-    let mut headers = upstreams.headers_at(url, own);
-    upstreams.add_idempotency_header_at(url, &job.task, &mut headers);
-    Ok(headers)
+    let mut added = upstreams.headers_at(url, own);
+    upstreams.add_idempotency_header_at(url, &job.task, &mut added);
+    let is_same = !hop.redirection.left_origin && upstreams.share_block(&job.task.url, url);
+    if upstreams.oauth_at(url, own).is_some() {
+        let token = admission.token.as_ref().filter(|_| is_same);
+        let token =
+            token.ok_or_else(|| refused("wants an access token, which a redirect from elsewhere does not get"))?;
+        added.insert(AUTHORIZATION, token.authorization().clone());
+    }
+    if let Some(signer) = upstreams.aws_at(url, own) {
+        if !is_same {
+            return Err(refused("wants a signature, which a redirect from elsewhere does not get"));
+        }
+        let body = body.filter(|_| hop.sends_body);
+        sign(worker, signer, hop, &mut added, body).map_err(|unsigned| unsigned.to_string())?;
+    }
+    Ok(added)
+}
+
+/// Adds the signature of a request to what is added to its headers.
+fn sign(
+    worker: &QueueWorker,
+    signer: &AwsSigner,
+    hop: &Hop,
+    added: &mut HeaderMap,
+    body: Option<&Vec<u8>>,
+) -> Result<(), Unsigned> {
+    let mut headers = hop.headers.clone();
+    headers.extend(added.clone());
+    let at = UNIX_EPOCH + Duration::from_millis(worker.queue.clock.now().0);
+    let body = body.map_or(&[][..], Vec::as_slice);
+    added.extend(signer.sign(&hop.method, &hop.url, &headers, body, at)?);
+    Ok(())
 }
 
 /// Waits until the lease is lost and no memo wants the answer either. Without the lease this worker must not write a result. But a
@@ -232,6 +290,30 @@ fn label(result: &AttemptResult, judgement: &Judgement) -> &'static str {
         _ => types::label(result),
     }
 }
+
+/// What follows if an upstream refuses an access token that it may have accepted before: once for each task, another attempt with a new
+/// token, uncounted. A 401 is certain not to have been carried out (RFC 9110 section 15.5.2), unless it follows a redirect that was itself
+/// an answer. Another origin did not get the token.
+fn token_refused(job: &Job, admission: &Admission, result: &AttemptResult) -> Option<Outcome> {
+    const UNAUTHORIZED: u16 = 401;
+    let token = admission.token.as_ref()?;
+    let response = result.as_ref().ok().filter(|response| response.status == UNAUTHORIZED)?;
+    if response.redirection.left_origin {
+        return None;
+    }
+    token.refused();
+    let state = &job.header.state;
+    let was_refused = state.attempts.last().is_some_and(|last| last.http_status == Some(UNAUTHORIZED));
+    (!was_refused && !response.redirection.has_acted).then(|| Outcome::Retry {
+        wait: TOKEN_WAIT.mul_f64(rand::random_range(1.0..2.0)),
+        backoff: Duration::from_millis(state.backoff_ms),
+        counts: false,
+        error: "status 401: the access token is refused; a new one is fetched".to_owned(),
+    })
+}
+
+/// How long a task waits for a new token, about, in place of one that was refused.
+const TOKEN_WAIT: Duration = Duration::from_millis(100);
 
 fn policy<'a>(
     worker: &QueueWorker,

@@ -76,7 +76,7 @@ async fn bury(worker: &QueueWorker, dead: Vec<Ended>) {
     let endings: Vec<(String, Completion)> = dead
         .iter()
         .map(|(job, result)| {
-            let added = worker.shared.config.upstreams.headers_for(&job.task);
+            let added = worker.shared.config.upstreams.current().identity_for(&job.task);
             (job.dead_letter_header(result, &added), job.completion(result))
         })
         .collect();
@@ -105,7 +105,7 @@ async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Comple
         Ok(true) => Settler::new(worker).report_dead(result),
         Ok(false) => {}
         Err(error) if error.recovery() == ErrorRecovery::Never => {
-            let added = worker.shared.config.upstreams.headers_for(&job.task);
+            let added = worker.shared.config.upstreams.current().identity_for(&job.task);
             let memo = MemoKey::idempotency(&job.task, &added).map(|key| key.hash);
             let refused = RefusedEnding {
                 token: &job.token,

@@ -78,7 +78,8 @@ impl Job {
     /// The entry is not a valid task.
     pub fn open(entry: Entry, config: &Config) -> Result<Self, InvalidJob> {
         let Entry { token, header, raw } = entry;
-        match Task::parse_with(&raw, config.max_task_bytes, |url| config.upstreams.defaults_for(url)) {
+        let upstreams = config.upstreams.current();
+        match Task::parse_with(&raw, config.max_task_bytes, |url| upstreams.defaults_for(url)) {
             Ok(task) => {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);

@@ -90,7 +90,7 @@ impl<'a> Settler<'a> {
         match result.status {
             Status::Ok => self.pass_on(completion, held),
             Status::Dead => {
-                let added = self.worker.shared.config.upstreams.headers_for(&job.task);
+                let added = self.worker.shared.config.upstreams.current().identity_for(&job.task);
                 let letter = heavy::work(bytes, || job.dead_letter_header(&result, &added)).await;
                 self.write_dead_letter(&job.token, &job.header.serial, &letter, result, Some(&completion)).await;
             }

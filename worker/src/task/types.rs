@@ -7,6 +7,7 @@ use redial_core::memo::{KeptAnswer, MemoKey, MemoPurpose};
 use redial_core::{Reason, UnixMs};
 
 use crate::breaker::client::BreakerPermit;
+use crate::http::credentials::tokens::AccessToken;
 use crate::limit::applied::AppliedLimit;
 use crate::limit::client::ConcurrencySlot;
 use crate::queue::redis_retry::NotStored;
@@ -31,6 +32,8 @@ pub struct Admission {
     pub limits: Vec<AppliedLimit>,
     /// Its concurrency slots.
     pub slots: Vec<ConcurrencySlot>,
+    /// The access token that the call needs, if so.
+    pub token: Option<Box<AccessToken>>,
     /// What to send, if the call is a callback. Boxed, as it is large and rare.
     pub callback: Option<Box<Callback>>,
 }

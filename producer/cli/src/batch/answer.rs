@@ -155,6 +155,7 @@ fn gemini_error(reason: Option<Reason>, message: Option<&str>) -> Value {
         Some(Reason::Cancelled) => (1, "CANCELLED"),
         Some(Reason::InvalidTask | Reason::TooLarge) => (3, "INVALID_ARGUMENT"),
         Some(Reason::Expired) => (4, "DEADLINE_EXCEEDED"),
+        Some(Reason::OverBudget) => (8, "RESOURCE_EXHAUSTED"),
         Some(Reason::AttemptsExhausted) => (14, "UNAVAILABLE"),
         _ => (2, "UNKNOWN"),
     };

@@ -172,7 +172,7 @@ fn complain_of_missing(queue: &Queue, names: &[String], found: &[bool]) -> ExitC
 fn to_text(letter: &DeadLetter) -> String {
     let id = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
     let tries = letter.result.attempts.len();
-    let error = letter.result.error.as_deref().unwrap_or_default();
+    let error = output::escaped(letter.result.error.as_deref().unwrap_or_default());
     let reason = output::paint(&format!("{:<20}", reason_of(letter)), Tint::Bad);
     format!("{}  {reason} {id}  {tries} attempts  {error}", output::utc(letter.at.0))
 }

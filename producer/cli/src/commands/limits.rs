@@ -1,13 +1,14 @@
 //! `redial limits`
 
+mod text;
+
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::ensure;
 use redial_core::Queue;
-use redial_core::limit::{DefinedBy, LimitStatus};
+use redial_core::limit::{LimitStatus, Limits};
 use redial_core::protocol::task::Limit;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::output::{self, Output};
 
@@ -21,10 +22,29 @@ pub struct LimitsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum LimitsCommand {
+    /// List the limits in use, a line each. The default without a command.
+    List {
+        /// The maximum number to list.
+        #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+        limit: usize,
+    },
+    /// Show everything about one limit: who defines it and how, what is left, who waits, and since when and why it is closed. Exit code 3
+    /// if it is not in use.
+    Show {
+        /// The limit's name.
+        name: String,
+    },
     /// Set a limit, overriding the configuration and tasks. It takes effect at once, also for tasks that wait for it in any queue.
     Set(SetLimitArgs),
     /// Let the configuration and tasks define a limit again; exit code 3 if it was not set.
+    #[command(visible_alias = "clear")]
     Unset {
+        /// The limit's name.
+        name: String,
+    },
+    /// Make all of a limit available at once, as if nothing had been used, and open it if an upstream had it closed. Its definition
+    /// stays. Exit code 3 if it is not in use.
+    Reset {
         /// The limit's name.
         name: String,
     },
@@ -46,20 +66,24 @@ struct SetLimitArgs {
     /// The maximum number of calls in flight.
     #[arg(long, required_unless_present = "rate")]
     concurrency: Option<u32>,
+    /// What the rate counts, such as usd.
+    #[arg(long, requires = "rate")]
+    unit: Option<String>,
 }
 
 impl LimitsArgs {
     pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let limits = queue.db().limits();
-        match self.command {
-            None => list(&limits.list().await?, output),
-            Some(LimitsCommand::Set(SetLimitArgs { name, rate, per_ms, burst, concurrency })) => {
-                let limit = Limit { rate, per_ms, burst, concurrency, ..Limit::named(name) };
+        match self.command.unwrap_or(LimitsCommand::List { limit: usize::MAX }) {
+            LimitsCommand::List { limit } => list(&limits, limit, output).await,
+            LimitsCommand::Show { name } => show(&limits, &name, output).await,
+            LimitsCommand::Set(SetLimitArgs { name, rate, per_ms, burst, concurrency, unit }) => {
+                let limit = Limit { rate, per_ms, burst, concurrency, unit, ..Limit::named(name) };
                 limit.check()?;
                 limits.set(&limit).await?;
-                list(&[limits.inspect(&limit.name).await?], output)
+                print(&limits.inspect(&limit.name).await?, output)
             }
-            Some(LimitsCommand::Unset { name }) => {
+            LimitsCommand::Unset { name } => {
                 ensure!(!name.is_empty(), "the name is empty: `redial limits` lists the limits in use");
                 if !limits.unset(&name).await? {
                     output::complain(&format!("the limit {name:?} was not set: nothing to unset"));
@@ -69,55 +93,51 @@ impl LimitsArgs {
                     .print(|| "unset: the configuration and tasks define it again".into(), || json!({"unset": true}))?;
                 Ok(ExitCode::SUCCESS)
             }
+            LimitsCommand::Reset { name } => {
+                if !limits.reset(&name).await? {
+                    return Ok(not_in_use(&name));
+                }
+                print(&limits.inspect(&name).await?, output)
+            }
         }
     }
 }
 
-fn list(statuses: &[LimitStatus], output: Output) -> anyhow::Result<ExitCode> {
-    if statuses.is_empty() {
+/// Prints page after page, as they come.
+async fn list(limits: &Limits, max: usize, output: Output) -> anyhow::Result<ExitCode> {
+    let (mut from, mut shown) = (Some(0), 0);
+    while let Some(cursor) = from.filter(|_| shown < max) {
+        let (page, next) = limits.page(cursor).await?;
+        for status in page.iter().take(max - shown) {
+            print(status, output)?;
+            shown += 1;
+        }
+        from = next;
+    }
+    if shown == 0 {
         output.note(|| {
             "no limit is in use: tasks name limits in `limit`, workers in [[limit]]; `redial limits set` sets one"
                 .into()
         });
     }
-    for status in statuses {
-        output.print(|| to_text(status), || to_json(status))?;
-    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn source(status: &LimitStatus) -> &'static str {
-    status.source.map_or("none", DefinedBy::as_str)
+async fn show(limits: &Limits, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let status = limits.inspect(name).await?;
+    if status.source.is_none() {
+        return Ok(not_in_use(name));
+    }
+    output.print(|| text::in_full(&status), || text::to_json_in_full(&status))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn to_json(status: &LimitStatus) -> Value {
-    let LimitStatus { name, limit, left, flows, in_flight, .. } = status;
-    json!({
-        "name": name, "defined_by": source(status), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
-        "concurrency": limit.concurrency, "left": left, "in_flight": in_flight, "fairness_keys_waiting": flows,
-        "closed_ms": ms(status.closed), "clears_in_ms": ms(status.clears_in),
-    })
+fn print(status: &LimitStatus, output: Output) -> anyhow::Result<ExitCode> {
+    output.print(|| text::line(status), || text::to_json(status))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn to_text(status: &LimitStatus) -> String {
-    let LimitStatus { name, limit, .. } = status;
-    let mut parts = vec![format!("{name} ({})", source(status))];
-    if let Some(rate) = limit.rate {
-        parts.push(format!("{rate} in {} ms", limit.per_ms.unwrap_or(1000)));
-        parts.extend(limit.burst.map(|burst| format!("burst {burst}")));
-        parts.extend(status.left.map(|left| format!("left {left:.1}")));
-    }
-    parts.extend(limit.concurrency.map(|max| format!("in flight {} of {max}", status.in_flight)));
-    if !status.closed.is_zero() {
-        parts.push(format!("closed for {} ms, as the upstream asked", ms(status.closed)));
-    }
-    if status.flows > 0 {
-        let (keys, s) = (status.flows, if status.flows == 1 { "" } else { "s" });
-        parts.push(format!("{keys} fairness key{s} waiting, the last call in {} ms", ms(status.clears_in)));
-    }
-    parts.join("  ")
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn not_in_use(name: &str) -> ExitCode {
+    output::complain(&format!("no limit {name:?} is in use: `redial limits` lists those that are"));
+    ExitCode::from(super::NOT_FOUND)
 }

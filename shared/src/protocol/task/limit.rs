@@ -31,6 +31,28 @@ pub struct Limit {
     /// weights. "" for nowhere. Default, where `cost` is set: the tokens, where well-known APIs state them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What `rate`, `burst`, `cost` and `usage` count, such as "usd": letters, digits, `_` and `-`. A limit in another unit than
+    /// "tokens" takes nothing from a response unless `usage` says where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What becomes of this call if less is left than it takes. Default `wait`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_empty: Option<OnEmpty>,
+    /// The longest time that this call waits for the limit, whatever the reason. A call that would have to wait longer is dead at once,
+    /// with the reason `over_budget`. Default: as long as it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wait_ms: Option<u64>,
+}
+
+/// What becomes of a call if less is left of a limit than it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OnEmpty {
+    /// It waits until enough is refilled.
+    Wait,
+    /// It is dead, with the reason `over_budget`.
+    Dead,
 }
 
 /// What is wrong with a limit.
@@ -68,6 +90,14 @@ pub enum InvalidLimit {
         /// The field.
         field: &'static str,
     },
+    /// Its `unit` has too many characters, or wrong ones.
+    #[error("`limit` {name:?} has the `unit` {unit:?}: use 1 to {max} letters, digits, `_` or `-`", max = Limit::MAX_UNIT_LENGTH)]
+    Unit {
+        /// The limit.
+        name: String,
+        /// The unit.
+        unit: String,
+    },
     /// Its `usage`.
     #[error("`limit` {name:?} has a `usage` with {error}")]
     Usage {
@@ -81,6 +111,8 @@ pub enum InvalidLimit {
 impl Limit {
     /// The longest time, in years, that what a call takes, or a whole burst, may need to be refilled.
     pub const MAX_REFILL_YEARS: f64 = 2.0;
+    /// The most characters that a unit may have.
+    pub const MAX_UNIT_LENGTH: usize = 20;
 
     /// The limit that the configuration, an operator or other tasks define under this name.
     pub fn named(name: impl Into<String>) -> Self {
@@ -119,6 +151,24 @@ impl Limit {
         Self { usage: Some(usage.into()), ..self }
     }
 
+    /// What the rate and the costs count, such as `"usd"`.
+    #[must_use]
+    pub fn unit(self, unit: impl Into<String>) -> Self {
+        Self { unit: Some(unit.into()), ..self }
+    }
+
+    /// What becomes of this call if less is left than it takes. Default: it waits.
+    #[must_use]
+    pub fn on_empty(self, on_empty: OnEmpty) -> Self {
+        Self { on_empty: Some(on_empty), ..self }
+    }
+
+    /// The longest time that this call waits for the limit; one that would have to wait longer is dead at once.
+    #[must_use]
+    pub fn max_wait(self, max_wait: Duration) -> Self {
+        Self { max_wait_ms: Some(u64::try_from(max_wait.as_millis()).unwrap_or(u64::MAX)), ..self }
+    }
+
     /// Checks what the types cannot express.
     ///
     /// # Errors
@@ -137,6 +187,13 @@ impl Limit {
             return Err(InvalidLimit::NeverAdmits(name.clone()));
         }
         self.check_ranges()?;
+        let is_unit = |unit: &String| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            (1..=Self::MAX_UNIT_LENGTH).contains(&unit.len()) && unit != "-" && unit.chars().all(allowed)
+        };
+        if let Some(unit) = self.unit.as_ref().filter(|unit| !is_unit(unit)) {
+            return Err(InvalidLimit::Unit { name: name.clone(), unit: unit.clone() });
+        }
         match self.usage.as_ref().map(Usage::check) {
             Some(Err(error)) => Err(InvalidLimit::Usage { name: name.clone(), error }),
             _ => Ok(()),
@@ -146,7 +203,7 @@ impl Limit {
     /// Times are kept in microseconds as doubles, exact to 2^53: whatever is taken must be refilled long before.
     fn check_ranges(&self) -> Result<(), InvalidLimit> {
         const AMOUNTS: std::ops::RangeInclusive<f64> = 1e-9..=1e12;
-        const MAX_PER_MS: u64 = 366 * 86_400_000;
+        const YEAR_MS: u64 = 366 * 86_400_000;
         const MAX_SLOTS: u32 = 1_000_000;
         let name = || self.name.clone();
         for (field, value) in [("cost", self.cost), ("rate", self.rate), ("burst", self.burst)] {
@@ -154,8 +211,12 @@ impl Limit {
                 return Err(InvalidLimit::OutOfRange { name: name(), field, range: "1e-9 to 1e12" });
             }
         }
-        if self.per_ms.is_some_and(|per_ms| per_ms > MAX_PER_MS) {
+        if self.per_ms.is_some_and(|per_ms| per_ms > YEAR_MS) {
             return Err(InvalidLimit::OutOfRange { name: name(), field: "per_ms", range: "1 to 31622400000, a year" });
+        }
+        if self.max_wait_ms.is_some_and(|max_wait_ms| max_wait_ms > YEAR_MS) {
+            let range = "0 to 31622400000, a year";
+            return Err(InvalidLimit::OutOfRange { name: name(), field: "max_wait_ms", range });
         }
         if self.concurrency.is_some_and(|slots| slots > MAX_SLOTS) {
             return Err(InvalidLimit::OutOfRange { name: name(), field: "concurrency", range: "1 to 1000000" });

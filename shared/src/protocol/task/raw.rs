@@ -184,7 +184,7 @@ impl From<NameOrLimit> for Limit {
 fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<Limit>>, D::Error> {
     let limits = Option::<OneOrMany>::deserialize(from).map_err(|_| {
         serde::de::Error::custom(
-            "use a name, an object {name, cost, rate, per_ms, burst, concurrency, usage}, or a list of these",
+            "use a name, an object {name, cost, rate, per_ms, burst, concurrency, usage, unit, on_empty, max_wait_ms}, or a list of these",
         )
     })?;
     Ok(limits.map(|limits| match limits {

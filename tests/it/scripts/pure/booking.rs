@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::{holds, numbers, objects};
 
-const LIBS: [&str; 3] = [
+const LIBS: [&str; 4] = [
     include_str!("../../../../shared/lua/lib/bucket.lua"),
     include_str!("../../../../shared/lua/lib/limit.lua"),
+    include_str!("../../../../shared/lua/lib/budget.lua"),
     include_str!("../../../../shared/lua/lib/booking.lua"),
 ];
 

@@ -86,27 +86,3 @@ fn a_clock_that_is_set_back_never_refills_a_bucket_and_holds_no_one_up() {
         },
     );
 }
-
-#[test]
-fn tokens_missing_from_a_bucket_are_missing_under_another_rate_too() {
-    holds(
-        &(limits(), limits(), 0.0..100.0),
-        &LIBS,
-        "local now = 1.8e15
-        local full_at = full_at_after(input.old, 0, now, input.taken)
-        local carried = carry_over(input.new, input.old, full_at, now)
-        return {input.new.burst - tokens_left(input.new, carried, now), refill_time(input.new, 1)}",
-        |(old, new, taken)| {
-            let limit =
-                |(rate, per_us, burst): &(f64, f64, f64)| json!({"rate": rate, "per_us": per_us, "burst": burst});
-            json!({"old": limit(old), "new": limit(new), "taken": taken})
-        },
-        |(old, new, taken), output| {
-            let missing = numbers(output)[0];
-            // Both conversions round up to a quarter of a microsecond.
-            let rounding = 0.25 * (old.0 / old.1 + new.0 / new.1) + taken * 1e-9;
-            prop_assert!((*taken - 1e-9 * taken..=taken + rounding).contains(&missing), "{missing} of {taken}");
-            Ok(())
-        },
-    );
-}

@@ -6,3 +6,4 @@ pub mod guard;
 pub mod name_servers;
 pub mod names;
 pub mod pools;
+pub mod transport;

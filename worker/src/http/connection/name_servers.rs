@@ -1,8 +1,6 @@
 //! Who is asked for the addresses of a name, and the resolver that asks. It follows `/etc/resolv.conf` and `/etc/hosts` when they change.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +12,8 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Resolver, TokioResolver};
 use parking_lot::Mutex;
+
+use crate::config::file_stamp::FileStamp;
 
 /// The files that say how names are resolved here, and how often they are looked at.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -79,17 +79,12 @@ pub struct Resolvers {
 struct State {
     /// `None`: the C library's.
     resolver: Option<Arc<TokioResolver>>,
-    stamps: [Option<Stamp>; 2],
+    stamps: [FileStamp; 2],
     looked_at: Instant,
 }
 
-/// What changes with a file.
-type Stamp = (u64, i64, i64, u64);
-
-fn stamps() -> [Option<Stamp>; 2] {
-    // Follows symbolic links, as the file may be one.
-    let stamp = |file| fs::metadata(file).ok().map(|file| (file.ino(), file.mtime(), file.mtime_nsec(), file.len()));
-    FILES.map(stamp)
+fn stamps() -> [FileStamp; 2] {
+    FILES.map(FileStamp::of)
 }
 
 impl Resolvers {

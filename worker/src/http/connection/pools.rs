@@ -2,19 +2,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use reqwest::Client;
-use rustls::ClientConfig;
-use rustls_platform_verifier::ConfigVerifierExt as _;
+use reqwest::{Client, ClientBuilder};
 use url::Url;
 
 use super::guard::Guard;
+use super::transport::{InvalidTransport, Transport, TransportSettings};
+use crate::config::{Reloadable, Upstreams};
 use crate::http::types::Failure;
 
-/// How many connect timeouts are in use at a time. One more evicts a client with its idle connections, nothing else.
-const MAX_CLIENTS: usize = 8;
+/// How many connect timeouts are in use at a time, with one transport and with all. One more evicts a client with its idle connections,
+/// nothing else.
+const MAX_CLIENTS_PER_TRANSPORT: usize = 8;
+const MAX_CLIENTS: usize = 64;
+/// How long a connection to an address of the operator's may take.
+const OPERATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept: less than the minute after which common load balancers silently drop it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often an HTTP/2 connection is tried with a ping (RFC 9113 section 6.7), in use or idle, and how long the answer may take. A server
@@ -38,16 +43,21 @@ const MAX_ANSWERED: usize = 10_000;
 pub struct Pools {
     guard: Guard,
     idle_per_host: usize,
-    tls: ClientConfig,
+    upstreams: Reloadable<Upstreams>,
+    /// For upstreams whose block says nothing else.
+    direct: Arc<Transport>,
     state: Mutex<State>,
 }
 
+/// Clients, with the ids of their transports and their connect timeouts.
+type Clients = VecDeque<(u64, Duration, Client)>;
+
 #[derive(Debug, Default)]
 struct State {
-    /// One client per connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
-    shared: VecDeque<(Duration, Client)>,
+    /// One client per transport and connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
+    shared: Clients,
     /// The same, of clients that keep no idle connections.
-    without_idle: VecDeque<(Duration, Client)>,
+    without_idle: Clients,
     /// The clients of origins whose earlier connections are suspected to be dead.
     renewed: HashMap<Origin, Renewed>,
     /// The origins that have answered.
@@ -82,78 +92,93 @@ pub enum TimeoutCause {
     Connection,
 }
 
-/// Scheme, host, port and connect timeout: what the connections of a client that a call may use have in common. As a hash: two origins
+/// A client for one call.
+#[derive(Debug)]
+pub struct PooledClient {
+    pub client: Client,
+    origin: Origin,
+    transport: Arc<Transport>,
+    connect_timeout: Duration,
+}
+
+impl PooledClient {
+    /// Whether its calls go through a proxy.
+    pub fn has_proxy(&self) -> bool {
+        self.transport.proxy.is_some()
+    }
+}
+
+/// Scheme, host, port, transport and connect timeout: what the connections of a client that a call may use have in common. As a hash: two origins
 /// that collide share the fate of their connections, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Origin(u64);
 
 impl Origin {
-    fn of(url: &Url, connect_timeout: Duration) -> Self {
+    fn of(url: &Url, transport: &Transport, connect_timeout: Duration) -> Self {
         let mut hasher = DefaultHasher::new();
-        (url.scheme(), url.host_str(), url.port_or_known_default(), connect_timeout).hash(&mut hasher);
+        (url.scheme(), url.host_str(), url.port_or_known_default(), transport.id(), connect_timeout).hash(&mut hasher);
         Self(hasher.finish())
     }
 }
 
 impl Pools {
-    /// Pools without connections, each with that many idle ones per host at most.
+    /// Pools without connections, each with that many idle ones per host at most. The blocks say how their upstreams are connected to.
     ///
     /// # Errors
     /// The system's root certificates cannot be read.
-    pub fn new(guard: Guard, idle_per_host: usize) -> Result<Self, Failure> {
-        let mut tls = ClientConfig::with_platform_verifier().map_err(|error| {
-            Failure::Other(format!(
-                "cannot read the system's root certificates; are they installed (Debian: ca-certificates)? {error}"
-            ))
-        })?;
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { guard, idle_per_host, tls, state: Mutex::default() })
+    pub fn new(guard: Guard, idle_per_host: usize, upstreams: Reloadable<Upstreams>) -> Result<Self, InvalidTransport> {
+        let direct = Arc::new(Transport::new(&TransportSettings::default())?);
+        Ok(Self { guard, idle_per_host, upstreams, direct, state: Mutex::default() })
     }
 
     /// The client for a call.
     ///
     /// # Errors
     /// It cannot be built.
-    pub fn client(&self, url: &Url, connect_timeout: Duration) -> Result<Client, Failure> {
+    pub fn client(&self, url: &Url, connect_timeout: Duration) -> Result<PooledClient, Failure> {
+        let upstreams = self.upstreams.current();
+        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
+        let origin = Origin::of(url, transport, connect_timeout);
+        let client = self.find_or_build(origin, transport, connect_timeout)?;
+        Ok(PooledClient { client, origin, transport: transport.clone(), connect_timeout })
+    }
+
+    fn find_or_build(
+        &self,
+        origin: Origin,
+        transport: &Transport,
+        connect_timeout: Duration,
+    ) -> Result<Client, Failure> {
         let mut state = self.state.lock();
         if !state.renewed.is_empty() {
             state.renewed.retain(|_, renewed| renewed.since.elapsed() < RENEWED_FOR);
-            if let Some(renewed) = state.renewed.get(&Origin::of(url, connect_timeout)) {
+            if let Some(renewed) = state.renewed.get(&origin) {
                 return Ok(renewed.client.clone());
             }
         }
-        if let Some((_, client)) = state.shared.iter().find(|(timeout, _)| *timeout == connect_timeout) {
-            return Ok(client.clone());
-        }
-        let client = self.build(connect_timeout, self.idle_per_host)?;
-        if state.shared.len() == MAX_CLIENTS {
-            state.shared.pop_front();
-        }
-        state.shared.push_back((connect_timeout, client.clone()));
-        Ok(client)
+        find_or_insert(&mut state.shared, transport, connect_timeout, || {
+            self.build(transport, connect_timeout, &self.guard, self.idle_per_host)
+        })
     }
 
-    /// A client that opens a connection for each call. A server may have closed an idle one without it being known yet; a call on it
+    /// A client for a call that opens a connection of its own. A server may have closed an idle one without it being known yet; a call on it
     /// would fail, and nobody could tell whether it was carried out.
     ///
     /// # Errors
     /// It cannot be built.
-    pub fn client_without_idle(&self, connect_timeout: Duration) -> Result<Client, Failure> {
-        let mut state = self.state.lock();
-        if let Some((_, client)) = state.without_idle.iter().find(|(timeout, _)| *timeout == connect_timeout) {
-            return Ok(client.clone());
-        }
-        let client = self.build(connect_timeout, 0)?;
-        if state.without_idle.len() == MAX_CLIENTS {
-            state.without_idle.pop_front();
-        }
-        state.without_idle.push_back((connect_timeout, client.clone()));
-        Ok(client)
+    pub fn client_without_idle(&self, url: &Url, connect_timeout: Duration) -> Result<PooledClient, Failure> {
+        let upstreams = self.upstreams.current();
+        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
+        let origin = Origin::of(url, transport, connect_timeout);
+        let client = find_or_insert(&mut self.state.lock().without_idle, transport, connect_timeout, || {
+            self.build(transport, connect_timeout, &self.guard, 0)
+        })?;
+        Ok(PooledClient { client, origin, transport: transport.clone(), connect_timeout })
     }
 
     /// Remembers that an origin has answered.
-    pub fn answered(&self, url: &Url, connect_timeout: Duration, is_http2: bool) {
-        let origin = Origin::of(url, connect_timeout);
+    pub fn answered(&self, pooled: &PooledClient, is_http2: bool) {
+        let origin = pooled.origin;
         let mut state = self.state.lock();
         if let Some(renewed) = state.renewed.get_mut(&origin) {
             renewed.has_answered = true;
@@ -170,8 +195,8 @@ impl Pools {
     ///
     /// # Errors
     /// A client cannot be built.
-    pub fn timed_out(&self, url: &Url, connect_timeout: Duration, started: Instant) -> Result<TimeoutCause, Failure> {
-        let origin = Origin::of(url, connect_timeout);
+    pub fn timed_out(&self, pooled: &PooledClient, started: Instant) -> Result<TimeoutCause, Failure> {
+        let origin = pooled.origin;
         let mut state = self.state.lock();
         let Some(answered) = state.answered.get(&origin).copied() else { return Ok(TimeoutCause::Upstream) };
         if !answered.is_http2 && answered.at >= started {
@@ -191,11 +216,21 @@ impl Pools {
         if let Some(oldest) = oldest.filter(|_| state.renewed.len() >= MAX_RENEWED) {
             state.renewed.remove(&oldest);
         }
-        let client = self.build(connect_timeout, self.idle_per_host)?;
+        let client = self.build(&pooled.transport, pooled.connect_timeout, &self.guard, self.idle_per_host)?;
         let since = Instant::now();
         let renewed = Renewed { since, client, others_had_answered, has_answered: false };
         state.renewed.insert(origin, renewed);
         Ok(TimeoutCause::Upstream)
+    }
+
+    /// A client for an address that the operator chose and no task did, wherever that is. It is not kept.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn client_without_bounds(&self, url: &Url) -> Result<Client, Failure> {
+        let upstreams = self.upstreams.current();
+        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
+        self.build(transport, OPERATOR_CONNECT_TIMEOUT, &self.guard.without_bounds(), self.idle_per_host)
     }
 
     /// Closes all idle connections. Those in use go on.
@@ -205,31 +240,70 @@ impl Pools {
         state.renewed.clear();
     }
 
-    fn build(&self, connect_timeout: Duration, idle_per_host: usize) -> Result<Client, Failure> {
-        Client::builder()
-            .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(connect_timeout)
-            .dns_resolver(self.guard.clone())
-            // Reading the system's certificates takes tens of milliseconds, which no task should pay.
-            .tls_backend_preconfigured(self.tls.clone())
-            // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            // Redial retries on its own terms: retries wait in Redis and are counted.
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(idle_per_host)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            // What browsers accept: many headers, lines that go on in the next one, a space before the colon, lines that are no headers.
-            .http1_max_headers(MAX_RESPONSE_HEADERS)
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .http1_allow_spaces_after_header_name_in_responses(true)
-            .http1_ignore_invalid_headers_in_responses(true)
-            .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .build()
-            .map_err(|error| Failure::Other(format!("cannot build the HTTP client: {error}")))
+    fn build(
+        &self,
+        transport: &Transport,
+        connect_timeout: Duration,
+        guard: &Guard,
+        idle_per_host: usize,
+    ) -> Result<Client, Failure> {
+        let mut builder = builder(transport, connect_timeout, idle_per_host).dns_resolver(guard.clone());
+        if transport.http1_only {
+            builder = builder.http1_only();
+        }
+        if let Some(proxy) = &transport.proxy {
+            // The one name that is resolved here is the proxy's, which the operator chose. The proxy resolves the upstream's: which addresses
+            // that may be is up to the proxy, and the upstream as well was chosen by the operator, whose block names it.
+            builder = builder.proxy(proxy.clone()).dns_resolver(self.guard.without_bounds());
+        }
+        builder.build().map_err(|error| Failure::Other(format!("cannot build the HTTP client: {error}")))
     }
+}
+
+/// The client with that transport and connect timeout. A new one may take the place of the oldest.
+fn find_or_insert(
+    clients: &mut Clients,
+    transport: &Transport,
+    connect_timeout: Duration,
+    build: impl FnOnce() -> Result<Client, Failure>,
+) -> Result<Client, Failure> {
+    let is_wanted = |id: u64, timeout: Duration| id == transport.id() && timeout == connect_timeout;
+    if let Some((_, _, client)) = clients.iter().find(|(id, timeout, _)| is_wanted(*id, *timeout)) {
+        return Ok(client.clone());
+    }
+    let client = build()?;
+    let has_transport = |(id, _, _): &(u64, Duration, Client)| *id == transport.id();
+    if clients.iter().filter(|other| has_transport(other)).count() >= MAX_CLIENTS_PER_TRANSPORT {
+        let oldest = clients.iter().position(has_transport).unwrap_or_default();
+        clients.remove(oldest);
+    } else if clients.len() >= MAX_CLIENTS {
+        clients.pop_front();
+    }
+    clients.push_back((transport.id(), connect_timeout, client.clone()));
+    Ok(client)
+}
+
+fn builder(transport: &Transport, connect_timeout: Duration, idle_per_host: usize) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect_timeout)
+        // Reading the system's certificates takes tens of milliseconds, which no task should pay.
+        .tls_backend_preconfigured(transport.tls.clone())
+        // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        // Redial retries on its own terms: retries wait in Redis and are counted.
+        .retry(reqwest::retry::never())
+        .pool_max_idle_per_host(idle_per_host)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        // What browsers accept: many headers, lines that go on in the next one, a space before the colon, lines that are no headers.
+        .http1_max_headers(MAX_RESPONSE_HEADERS)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
 }

@@ -22,7 +22,7 @@ pub async fn prepare(worker: &QueueWorker, id: &TaskId) -> Result<Callback, Refu
     let sign = || {
         let finished_at = serde_json::from_str(&result).map(|result: TaskResult| result.finished_at_ms);
         webhook::headers(
-            &worker.shared.config.webhook_secrets,
+            &worker.shared.config.webhook_secrets.current(),
             id,
             result.as_bytes(),
             finished_at.unwrap_or_default(),

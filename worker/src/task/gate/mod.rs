@@ -6,6 +6,7 @@ pub mod expiry;
 mod reach;
 mod schedule;
 mod start_marker;
+mod token;
 
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::StartMarker;
@@ -66,6 +67,7 @@ async fn admit(
         admission.callback = Some(Box::new(Box::pin(delivery::prepare(worker, id)).await?));
     }
     admission.permit = Box::pin(breaker::gate::check(worker, job)).await?;
+    admission.token = Box::pin(token::check(worker, job, admission.permit.as_ref())).await?.map(Box::new);
     admission.limits = limit::gate::limits_for(&job.task, &worker.shared.config);
     for round in 0.. {
         Box::pin(limit::gate::acquire(worker, job, &mut admission, round)).await?;

@@ -231,7 +231,7 @@ fn only_what_certainly_had_no_effect_is_repeated_after_a_redirect() {
         let outcome = classify(&failed, &policy);
         assert_eq!(matches!(outcome, Outcome::Retry { .. }), repeats, "{failure:?} {has_acted}: {outcome:?}");
     }
-    let redirection = Redirection { followed: 1, has_acted: true, refused: None };
+    let redirection = Redirection { followed: 1, has_acted: true, ..Redirection::default() };
     let limited = Ok(Response { status: 429, headers: HeaderMap::new(), body: vec![], redirection });
     assert!(matches!(classify(&limited, &policy), Outcome::Dead { reason: Reason::OutcomeUnknown, .. }));
 }

@@ -1,0 +1,64 @@
+//! The definition of a limit as Redis stores it, for scripts to read: `<rate> <per_ms> <burst> <concurrency> <unit>`, with `-` for none.
+//! Without a unit it ends before that.
+
+use crate::protocol::task::Limit;
+
+/// The definition of a limit in the form that scripts read.
+pub fn definition(limit: &Limit) -> String {
+    let or_none = |n: Option<String>| n.unwrap_or_else(|| "-".into());
+    let mut text = format!(
+        "{} {} {} {}",
+        or_none(limit.rate.map(|n| n.to_string())),
+        limit.per_ms.unwrap_or(1000),
+        or_none(limit.burst.map(|n| n.to_string())),
+        or_none(limit.concurrency.map(|n| n.to_string())),
+    );
+    if let Some(unit) = &limit.unit {
+        text.push(' ');
+        text.push_str(unit);
+    }
+    text
+}
+
+/// The limit `name` as a definition in Redis has it; `None` if there is none.
+pub(super) fn parse_definition(name: &str, definition: &str) -> Option<Limit> {
+    let mut words = definition.split(' ').filter(|word| !word.is_empty()).peekable();
+    words.peek()?;
+    let mut word = || words.next().unwrap_or_default();
+    Some(Limit {
+        rate: word().parse().ok(),
+        per_ms: word().parse().ok(),
+        burst: word().parse().ok(),
+        concurrency: word().parse().ok(),
+        unit: Some(word().to_owned()).filter(|unit| !unit.is_empty()),
+        ..Limit::named(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_survives_being_stored() {
+        for (limit, text) in [
+            (Limit { rate: Some(0.00012), per_ms: Some(86_400_000), ..Limit::named("a") }, "0.00012 86400000 - -"),
+            (
+                Limit {
+                    rate: Some(20.0),
+                    per_ms: Some(1_000),
+                    burst: Some(2.5),
+                    concurrency: Some(3),
+                    unit: Some("usd".into()),
+                    ..Limit::named("a")
+                },
+                "20 1000 2.5 3 usd",
+            ),
+            (Limit { concurrency: Some(3), per_ms: Some(1_000), ..Limit::named("a") }, "- 1000 - 3"),
+        ] {
+            assert_eq!(definition(&limit), text);
+            assert_eq!(parse_definition("a", text), Some(limit));
+        }
+        assert_eq!(parse_definition("a", ""), None);
+    }
+}
