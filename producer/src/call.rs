@@ -10,7 +10,7 @@ use redial_core::protocol::task::{CacheScope, Effect, Jitter, Limit};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::Error;
+use crate::{Error, Part};
 
 /// A call to make, built field by field: a method for every field of a task. A field that is not set has the default of the
 /// protocol.
@@ -39,6 +39,9 @@ pub struct Call {
     headers: BTreeMap<String, String>,
     retry: RetryFields,
     limits: Vec<Limit>,
+    parts: Vec<Part>,
+    ok_when: ConditionFields,
+    retry_when: ConditionFields,
     /// The first value that could not be serialized. It is reported when the call is enqueued.
     failure: Option<(&'static str, Arc<serde_json::Error>)>,
 }
@@ -57,6 +60,14 @@ struct RetryFields {
     on: Vec<u16>,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct ConditionFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Vec<u16>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
 impl Call {
     /// A call with this method.
     pub fn new(method: &str, url: impl AsRef<str>) -> Self {
@@ -65,6 +76,9 @@ impl Call {
             headers: BTreeMap::new(),
             retry: RetryFields::default(),
             limits: Vec::new(),
+            parts: Vec::new(),
+            ok_when: ConditionFields::default(),
+            retry_when: ConditionFields::default(),
             failure: None,
         };
         call.set("url", url.as_ref()).set("method", method)
@@ -115,6 +129,17 @@ impl Call {
         self.set("body_base64", &base64::engine::general_purpose::STANDARD.encode(body))
     }
 
+    /// A form, sent as `application/x-www-form-urlencoded`: a struct or map of text, numbers, booleans, or lists of these.
+    pub fn form(self, fields: &(impl Serialize + ?Sized)) -> Self {
+        self.set("form", fields)
+    }
+
+    /// A part of an upload, sent as `multipart/form-data`. Can be called several times.
+    pub fn part(mut self, part: Part) -> Self {
+        self.parts.push(part);
+        self
+    }
+
     /// A request header.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
@@ -153,6 +178,36 @@ impl Call {
     pub fn retry_on(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.retry.on.extend(statuses);
         self
+    }
+
+    /// A good answer has something at this JSONPath (RFC 9535): a value other than `null`, `false`, `0`, `""`, `[]` and `{}`. A 2xx without it
+    /// ends the call as [`Reason::Rejected`](crate::Reason::Rejected); one that is not JSON is retried.
+    pub fn ok_when_path(mut self, path: impl Into<String>) -> Self {
+        self.ok_when.path = Some(path.into());
+        self
+    }
+
+    /// A good answer has one of these statuses. Default: 200 to 299.
+    pub fn ok_when_status(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.ok_when.status = Some(statuses.into_iter().collect());
+        self
+    }
+
+    /// Tries again after an answer that has something at this JSONPath, such as `$.error`.
+    pub fn retry_when_path(mut self, path: impl Into<String>) -> Self {
+        self.retry_when.path = Some(path.into());
+        self
+    }
+
+    /// Tries again after an answer with one of these statuses; with [`Call::retry_when_path`], if both hold. Default: 200 to 299.
+    pub fn retry_when_status(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.retry_when.status = Some(statuses.into_iter().collect());
+        self
+    }
+
+    /// How many redirects to follow. Default 0.
+    pub fn redirects(self, count: u32) -> Self {
+        self.set("redirects", &count)
     }
 
     /// No attempt starts after this time.
@@ -256,7 +311,17 @@ impl Call {
 
     fn into_raw(mut self) -> Result<Box<RawValue>, (&'static str, Arc<serde_json::Error>)> {
         let (headers, limits) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.limits));
-        let retry = std::mem::take(&mut self.retry);
+        let (retry, parts) = (std::mem::take(&mut self.retry), std::mem::take(&mut self.parts));
+        let conditions =
+            [("ok_when", std::mem::take(&mut self.ok_when)), ("retry_when", std::mem::take(&mut self.retry_when))];
+        for (field, condition) in conditions {
+            if condition != ConditionFields::default() {
+                self = self.set(field, &condition);
+            }
+        }
+        if !parts.is_empty() {
+            self = self.set("parts", &parts);
+        }
         if !headers.is_empty() {
             self = self.set("headers", &headers);
         }

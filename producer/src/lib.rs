@@ -32,18 +32,20 @@
 //! [`Results`] is a [`Stream`](futures_core::Stream). The package's `examples` folder has a small program for each of: a call, the
 //! cache, a call that is made once, a rate limit, a chain and a schedule.
 //!
-//! Modules, in reading order: `call` builds a task, `prepare` checks it, `client` pushes it, `results` waits, `error` lists the causes
+//! Modules, in reading order: `call` builds a task, `part` the parts of an upload, `prepare` checks it, `client` pushes it, `results` waits, `error` lists the causes
 //! of failure.
 
 mod call;
 mod client;
 mod error;
+mod part;
 mod prepare;
 mod results;
 
 pub use call::Call;
 pub use client::{Client, IntoScheduledTask};
 pub use error::Error;
+pub use part::Part;
 pub use prepare::{IntoTask, PreparedTask, prepare};
 pub use results::{Completed, Results};
 

@@ -4,7 +4,7 @@ pub(crate) mod canonical;
 pub mod credentials;
 pub mod follow_ups;
 pub mod id;
-pub(crate) mod json;
+pub mod json;
 pub mod result;
 #[cfg(feature = "schema")]
 pub mod schema;

@@ -1,8 +1,10 @@
 //! An upstream that speaks HTTP/2 over TLS, and whose connections can be silenced or ended.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 /// An upstream over HTTP/2 and TLS. What it answers depends on the path:
 ///
@@ -46,6 +51,8 @@ struct Shared {
     connections: watch::Sender<usize>,
     /// Connections below this number say nothing more, although they stay open.
     silent_below: watch::Sender<usize>,
+    /// How many of the next connections are told to go away before their first call is processed.
+    turned_away: AtomicUsize,
 }
 
 /// A call that arrived.
@@ -67,16 +74,28 @@ impl Http2Upstream {
 
     /// Starts one whose connections have that many streams at a time.
     pub async fn with_max_streams(max_streams: u32) -> Self {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certified = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
+        Self::launch(max_streams, &["localhost", "127.0.0.1"], 4096).await
+    }
+
+    /// Starts one whose certificate is for these names, and valid until that year.
+    pub async fn certified(names: &[&str], until: i32) -> Self {
+        Self::launch(100, names, until).await
+    }
+
+    async fn launch(max_streams: u32, names: &[&str], until: i32) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("these are names");
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key_pair = KeyPair::generate().expect("a key can be made");
+        let certificate = params.self_signed(&key_pair).expect("a certificate can be made");
         let folder = tempfile::tempdir().expect("the temp folder is writable");
-        std::fs::write(folder.path().join("ca.pem"), certified.cert.pem()).expect("the temp folder is writable");
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key that was just made");
+        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("the temp folder is writable");
+        let key = PrivateKeyDer::try_from(key_pair.serialize_der()).expect("a key that was just made");
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring supports the default versions")
             .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .with_single_cert(vec![certificate.der().clone()], key)
             .expect("key and certificate belong together");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
@@ -86,6 +105,7 @@ impl Http2Upstream {
             calls: Mutex::default(),
             connections: watch::channel(0).0,
             silent_below: watch::channel(0).0,
+            turned_away: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), shared.clone()));
         Self { address, shared, folder, accepting }
@@ -109,6 +129,11 @@ impl Http2Upstream {
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         *self.shared.connections.borrow()
+    }
+
+    /// Tells that many connections, from the next one on, to go away (`GOAWAY`) once their first call has arrived, which is not processed.
+    pub fn turn_away(&self, connections: usize) {
+        self.shared.turned_away.store(connections, Ordering::SeqCst);
     }
 
     /// The connections that there are say nothing more. They stay open, and the system acknowledges what arrives on them.
@@ -136,6 +161,12 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
 
 async fn serve(socket: TcpStream, tls: TlsAcceptor, number: usize, shared: Arc<Shared>) {
     let Ok(stream) = tls.accept(socket).await else { return };
+    let take = |left: usize| left.checked_sub(1);
+    if shared.turned_away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
+        // The client is gone if this fails.
+        let _ = go_away(stream).await;
+        return;
+    }
     let handshake = h2::server::Builder::new().max_concurrent_streams(shared.max_streams).handshake::<_, Bytes>(stream);
     let Ok(mut connection) = handshake.await else { return };
     let mut silent_below = shared.silent_below.subscribe();
@@ -162,6 +193,27 @@ async fn serve(socket: TcpStream, tls: TlsAcceptor, number: usize, shared: Arc<S
             }
         }
     }
+}
+
+/// Reads up to the first call, and says that no stream was processed (RFC 9113 section 6.8).
+async fn go_away(mut stream: TlsStream<TcpStream>) -> io::Result<()> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const HEADERS: u8 = 1;
+    stream.write_all(&SETTINGS).await?;
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]]));
+        tokio::io::copy(&mut (&mut stream).take(length), &mut tokio::io::sink()).await?;
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    stream.write_all(&GOAWAY).await?;
+    stream.shutdown().await
 }
 
 /// Waits until this connection is to say nothing more.

@@ -43,6 +43,43 @@ async fn every_enqueue_option_sets_the_task_field_of_the_same_name() {
         "then": {"url": "http://h/{{$.id}}"},
     });
     assert_eq!(task, expected);
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{}\n").unwrap();
+    let (name, upload) =
+        (file.path().file_name().unwrap().to_str().unwrap(), format!("file=@{}", file.path().display()));
+    let more = ["--ok-when", "$.data", "--retry-when", r#"{"status":[404]}"#, "--redirects", "3"];
+    let fields =
+        json!({"url": "http://h/", "ok_when": {"path": "$.data"}, "retry_when": {"status": [404]}, "redirects": 3});
+    for (body, field, value) in [
+        (["--form", "a=1&2", "--form", "b="], "form", json!({"a": "1&2", "b": ""})),
+        (
+            ["-F", "purpose=batch", "-F", upload.as_str()],
+            "parts",
+            json!([{"name": "purpose", "text": "batch"}, {"name": "file", "filename": name, "base64": "e30K"}]),
+        ),
+    ] {
+        let typed = [&["enqueue", "--url", "http://h/"][..], &more, &body].concat();
+        let output = Cli::new(&redis).run(&typed).await;
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        let mut task: Value = serde_json::from_str(&redis.cli(&["LPOP", "redial:{default}"]).await).unwrap();
+        for own in ["enqueued_at_ms", "id"] {
+            assert!(task.as_object_mut().unwrap().remove(own).is_some());
+        }
+        let mut expected = fields.clone();
+        expected[field] = value;
+        assert_eq!(task, expected);
+    }
+    for (option, typed, says) in [
+        ("--form", "a", "use NAME=VALUE"),
+        ("--part", "a", "use NAME=VALUE or NAME=@FILE"),
+        ("--part", "a=@/no/such", "/no/such"),
+        ("--ok-when", "data", "--ok-when"),
+        ("--redirects", "21", "`redirects` is 21"),
+    ] {
+        let output = Cli::new(&redis).run(&["enqueue", "--url", "http://h/", option, typed]).await;
+        assert!(output.status == 1 && output.stderr.contains(says), "{option} {typed}: {}", output.stderr);
+    }
 }
 
 #[tokio::test]

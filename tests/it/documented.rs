@@ -66,7 +66,7 @@ impl DocsFixture {
     async fn new() -> Self {
         let upstream = Upstream::start(|request| match request.route() {
             "/refused" => Reply::status(422),
-            _ => Reply::ok().json(&json!({"label": "greeting"})),
+            _ => Reply::ok().json(&json!({"label": "greeting", "choices": [{"index": 0}], "ok": true})),
         })
         .await;
         let redis = RedisServer::start().await;
@@ -81,6 +81,7 @@ impl DocsFixture {
             ("contents.jsonl", json!({"key": "k1", "request": {"contents": []}}).to_string()),
             ("inputs.jsonl", json!({"input": "text", "metadata": {"row_id": 7}}).to_string()),
             ("people.csv", "id,name\nc1,Ada\nc2,Bob\n".to_owned()),
+            ("requests.jsonl", batch.to_string()),
             ("task.json", json!({"url": url, "body": {"name": "{{name}}"}}).to_string()),
         ] {
             std::fs::write(fixture.folder.path().join(name), text + "\n").unwrap();

@@ -3,9 +3,11 @@
 //!
 //! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines; [`deadlines`]: expiring on time
 //! - [`waiting`]: waiting for results without polling
+//! - [`good_answers`]: what a good answer is; [`wire_formats`]: answers in every form; [`uploads`]: forms and files; [`redirects`]
 //! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
+//! - [`outages`]: upstreams that are away for a while
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
 //! - [`limits`], [`limits_far`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who
 //!   may define and move a limit; [`breaker`]: no calls while it is down
@@ -45,6 +47,7 @@ mod deadlines;
 mod drain;
 mod embedded;
 mod faults;
+mod good_answers;
 mod healthcheck;
 mod hostile;
 mod http2;
@@ -60,8 +63,10 @@ mod many_queues;
 mod names;
 mod oauth;
 mod once;
+mod outages;
 mod queues;
 mod readiness;
+mod redirects;
 mod redis_restarts;
 mod redis_tls;
 mod refused;
@@ -76,7 +81,9 @@ mod shutdown;
 mod snapshot;
 mod targets;
 mod times;
+mod uploads;
 mod waiting;
+mod wire_formats;
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -3,6 +3,7 @@
 mod answer;
 mod base_url;
 mod elements;
+mod encoding;
 mod format;
 mod input;
 mod journal;

@@ -25,6 +25,11 @@ fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::err
         .backoff(SECOND, SECOND * 2)
         .jitter(Jitter::Full)
         .retry_on([418])
+        .ok_when_path("$.data")
+        .ok_when_status([200, 404])
+        .retry_when_path("$.error")
+        .retry_when_status([200])
+        .redirects(3)
         .ttl(SECOND * 10)
         .expires_at(UnixMs(9))
         .delay(SECOND)
@@ -45,6 +50,9 @@ fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::err
     assert_eq!(task.body.as_deref(), Some(&br#"{"n":1}"#[..]));
     assert_eq!((task.retry.max_attempts, task.retry.cap, task.retry.on), (3, SECOND * 2, vec![418]));
     assert_eq!((task.retry.jitter, task.cache_scope, task.effect), (Jitter::Full, CacheScope::Public, Effect::Once));
+    let (Some(ok), Some(retry)) = (&task.ok_when, &task.retry_when) else { return Err("two conditions".into()) };
+    assert_eq!((ok.path(), ok.has_status(404), retry.path()), (Some("$.data"), true, Some("$.error")));
+    assert_eq!((retry.has_status(201), task.redirects), (false, 3));
     assert_eq!((task.headers["c"].to_str()?, task.timeout, task.delay), ("d", SECOND, Some(SECOND)));
     assert_eq!((task.connect_timeout, task.cache_ttl, task.result_ttl), (SECOND, Some(SECOND), SECOND));
     assert_eq!((task.expires_at, task.run_at, task.enqueued_at), (Some(UnixMs(9)), Some(UnixMs(7)), Some(UnixMs(5))));
@@ -60,10 +68,23 @@ fn a_body_may_be_json_text_or_bytes() -> Result<(), Box<dyn std::error::Error>> 
         (Call::post("http://h/").json("é"), "\"é\"".as_bytes(), "application/json"),
         (Call::post("http://h/").text("é"), "é".as_bytes(), "text/plain; charset=utf-8"),
         (Call::post("http://h/").bytes([0xff, 0]), &[0xff, 0], "application/octet-stream"),
+        (Call::post("http://h/").form(&json!({"a": [1, "é"]})), b"a=1&a=%C3%A9", "application/x-www-form-urlencoded"),
     ] {
         let task = Task::parse(call.into_task()?.json.as_bytes(), MAX_BYTES)?;
         assert_eq!((task.body.as_deref(), &task.headers["content-type"]), (Some(body), &content_type.try_into()?));
     }
+    Ok(())
+}
+
+#[test]
+fn parts_are_an_upload() -> Result<(), Box<dyn std::error::Error>> {
+    let call = Call::post("http://h/")
+        .part(Part::text("a", "é"))
+        .part(Part::bytes("b", [0xff]).filename("f.bin").content_type("image/png"));
+    let task = Task::parse(call.into_task()?.json.as_bytes(), MAX_BYTES)?;
+    assert!(task.headers["content-type"].to_str()?.starts_with("multipart/form-data; boundary="));
+    let body = String::from_utf8_lossy(task.body.as_deref().unwrap_or_default()).into_owned();
+    assert!(body.contains("filename=\"f.bin\"\r\nContent-Type: image/png\r\n\r\n\u{fffd}\r\n"), "{body}");
     Ok(())
 }
 

@@ -98,6 +98,13 @@ impl MemoKey {
         if task.cache_scope == CacheScope::Private {
             name.add_identity(task, added);
         }
+        // One task may take for good what another does not.
+        for (field, condition) in [("ok_when", &task.ok_when), ("retry_when", &task.retry_when)] {
+            if let Some(condition) = condition {
+                name.add(field);
+                name.add(condition.identity());
+            }
+        }
         if let Some(key) = &task.cache_key {
             name.add("key");
             name.add(key);

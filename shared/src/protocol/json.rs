@@ -25,11 +25,19 @@ pub(crate) fn too_deep(json: &[u8]) -> bool {
     false
 }
 
-/// Whether a content type declares JSON: `application/json`, or `...+json` (RFC 6839).
+/// The mark at the start of a UTF-8 text that some programs write. RFC 8259 section 8.1 lets parsers of JSON ignore it.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A JSON text without the byte order mark before it.
+pub fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix(MARK).unwrap_or(json)
+}
+
+/// Whether a content type declares JSON: `application/json`, `text/json`, or `...+json` (RFC 6839).
 pub(crate) fn is_declared_by(content_type: Option<&str>) -> bool {
     content_type.and_then(|value| value.split(';').next()).is_some_and(|essence| {
         let essence = essence.trim().to_ascii_lowercase();
-        essence == "application/json" || essence.ends_with("+json")
+        matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
     })
 }
 

@@ -153,17 +153,23 @@ pub enum Body {
 }
 
 impl Body {
-    /// The form that fits `bytes`: JSON only if the upstream declares it (`application/json`, or `...+json` as in RFC 6839), it is
-    /// valid, and parsers will accept its nesting.
+    /// The form that fits `bytes`: JSON only if the upstream declares it (`application/json`, `text/json`, or `...+json` as in RFC 6839),
+    /// or declares nothing and sends an object or an array; if it is valid; and if parsers will accept its nesting. A byte order mark is
+    /// not part of it.
     pub fn new(bytes: Vec<u8>, content_type: Option<&str>) -> Self {
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => return Self::Bytes(error.into_bytes()),
         };
-        if !json::is_declared_by(content_type) || json::too_deep(text.as_bytes()) {
+        let json = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let is_declared = match content_type.map(str::trim).filter(|given| !given.is_empty()) {
+            None => json.trim_start().starts_with(['{', '[']),
+            given => json::is_declared_by(given),
+        };
+        if !is_declared || json::too_deep(json.as_bytes()) {
             return Self::Text(text);
         }
-        match serde_json::from_str::<&RawValue>(&text) {
+        match serde_json::from_str::<&RawValue>(json) {
             Ok(value) => Self::Json(value.to_owned()),
             Err(_) => Self::Text(text),
         }
@@ -233,6 +239,14 @@ mod tests {
         assert_eq!(form(b"{\"n\": 9007199254740993}", json), "json {\"n\": 9007199254740993}");
         assert_eq!(form(b"{\"n\"", json), "text {\"n\"");
         assert_eq!(form(b"{}", Some("text/plain")), "text {}");
+        assert_eq!(form(b"{}", Some("text/json")), "json {}");
+        assert_eq!(form(b" {}", None), "json {}");
+        assert_eq!(form(b"[1]", Some("")), "json [1]");
+        assert_eq!(form(b"12", None), "text 12");
+        assert_eq!(form(b"{1", None), "text {1");
+        assert_eq!(form(b"\xef\xbb\xbf{\"n\":1}", json), "json {\"n\":1}");
+        assert_eq!(form(b"\xef\xbb\xbf{}", None), "json {}");
+        assert_eq!(form(b"\xef\xbb\xbfhi", Some("text/plain")), "text \u{feff}hi");
         assert_eq!(form(b"", json), "text ");
         assert_eq!(form(&[0xff, 0xfe], json), "2 bytes");
         let deep = "[".repeat(500) + &"]".repeat(500);

@@ -1,15 +1,17 @@
 //! A call to make. Parsed and checked here, once; trusted everywhere else.
 
+mod body;
+mod condition;
 mod defaults;
 mod error;
 mod limit;
+mod path;
 mod raw;
 pub mod then;
 mod usage;
 
 use std::time::Duration;
 
-use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
 use url::Url;
@@ -17,6 +19,9 @@ use url::Url;
 use crate::db::keys;
 use crate::{TaskId, UnixMs};
 
+use body::BodyFields;
+pub use body::{Form, RawPart};
+pub use condition::{Condition, RawCondition};
 pub use defaults::TaskDefaults;
 pub use error::{InvalidTask, ReturnAddress, TaskError};
 pub use limit::{InvalidLimit, Limit, OnEmpty};
@@ -32,6 +37,8 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_URL_BYTES: usize = 16 << 10;
 /// The most limits of a task: each is asked by a command of its own, while the task holds its slot.
 pub const MAX_LIMITS: usize = 16;
+/// The most redirects that a task may follow, as browsers do.
+const MAX_REDIRECTS: u32 = 20;
 /// The longest name of a reply list, in bytes.
 const MAX_REPLY_TO_BYTES: usize = 1024;
 
@@ -73,6 +80,12 @@ pub struct Task {
     pub connect_timeout: Duration,
     /// When and how often to try again.
     pub retry: Retry,
+    /// What a good response is, if it is not every 2xx.
+    pub ok_when: Option<Condition>,
+    /// After which responses to try again, besides those that always are.
+    pub retry_when: Option<Condition>,
+    /// How many redirects are followed.
+    pub redirects: u32,
     /// No attempt starts after this time.
     pub expires_at: Option<UnixMs>,
     /// No attempt starts after this long, counted from [`Task::enqueued_at`] or else from the first claim.
@@ -184,7 +197,14 @@ impl Task {
         let url = url("url", &raw.url)?;
         let defaults = defaults(&url);
         let mut headers = headers(raw.headers.as_ref())?;
-        let body = body(raw.body.as_deref(), raw.body_text, raw.body_base64.as_deref(), &mut headers)?;
+        let body = BodyFields {
+            json: raw.body.as_deref(),
+            text: raw.body_text,
+            base64: raw.body_base64.as_deref(),
+            form: raw.form,
+            parts: raw.parts,
+        };
+        let body = body.encode(&mut headers)?;
         let method = method(raw.method.as_deref(), body.is_some() || raw.callback_of.is_some())?;
         let idempotency_key = raw.idempotency_key.map(|key| idempotency_key(key, &mut headers)).transpose()?;
         if let Some(trace) = &raw.traceparent {
@@ -221,6 +241,9 @@ impl Task {
             timeout: ms("timeout_ms", raw.timeout_ms, defaults.timeout, 1)?,
             connect_timeout: ms("connect_timeout_ms", raw.connect_timeout_ms, CONNECT_TIMEOUT, 1)?,
             retry: retry(raw.retry, &defaults.retry)?,
+            ok_when: raw.ok_when.map(|raw| raw.check("ok_when")).transpose()?,
+            retry_when: raw.retry_when.map(|raw| raw.check("retry_when")).transpose()?,
+            redirects: redirects(raw.redirects, defaults.redirects)?,
             expires_at: raw.expires_at_ms,
             ttl: optional_ms("ttl_ms", raw.ttl_ms)?,
             run_at: raw.run_at_ms,
@@ -320,32 +343,6 @@ fn headers(raw: Option<&std::collections::BTreeMap<String, String>>) -> Result<H
     Ok(headers)
 }
 
-fn body(
-    json: Option<&RawValue>,
-    text: Option<String>,
-    base64: Option<&str>,
-    headers: &mut HeaderMap,
-) -> Result<Option<Vec<u8>>, InvalidTask> {
-    let (bytes, content_type) = match (json, text, base64) {
-        (None, None, None) => return Ok(None),
-        (Some(json), None, None) => (json.get().as_bytes().to_vec(), "application/json"),
-        (None, Some(text), None) => (text.into_bytes(), "text/plain; charset=utf-8"),
-        (None, None, Some(base64)) => (from_base64(base64)?, "application/octet-stream"),
-        _ => return Err(InvalidTask::SeveralBodies),
-    };
-    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
-    Ok(Some(bytes))
-}
-
-fn from_base64(text: &str) -> Result<Vec<u8>, InvalidTask> {
-    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
-        &base64::alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    LENIENT.decode(text).map_err(|error| InvalidTask::Base64(error.to_string()))
-}
-
 /// The header is bare, as Stripe and most APIs take it; the IETF draft's quoted form is a setting of the upstream.
 fn idempotency_key(key: String, headers: &mut HeaderMap) -> Result<String, InvalidTask> {
     check_length("idempotency_key", &key, 255)?;
@@ -378,6 +375,13 @@ fn retry(raw: Option<RawRetry>, defaults: &Retry) -> Result<Retry, InvalidTask> 
         jitter: raw.jitter.unwrap_or(defaults.jitter),
         on,
     })
+}
+
+fn redirects(count: Option<u32>, default: u32) -> Result<u32, InvalidTask> {
+    match count {
+        Some(count) if count > MAX_REDIRECTS => Err(InvalidTask::Redirects(count)),
+        count => Ok(count.unwrap_or(default)),
+    }
 }
 
 fn ms(field: &'static str, value: Option<u64>, default: Duration, min: u64) -> Result<Duration, InvalidTask> {

@@ -82,7 +82,14 @@ impl ServerConnection {
             return false;
         }
         match reply.mode {
-            SendMode::Complete => self.write_response(reply, is_head, keep_alive).await.is_some() && keep_alive,
+            SendMode::Complete => {
+                let is_open = self.write_response(reply, is_head, keep_alive).await.is_some() && keep_alive;
+                is_open && self.stays_in_use(reply.idle).await
+            }
+            SendMode::Raw => {
+                let _ = self.stream.write_all(&reply.body).await;
+                false
+            }
             SendMode::Truncated | SendMode::ChunksCutOff => {
                 self.write_response(reply, false, false).await;
                 false
@@ -136,6 +143,18 @@ impl ServerConnection {
     /// Resolves when the client disconnects. What it sends before that is kept for the next request.
     async fn client_disconnected(&mut self) {
         while self.read_more().await.is_some() {}
+    }
+
+    /// Whether the next call begins within this time.
+    async fn stays_in_use(&mut self, idle: Option<Duration>) -> bool {
+        let Some(idle) = idle else { return true };
+        if !self.input.is_empty() {
+            return true;
+        }
+        tokio::select! {
+            () = sleep(idle) => false,
+            read = self.read_more() => read.is_some(),
+        }
     }
 
     async fn read_more(&mut self) -> Option<()> {

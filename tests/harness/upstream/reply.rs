@@ -22,6 +22,7 @@ pub struct Reply {
     pub(super) body: Bytes,
     pub(super) delay: Duration,
     pub(super) body_delay: Duration,
+    pub(super) idle: Option<Duration>,
     pub(super) mode: SendMode,
 }
 
@@ -34,6 +35,8 @@ pub(super) enum SendMode {
     Truncated,
     /// A chunked body without its final chunk; then the connection is closed.
     ChunksCutOff,
+    /// The body alone, as the whole response; then the connection is closed.
+    Raw,
     /// Bytes that are not HTTP; then the connection is closed.
     Garbage,
     /// Only a RST.
@@ -58,6 +61,7 @@ impl Reply {
             body: Bytes::new(),
             delay: Duration::ZERO,
             body_delay: Duration::ZERO,
+            idle: None,
             mode: SendMode::Complete,
         }
     }
@@ -75,6 +79,11 @@ impl Reply {
     /// Sends nothing and keeps the connection open until the client closes it.
     pub fn hang() -> Self {
         Self::ok().with_mode(SendMode::Hang)
+    }
+
+    /// These bytes as the whole response, its status line and headers included; then closes the connection.
+    pub fn raw(response: impl Into<Bytes>) -> Self {
+        Self::ok().body(response).with_mode(SendMode::Raw)
     }
 
     /// A response that is not HTTP.
@@ -123,6 +132,13 @@ impl Reply {
     #[must_use]
     pub fn body_after(mut self, delay: Duration) -> Self {
         self.body_delay = delay;
+        self
+    }
+
+    /// Closes the connection, which the reply does not announce, if the next call has not begun this long after it.
+    #[must_use]
+    pub fn then_close_after(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
         self
     }
 

@@ -89,19 +89,35 @@ async fn a_byte_order_mark_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_file_in_another_encoding_is_refused_as_a_whole_before_anything_is_written() {
+async fn a_file_in_utf16_is_read_and_resumed_and_one_in_utf32_is_refused_before_anything_is_written() {
     let (fixture, output) = run("utf16.jsonl", &BASE).await;
-    assert_eq!(output.status, 1);
-    assert!(
-        output.stderr.contains("UTF-16") && output.stderr.contains("iconv -f UTF-16 -t UTF-8"),
-        "{}",
-        output.stderr
-    );
-    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert_eq!(each(&fixture, "out", "custom_id"), ["u1"]);
+    assert_eq!(sent(&fixture), ["{}"]);
+    let (base, path) = (fixture.upstream.url(""), case("utf16.jsonl"));
+    let again = fixture.batch(&path, &["--base-url", &base, "--ordered"]).await;
+    assert!(again.status == 0 && again.stderr.contains("finished before"), "{}", again.stderr);
+    assert_eq!(fixture.upstream.count(), 1);
+
+    // The other byte order, without a mark, for a table and its template.
     let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
-    let other = fixture.batch(&fixture.write("in", utf16("{}\n")), &[]).await;
-    assert!(other.status == 1 && other.stderr.contains("iconv -f UTF-16BE"), "{}", other.stderr);
-    assert!(!fixture.path("out").exists() && !fixture.path("out.redial-state").exists());
+    let url = fixture.upstream.url("/table");
+    let template =
+        fixture.write("t.json", utf16(&format!("{{\"url\":\"{url}\",\"body\":[\"{{{{id}}}}\",\"{{{{n}}}}\"]}}")));
+    let input = fixture.write("rows.csv", utf16("id,n\nx,größe 🦀\n"));
+    let out = fixture.path("table");
+    let table = redial_tests::Cli::new(&fixture.redis);
+    let table = table.run(&["batch", &input, "-o", out.to_str().unwrap(), "--template", &template]).await;
+    assert_eq!(table.status, 0, "{}", table.stderr);
+    assert_eq!(fixture.upstream.calls_to("/table").iter().map(body).collect::<Vec<_>>(), [r#"["x","größe 🦀"]"#]);
+
+    let utf32: Vec<u8> = "{}\n".chars().flat_map(|character| u32::from(character).to_be_bytes()).collect();
+    let input = fixture.write("in", utf32);
+    let out = fixture.path("utf32");
+    let refused = redial_tests::Cli::new(&fixture.redis).run(&["batch", &input, "-o", out.to_str().unwrap()]).await;
+    assert!(refused.status == 1 && refused.stderr.contains("iconv -f UTF-32BE"), "{}", refused.stderr);
+    assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+    assert!(!out.exists() && !fixture.path("utf32.redial-state").exists());
 }
 
 #[tokio::test]

@@ -197,3 +197,39 @@ async fn optional_columns_and_the_whole_row_fill_a_template() {
     assert_eq!(sent, expected);
     assert_eq!(ids(&fixture.path("out")), ["x", "y"]);
 }
+
+#[tokio::test]
+async fn ok_when_and_retry_when_hold_for_lines_that_do_not_say_it() {
+    let upstream = Upstream::start(|request| match (request.route(), request.json()["busy"].as_bool()) {
+        ("/busy", _) if request.nth < 2 => Reply::ok().json(&json!({"error": {"message": "busy"}})),
+        ("/empty", _) => Reply::ok().json(&json!({"data": []})),
+        _ => Reply::ok().json(&json!({"data": [1]})),
+    });
+    let fixture = BatchFixture::new(upstream.await).await;
+    let line = |id: &str, path: &str, more: &str| {
+        format!("{{\"id\":\"{id}\",\"url\":\"{}\",\"retry\":{{\"base_ms\":10}}{more}}}\n", fixture.upstream.url(path))
+    };
+    let text = [
+        line("busy", "/busy", ""),
+        line("empty", "/empty", ""),
+        line("good", "/good", ""),
+        line("own", "/empty", ",\"ok_when\":{\"status\":[200]}"),
+    ];
+    let input = fixture.write("in", text.concat());
+    for (option, given, says) in [
+        ("--ok-when", "data", "not a JSONPath"),
+        ("--ok-when", "{}", "neither `status` nor `path`"),
+        ("--retry-when", "{\"pfad\": \"$.a\"}", "neither `status` nor `path`"),
+        ("--retry-when", "{", "use a JSONPath"),
+    ] {
+        let refused = fixture.batch(&input, &[option, given]).await;
+        assert!(refused.status == 1 && refused.stderr.contains(says), "{option} {given}: {}", refused.stderr);
+        assert!(!fixture.path("out").exists() && !fixture.path("out.redial-state").exists());
+    }
+    let options = ["--ok-when", "$.data[0]", "--retry-when", "{\"path\": \"$.error\"}"];
+    let output = fixture.batch(&input, &options).await;
+    assert_eq!(output.status, 4, "{}", output.stderr);
+    assert_eq!(ids(&fixture.path("out")), ["busy", "good", "own"]);
+    let failed = lines(&fixture.path("out.errors"));
+    assert_eq!((failed.len(), &failed[0]["id"], &failed[0]["reason"]), (1, &json!("empty"), &json!("rejected")));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
-use redial_tests::{Reply, Request, Worker, eventually};
+use redial_tests::{Reply, Request, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -80,6 +80,9 @@ impl AwsStage {
             } else {
                 Some("not signed".to_owned())
             }) else {
+                if let Some(status) = request.route().strip_prefix("/redirect/") {
+                    return Reply::status(status.parse().unwrap()).header("location", "/target/a%20b?x=1");
+                }
                 let flaky = request.path.contains("flaky") && request.nth == 0;
                 let token = request.headers.get("x-amz-security-token");
                 return Reply::status(if flaky { 503 } else { 200 }).json(&json!({"token": token}));
@@ -156,4 +159,25 @@ async fn new_credentials_of_aws_are_used_when_their_file_changes() {
         (aws.call(&id, "/", &json!({})).await["http_status"] == 403).then_some(())
     };
     eventually(SOON, refused).await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_signed_anew_within_its_upstream_and_not_followed_from_elsewhere() {
+    let aws = AwsStage::start("bedrock", "").await;
+    for (status, method, body) in [(307, "POST", &b"{\"n\":1}"[..]), (303, "GET", b"")] {
+        let more = json!({"body": {"n": 1}, "redirects": 1, "retry": {"max_attempts": 1}});
+        let result = aws.call(&status.to_string(), &format!("/redirect/{status}"), &more).await;
+        assert_eq!(result["status"], "ok", "{status}: {result}");
+        let call = aws.stage.upstream.calls().pop().unwrap();
+        assert_eq!((call.route(), call.method.as_str(), &call.body[..]), ("/target/a%20b", method, body), "{status}");
+    }
+    let target = aws.stage.url("/target");
+    let elsewhere = Upstream::start(move |_| Reply::status(307).header("location", target.clone())).await;
+    let before = aws.stage.upstream.count();
+    let task = json!({"id": "elsewhere", "url": elsewhere.url("/"), "redirects": 1, "retry": {"max_attempts": 1}});
+    let result = aws.stage.answer(task).await;
+    assert_eq!(result["reason"], "rejected", "{result}");
+    let error = result["error"].as_str().unwrap();
+    assert!(error.contains("not followed: 127.0.0.1 wants a signature"), "{error}");
+    assert_eq!(aws.stage.upstream.count(), before);
 }

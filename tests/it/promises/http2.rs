@@ -184,3 +184,50 @@ async fn tasks_with_different_connect_timeouts_each_get_a_new_connection() {
         assert!(results.iter().all(|result| attempts(result) <= 2), "{results:?}");
     }
 }
+
+#[tokio::test]
+async fn a_once_only_call_whose_stream_was_refused_or_not_reached_is_made_again() {
+    let stage = Http2Stage::with(Http2Upstream::start().await).await;
+    let once = json!({"effect": "once", "method": "POST", "retry": {"max_attempts": 3, "base_ms": 20}});
+    for path in ["/refuse-once/{id}", "/turned-away/{id}"] {
+        let ids = ids(path.split('/').nth(1).unwrap_or_default(), 10);
+        if path.starts_with("/turned-away") {
+            stage.upstream.turn_away(ids.len());
+        }
+        stage.push(&ids, path, &once).await;
+        for result in &stage.all_answered(&ids).await {
+            let error = result["attempts"][0]["error"].as_str().unwrap_or_default();
+            assert!(error.contains("the server did not process the request"), "{path}: {result}");
+        }
+    }
+    assert_eq!(counter(&stage.worker, "redial_breakers_opened_total").await, 0, "{}", stage.worker.log());
+}
+
+#[tokio::test]
+async fn no_call_reaches_a_server_whose_certificate_is_expired_for_another_name_or_of_nobody_known() {
+    for (kind, names, until, says) in [
+        ("expired", "localhost", 2020, "expired"),
+        ("name", "other.example.com", 4096, "localhost"),
+        ("unknown", "localhost", 4096, "invalid peer certificate"),
+    ] {
+        let upstream = Http2Upstream::certified(&[names], until).await;
+        let redis = RedisServer::start().await;
+        // Someone else's certificate is trusted.
+        let other = Http2Upstream::start().await;
+        let trusted = if kind == "unknown" { other.certificate() } else { upstream.certificate() };
+        let worker = Worker::builder(&redis).env("SSL_CERT_FILE", trusted.display().to_string()).spawn();
+        worker.wait_ready().await;
+        let queue = TestQueue::new(&redis, "default");
+        for effect in ["idempotent", "once"] {
+            let task = json!({"id": effect, "url": upstream.url("/"), "method": "POST", "effect": effect,
+                "retry": {"max_attempts": 2, "base_ms": 10}});
+            queue.push(task.to_string()).await;
+            let result = queue.wait_result(effect, SOON).await;
+            // Certainly not carried out, so it is tried again, and is not unknown.
+            assert_eq!((&result["reason"], attempts(&result)), (&json!("attempts_exhausted"), 2), "{kind}: {result}");
+            let error = result["error"].as_str().unwrap();
+            assert!(error.starts_with("TLS: ") && error.contains(says), "{kind}: {error}");
+        }
+        assert!(upstream.calls().is_empty(), "{kind}");
+    }
+}

@@ -23,6 +23,12 @@ struct Server {
     is_down: AtomicBool,
 }
 
+/// `/redirect/<status>?<location>`, below the API and outside of it.
+fn redirect_of(request: &Request) -> Option<Reply> {
+    let (status, location) = request.path.split_once("/redirect/")?.1.split_once('?')?;
+    Some(Reply::status(status.parse().ok()?).header("location", location.to_owned()))
+}
+
 struct OAuthStage {
     _redis: RedisServer,
     queue: TestQueue,
@@ -38,6 +44,9 @@ impl Server {
             return self.issue(request);
         }
         let token = request.headers.get("authorization").unwrap_or_default();
+        if let Some(to) = redirect_of(request) {
+            return to;
+        }
         let number = token.strip_prefix("Bearer token-").and_then(|number| number.parse::<usize>().ok());
         match number {
             Some(number) if number >= self.accepted_from.load(SeqCst) => Reply::ok().json(&json!({"token": number})),
@@ -172,4 +181,48 @@ async fn a_task_with_an_authorization_of_its_own_needs_no_token() {
     let own = json!({"headers": {"Authorization": "Bearer token-9"}});
     assert_eq!(stage.answers(&ids("own", 1), &own).await[0]["body"]["token"], 9);
     assert_eq!(stage.upstream.calls_to("/token").len(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_gets_a_token_only_within_its_upstream() {
+    let stage = OAuthStage::start(3600, false).await;
+    let elsewhere = Upstream::start(|request| redirect_of(request).unwrap_or_else(Reply::ok)).await;
+    let api = stage.upstream.url("/api/x");
+    let run = async |id: &str, url: String| {
+        let task =
+            json!({"id": id, "url": url, "body": 1, "redirects": 3, "retry": {"max_attempts": 2}, "effect": "once"});
+        stage.queue.push_all([task.to_string()]).await;
+        stage.queue.wait_results(&[id.to_owned()], SOON * 2).await.remove(0)
+    };
+
+    let within = run("within", stage.upstream.url("/api/redirect/307?/api/x")).await;
+    assert_eq!(
+        (&within["status"], &within["body"]["token"], attempts(&within)),
+        (&json!("ok"), &json!(1), 1),
+        "{within}"
+    );
+
+    let back = format!("{}?{api}", elsewhere.url("/redirect/307"));
+    let and_back = stage.upstream.url(&format!("/api/redirect/307?{back}"));
+    let outside = stage.upstream.url("/redirect/307?/api/x");
+    let before = stage.upstream.calls_to("/api/x").len();
+    for (id, url) in [("outside", outside), ("elsewhere", back), ("and back", and_back)] {
+        let result = run(id, url).await;
+        assert_eq!((&result["reason"], attempts(&result)), (&json!("rejected"), 1), "{id}: {result}");
+        let error = result["error"].as_str().unwrap();
+        assert!(error.contains("not followed: 127.0.0.1 wants an access token"), "{id}: {error}");
+    }
+    assert_eq!(stage.upstream.calls_to("/api/x").len(), before);
+    let leaked = elsewhere.calls().iter().any(|call| call.headers.get("authorization").is_some());
+    assert!(!leaked && elsewhere.count() == 2, "{:?}", elsewhere.calls());
+
+    // A token that is refused after a 303: the call was carried out, and is not repeated.
+    stage.server.accepted_from.store(2, SeqCst);
+    let seen = run("seen", stage.upstream.url("/api/redirect/303?/api/x")).await;
+    assert_eq!(
+        (&seen["reason"], &seen["http_status"], attempts(&seen)),
+        (&json!("rejected"), &json!(401), 1),
+        "{seen}"
+    );
+    assert_eq!(stage.upstream.calls_to("/api/redirect/303").len(), 1);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redial_tests::{Port, Reply, Request, eventually};
 use serde_json::{Value, json};
 
-use super::{CalledPaths, SOON, Stage, attempts};
+use super::{CalledPaths, SOON, Stage, at_length, attempts, ids};
 
 /// The first answer on each path: the failure that the path names.
 fn first_answer(request: &Request) -> Reply {
@@ -89,6 +89,26 @@ async fn a_post_without_an_effect_field_is_retried() {
     task.as_object_mut().unwrap().remove("effect");
     let result = stage.answer(task).await;
     assert_eq!((&result["status"], attempts(&result)), (&json!("ok"), 2));
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_idle_connections_makes_no_outcome_unknown() {
+    let count = at_length(400, 4_000);
+    // Closes each connection when it has been idle for up to 20 ms, about when the next call comes.
+    let stage = Stage::answering(|request| {
+        Reply::ok()
+            .after(Duration::from_millis(2))
+            .then_close_after(Duration::from_micros(request.nth * 7_919 % 20_000))
+    })
+    .await;
+    let _worker = stage.worker().env("REDIAL_CONCURRENCY", "8").spawn();
+    let ids = ids("once", count);
+    let once = json!({"effect": "once", "body": {}, "retry": {"max_attempts": 1}});
+    stage.push_many(&ids, "/pay", &once).await;
+    let results = stage.queue.wait_results(&ids, SOON * 4).await;
+    let bad: Vec<&Value> = results.iter().filter(|result| result["status"] != "ok").collect();
+    assert!(bad.is_empty(), "{} of {count}: {}", bad.len(), bad[0]);
+    assert_eq!(stage.upstream.count(), count as u64, "each call was made once");
 }
 
 /// Ends the time of the only lead, as a clock that jumps ahead does.

@@ -69,7 +69,7 @@ impl RawReloadable {
     /// A setting is invalid, or a secret cannot be read.
     pub fn read(&self, limits: &LimitConfig, var: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<ReadSettings> {
         let secrets = SecretReader::new(var);
-        let defaults = TaskDefaults::default().with(None, self.retry.clone().into()).context("[retry]")?;
+        let defaults = TaskDefaults::default().with(None, self.retry.clone().into(), None).context("[retry]")?;
         let upstreams = Upstreams::new(&self.upstream, defaults, &secrets)?;
         upstreams.limits_named().try_for_each(|name| limits.require(name))?;
         let webhook_secret = secrets.fill(&self.webhook_secret).context("webhook_secret")?;

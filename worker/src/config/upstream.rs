@@ -73,6 +73,7 @@ pub struct RawUpstream {
     #[serde(default = "enabled")]
     breaker: bool,
     timeout_ms: Option<u64>,
+    redirects: Option<u32>,
     #[serde(default)]
     retry: RetryConfig,
     /// The name of the preset to use, instead of the one that the host has.
@@ -115,7 +116,12 @@ impl Upstreams {
 
     /// The names of the limits that apply to a task's call because of its URL.
     pub fn limits_for(&self, task: &Task) -> &[String] {
-        self.find(&task.url).map_or(&[], |upstream| &upstream.limits)
+        self.limits_at(&task.url)
+    }
+
+    /// The names of the limits that apply to calls of a URL.
+    pub fn limits_at(&self, url: &Url) -> &[String] {
+        self.find(url).map_or(&[], |upstream| &upstream.limits)
     }
 
     /// Whether the responses to a task's call may adjust a limit that operators define.
@@ -146,14 +152,30 @@ impl Upstreams {
 
     /// What issues the access token that a task's call needs, unless it brings an `Authorization` of its own.
     pub fn oauth_for(&self, task: &Task) -> Option<&OAuthClient> {
-        let client = self.find(&task.url)?.oauth.as_ref()?;
-        (!task.headers.contains_key(AUTHORIZATION)).then_some(client)
+        self.oauth_at(&task.url, &task.headers)
+    }
+
+    /// The same for a call of a URL with the headers `own`.
+    pub fn oauth_at(&self, url: &Url, own: &HeaderMap) -> Option<&OAuthClient> {
+        let client = self.find(url)?.oauth.as_ref()?;
+        (!own.contains_key(AUTHORIZATION)).then_some(client)
     }
 
     /// What signs a task's call, unless it brings an `Authorization` of its own.
     pub fn aws_for(&self, task: &Task) -> Option<&AwsSigner> {
-        let signer = self.find(&task.url)?.aws.as_ref()?;
-        (!task.headers.contains_key(AUTHORIZATION)).then_some(signer)
+        self.aws_at(&task.url, &task.headers)
+    }
+
+    /// The same for a call of a URL with the headers `own`.
+    pub fn aws_at(&self, url: &Url, own: &HeaderMap) -> Option<&AwsSigner> {
+        let signer = self.find(url)?.aws.as_ref()?;
+        (!own.contains_key(AUTHORIZATION)).then_some(signer)
+    }
+
+    /// Whether two URLs belong to the same block.
+    pub fn share_block(&self, one: &Url, other: &Url) -> bool {
+        let block = |url: &Url| self.blocks.iter().position(|upstream| upstream.matches(url));
+        block(one).is_some_and(|index| block(other) == Some(index))
     }
 
     /// How the upstream at a URL is connected to, if its block says so.
@@ -163,10 +185,15 @@ impl Upstreams {
 
     /// Adds a task's idempotency key under the name that its upstream has for it.
     pub fn add_idempotency_header(&self, task: &Task, headers: &mut HeaderMap) {
+        self.add_idempotency_header_at(&task.url, task, headers);
+    }
+
+    /// The same for a URL to which its call is redirected.
+    pub fn add_idempotency_header_at(&self, url: &Url, task: &Task, headers: &mut HeaderMap) {
         let Some(key) = task.idempotency_key.as_ref().and_then(|_| task.headers.get("idempotency-key")) else {
             return;
         };
-        if let Some(name) = &self.preset_for(&task.url).idempotency_header {
+        if let Some(name) = &self.preset_for(url).idempotency_header {
             headers.insert(name, key.clone());
         }
     }
@@ -198,11 +225,16 @@ impl Upstreams {
 
     /// The headers to add to a task's own, which take precedence.
     pub fn headers_for(&self, task: &Task) -> HeaderMap {
-        let Some(upstream) = self.find(&task.url) else {
+        self.headers_at(&task.url, &task.headers)
+    }
+
+    /// The headers to add to `own` in a call of a URL.
+    pub fn headers_at(&self, url: &Url, own: &HeaderMap) -> HeaderMap {
+        let Some(upstream) = self.find(url) else {
             return HeaderMap::new();
         };
         let mut headers = upstream.headers.clone();
-        for name in task.headers.keys() {
+        for name in own.keys() {
             headers.remove(name);
         }
         headers
@@ -240,7 +272,7 @@ impl Upstream {
             None => presets.for_host(url.host_str()),
         };
         let preset = preset.clone().extended(block.words)?;
-        let defaults = defaults.with(block.timeout_ms, block.retry.into())?;
+        let defaults = defaults.with(block.timeout_ms, block.retry.into(), block.redirects)?;
         let transport = block.connection.read(secrets)?.map(Arc::new);
         let account = block.account.as_deref().map(account_value).transpose()?;
         let oauth = block.oauth.as_ref().map(|oauth| oauth.read(secrets)).transpose().context("oauth")?;

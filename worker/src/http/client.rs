@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use parking_lot::Mutex;
 use redial_core::Task;
+use redial_core::protocol::task::Effect;
+use url::Url;
 
 use super::connection::descriptors::Descriptors;
 use super::connection::guard::Guard;
@@ -12,6 +14,8 @@ use super::connection::pools::{PooledClient, Pools, TimeoutCause};
 use super::connection::transport::InvalidTransport;
 use super::credentials::oauth::OAuthClient;
 use super::credentials::tokens::{AccessToken, AccessTokens, NoToken};
+use super::decode::{self, BodyDecoder};
+use super::redirect::Hop;
 use super::types::{AttemptResult, Failure, Response};
 use crate::config::{Reloadable, Upstreams};
 
@@ -58,20 +62,32 @@ impl HttpClient {
         })
     }
 
-    /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`.
+    /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`. `added_at` says what is added to the
+    /// headers of a redirect, or why it must not be followed.
     ///
     /// # Errors
     /// There is no complete response: see [`Failure`]. Any status is a response.
-    pub async fn call(&self, task: &Task, added: HeaderMap, body: Option<&Vec<u8>>) -> AttemptResult {
+    pub async fn call(
+        &self,
+        task: &Task,
+        added: HeaderMap,
+        body: Option<&Vec<u8>>,
+        added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+    ) -> AttemptResult {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         if !self.may_open() {
             self.wait_for_descriptor().await?;
         }
-        let pooled = self.pools.client(&task.url, task.connect_timeout)?;
+        let mut pooled = self.client_for(task, &task.url)?;
         let started = Instant::now();
-        let exchange = self.exchange(&pooled, task, added, body);
+        let exchange = self.follow(&mut pooled, task, added, body, added_at);
         let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
-            return Err(match self.pools.timed_out(&pooled, started)? {
+            let cause = match task.effect {
+                Effect::Idempotent => self.pools.timed_out(&pooled, started)?,
+                // A connection of its own cannot have died before.
+                Effect::Once => TimeoutCause::Upstream,
+            };
+            return Err(match cause {
                 TimeoutCause::Upstream => Failure::Timeout,
                 TimeoutCause::Connection => Failure::ConnectionSilent,
             });
@@ -119,37 +135,92 @@ impl HttpClient {
         }
     }
 
+    fn client_for(&self, task: &Task, url: &Url) -> Result<PooledClient, Failure> {
+        match task.effect {
+            Effect::Idempotent => self.pools.client(url, task.connect_timeout),
+            Effect::Once => self.pools.client_without_idle(url, task.connect_timeout),
+        }
+    }
+
+    /// Makes the task's request, and those that redirects ask for instead. `pooled` is the client of the request that is under way.
+    async fn follow(
+        &self,
+        pooled: &mut PooledClient,
+        task: &Task,
+        added: HeaderMap,
+        body: Option<&Vec<u8>>,
+        added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+    ) -> AttemptResult {
+        let mut hop = Hop::first(task);
+        if task.redirects == 0 {
+            return self.exchange(pooled, task, hop, added, body).await;
+        }
+        let mut response = self.exchange(pooled, task, hop.clone(), added, body).await?;
+        while let Some(next) = hop.next(&response) {
+            let next = next.and_then(|next| {
+                if next.redirection.followed > task.redirects {
+                    return Err(format!("redirects allows {}", task.redirects));
+                }
+                let added = added_at(&next)?;
+                Ok((next, added))
+            });
+            let (next, added) = match next {
+                Ok(next) => next,
+                Err(why) => {
+                    response.redirection.refused = Some(why);
+                    return Ok(response);
+                }
+            };
+            hop = next;
+            let has_acted = hop.redirection.has_acted;
+            let answer = match self.guard.check_literal(&hop.url) {
+                Ok(()) => {
+                    *pooled = self.client_for(task, &hop.url)?;
+                    self.exchange(pooled, task, hop.clone(), added, body).await
+                }
+                Err(forbidden) => Err(Failure::ForbiddenTarget(forbidden.to_string())),
+            };
+            response = answer.map_err(|failure| match failure {
+                // Not the target's fault, nor that of the one that redirected.
+                Failure::ForbiddenTarget(_) | Failure::ResponseTooLarge(_) => failure,
+                failure => Failure::Redirected { failure: Box::new(failure), has_acted },
+            })?;
+        }
+        Ok(response)
+    }
+
     async fn exchange(
         &self,
         pooled: &PooledClient,
         task: &Task,
+        hop: Hop,
         added: HeaderMap,
         body: Option<&Vec<u8>>,
     ) -> AttemptResult {
-        let mut request = pooled.client.request(task.method.clone(), task.url.clone()).headers(task.headers.clone());
+        let Hop { method, url, headers, sends_body, redirection } = hop;
+        let mut request = pooled.client.request(method, url).headers(headers);
         if !added.is_empty() {
             request = request.headers(added);
         }
-        if let Some(body) = body {
+        if let Some(body) = body.filter(|_| sends_body) {
             request = request.body(body.clone());
         }
-        let mut incoming = request.send().await.map_err(|error| Failure::from_reqwest(&error))?;
-        self.pools.answered(pooled, incoming.version() == Version::HTTP_2);
+        let mut request = request.build().map_err(|error| Failure::from_reqwest(&error))?;
+        let accepted = HeaderValue::from_static(decode::ACCEPTED);
+        request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(accepted);
+        let mut incoming = pooled.client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;
+        if task.effect == Effect::Idempotent {
+            self.pools.answered(pooled, incoming.version() == Version::HTTP_2);
+        }
         if pooled.has_proxy() && incoming.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return Err(Failure::Connect(PROXY_LOGIN.to_owned()));
         }
-        let mut response = Response {
-            status: incoming.status().as_u16(),
-            headers: std::mem::take(incoming.headers_mut()),
-            body: Vec::new(),
-        };
+        let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
         // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
+        let mut decoder = BodyDecoder::of(&mut headers, self.max_response_bytes);
         while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
-            if response.body.len() + chunk.len() > self.max_response_bytes {
-                return Err(Failure::ResponseTooLarge(self.max_response_bytes));
-            }
-            response.body.extend_from_slice(&chunk);
+            decoder.push(&chunk)?;
         }
-        Ok(response)
+        Ok(Response { status, headers, body: decoder.finish()?, redirection })
     }
 }

@@ -18,6 +18,12 @@ impl Failure {
         if let Some(shortage) = causes().find_map(local_shortage) {
             return Self::LocalShortage(shortage);
         }
+        if let Some(h2) = causes().find_map(|cause| cause.downcast_ref::<h2::Error>()).filter(|h2| h2.is_remote()) {
+            // On a stream, GOAWAY is only reported if the stream's number is above the last one that the server has processed.
+            if h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
+                return Self::NotProcessed(h2.to_string());
+            }
+        }
         let io = causes().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
         if error.is_connect() {
             return match io {

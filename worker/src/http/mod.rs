@@ -4,7 +4,9 @@
 pub mod client;
 pub mod connection;
 pub mod credentials;
+mod decode;
 mod failure;
 pub mod presets;
+pub mod redirect;
 pub mod types;
 pub mod webhook;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, ensure};
 use config::Value;
 use http::HeaderName;
+use redial_core::protocol::task::{Condition, RawCondition};
 use serde::Deserialize;
 use serde_json_path::JsonPath;
 
@@ -39,6 +40,12 @@ pub struct Preset {
     pub code_paths: Vec<JsonPath>,
     /// Error codes that no retry helps against.
     pub final_codes: Vec<String>,
+    /// What a good response is, if it is not every 2xx.
+    pub ok_when: Option<Condition>,
+    /// After which responses to try again, besides those that always are.
+    pub retry_when: Option<Condition>,
+    /// Where the data of a server-sent event has an error.
+    pub event_error_paths: Vec<JsonPath>,
     /// The header that also carries the idempotency key, besides `Idempotency-Key`.
     pub idempotency_header: Option<HeaderName>,
 }
@@ -108,7 +115,23 @@ struct RawPreset {
     wait_phrases: Vec<String>,
     code_paths: Vec<String>,
     final_codes: Vec<String>,
+    ok_when: Option<RawPresetCondition>,
+    retry_when: Option<RawPresetCondition>,
+    event_error_paths: Vec<String>,
     idempotency_header: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPresetCondition {
+    status: Option<Vec<u16>>,
+    path: Option<String>,
+}
+
+impl RawPresetCondition {
+    fn check(self, field: &'static str) -> anyhow::Result<Condition> {
+        Ok(RawCondition { status: self.status, path: self.path }.check(field)?)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -234,6 +257,13 @@ impl Preset {
         self.wait_phrases.extend(raw.wait_phrases.iter().map(|phrase| phrase.to_lowercase()));
         self.code_paths.extend(paths(&raw.code_paths)?);
         self.final_codes.extend(raw.final_codes);
+        if let Some(condition) = raw.ok_when {
+            self.ok_when = Some(condition.check("ok_when")?);
+        }
+        if let Some(condition) = raw.retry_when {
+            self.retry_when = Some(condition.check("retry_when")?);
+        }
+        self.event_error_paths.extend(paths(&raw.event_error_paths)?);
         if let Some(name) = raw.idempotency_header {
             self.idempotency_header = Some(header(&name)?);
         }
@@ -336,6 +366,9 @@ mod tests {
             ("wait_headers = [{ name = \"a b\" }]", "not a valid header name"),
             ("wait_headers = [{ name = \"a\", unit = \"weeks\" }]", "weeks"),
             ("wait_paths = [\"error\"]", "not a JSONPath"),
+            ("ok_when = { path = \"error\" }", "`ok_when` has the path"),
+            ("retry_when = { }", "neither `status` nor `path`"),
+            ("retry_when = { pathh = \"$.a\" }", "pathh"),
             ("idempotency_header = \"\"", "not a valid header name"),
         ] {
             let error = Preset::default().extended(words(text)?).map(|_| ()).map_err(|error| format!("{error:#}"));

@@ -11,6 +11,21 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body, decompressed.
     pub body: Vec<u8>,
+    /// What came before it.
+    pub redirection: Redirection,
+}
+
+/// The redirects on the way to a response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redirection {
+    /// How many were followed.
+    pub followed: u32,
+    /// Whether one of them was itself an answer to the call, such as a 303 after a POST.
+    pub has_acted: bool,
+    /// Whether one of them led to another origin, even if a later one led back.
+    pub left_origin: bool,
+    /// Why the last one was not followed.
+    pub refused: Option<String>,
 }
 
 /// How an attempt ended.
@@ -53,6 +68,21 @@ pub enum Failure {
     /// The response was not HTTP.
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
+    /// The body of the response is not in the coding that its headers state.
+    #[error("the answer cannot be decoded: {0}")]
+    NotDecodable(String),
+    /// The server certainly did not process the request, which was on an HTTP/2 connection: it refused the stream, or went away before it
+    /// (RFC 9113 section 8.7).
+    #[error("the server did not process the request: {0}")]
+    NotProcessed(String),
+    /// The call failed after a redirect.
+    #[error("{failure}, after a redirect")]
+    Redirected {
+        /// How it failed.
+        failure: Box<Failure>,
+        /// Whether the redirect was itself an answer to the call, such as a 303 after a POST.
+        has_acted: bool,
+    },
     /// The response has more bytes than allowed.
     #[error("the answer has more than {0} bytes; max_answer_bytes sets the limit")]
     ResponseTooLarge(usize),
@@ -68,10 +98,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether it is certain that the request was not sent.
-    pub fn is_before_sending(&self) -> bool {
+    /// Whether it is certain that the upstream did not act: the request was not sent, or not processed.
+    pub fn is_without_effect(&self) -> bool {
         match self {
-            Self::Refused
+            Self::Redirected { failure, has_acted } => !has_acted && failure.is_without_effect(),
+            Self::NotProcessed(_)
+            | Self::Refused
             | Self::Dns(_)
             | Self::ConnectTimeout
             | Self::Tls(_)
@@ -84,6 +116,7 @@ impl Failure {
             | Self::Closed
             | Self::Truncated(_)
             | Self::NotHttp(_)
+            | Self::NotDecodable(_)
             | Self::ResponseTooLarge(_)
             | Self::Other(_) => false,
         }
@@ -102,6 +135,9 @@ impl Failure {
             Self::Closed => "closed",
             Self::Truncated(_) => "truncated",
             Self::NotHttp(_) => "not_http",
+            Self::NotDecodable(_) => "not_decodable",
+            Self::NotProcessed(_) => "not_processed",
+            Self::Redirected { failure, .. } => failure.label(),
             Self::ResponseTooLarge(_) => "answer_too_large",
             Self::ForbiddenTarget(_) => "forbidden_target",
             Self::LocalShortage(_) => "local_shortage",

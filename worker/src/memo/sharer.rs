@@ -91,7 +91,7 @@ impl Sharer {
                 Err(_) | Ok(ParkedPage { left: 0, .. }) => return,
                 Ok(page) => {
                     // Redis refuses everything about these. The list is checked again, so nothing is gained by trying at once.
-                    if !self.answer(parked, page).await {
+                    if !Box::pin(self.answer(parked, page)).await {
                         return;
                     }
                 }

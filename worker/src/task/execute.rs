@@ -14,12 +14,14 @@ use super::contain::contain;
 use super::gate::crashes::{self, QuarantineRefusal};
 use super::job::{InvalidJob, Job};
 use super::policy::classify::{self, Outcome, Policy, classify};
+use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{gate, heavy};
 use crate::breaker::drain::upstream_answered;
-use crate::http::credentials::sigv4::Unsigned;
+use crate::http::credentials::sigv4::{AwsSigner, Unsigned};
 use crate::http::presets::Preset;
+use crate::http::redirect::Hop;
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::applied::AppliedLimit;
 use crate::limit::feedback;
@@ -74,9 +76,11 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
         Err(Aborted::Impossible) => return Box::pin(settler.give_back(&job, admission)).await,
     };
     let took_ms = worker.queue.clock.now().since(started_at);
-    worker.shared.metrics.attempt(worker.name(), types::label(&result), took_ms);
     let upstreams = worker.shared.config.upstreams.current();
     let preset = upstreams.preset_for(&job.task.url);
+    let judgement = judge(&job.task, preset, &result).await;
+    let label = label(&result, &judgement);
+    worker.shared.metrics.attempt(worker.name(), label, took_ms);
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset)) {
         worker.shared.breakers.record(permit, is_up);
         if let Some(upstream) = permit.recovered(is_up) {
@@ -89,7 +93,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     }
 
     let outcome = token_refused(&job, &admission, &result);
-    match outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset))) {
+    match outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement))) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
             if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
@@ -104,7 +108,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
             job.header.state.backoff_ms = millis(backoff);
             job.header.state.counted += u32::from(counts);
             job.header.state.uncounted += u32::from(!counts);
-            Box::pin(settler.retry(&mut job, &admission.leads, &result, wait, &error)).await;
+            Box::pin(settler.retry(&mut job, &admission.leads, label, wait, &error)).await;
         }
         Outcome::Dead { reason, error } => {
             job.remember(started_at, took_ms, &result, Some(&error), None);
@@ -192,11 +196,14 @@ async fn call(
         headers.extend(callback.headers.clone());
         body = Some(&callback.body);
     }
-    if let Err(unsigned) = sign(worker, job, &mut headers, body) {
+    if let Some(signer) = worker.shared.config.upstreams.current().aws_for(&job.task)
+        && let Err(unsigned) = sign(worker, signer, &Hop::first(&job.task), &mut headers, body)
+    {
         return Ok(Err(Failure::Other(unsigned.to_string())));
     }
+    let added_at = |hop: &Hop| added_at(worker, job, admission, body, hop);
     tokio::select! {
-        result = worker.shared.http.call(&job.task, headers, body) => match result {
+        result = worker.shared.http.call(&job.task, headers, body, added_at) => match result {
             Err(Failure::LocalShortage(_)) => {
                 worker.shared.metrics.local_shortage(worker.name());
                 Err(Aborted::Impossible)
@@ -208,15 +215,54 @@ async fn call(
     }
 }
 
-/// Adds a signature to what is added to a task's headers, if its upstream wants one.
-fn sign(worker: &QueueWorker, job: &Job, added: &mut HeaderMap, body: Option<&Vec<u8>>) -> Result<(), Unsigned> {
+/// What is added to the headers of a redirect: what its URL gets anyway, as for a task of its own. A redirect must not lead around the
+/// limits of an upstream, and tokens and signatures are for the upstream that the task names.
+fn added_at(
+    worker: &QueueWorker,
+    job: &Job,
+    admission: &Admission,
+    body: Option<&Vec<u8>>,
+    hop: &Hop,
+) -> Result<HeaderMap, String> {
+    let (url, own) = (&hop.url, &hop.headers);
     let upstreams = worker.shared.config.upstreams.current();
-    let Some(signer) = upstreams.aws_for(&job.task) else { return Ok(()) };
-    let mut headers = job.task.headers.clone();
+    let refused = |why: &str| format!("{} {why}: call it directly", url.host_str().unwrap_or_default());
+    let limits = upstreams.limits_at(url);
+    if !limits.is_empty() && limits != upstreams.limits_for(&job.task) {
+        return Err(refused("has limits of its own"));
+    }
+    let mut added = upstreams.headers_at(url, own);
+    upstreams.add_idempotency_header_at(url, &job.task, &mut added);
+    let is_same = !hop.redirection.left_origin && upstreams.share_block(&job.task.url, url);
+    if upstreams.oauth_at(url, own).is_some() {
+        let token = admission.token.as_ref().filter(|_| is_same);
+        let token =
+            token.ok_or_else(|| refused("wants an access token, which a redirect from elsewhere does not get"))?;
+        added.insert(AUTHORIZATION, token.authorization().clone());
+    }
+    if let Some(signer) = upstreams.aws_at(url, own) {
+        if !is_same {
+            return Err(refused("wants a signature, which a redirect from elsewhere does not get"));
+        }
+        let body = body.filter(|_| hop.sends_body);
+        sign(worker, signer, hop, &mut added, body).map_err(|unsigned| unsigned.to_string())?;
+    }
+    Ok(added)
+}
+
+/// Adds the signature of a request to what is added to its headers.
+fn sign(
+    worker: &QueueWorker,
+    signer: &AwsSigner,
+    hop: &Hop,
+    added: &mut HeaderMap,
+    body: Option<&Vec<u8>>,
+) -> Result<(), Unsigned> {
+    let mut headers = hop.headers.clone();
     headers.extend(added.clone());
     let at = UNIX_EPOCH + Duration::from_millis(worker.queue.clock.now().0);
     let body = body.map_or(&[][..], Vec::as_slice);
-    added.extend(signer.sign(&job.task.method, &job.task.url, &headers, body, at)?);
+    added.extend(signer.sign(&hop.method, &hop.url, &headers, body, at)?);
     Ok(())
 }
 
@@ -229,19 +275,41 @@ async fn lease_lost(worker: &QueueWorker, job: &Job, admission: &Admission, held
     }
 }
 
+/// Judges a response by more than its status. Most are not, and then nothing is parsed.
+async fn judge(task: &Task, preset: &Preset, result: &AttemptResult) -> Judgement {
+    let Ok(response) = result else { return Judgement::ByStatus };
+    let criteria = Criteria::new(task.ok_when.as_ref(), task.retry_when.as_ref(), preset);
+    if !criteria.apply_to(response) {
+        return Judgement::ByStatus;
+    }
+    heavy::work(criteria.bytes_to_judge(response), || criteria.judge(response)).await
+}
+
+/// How an attempt ended, as a value of the metric label `reason`.
+fn label(result: &AttemptResult, judgement: &Judgement) -> &'static str {
+    match (result, judgement) {
+        (Ok(response), Judgement::Retry { .. } | Judgement::Bad(_)) if (200..300).contains(&response.status) => {
+            "not_ok"
+        }
+        (Ok(_), Judgement::Good) => "ok",
+        _ => types::label(result),
+    }
+}
+
 /// What follows if an upstream refuses an access token that it may have accepted before: once for each task, another attempt with a new
-/// token, uncounted. A 401 is certain not to have been carried out (RFC 9110 section 15.5.2).
+/// token, uncounted. A 401 is certain not to have been carried out (RFC 9110 section 15.5.2), unless it follows a redirect that was itself
+/// an answer. Another origin did not get the token.
 fn token_refused(job: &Job, admission: &Admission, result: &AttemptResult) -> Option<Outcome> {
     const UNAUTHORIZED: u16 = 401;
     let token = admission.token.as_ref()?;
-    let is_refused = result.as_ref().is_ok_and(|response| response.status == UNAUTHORIZED);
-    if !is_refused {
+    let response = result.as_ref().ok().filter(|response| response.status == UNAUTHORIZED)?;
+    if response.redirection.left_origin {
         return None;
     }
     token.refused();
     let state = &job.header.state;
     let was_refused = state.attempts.last().is_some_and(|last| last.http_status == Some(UNAUTHORIZED));
-    (!was_refused).then(|| Outcome::Retry {
+    (!was_refused && !response.redirection.has_acted).then(|| Outcome::Retry {
         wait: TOKEN_WAIT.mul_f64(rand::random_range(1.0..2.0)),
         backoff: Duration::from_millis(state.backoff_ms),
         counts: false,
@@ -252,12 +320,19 @@ fn token_refused(job: &Job, admission: &Admission, result: &AttemptResult) -> Op
 /// How long a task waits for a new token, about, in place of one that was refused.
 const TOKEN_WAIT: Duration = Duration::from_millis(100);
 
-fn policy<'a>(worker: &QueueWorker, job: &'a Job, admission: &Admission, preset: &'a Preset) -> Policy<'a> {
+fn policy<'a>(
+    worker: &QueueWorker,
+    job: &'a Job,
+    admission: &Admission,
+    preset: &'a Preset,
+    judgement: &'a Judgement,
+) -> Policy<'a> {
     let (task, state) = (&job.task, &job.header.state);
     Policy {
         retry: &task.retry,
         effect: task.effect,
         preset,
+        judgement,
         has_key: task.idempotency_key.is_some(),
         counted: state.counted,
         free_waits: state.uncounted,

@@ -216,17 +216,19 @@ fn add_response(result: &mut TaskResult, response: Response) {
     result.headers = Some(kept_headers(&response.headers));
 }
 
-/// The headers that a result keeps: the first 64, up to 8 KiB in all, without cookies, which are credentials.
+/// The headers that a result keeps: 64, up to 8 KiB in all, without cookies, which are credentials. One that is too large leaves room for
+/// those behind it.
 fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     const MAX_HEADERS: usize = 64;
     const MAX_BYTES: usize = 8 << 10;
     let mut kept: BTreeMap<String, String> = BTreeMap::new();
     let mut bytes = 0;
     for (name, value) in headers.iter().filter(|(name, _)| *name != header::SET_COOKIE).take(MAX_HEADERS) {
-        bytes += name.as_str().len() + value.len();
-        if bytes > MAX_BYTES {
-            break;
+        let size = name.as_str().len() + value.len();
+        if bytes + size > MAX_BYTES {
+            continue;
         }
+        bytes += size;
         let value = String::from_utf8_lossy(value.as_bytes());
         kept.entry(name.as_str().to_owned())
             .and_modify(|held| *held = format!("{held}, {value}"))

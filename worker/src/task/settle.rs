@@ -111,9 +111,8 @@ impl<'a> Settler<'a> {
         self.finish(job, leads, job.dead(reason, error, self.now(), None), held).await;
     }
 
-    /// Schedules the next attempt after a failed one.
-    pub async fn retry(&self, job: &mut Job, leads: &[MemoKey], attempt: &AttemptResult, wait: Duration, error: &str) {
-        let reason = types::label(attempt);
+    /// Schedules the next attempt after one that ended as `reason` says.
+    pub async fn retry(&self, job: &mut Job, leads: &[MemoKey], reason: &'static str, wait: Duration, error: &str) {
         tracing::warn!(
             task = %job.id,
             queue = self.worker.name(),

@@ -70,9 +70,14 @@ impl<E: Into<LineError>> From<E> for InvalidLine {
 /// What every line gets that does not set it itself.
 #[derive(Debug, Default)]
 pub struct LineDefaults {
-    pub timeout_ms: Option<u64>,
-    /// A `retry` of the protocol, as JSON.
-    pub retry: Option<String>,
+    /// Fields of a task, each with its JSON.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl LineDefaults {
+    fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| *field == name)
+    }
 }
 
 /// The call of a line.
@@ -106,7 +111,7 @@ impl LineCall {
         let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text)?;
         fields.retain(|name, value| match name.as_str() {
             "id" | "reply_to" | "result_ttl_ms" => false,
-            "enqueued_at_ms" | "timeout_ms" | "retry" => value.get() != "null",
+            name if name == "enqueued_at_ms" || defaults.has(name) => value.get() != "null",
             _ => true,
         });
         // The result's TTL, whatever the line says: an answer that was taken from the list but not written before a kill is read again
@@ -116,11 +121,8 @@ impl LineCall {
         if !fields.contains_key("enqueued_at_ms") {
             let _ = write!(task, ",\"enqueued_at_ms\":{now}");
         }
-        if let Some(ms) = defaults.timeout_ms.filter(|_| !fields.contains_key("timeout_ms")) {
-            let _ = write!(task, ",\"timeout_ms\":{ms}");
-        }
-        if let Some(retry) = defaults.retry.as_ref().filter(|_| !fields.contains_key("retry")) {
-            let _ = write!(task, ",\"retry\":{retry}");
+        for (name, json) in defaults.fields.iter().filter(|(name, _)| !fields.contains_key(*name)) {
+            let _ = write!(task, ",\"{name}\":{json}");
         }
         for (name, value) in &fields {
             let _ = write!(task, ",{}:{}", json!(name), value.get());

@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use redial_core::protocol::task::{self, Task};
 use serde_json::json;
 
 use super::answer::AnswerFormat;
 use super::base_url::BaseUrl;
+use super::encoding;
 use super::format::{Format, FormatName, IdSource, RequestForm, RequestFormat};
 use super::input::InputRules;
 use super::journal::Fingerprint;
 use super::line::LineDefaults;
-use super::source::without_mark;
 use super::template::Template;
 use crate::commands::enqueue::headers;
+use crate::task_json::{check, condition};
 
 /// Where Anthropic's batches send their requests.
 const ANTHROPIC_URL: &str = "/v1/messages";
@@ -46,6 +46,13 @@ pub struct LineOptions {
     /// The retry policy of lines that set none: the maximum number of attempts, or JSON such as '{"max_attempts": 3, "base_ms": 500}'.
     #[arg(long, value_name = "N|JSON")]
     retry: Option<String>,
+    /// What a good answer is, for lines that do not say it: a JSONPath that must find something in it, such as '$.choices[0]', or JSON such
+    /// as '{"status": [200, 404]}'.
+    #[arg(long, value_name = "PATH|JSON")]
+    ok_when: Option<String>,
+    /// After which answers to try again, besides those that always are; as --ok-when.
+    #[arg(long, value_name = "PATH|JSON")]
+    retry_when: Option<String>,
 }
 
 impl LineOptions {
@@ -131,8 +138,9 @@ impl LineOptions {
 
     fn template(&self) -> anyhow::Result<Template> {
         let path = self.template.as_ref().context("rows need a --template: a task that contains {{column}}")?;
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-        Template::parse(without_mark(&text)).with_context(|| format!("{}", path.display()))
+        let bytes = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
+        let text = encoding::text(bytes, &path.display().to_string())?;
+        Template::parse(&text).with_context(|| format!("{}", path.display()))
     }
 
     fn requests(&self, form: RequestForm) -> anyhow::Result<RequestFormat> {
@@ -163,17 +171,15 @@ impl LineOptions {
             ensure!(value.is_object(), "--retry: use a number of attempts, or a JSON object");
             check(&json!({"retry": value})).context("--retry")?;
         }
-        Ok(LineDefaults { timeout_ms: self.timeout.map(|seconds| u64::from(seconds) * 1000), retry })
+        let mut fields: Vec<(&'static str, String)> = Vec::new();
+        fields.extend(self.timeout.map(|seconds| ("timeout_ms", (u64::from(seconds) * 1000).to_string())));
+        fields.extend(retry.map(|retry| ("retry", retry)));
+        let given = [("ok_when", "--ok-when", &self.ok_when), ("retry_when", "--retry-when", &self.retry_when)];
+        for (field, option, given) in given {
+            if let Some(given) = given {
+                fields.push((field, condition(field, given).with_context(|| option.to_owned())?));
+            }
+        }
+        Ok(LineDefaults { fields })
     }
-}
-
-/// Checks the fields of a task, and that the protocol knows them.
-fn check(fields: &serde_json::Value) -> anyhow::Result<()> {
-    let mut sample = json!({"url": "http://example.com"});
-    for (name, value) in fields.as_object().into_iter().flatten() {
-        sample[name] = value.clone();
-    }
-    let task = Task::parse(sample.to_string().as_bytes(), task::MAX_BYTES)?;
-    ensure!(task.unknown.is_empty(), "the protocol has no field {}", task.unknown.join(", "));
-    Ok(())
 }

@@ -9,10 +9,8 @@ use anyhow::{Context as _, bail};
 use redial_core::protocol::task;
 
 use super::elements::Elements;
+use super::encoding::{MARK, utf16};
 use super::line::LineError;
-
-/// The mark at the start of a UTF-8 file that some programs write.
-const MARK: &str = "\u{feff}";
 
 /// An open input.
 #[derive(Debug)]
@@ -26,7 +24,8 @@ impl InputFile {
     /// nothing remains of it.
     pub fn open(path: &Path, folder: &Path) -> anyhow::Result<Self> {
         if path == Path::new("-") {
-            return Ok(Self { file: copy_of(&mut io::stdin().lock(), folder)?, name: "standard input".into() });
+            let file = copy_of(&mut io::stdin().lock(), folder)?;
+            return Self { file, name: "standard input".into() }.into_utf8(folder);
         }
         let name = path.display().to_string();
         let mut file = File::open(path).with_context(|| name.clone())?;
@@ -37,7 +36,17 @@ impl InputFile {
         if !kind.is_file() {
             file = copy_of(&mut file, folder)?;
         }
-        Ok(Self { file, name })
+        Self { file, name }.into_utf8(folder)
+    }
+
+    /// The same as UTF-8: a text in UTF-16 is converted into a file that has no name.
+    fn into_utf8(self, folder: &Path) -> anyhow::Result<Self> {
+        let mut start = Vec::new();
+        self.rewind()?.take(4).read_to_end(&mut start)?;
+        let Some(encoding) = utf16(&start, &self.name)? else { return Ok(self) };
+        let mut converted = nameless(folder)?;
+        encoding.convert(&mut self.rewind()?, &mut converted).with_context(|| self.name.clone())?;
+        Ok(Self { file: converted, name: self.name })
     }
 
     /// The input from its first byte.
@@ -47,46 +56,30 @@ impl InputFile {
         Ok(file)
     }
 
-    /// The input from its first byte of text, after checking that it may be UTF-8.
+    /// The input from its first byte of text.
     fn text(&self) -> anyhow::Result<File> {
         let mut file = self.rewind()?;
         let mut start = Vec::new();
-        file.by_ref().take(4).read_to_end(&mut start)?;
-        if let Some(encoding) = other_encoding(&start) {
-            let name = &self.name;
-            bail!("{name} is {encoding}, not UTF-8: convert it, as in `iconv -f {encoding} -t UTF-8 IN > IN.utf8`");
-        }
-        let skipped = if start.starts_with(MARK.as_bytes()) { MARK.len() as u64 } else { 0 };
+        file.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
+        let skipped = if start == MARK.as_bytes() { MARK.len() as u64 } else { 0 };
         file.seek(SeekFrom::Start(skipped))?;
         Ok(file)
     }
 }
 
 fn copy_of(from: &mut impl Read, folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join(format!(".redial-input-{}", redial::TaskId::random().as_str()));
-    let copy = OpenOptions::new().create_new(true).read(true).write(true).open(&path);
-    let mut copy = copy.with_context(|| format!("{}", path.display()))?;
-    std::fs::remove_file(&path)?;
+    let mut copy = nameless(folder)?;
     io::copy(from, &mut copy).context("copying the input")?;
     Ok(copy)
 }
 
-/// The encoding of a text that is not UTF-8, by its first bytes: the mark, or the zeros beside the first ASCII character.
-fn other_encoding(start: &[u8]) -> Option<&'static str> {
-    Some(match start {
-        [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => "UTF-32",
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
-        [0, 0, 0, _] => "UTF-32BE",
-        [_, 0, 0, 0] => "UTF-32LE",
-        [0, _, ..] => "UTF-16BE",
-        [_, 0, ..] => "UTF-16LE",
-        _ => return None,
-    })
-}
-
-/// A text file without its mark.
-pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix(MARK).unwrap_or(text)
+/// A new file of which nothing remains.
+fn nameless(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join(format!(".redial-input-{}", redial::TaskId::random().as_str()));
+    let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path);
+    let file = file.with_context(|| format!("{}", path.display()))?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// What one line of the input holds.

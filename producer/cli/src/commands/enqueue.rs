@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use redial::{Client, PreparedTask, prepare};
 use serde_json::{Map, Value, json};
 
 use crate::output::Output;
-use crate::task_json::add_field;
+use crate::task_json::{add_field, condition};
 
 /// How many tasks are pushed at a time.
 const MAX_PUSH: usize = 1_000;
@@ -37,6 +40,13 @@ pub struct EnqueueArgs {
     /// A text body.
     #[arg(long, requires = "url", conflicts_with = "body")]
     body_text: Option<String>,
+    /// A field to send as a form; can be given several times.
+    #[arg(long = "form", value_name = "NAME=VALUE", requires = "url", conflicts_with_all = ["body", "body_text"])]
+    form: Vec<String>,
+    /// A part of an upload, or, with @, a file to upload; can be given several times.
+    #[arg(short = 'F', long = "part", value_name = "NAME=VALUE|NAME=@FILE", requires = "url",
+        conflicts_with_all = ["body", "body_text", "form"])]
+    parts: Vec<String>,
     /// An id for the call. Default: a new UUIDv7.
     #[arg(long, requires = "url")]
     id: Option<String>,
@@ -49,6 +59,15 @@ pub struct EnqueueArgs {
     /// The maximum number of attempts.
     #[arg(long, requires = "url")]
     max_attempts: Option<u32>,
+    /// What a good answer is: a JSONPath that must find something in it, such as '$.choices[0]', or JSON such as '{"status": [200, 404]}'.
+    #[arg(long, value_name = "PATH|JSON", requires = "url")]
+    ok_when: Option<String>,
+    /// After which answers to try again, besides those that always are; as --ok-when.
+    #[arg(long, value_name = "PATH|JSON", requires = "url")]
+    retry_when: Option<String>,
+    /// How many redirects to follow. Default 0.
+    #[arg(long, value_name = "N", requires = "url")]
+    redirects: Option<u32>,
     /// No attempt starts before this many milliseconds have passed.
     #[arg(long, requires = "url")]
     delay_ms: Option<u64>,
@@ -95,7 +114,20 @@ impl EnqueueArgs {
         if !self.headers.is_empty() {
             put("headers", Some(json!(headers(&self.headers)?)));
         }
+        put("redirects", self.redirects.map(|count| json!(count)));
+        if !self.parts.is_empty() {
+            put("parts", Some(self.parts.iter().map(|part| typed_part(part)).collect::<anyhow::Result<_>>()?));
+        }
         let mut task = Value::Object(task).to_string();
+        if !self.form.is_empty() {
+            add_field(&mut task, "form", &form(&self.form)?);
+        }
+        for (field, typed) in [("ok_when", &self.ok_when), ("retry_when", &self.retry_when)] {
+            if let Some(typed) = typed {
+                let option = format!("--{}", field.replace('_', "-"));
+                add_field(&mut task, field, &condition(field, typed).context(option)?);
+            }
+        }
         let errors = ["--body is not JSON: use --body-text for other text", "--then is not JSON: use a whole task"];
         for ((field, json), error) in [("body", &self.body), ("then", &self.then)].into_iter().zip(errors) {
             if let Some(json) = json {
@@ -106,6 +138,28 @@ impl EnqueueArgs {
         }
         Ok(task)
     }
+}
+
+/// The fields of a form as they are typed, in their order. A name that occurs twice is sent twice.
+fn form(typed: &[String]) -> anyhow::Result<String> {
+    let pair = |field: &String| {
+        let (name, value) = field.split_once('=').with_context(|| format!("--form {field:?}: use NAME=VALUE"))?;
+        Ok(format!("{}:{}", json!(name), json!(value)))
+    };
+    let fields = typed.iter().map(pair).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(format!("{{{}}}", fields.join(",")))
+}
+
+/// A part as it is typed: `name=text`, or `name=@file`.
+fn typed_part(typed: &str) -> anyhow::Result<Value> {
+    let (name, value) =
+        typed.split_once('=').with_context(|| format!("--part {typed:?}: use NAME=VALUE or NAME=@FILE"))?;
+    let Some(path) = value.strip_prefix('@') else {
+        return Ok(json!({"name": name, "text": value}));
+    };
+    let bytes = std::fs::read(path).with_context(|| format!("--part {name}: {path}"))?;
+    let filename = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(json!({"name": name, "filename": filename, "base64": STANDARD.encode(bytes)}))
 }
 
 /// Parses headers as they are typed: 'Name: value'.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    BACKOFF_BASE_MS, BACKOFF_CAP_MS, InvalidTask, JITTER, MAX_ATTEMPTS, RawRetry, Retry, TIMEOUT_MS, ms, retry,
+    BACKOFF_BASE_MS, BACKOFF_CAP_MS, InvalidTask, JITTER, MAX_ATTEMPTS, RawRetry, Retry, TIMEOUT_MS, ms, redirects,
+    retry,
 };
 
 /// What holds for a task that does not say otherwise.
@@ -13,6 +14,8 @@ pub struct TaskDefaults {
     pub timeout: Duration,
     /// When and how often to try again.
     pub retry: Retry,
+    /// How many redirects are followed.
+    pub redirects: u32,
 }
 
 impl Default for TaskDefaults {
@@ -21,7 +24,7 @@ impl Default for TaskDefaults {
         let ms = Duration::from_millis;
         let (base, cap) = (ms(BACKOFF_BASE_MS), ms(BACKOFF_CAP_MS));
         let retry = Retry { max_attempts: MAX_ATTEMPTS, base, cap, jitter: JITTER, on: vec![] };
-        Self { timeout: ms(TIMEOUT_MS), retry }
+        Self { timeout: ms(TIMEOUT_MS), retry, redirects: 0 }
     }
 }
 
@@ -30,8 +33,14 @@ impl TaskDefaults {
     ///
     /// # Errors
     /// A value is one that a task could not have either.
-    pub fn with(&self, timeout_ms: Option<u64>, raw: RawRetry) -> Result<Self, InvalidTask> {
+    pub fn with(
+        &self,
+        timeout_ms: Option<u64>,
+        raw: RawRetry,
+        redirect_count: Option<u32>,
+    ) -> Result<Self, InvalidTask> {
         let timeout = ms("timeout_ms", timeout_ms, self.timeout, 1)?;
-        Ok(Self { timeout, retry: retry(Some(raw), &self.retry)? })
+        let redirects = redirects(redirect_count, self.redirects)?;
+        Ok(Self { timeout, retry: retry(Some(raw), &self.retry)?, redirects })
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{InvalidLimit, MAX_MS};
+use super::{InvalidLimit, MAX_MS, MAX_REDIRECTS};
 use crate::protocol::id::InvalidId;
 use crate::protocol::json::MAX_DEPTH;
 use crate::{Reason, TaskId};
@@ -104,11 +104,46 @@ pub enum InvalidTask {
     #[error("`headers` {0:?} belongs to the connection: omit it, the worker sets it")]
     ConnectionHeader(String),
     /// More than one kind of body.
-    #[error("more than one of `body`, `body_text` and `body_base64` is set: a call has one body")]
+    #[error("more than one of `body`, `body_text`, `body_base64`, `form` and `parts` is set: a call has one body")]
     SeveralBodies,
     /// `body_base64`.
     #[error("`body_base64` cannot be decoded: {0}")]
     Base64(String),
+    /// A value in `form`.
+    #[error("`form` {0:?} is an object or a nested list: use text, a number, true or false, or a list of these")]
+    FormValue(String),
+    /// The length of `parts`.
+    #[error("`parts` has {count} parts: use 1 to {limit}")]
+    PartCount {
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// One of `parts`.
+    #[error("`parts[{index}]` {why}")]
+    Part {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A content type without the boundary.
+    #[error(
+        "`parts` and the header `Content-Type` are both set: omit the header, the worker sets it with the boundary"
+    )]
+    ContentTypeOfParts,
+    /// `ok_when` or `retry_when`.
+    #[error("`{field}` {why}")]
+    Condition {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `redirects`.
+    #[error("`redirects` is {0}: use 0 to {MAX_REDIRECTS}")]
+    Redirects(u32),
     /// A delivery with a body of its own.
     #[error("`callback_of` and a body are both set: the body of a delivery is the result")]
     BodyOfDelivery,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{InvalidTask, Limit};
+use super::{Form, InvalidTask, Limit, RawCondition, RawPart};
 use crate::UnixMs;
 use crate::protocol::json;
 
@@ -33,12 +33,26 @@ pub struct RawTask {
     pub body_text: Option<String>,
     /// Bytes to send, in base64, instead of `body`.
     pub body_base64: Option<String>,
+    /// Fields to send as a form (`application/x-www-form-urlencoded`), instead of `body`: text, numbers, booleans, or lists of these.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, super::body::FormValue>>"))]
+    pub form: Option<Form>,
+    /// The parts of an upload (`multipart/form-data`), instead of `body`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1000)))]
+    pub parts: Option<Vec<RawPart>>,
     /// The timeout of one attempt, from connecting to the last byte. Default 30000.
     pub timeout_ms: Option<u64>,
     /// The timeout for connecting. Default 5000.
     pub connect_timeout_ms: Option<u64>,
     /// When and how often to try again.
     pub retry: Option<RawRetry>,
+    /// What a good response is. A 2xx for which it does not hold ends the task as `rejected`; a response of another status for which it
+    /// holds is good. Default: every 2xx.
+    pub ok_when: Option<RawCondition>,
+    /// After which responses to try again, besides those that always are.
+    pub retry_when: Option<RawCondition>,
+    /// How many redirects to follow. Default 0.
+    #[cfg_attr(feature = "schema", schemars(range(max = 20)))]
+    pub redirects: Option<u32>,
     /// No attempt starts after this time (Unix ms); the task dies with `expired`.
     pub expires_at_ms: Option<UnixMs>,
     /// The same, counted from `enqueued_at_ms`, or else from when a worker first saw the task.

@@ -5,8 +5,6 @@
 //! string the value is inserted as text, and in `url` percent-encoded. Everything else in `then` is kept byte for byte, including
 //! braces without a `$`, which prompts may contain. A nested `then` is left alone until its own turn comes.
 
-mod path;
-
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -16,9 +14,9 @@ use serde_json::value::RawValue;
 
 pub use super::error::{InvalidThen, PathError};
 use super::error::{MAX_FILLED_BYTES, MAX_FILTERS, MAX_LENGTH, MAX_PATHS};
+use super::path::{BoundedPath, Searched};
 use super::{RawTask, Task, TaskDefaults};
 use crate::{TaskId, TaskResult};
-use path::{BoundedPath, Searched};
 
 /// What is percent-encoded in a URL: everything except the unreserved characters of RFC 3986.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -30,6 +30,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an origin keeps a pool of its own. By then pings have closed the connection that was suspected, if it is dead.
 const RENEWED_FOR: Duration = Duration::from_secs(60);
+/// How many headers a response may have, and how many bytes over HTTP/2 (RFC 9113 section 6.5.2); over HTTP/1 the buffer bounds them.
+const MAX_RESPONSE_HEADERS: usize = 512;
+const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 /// How many origins may have a pool of their own.
 const MAX_RENEWED: usize = 64;
 /// How many origins are remembered that have answered.
@@ -46,10 +49,15 @@ pub struct Pools {
     state: Mutex<State>,
 }
 
+/// Clients, with the ids of their transports and their connect timeouts.
+type Clients = VecDeque<(u64, Duration, Client)>;
+
 #[derive(Debug, Default)]
 struct State {
     /// One client per transport and connect timeout in use, the latest last: a task chooses the timeout, reqwest sets it per client.
-    shared: VecDeque<(u64, Duration, Client)>,
+    shared: Clients,
+    /// The same, of clients that keep no idle connections.
+    without_idle: Clients,
     /// The clients of origins whose earlier connections are suspected to be dead.
     renewed: HashMap<Origin, Renewed>,
     /// The origins that have answered.
@@ -148,20 +156,24 @@ impl Pools {
                 return Ok(renewed.client.clone());
             }
         }
-        let is_wanted = |id: u64, timeout: Duration| id == transport.id() && timeout == connect_timeout;
-        if let Some((_, _, client)) = state.shared.iter().find(|(id, timeout, _)| is_wanted(*id, *timeout)) {
-            return Ok(client.clone());
-        }
-        let client = self.build(transport, connect_timeout, &self.guard)?;
-        let has_transport = |(id, _, _): &(u64, Duration, Client)| *id == transport.id();
-        if state.shared.iter().filter(|shared| has_transport(shared)).count() >= MAX_CLIENTS_PER_TRANSPORT {
-            let oldest = state.shared.iter().position(has_transport).unwrap_or_default();
-            state.shared.remove(oldest);
-        } else if state.shared.len() >= MAX_CLIENTS {
-            state.shared.pop_front();
-        }
-        state.shared.push_back((transport.id(), connect_timeout, client.clone()));
-        Ok(client)
+        find_or_insert(&mut state.shared, transport, connect_timeout, || {
+            self.build(transport, connect_timeout, &self.guard, self.idle_per_host)
+        })
+    }
+
+    /// A client for a call that opens a connection of its own. A server may have closed an idle one without it being known yet; a call on it
+    /// would fail, and nobody could tell whether it was carried out.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn client_without_idle(&self, url: &Url, connect_timeout: Duration) -> Result<PooledClient, Failure> {
+        let upstreams = self.upstreams.current();
+        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
+        let origin = Origin::of(url, transport, connect_timeout);
+        let client = find_or_insert(&mut self.state.lock().without_idle, transport, connect_timeout, || {
+            self.build(transport, connect_timeout, &self.guard, 0)
+        })?;
+        Ok(PooledClient { client, origin, transport: transport.clone(), connect_timeout })
     }
 
     /// Remembers that an origin has answered.
@@ -204,7 +216,7 @@ impl Pools {
         if let Some(oldest) = oldest.filter(|_| state.renewed.len() >= MAX_RENEWED) {
             state.renewed.remove(&oldest);
         }
-        let client = self.build(&pooled.transport, pooled.connect_timeout, &self.guard)?;
+        let client = self.build(&pooled.transport, pooled.connect_timeout, &self.guard, self.idle_per_host)?;
         let since = Instant::now();
         let renewed = Renewed { since, client, others_had_answered, has_answered: false };
         state.renewed.insert(origin, renewed);
@@ -218,7 +230,7 @@ impl Pools {
     pub fn client_without_bounds(&self, url: &Url) -> Result<Client, Failure> {
         let upstreams = self.upstreams.current();
         let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
-        self.build(transport, OPERATOR_CONNECT_TIMEOUT, &self.guard.without_bounds())
+        self.build(transport, OPERATOR_CONNECT_TIMEOUT, &self.guard.without_bounds(), self.idle_per_host)
     }
 
     /// Closes all idle connections. Those in use go on.
@@ -228,8 +240,14 @@ impl Pools {
         state.renewed.clear();
     }
 
-    fn build(&self, transport: &Transport, connect_timeout: Duration, guard: &Guard) -> Result<Client, Failure> {
-        let mut builder = self.builder(transport, connect_timeout).dns_resolver(guard.clone());
+    fn build(
+        &self,
+        transport: &Transport,
+        connect_timeout: Duration,
+        guard: &Guard,
+        idle_per_host: usize,
+    ) -> Result<Client, Failure> {
+        let mut builder = builder(transport, connect_timeout, idle_per_host).dns_resolver(guard.clone());
         if transport.http1_only {
             builder = builder.http1_only();
         }
@@ -240,23 +258,52 @@ impl Pools {
         }
         builder.build().map_err(|error| Failure::Other(format!("cannot build the HTTP client: {error}")))
     }
+}
 
-    fn builder(&self, transport: &Transport, connect_timeout: Duration) -> ClientBuilder {
-        Client::builder()
-            .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(connect_timeout)
-            // Reading the system's certificates takes tens of milliseconds, which no task should pay.
-            .tls_backend_preconfigured(transport.tls.clone())
-            // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            // Redial retries on its own terms: retries wait in Redis and are counted.
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(self.idle_per_host)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
+/// The client with that transport and connect timeout. A new one may take the place of the oldest.
+fn find_or_insert(
+    clients: &mut Clients,
+    transport: &Transport,
+    connect_timeout: Duration,
+    build: impl FnOnce() -> Result<Client, Failure>,
+) -> Result<Client, Failure> {
+    let is_wanted = |id: u64, timeout: Duration| id == transport.id() && timeout == connect_timeout;
+    if let Some((_, _, client)) = clients.iter().find(|(id, timeout, _)| is_wanted(*id, *timeout)) {
+        return Ok(client.clone());
     }
+    let client = build()?;
+    let has_transport = |(id, _, _): &(u64, Duration, Client)| *id == transport.id();
+    if clients.iter().filter(|other| has_transport(other)).count() >= MAX_CLIENTS_PER_TRANSPORT {
+        let oldest = clients.iter().position(has_transport).unwrap_or_default();
+        clients.remove(oldest);
+    } else if clients.len() >= MAX_CLIENTS {
+        clients.pop_front();
+    }
+    clients.push_back((transport.id(), connect_timeout, client.clone()));
+    Ok(client)
+}
+
+fn builder(transport: &Transport, connect_timeout: Duration, idle_per_host: usize) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("redial/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect_timeout)
+        // Reading the system's certificates takes tens of milliseconds, which no task should pay.
+        .tls_backend_preconfigured(transport.tls.clone())
+        // A redirect could carry the task's credentials anywhere, and a proxy from the environment would see them.
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        // Redial retries on its own terms: retries wait in Redis and are counted.
+        .retry(reqwest::retry::never())
+        .pool_max_idle_per_host(idle_per_host)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        // What browsers accept: many headers, lines that go on in the next one, a space before the colon, lines that are no headers.
+        .http1_max_headers(MAX_RESPONSE_HEADERS)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
 }

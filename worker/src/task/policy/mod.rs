@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod backoff;
 pub mod classify;
+pub mod judge;
 pub mod rate_headers;
 mod ratelimit_field;
 mod reader;

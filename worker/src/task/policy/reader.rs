@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use redial_core::UnixMs;
+use redial_core::protocol::json;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
@@ -53,7 +54,7 @@ impl AdviceReader<'_> {
 
     /// The body of an error, if it is JSON and may hold something.
     pub(super) fn error_body(&self) -> Option<Value> {
-        let body = &self.response.body;
+        let body = json::without_mark(&self.response.body);
         let begins = body.iter().find(|byte| !byte.is_ascii_whitespace());
         let is_json = matches!(begins, Some(b'{' | b'[')) && body.len() <= MAX_ERROR_BODY;
         is_json.then(|| serde_json::from_slice(body).ok()).flatten()

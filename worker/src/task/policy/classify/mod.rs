@@ -7,6 +7,7 @@ use redial_core::{Reason, UnixMs};
 
 use super::advice::Advice;
 use super::backoff::backoff;
+use super::judge::Judgement;
 use crate::http::presets::Preset;
 use crate::http::types::{AttemptResult, Failure, Response};
 use crate::queue::clock::millis;
@@ -45,6 +46,8 @@ pub struct Policy<'a> {
     pub effect: Effect,
     /// What is known about the upstream's API.
     pub preset: &'a Preset,
+    /// What the response is besides its status.
+    pub judgement: &'a Judgement,
     /// Whether the call has an idempotency key: then a 409 says that the first call with it is still running.
     pub has_key: bool,
     /// How many earlier attempts counted.
@@ -81,9 +84,16 @@ fn is_failing(status: u16, preset: &Preset) -> bool {
 /// Whether an attempt shows that the upstream is up (`true`) or down (`false`); `None` if it shows neither.
 pub fn is_up(result: &AttemptResult, preset: &Preset) -> Option<bool> {
     match result {
+        // It answered with a redirect; what that leads to says nothing about it.
+        Ok(response) if response.redirection.followed > 0 => Some(true),
         Ok(response) => Some(!is_failing(response.status, preset)),
-        Err(Failure::ResponseTooLarge(_)) => Some(true),
-        Err(Failure::ForbiddenTarget(_) | Failure::LocalShortage(_) | Failure::ConnectionSilent) => None,
+        Err(Failure::ResponseTooLarge(_) | Failure::Redirected { .. }) => Some(true),
+        Err(
+            Failure::ForbiddenTarget(_)
+            | Failure::LocalShortage(_)
+            | Failure::ConnectionSilent
+            | Failure::NotProcessed(_),
+        ) => None,
         Err(_) => Some(false),
     }
 }
@@ -92,10 +102,13 @@ pub fn is_up(result: &AttemptResult, preset: &Preset) -> Option<bool> {
 ///
 /// | the attempt | means |
 /// | --- | --- |
+/// | `retry_when` holds, or a stream of events contains an error | retry |
+/// | `ok_when` holds | complete |
+/// | 2xx for which `ok_when` does not hold | dead, `rejected`; retry if the body is not JSON |
 /// | 2xx | complete |
 /// | an error code of the preset's `final_codes` | dead, `rejected` |
 /// | [`TRANSIENT`], from 500 on but [`PERMANENT`], `retry.on`, the preset's `retry_statuses`, 409 with an idempotency key | retry |
-/// | 403, 413 with a wait, or with a limit that is exhausted until a time | retry |
+/// | 402, 403, 413 with a wait, or with a limit that is exhausted until a time | retry |
 /// | no response, an incomplete response, not HTTP | retry |
 /// | any other status, the preset's `final_statuses` | dead, `rejected` |
 /// | forbidden target, response too large | dead, `forbidden_target`, `too_large` |
@@ -104,10 +117,20 @@ pub fn is_up(result: &AttemptResult, preset: &Preset) -> Option<bool> {
 /// upstream certainly did not act; otherwise it is dead with `outcome_unknown`.
 pub fn classify(result: &AttemptResult, policy: &Policy) -> Outcome {
     let (error, advice) = match result {
-        Ok(response) if (200..300).contains(&response.status) => return Outcome::Complete,
         Ok(response) => {
-            let advice = Advice::read(response, policy.preset, policy.now, policy.max_stated_wait);
-            (format!("status {}", response.status), advice)
+            let error = match (policy.judgement, &response.redirection.refused) {
+                (Judgement::Good, _) => return Outcome::Complete,
+                (Judgement::ByStatus, _) if (200..300).contains(&response.status) => return Outcome::Complete,
+                (Judgement::Bad(why), _) => {
+                    let error = format!("status {}; {why}", response.status);
+                    return Outcome::Dead { reason: Reason::Rejected, error };
+                }
+                (Judgement::Retry { why, .. }, _) => format!("status {}; {why}", response.status),
+                (Judgement::ByStatus, Some(why)) => format!("status {}; not followed: {why}", response.status),
+                (Judgement::ByStatus, None) => format!("status {}", response.status),
+            };
+            let (judgement, preset) = (policy.judgement, policy.preset);
+            (error, Advice::read_judged(response, judgement, preset, policy.now, policy.max_stated_wait))
         }
         Err(failure) => (failure.to_string(), Advice::default()),
     };
@@ -139,7 +162,8 @@ fn final_reason(result: &AttemptResult, advice: &Advice, policy: &Policy) -> Opt
         Ok(response) => {
             let is_transient = should_retry(response, policy.preset).unwrap_or_else(|| {
                 let status = response.status;
-                policy.retry.on.contains(&status)
+                matches!(policy.judgement, Judgement::Retry { .. })
+                    || policy.retry.on.contains(&status)
                     || !policy.preset.final_statuses.contains(&status)
                         && (TRANSIENT.contains(&status) || is_failing(status, policy.preset))
                     || policy.preset.retry_statuses.contains(&status)
@@ -161,11 +185,12 @@ fn should_retry(response: &Response, preset: &Preset) -> Option<bool> {
     })
 }
 
-/// Whether the upstream did nothing: no connection was established, or it refused the call for now (429; 403, 413, 503 with a time to
+/// Whether the upstream did nothing: no connection was established, or it refused the call for now (429; 402, 403, 413, 503 with a time to
 /// come back).
 fn certainly_not_carried_out(result: &AttemptResult, advice: &Advice) -> bool {
     match result {
-        Err(failure) => failure.is_before_sending(),
+        Err(failure) => failure.is_without_effect(),
+        Ok(response) if response.redirection.has_acted => false,
         Ok(response) => match response.status {
             429 => true,
             503 => response.headers.contains_key(http::header::RETRY_AFTER),
@@ -175,7 +200,11 @@ fn certainly_not_carried_out(result: &AttemptResult, advice: &Advice) -> bool {
 }
 
 fn retry(result: &AttemptResult, advice: &Advice, policy: &Policy, error: String) -> Outcome {
-    let refused_for = result.as_ref().ok().and_then(|response| advice.refused_for(response.status));
+    let refused_for = result.as_ref().ok().and_then(|response| match policy.judgement {
+        // With a good status, the limit that the error is about.
+        Judgement::Retry { .. } if (200..300).contains(&response.status) => advice.wait.or(advice.limits.exhausted_for),
+        _ => advice.refused_for(response.status),
+    });
     let stated = refused_for.or(advice.wait);
     if let Some(stated) = stated.filter(|stated| *stated > policy.max_stated_wait) {
         let error =

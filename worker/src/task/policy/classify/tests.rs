@@ -2,6 +2,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::http::presets::Presets;
+use crate::http::types::Redirection;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use redial_core::protocol::task::Jitter;
@@ -24,6 +25,7 @@ fn policy(retry: &Retry) -> Policy<'_> {
         retry,
         effect: Effect::Idempotent,
         preset: &GENERIC,
+        judgement: &Judgement::ByStatus,
         has_key: false,
         counted: 0,
         free_waits: 0,
@@ -40,7 +42,7 @@ fn policy(retry: &Retry) -> Policy<'_> {
 #[expect(clippy::unnecessary_wraps)] // the type that `classify` takes
 fn response(status: u16, headers: &[(&'static str, &'static str)]) -> AttemptResult {
     let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-    Ok(Response { status, headers: headers.collect(), body: vec![] })
+    Ok(Response { status, headers: headers.collect(), body: vec![], redirection: Redirection::default() })
 }
 
 fn meaning(outcome: &Outcome) -> &'static str {
@@ -196,10 +198,40 @@ proptest! {
         let policy = Policy { counted, random, ..policy(&retry) };
         let mut headers = HeaderMap::new();
         headers.insert("retry-after", HeaderValue::from(stated));
-        match classify(&Ok(Response { status, headers, body: vec![] }), &policy) {
+        match classify(&Ok(Response { status, headers, body: vec![], redirection: Redirection::default() }), &policy) {
             Outcome::Retry { wait, .. } => prop_assert!(wait >= Duration::from_secs(stated.into())),
             Outcome::Dead { reason, .. } => prop_assert_eq!(reason, Reason::AttemptsExhausted),
             Outcome::Complete => prop_assert!(false, "complete"),
         }
     }
+}
+
+#[test]
+fn what_comes_of_a_redirect_or_of_a_refused_stream_does_not_show_that_the_upstream_is_down() {
+    let redirected = |failure| Err(Failure::Redirected { failure: Box::new(failure), has_acted: false });
+    let after_redirect = Redirection { followed: 1, ..Redirection::default() };
+    let answer = Response { status: 503, headers: HeaderMap::new(), body: vec![], redirection: after_redirect };
+    assert_eq!(is_up(&Ok(answer), &GENERIC), Some(true));
+    assert_eq!(is_up(&redirected(Failure::Refused), &GENERIC), Some(true));
+    assert_eq!(is_up(&Err(Failure::NotProcessed("REFUSED_STREAM".into())), &GENERIC), None);
+}
+
+#[test]
+fn only_what_certainly_had_no_effect_is_repeated_after_a_redirect() {
+    let retry = retry(3);
+    let policy = Policy { effect: Effect::Once, ..policy(&retry) };
+    for (failure, has_acted, repeats) in [
+        (Failure::Refused, false, true),
+        (Failure::Refused, true, false),
+        (Failure::Reset, false, false),
+        (Failure::NotProcessed(String::new()), false, true),
+        (Failure::NotProcessed(String::new()), true, false),
+    ] {
+        let failed = Err(Failure::Redirected { failure: Box::new(failure.clone()), has_acted });
+        let outcome = classify(&failed, &policy);
+        assert_eq!(matches!(outcome, Outcome::Retry { .. }), repeats, "{failure:?} {has_acted}: {outcome:?}");
+    }
+    let redirection = Redirection { followed: 1, has_acted: true, ..Redirection::default() };
+    let limited = Ok(Response { status: 429, headers: HeaderMap::new(), body: vec![], redirection });
+    assert!(matches!(classify(&limited, &policy), Outcome::Dead { reason: Reason::OutcomeUnknown, .. }));
 }

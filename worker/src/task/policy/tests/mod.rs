@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a row that cannot be read fails the test")]
 
+mod conditions;
 mod limits;
 mod properties;
 mod statuses;
@@ -19,8 +20,9 @@ use redial_core::protocol::task::{Effect, Jitter, Retry};
 
 use super::advice::Advice;
 use super::classify::{Outcome, Policy, classify};
+use super::judge::{Criteria, Judgement};
 use crate::http::presets::{Preset, Presets};
-use crate::http::types::Response;
+use crate::http::types::{Redirection, Response};
 
 /// Its source, the host, the status, the headers (`name: value`, separated by ` | `), the body, and what follows, as [`meaning`] puts it.
 type Row = (&'static str, &'static str, u16, &'static str, &'static str, &'static str);
@@ -51,11 +53,16 @@ fn headers(text: &str) -> HeaderMap {
 }
 
 fn outcome(response: &Response, preset: &Preset) -> Outcome {
+    outcome_judged(response, &Criteria::new(None, None, preset).judge(response), preset)
+}
+
+fn outcome_judged(response: &Response, judgement: &Judgement, preset: &Preset) -> Outcome {
     let retry = Retry { max_attempts: 5, base: BACKOFF, cap: BACKOFF, jitter: Jitter::None, on: vec![] };
     let policy = Policy {
         retry: &retry,
         effect: Effect::Idempotent,
         preset,
+        judgement,
         has_key: false,
         counted: 0,
         free_waits: 0,
@@ -70,17 +77,22 @@ fn outcome(response: &Response, preset: &Preset) -> Outcome {
     classify(&Ok(response.clone()), &policy)
 }
 
-/// `complete`; `retry`, or `free` if it uses no attempt, with the wait in ms unless it is the backoff; or the reason why the task is
-/// dead. Then for how many ms the limits close, what remains, and whether a value is ignored.
-fn meaning(response: &Response, preset: &Preset) -> String {
-    let mut text = match outcome(response, preset) {
+/// An outcome in words, as [`meaning`] has it.
+fn put(outcome: &Outcome) -> String {
+    match outcome {
         Outcome::Complete => "complete".to_owned(),
         Outcome::Dead { reason, .. } => reason.as_str().to_owned(),
         Outcome::Retry { wait, counts, .. } => {
-            let kind = if counts { "retry" } else { "free" };
-            if wait == BACKOFF { kind.to_owned() } else { format!("{kind} {}", wait.as_millis()) }
+            let kind = if *counts { "retry" } else { "free" };
+            if *wait == BACKOFF { kind.to_owned() } else { format!("{kind} {}", wait.as_millis()) }
         }
-    };
+    }
+}
+
+/// `complete`; `retry`, or `free` if it uses no attempt, with the wait in ms unless it is the backoff; or the reason why the task is
+/// dead. Then for how many ms the limits close, what remains, and whether a value is ignored.
+fn meaning(response: &Response, preset: &Preset) -> String {
+    let mut text = put(&outcome(response, preset));
     let advice = Advice::read(response, preset, NOW, BOUND);
     if let Some(close) = advice.closes_for(response.status) {
         write!(text, ", close {}", close.as_millis()).unwrap();
@@ -104,7 +116,12 @@ fn every_response_means_what_its_source_says() {
     let mut faults = Vec::new();
     for (source, host, status, lines, body, expected) in &rows {
         assert!(source.starts_with("https://"), "{source}");
-        let response = Response { status: *status, headers: headers(lines), body: body.as_bytes().to_vec() };
+        let response = Response {
+            status: *status,
+            headers: headers(lines),
+            body: body.as_bytes().to_vec(),
+            redirection: Redirection::default(),
+        };
         let found = meaning(&response, preset(host));
         if found != *expected {
             faults.push(format!(

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::advice::Advice;
 use super::super::classify::Outcome;
 use super::{BACKOFF, BOUND, NOW, meaning, outcome, preset};
-use crate::http::types::Response;
+use crate::http::types::{Redirection, Response};
 
 const HOSTS: [&str; 4] =
     ["service.example.com", "api.openai.com", "generativelanguage.googleapis.com", "openrouter.ai"];
@@ -44,7 +44,7 @@ fn response(status: u16, lines: &[(&'static str, String)], body: &str) -> Respon
             headers.append(HeaderName::from_static(name), value);
         }
     }
-    Response { status, headers, body: body.as_bytes().to_vec() }
+    Response { status, headers, body: body.as_bytes().to_vec(), redirection: Redirection::default() }
 }
 
 proptest! {

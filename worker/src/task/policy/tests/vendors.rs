@@ -14,6 +14,11 @@ const COHERE: &str = "https://docs.cohere.com/reference/errors";
 const MISTRAL: &str = "https://rdrr.io/cran/tidyllm/src/R/api_mistral.R";
 const GROQ: &str = "https://console.groq.com/docs/errors";
 const OPENROUTER: &str = "https://github.com/Gitlawb/openclaude/issues/936";
+const GITHUB_GRAPHQL: &str =
+    "https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api";
+const OPENROUTER_ERRORS: &str = "https://openrouter.ai/docs/api/reference/errors-and-debugging";
+const CLAUDE_STREAM: &str = "https://platform.claude.com/docs/en/api/handle-errors";
+const OPENAI_EVENTS: &str = "https://platform.openai.com/docs/api-reference/responses-streaming/response/failed";
 const BEDROCK: &str = "https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html";
 const STRIPE: &str = "https://docs.stripe.com/error-low-level";
 const CLOUDFLARE: &str = "https://developers.cloudflare.com/fundamentals/api/reference/limits/";
@@ -67,6 +72,19 @@ pub(super) const ROWS: &[Row] = &[
     (OPENROUTER, "openrouter.ai", 429, "", r#"{"error":{"code":429,"metadata":{"headers":{"X-RateLimit-Remaining":"0","X-RateLimit-Reset":"1800000030000"}}}}"#, "free 30000, close 30000"),
     (OPENROUTER, "openrouter.ai", 429, "", r#"{"error":{"code":429,"metadata":{"headers":{"X-RateLimit-Reset":1800000030000}}}}"#, "free 30000, close 30000"),
     (OPENROUTER, "openrouter.ai", 429, "", r#"{"error":{"metadata":{"headers":{"X-RateLimit-Reset":"1800036000000"}}}}"#, "attempts_exhausted, close 36000000"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 200, "content-type: application/json", r#"{"error":{"code":502,"message":"Provider returned error"}}"#, "retry"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 200, "content-type: application/json", r#"{"choices":[{"finish_reason":"error","error":{"code":503}}]}"#, "retry"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 200, "content-type: application/json", r#"{"error":{"code":403,"message":"flagged"}}"#, "rejected"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 200, "content-type: application/json", r#"{"error":null,"choices":[{"error":null,"message":{"content":"hi"}}]}"#, "complete"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 200, "content-type: application/json", r#"{"choices":[{"message":{"content":"hi"}}]}"#, "complete"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 200, "content-type: text/event-stream", "data: {\"choices\":[]}\n\ndata: {\"error\":{\"code\":\"server_error\"},\"choices\":[{\"finish_reason\":\"error\"}]}\n\n", "retry"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 402, "retry-after: 2", r#"{"error":{"code":402,"metadata":{"limit_source":"openrouter_in_flight_budget"}}}"#, "free 2000, close 2000"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 402, "", r#"{"error":{"code":402,"message":"Insufficient credits"}}"#, "rejected"),
+    (OPENROUTER_ERRORS, "openrouter.ai", 403, "", r#"{"error":{"code":403}}"#, "rejected"),
+    (CLAUDE_STREAM, "api.anthropic.com", 200, "content-type: text/event-stream", "event: ping\ndata: {\"type\":\"ping\"}\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n", "retry"),
+    (CLAUDE_STREAM, "api.anthropic.com", 200, "content-type: text/event-stream", "event: ping\ndata: {\"type\":\"ping\"}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n", "complete"),
+    (OPENAI_EVENTS, "api.openai.com", 200, "content-type: text/event-stream", "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\"}}}\n\n", "retry"),
+    (OPENAI_EVENTS, "api.openai.com", 200, "content-type: text/event-stream", "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"error\":null}}\n\n", "complete"),
     (BEDROCK, "bedrock-runtime.eu-west-1.amazonaws.com", 429, "", r#"{"message":"Too many requests"}"#, "retry"),
     (BEDROCK, "bedrock-runtime.eu-west-1.amazonaws.com", 503, "", "", "retry"),
     (BEDROCK, "bedrock-runtime.eu-west-1.amazonaws.com", 403, "", r#"{"message":"AccessDenied"}"#, "rejected"),
@@ -78,5 +96,8 @@ pub(super) const ROWS: &[Row] = &[
     (CLOUDFLARE, "api.cloudflare.com", 200, "ratelimit: \"default\";r=50;t=30", "", "complete"),
     (GITHUB, "api.github.com", 403, "x-ratelimit-remaining: 0 | x-ratelimit-reset: 1800000600", r#"{"message":"API rate limit exceeded"}"#, "free 600000, close 600000"),
     (GITHUB, "api.github.com", 429, "retry-after: 60 | x-ratelimit-remaining: 4000 | x-ratelimit-reset: 1800000600", "", "free 60000, close 60000, requests 4000"),
+    (GITHUB_GRAPHQL, "api.github.com", 200, "x-ratelimit-remaining: 0 | x-ratelimit-reset: 1800000600", r#"{"errors":[{"type":"RATE_LIMITED","message":"API rate limit exceeded"}]}"#, "free 600000, close 600000"),
+    (GITHUB_GRAPHQL, "api.github.com", 200, "x-ratelimit-remaining: 0 | x-ratelimit-reset: 1800000600", r#"{"data":{"viewer":{"login":"octocat"}}}"#, "complete, close 600000"),
+    (GITHUB_GRAPHQL, "api.github.com", 200, "", r#"{"data":null,"errors":[{"type":"NOT_FOUND"}]}"#, "complete"),
     (GITHUB, "api.github.com", 403, "x-ratelimit-remaining: 4999 | x-ratelimit-reset: 1800000600", r#"{"message":"Forbidden"}"#, "rejected, requests 4999"),
 ];

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
-use super::super::error::PathError;
+use super::error::PathError;
 
 /// The longest path, in bytes.
 const MAX_BYTES: usize = 1_000;
@@ -18,18 +18,18 @@ const MAX_FILTERS: usize = 4;
 const MAX_UNION: u64 = 64;
 
 /// How many values all paths of a task may visit, each counted by how much work it is: about a second.
-const BUDGET: u64 = 50_000_000;
+pub(super) const BUDGET: u64 = 50_000_000;
 
 /// A path that was measured and parsed.
-#[derive(Debug)]
-pub(super) struct BoundedPath<'a> {
-    text: &'a str,
+#[derive(Debug, Clone)]
+pub(super) struct BoundedPath {
+    text: String,
     path: JsonPath,
     shape: Shape,
 }
 
 /// What decides how much work a path is.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Shape {
     filters: usize,
     /// Segments that select all descendants.
@@ -38,7 +38,7 @@ struct Shape {
     is_plural: bool,
     /// How often a union can select the same value.
     union: u64,
-    /// Queries inside filters that begin at the root.
+    /// Queries inside filters that begin at the root and may select more than one value.
     inner_roots: usize,
 }
 
@@ -52,44 +52,62 @@ pub(super) struct Searched<'a> {
 
 impl<'a> Searched<'a> {
     pub(super) fn new(result: &'a Value) -> Self {
-        Self { result, extent: None, budget: BUDGET }
+        Self::within(result, BUDGET)
+    }
+
+    /// Paths may do that much work in all.
+    pub(super) fn within(result: &'a Value, budget: u64) -> Self {
+        Self { result, extent: None, budget }
+    }
+
+    /// How much work is left.
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
     }
 
     /// Everything that a path finds.
     ///
     /// # Errors
     /// It finds nothing, or would take too long.
-    pub(super) fn find(&mut self, path: &BoundedPath<'_>) -> Result<Vec<&'a Value>, PathError> {
+    pub(super) fn find(&mut self, path: &BoundedPath) -> Result<Vec<&'a Value>, PathError> {
         let cost = if path.shape.is_plural {
             let (values, depth) = *self.extent.get_or_insert_with(|| extent(self.result));
             path.shape.cost(path.text.len(), values, depth)
         } else {
             path.text.len() as u64
         };
-        let left = self.budget.checked_sub(cost).ok_or_else(|| PathError::TooSlow(path.text.to_owned()))?;
+        let left = self.budget.checked_sub(cost).ok_or_else(|| PathError::TooSlow(path.text.clone()))?;
         self.budget = left;
         let found = path.path.query(self.result).all();
-        if found.is_empty() { Err(PathError::NotFound(path.text.to_owned())) } else { Ok(found) }
+        if found.is_empty() { Err(PathError::NotFound(path.text.clone())) } else { Ok(found) }
     }
 }
 
-impl<'a> BoundedPath<'a> {
+impl BoundedPath {
     /// Measures and parses a path.
     ///
     /// # Errors
     /// It is too complex, or not a JSONPath.
-    pub(super) fn parse(text: &'a str) -> Result<Self, PathError> {
+    pub(super) fn parse(text: &str) -> Result<Self, PathError> {
         let shape = Shape::of(text).map_err(|why| {
             let start: String = text.chars().take(40).collect();
             PathError::TooComplex { path: start, why }
         })?;
         let path = JsonPath::parse(text)
             .map_err(|error| PathError::Syntax { path: text.to_owned(), why: error.to_string() })?;
-        Ok(Self { text, path, shape })
+        Ok(Self { text: text.to_owned(), path, shape })
     }
-}
 
-impl BoundedPath<'_> {
+    /// Whether its work may grow faster than the number of values that it looks at.
+    pub(super) fn is_costly(&self) -> bool {
+        self.shape.descents > 0 || self.shape.inner_roots > 0 || self.shape.union > 1 || self.text.len() > 200
+    }
+
+    /// As it was written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// How many filters it has.
     pub(super) fn filters(&self) -> usize {
         self.shape.filters
@@ -136,7 +154,7 @@ impl Shape {
                     shape.is_plural = true;
                     shape.descents += 1;
                 }
-                '$' if at > 0 => shape.inner_roots += 1,
+                '$' if at > 0 && !is_singular(&text[at + 1..]) => shape.inner_roots += 1,
                 _ => {}
             }
         }
@@ -160,6 +178,35 @@ impl Shape {
             .saturating_mul(per_value)
             .saturating_mul(power(depth.max(1), self.descents))
             .saturating_mul(power(values.max(1), self.inner_roots))
+    }
+}
+
+/// Whether what follows a `$` in a filter can only select one value: names and indexes, until something else than a segment comes.
+fn is_singular(mut rest: &str) -> bool {
+    loop {
+        rest = rest.trim_start();
+        if let Some(name) = rest.strip_prefix('.') {
+            let ends = |c: char| !(c.is_alphanumeric() || c == '_' || !c.is_ascii());
+            let length = name.find(ends).unwrap_or(name.len());
+            if length == 0 {
+                return false;
+            }
+            rest = &name[length..];
+        } else if let Some(selector) = rest.strip_prefix('[') {
+            let mut characters = selector.trim_start().char_indices();
+            match characters.next() {
+                Some((_, quote @ ('"' | '\''))) => skip_string(&mut characters, quote),
+                Some((_, '0'..='9' | '-')) => {}
+                _ => return false,
+            }
+            let after = characters.as_str().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
+            match after.strip_prefix(']') {
+                Some(after) => rest = after,
+                None => return false,
+            }
+        } else {
+            return true;
+        }
     }
 }
 
@@ -238,7 +285,7 @@ mod tests {
         let wide = json!((0..20_000).map(|n| json!({"n": n})).collect::<Vec<_>>());
         let deep = (0..120).fold(json!(1), |inner, _| json!([inner, 1, [1, 2, 3]]));
         for (path, result) in
-            [("$[?@.n == $[0].n]", &wide), ("$..*..*..*..*", &deep), ("$..[?@..[?@..[?@..*]]]", &deep)]
+            [("$[?count($[*].n) == @.n]", &wide), ("$..*..*..*..*", &deep), ("$..[?@..[?@..[?@..*]]]", &deep)]
         {
             let begun = Instant::now();
             let found =
@@ -246,8 +293,11 @@ mod tests {
             assert!(matches!(found, Err(PathError::TooSlow(_))), "{path}: {found:?}");
             assert!(begun.elapsed() < SOON, "{path}");
         }
-        let path = BoundedPath::parse("$[*].n");
-        assert!(path.and_then(|path| Searched::new(&wide).find(&path)).is_ok_and(|all| all.len() == 20_000));
+        for (path, finds) in [("$[*].n", 20_000), ("$[?@.n == $[7].n]", 1), ("$[?$[ 0 ]['n'] == 0]", 20_000)] {
+            let path = BoundedPath::parse(path);
+            let found = path.as_ref().map(|path| Searched::new(&wide).find(path).map(|all| all.len()));
+            assert!(matches!(found, Ok(Ok(count)) if count == finds), "{path:?}: {found:?}");
+        }
     }
 
     proptest! {
