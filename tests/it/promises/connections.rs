@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{Certificates, DnsServer, HttpProxy, TlsFront, Worker, WorkerBuilder};
+use redial_tests::{Certificates, DnsServer, HttpProxy, Reply, TlsFront, Upstream, Worker, WorkerBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -113,6 +113,33 @@ async fn an_address_behind_a_proxy_is_judged_like_any_other() {
     let _worker = settings.worker(stage.worker()).await;
     assert_eq!(stage.answer(once("allowed", &stage.url("/ok"))).await["status"], "ok");
     assert_eq!(proxy.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn calls_with_effect_once_and_redirects_are_connected_to_as_the_upstream_of_their_url_says() {
+    let stage = Stage::unruly().await;
+    let proxy = HttpProxy::start(None).await;
+    let settings = Settings::new(&format!(
+        "[[upstream]]\nurl = \"{}\"\nproxy = {{ url = \"{}\" }}\n",
+        stage.url("/"),
+        proxy.url()
+    ));
+    let _worker = settings.worker(stage.worker()).await;
+    let mut task = once("once", &stage.url("/ok"));
+    task["effect"] = json!("once");
+    assert_eq!(stage.answer(task).await["status"], "ok");
+    assert_eq!(proxy.requests().len(), 1);
+
+    let target = stage.url("/ok");
+    let direct = Upstream::start(move |_| Reply::status(307).header("location", target.clone())).await;
+    for (n, effect) in ["idempotent", "once"].into_iter().enumerate() {
+        let mut task = once(&format!("redirected {effect}"), &direct.url("/"));
+        task["effect"] = json!(effect);
+        task["redirects"] = json!(1);
+        let result = stage.answer(task).await;
+        assert_eq!(result["status"], "ok", "{result}");
+        assert_eq!(proxy.requests().len(), n + 2, "the hop went through the proxy, the first request did not");
+    }
 }
 
 #[tokio::test]
