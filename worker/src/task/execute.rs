@@ -215,8 +215,8 @@ async fn call(
     }
 }
 
-/// What is added to the headers of a redirect: what its URL gets anyway, as for a task of its own. A redirect must not lead around the
-/// limits of an upstream, and tokens and signatures are for the upstream that the task names.
+/// What is added to the headers of a redirect: within its origin, what its URL gets anyway, as for a task of its own. A redirect must not
+/// lead around the limits of an upstream, and nobody else may have calls made with the secrets of the operator.
 fn added_at(
     worker: &QueueWorker,
     job: &Job,
@@ -231,7 +231,7 @@ fn added_at(
     if !limits.is_empty() && limits != upstreams.limits_for(&job.task) {
         return Err(refused("has limits of its own"));
     }
-    let mut added = upstreams.headers_at(url, own);
+    let mut added = if hop.redirection.left_origin { HeaderMap::new() } else { upstreams.headers_at(url, own) };
     upstreams.add_idempotency_header_at(url, &job.task, &mut added);
     let is_same = !hop.redirection.left_origin && upstreams.share_block(&job.task.url, url);
     if upstreams.oauth_at(url, own).is_some() {
