@@ -77,7 +77,9 @@ async fn a_path_that_is_slow_on_a_large_answer_ends_only_its_chain() {
     let answer = json!({"items": items});
     let stage = Stage::answering(move |_| Reply::ok().json(&answer)).await;
     let worker = stage.ready_worker().await;
-    for (id, path) in [("slow", "{{$.body.items[?@.n == count($.body.items[*])]}}"), ("large", &"{{$.body}}".repeat(30))] {
+    for (id, path) in
+        [("slow", "{{$.body.items[?@.n == count($.body.items[*])]}}"), ("large", &"{{$.body}}".repeat(30))]
+    {
         let then = json!({"id": format!("{id}-next"), "url": stage.url("/next"), "body": {"found": path, "as": "text {{$.id}}"}});
         let task = json!({"id": id, "url": stage.url("/big"), "then": then});
         assert_eq!(stage.answer(task).await["status"], "ok");
