@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use redial_core::Reason;
 use redial_core::limit::WaitBound;
-use redial_core::{Reason, UnixMs};
 
 use super::applied::AppliedLimit;
 use crate::queue::clock::millis;
@@ -25,7 +25,7 @@ pub fn remaining_bound(worker: &QueueWorker, job: &Job, applied: &AppliedLimit) 
 /// Notes until when a call waits at most that begins to wait for a limit.
 pub fn note_wait(worker: &QueueWorker, job: &mut Job, applied: &AppliedLimit, refusal: &Refusal) {
     let (Refusal::AwaitLimit(_), Some(max_wait)) = (refusal, applied.wait_bound.max_wait) else { return };
-    let until = UnixMs(worker.queue.clock.now().0.saturating_add(millis(max_wait)));
+    let until = worker.queue.clock.now().plus(millis(max_wait));
     let known = &mut job.header.state.waits_until;
     *known = Some(known.map_or(until, |known| known.min(until)));
 }

@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use super::clock::LimitClock;
+use super::clock::{LEAST_WINDOW, LimitClock};
 use super::configured::since::ConfiguredSince;
+use super::pending::PendingRequests;
 use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
 
@@ -41,8 +42,8 @@ pub struct LimitClient {
     configured: ConfiguredSince,
     /// The limits that an answer to this worker has closed, since when and until when.
     closed: Mutex<HashMap<String, (Instant, Instant)>>,
-    /// Requests that wait to be sent, by limit and definition. An entry exists as long as a task sends them.
-    waiting: Mutex<HashMap<String, Vec<Waiting>>>,
+    /// Requests that wait to be sent, by limit and definition.
+    pending: PendingRequests<Waiting>,
     /// The concurrency slots of calls in flight, by limit.
     slots: Mutex<HashMap<String, Vec<Token>>>,
     /// When a limit's name was last registered.
@@ -122,7 +123,7 @@ impl LimitClient {
             clocks: Mutex::default(),
             configured: ConfiguredSince::default(),
             closed: Mutex::default(),
-            waiting: Mutex::default(),
+            pending: PendingRequests::default(),
             slots: Mutex::default(),
             registered: Mutex::default(),
         }
@@ -222,13 +223,7 @@ impl LimitClient {
     ) -> Result<Grant, NotStored> {
         let (reply, granted) = oneshot::channel();
         let key = format!("{} {} {}", defined_by.as_str(), definition(limit), limit.name);
-        let is_first = {
-            let mut waiting = self.waiting.lock();
-            let is_first = !waiting.contains_key(&key);
-            waiting.entry(key.clone()).or_default().push(Waiting { request, first_seen, reply });
-            is_first
-        };
-        if is_first {
+        if self.pending.push(&key, Waiting { request, first_seen, reply }) {
             let target = Target { limit: limit.clone(), defined_by, key };
             vital::spawn("limits", self.clone().send(target));
         }
@@ -242,7 +237,7 @@ impl LimitClient {
             // How far away the limit is, and so how far ahead the call is to be granted.
             let _ = self.ask(&target, &[]).await;
         }
-        while let Some(batch) = self.next_batch(&target.key) {
+        while let Some(batch) = self.pending.next_batch(&target.key) {
             // If Redis refuses a batch, one request in it may be why.
             let answer = self.ask(&target, &batch).await;
             if batch.len() > 1 && matches!(answer, Err(NotStored::Refused(_))) {
@@ -263,7 +258,7 @@ impl LimitClient {
             _ => batch.iter().map(|waiting| waiting.first_seen).max().unwrap_or(UnixMs(0)),
         };
         let requests: Vec<LimitRequest> = batch.iter().map(|waiting| waiting.request.clone()).collect();
-        let near = GrantWindow { lead: Duration::ZERO, length: Duration::from_millis(60) };
+        let near = GrantWindow { lead: Duration::ZERO, length: LEAST_WINDOW };
         let window = self.clock(name).map_or(near, |clock| clock.window_for_call());
         let sent = Mutex::new(Instant::now());
         let acquire = || {
@@ -273,16 +268,6 @@ impl LimitClient {
         let acquired = self.retry.retry("acquire", acquire).await?;
         self.read_clock(name, sent.into_inner(), Instant::now(), acquired.now);
         Ok(acquired.grants)
-    }
-
-    fn next_batch(&self, key: &str) -> Option<Vec<Waiting>> {
-        let mut waiting = self.waiting.lock();
-        let size = waiting.get(key).map_or(0, Vec::len).min(MAX_BATCH);
-        if size == 0 {
-            waiting.remove(key);
-            return None;
-        }
-        waiting.get_mut(key).map(|all| all.drain(..size).collect())
     }
 
     pub(super) async fn register(&self, name: &str) {

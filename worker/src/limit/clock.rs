@@ -16,7 +16,7 @@ const STEP_US: f64 = 1_000.0;
 /// Redis counts as near below this round trip: then a grant can be used at once.
 const NEAR_RTT: Duration = Duration::from_millis(4);
 /// How much a grant may lie ahead beyond what its way takes. It bounds how often a busy limit is asked.
-const LEAST_WINDOW: Duration = Duration::from_millis(60);
+pub const LEAST_WINDOW: Duration = Duration::from_millis(60);
 /// A slower limit is asked for about this many calls at a time, but for no moment beyond this.
 const CALLS_AT_A_TIME: f64 = 3.2;
 const MAX_WINDOW: Duration = Duration::from_secs(1);

@@ -98,11 +98,8 @@ pub fn start(limits: &mut [AppliedLimit], round: u32) -> bool {
 }
 
 /// Gives back what these limits granted to a call that was not made after all.
-pub fn refund(worker: &QueueWorker, limits: Vec<AppliedLimit>) {
-    for grant in limits.into_iter().filter_map(|applied| applied.grant) {
-        // Dropping it gives it back, as long as it is not used.
-        drop(HeldGrant::new(&worker.shared.limits, &grant.limit, grant.cost, grant.at, None, None, grant.asked));
-    }
+pub fn refund(limits: Vec<AppliedLimit>) {
+    limits.into_iter().filter_map(|applied| applied.grant).for_each(HeldGrant::give_back);
 }
 
 fn max_delay(round: u32) -> Duration {

@@ -52,6 +52,11 @@ impl HeldGrant {
     pub fn mark_used(&mut self) {
         self.is_used = true;
     }
+
+    /// The call was not made after all.
+    pub fn give_back(mut self) {
+        self.is_used = false;
+    }
 }
 
 impl Drop for HeldGrant {

@@ -11,4 +11,5 @@ pub mod feedback;
 pub mod gate;
 pub mod grant;
 pub mod parking;
+mod pending;
 pub mod usage;

@@ -1,14 +1,13 @@
 //! Parks calls that have to wait for a limit. Those of one queue that meet on the way share one command, and are announced together.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use redial_core::Consumer;
-use redial_core::consumer::{MAX_BATCH, TurnRequest, WaitList};
+use redial_core::consumer::{TurnRequest, WaitList};
 use tokio::sync::oneshot;
 
 use super::client::{DrainReason, LimitClient};
+use super::pending::PendingRequests;
 use crate::queue::redis_retry::{NotStored, RedisRetry, Resent, Stored};
 use crate::queue::vital;
 
@@ -18,8 +17,8 @@ pub struct Parking {
     consumer: Arc<Consumer>,
     retry: Arc<RedisRetry>,
     limits: Arc<LimitClient>,
-    /// By limit. An entry exists as long as a task parks them.
-    waiting: Mutex<HashMap<String, Vec<Parked>>>,
+    /// By limit.
+    pending: PendingRequests<Parked>,
 }
 
 #[derive(Debug)]
@@ -31,7 +30,7 @@ struct Parked {
 impl Parking {
     /// Parks the calls of one queue.
     pub fn new(consumer: Arc<Consumer>, retry: Arc<RedisRetry>, limits: Arc<LimitClient>) -> Self {
-        Self { consumer, retry, limits, waiting: Mutex::default() }
+        Self { consumer, retry, limits, pending: PendingRequests::default() }
     }
 
     /// Parks a call until it is its turn under a limit, and sees to it that somebody drains the list. `false`: the lease was lost.
@@ -40,13 +39,7 @@ impl Parking {
     /// The worker aborts, or Redis refuses to park the call.
     pub async fn park(self: &Arc<Self>, limit: &str, request: TurnRequest) -> Result<bool, NotStored> {
         let (reply, parked) = oneshot::channel();
-        let is_first = {
-            let mut waiting = self.waiting.lock();
-            let is_first = !waiting.contains_key(limit);
-            waiting.entry(limit.to_owned()).or_default().push(Parked { request, reply });
-            is_first
-        };
-        if is_first {
+        if self.pending.push(limit, Parked { request, reply }) {
             vital::spawn("parking", self.clone().send(limit.to_owned()));
         }
         parked.await.unwrap_or(Err(NotStored::Aborted))
@@ -54,7 +47,7 @@ impl Parking {
 
     async fn send(self: Arc<Self>, limit: String) {
         let list = WaitList::limit(&limit);
-        while let Some(batch) = self.next_batch(&limit) {
+        while let Some(batch) = self.pending.next_batch(&limit) {
             let (requests, replies): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|parked| (parked.request, parked.reply)).unzip();
             let answers = self.store(&list, requests).await;
@@ -96,15 +89,5 @@ impl Parking {
             Ok(lease) => limits.signal(limit, DrainReason::Attended(lease)),
             Err(error) => tracing::debug!(%error, limit, "could not announce calls that wait for a limit"),
         }
-    }
-
-    fn next_batch(&self, limit: &str) -> Option<Vec<Parked>> {
-        let mut waiting = self.waiting.lock();
-        let size = waiting.get(limit).map_or(0, Vec::len).min(MAX_BATCH);
-        if size == 0 {
-            waiting.remove(limit);
-            return None;
-        }
-        waiting.get_mut(limit).map(|all| all.drain(..size).collect())
     }
 }

@@ -138,7 +138,7 @@ impl<'a> Settler<'a> {
     pub async fn give_back(&self, job: &Job, admission: Admission) {
         let Admission { leads, limits, .. } = admission;
         let wait = GIVE_BACK_WAIT.mul_f64(rand::random_range(0.5..1.5));
-        limit::gate::refund(self.worker, limits);
+        limit::gate::refund(limits);
         self.defer(job, &leads, wait, UnixMs(0)).await;
     }
 

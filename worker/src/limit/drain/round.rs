@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::super::client::{ConcurrencySlot, LimitClient};
+use super::super::clock::LEAST_WINDOW;
 use super::super::grant::HeldGrant;
 use super::drains;
 use super::release::{PickedCall, release};
@@ -206,7 +207,7 @@ impl LimitDrain {
     }
 
     fn window(&self) -> GrantWindow {
-        let near = GrantWindow { lead: Duration::from_millis(1), length: Duration::from_millis(60) };
+        let near = GrantWindow { lead: Duration::from_millis(1), length: LEAST_WINDOW };
         self.client.clock(&self.limit).map_or(near, |clock| clock.window_for_drain(self.per_second))
     }
 
