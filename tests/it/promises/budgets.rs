@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redial_tests::{Cli, Reply, Request, stalls};
 use serde_json::{Value, json};
 
-use super::{SOON, Stage, answered, at_length, ids};
+use super::{SOON, Stage, answered, at_length, ids, number};
 
 /// A chat completion that took this many tokens.
 fn completion(prompt: u64, completion: u64) -> Reply {
@@ -172,24 +172,32 @@ async fn a_token_rate_converges_although_every_estimate_is_wrong_by_a_factor_of_
             json!({"limit": {"name": "tokens", "rate": 60_000, "per_ms": 60_000, "burst": 1_000, "cost": estimate}});
         stage.push_many(&ids, "/", &limit).await;
         let started = Instant::now();
-        assert_eq!(answered(&stage.queue.wait_results(&ids, Duration::from_secs(200)).await), calls);
-        let made = stage.upstream.calls();
-        let at: Vec<u64> = made.iter().map(|call| call.unix_ms).collect();
-        // In no window more than burst and rate allow, and the calls that were in flight when it ended.
+        let results = stage.queue.wait_results(&ids, Duration::from_secs(200)).await;
+        assert_eq!(answered(&results), calls);
+        let mut at: Vec<u64> = stage.upstream.calls().iter().map(|call| call.unix_ms).collect();
+        at.sort_unstable();
+        // A call's usage is known before its result is. A grant is decided this much before its moment.
+        let ahead = 100;
+        let known: Vec<u64> = results.iter().map(|result| number(&result["finished_at_ms"]) + ahead).collect();
+        // In no window more than burst and rate allow, and the calls whose usage was not known when the last one was granted.
         for first in 0..calls {
             for last in first..calls {
                 let span = at[last] - at[first] + 60 + stalls::between(at[first] - 600, at[first]);
-                let in_flight = at[..=last].iter().filter(|begun| **begun + 100 > at[last]).count() as u64;
+                let in_flight = (last + 1 - known.iter().filter(|known| **known <= at[last]).count()) as u64;
                 let taken = (last - first + 1) as u64 * tokens;
                 let most = 1_000 + span + in_flight * tokens;
                 assert!(taken <= most, "{taken} tokens in {span} ms, with {in_flight} calls in flight");
             }
         }
-        // After the burst and the first corrections, all of the rate is used.
+        // After the burst and the first corrections, all of the rate is used; at length, so that a busy machine counts for little.
         let from = calls / 3;
         let span = at[calls - 1] - at[from];
         let used = (calls - 1 - from) as u64 * tokens * 100 / span;
         let held_up = stalls::between(at[from], at[calls - 1]) * 100 / span;
-        assert!(used + held_up >= 95, "{used} % of the rate, {held_up} % held up, after {:?}", started.elapsed());
+        assert!(
+            used + held_up >= at_length(85, 95),
+            "{used} % of the rate, {held_up} % held up, after {:?}",
+            started.elapsed()
+        );
     }
 }

@@ -48,14 +48,13 @@ async fn utilisation(rtt: Duration, workers: usize) -> (f64, f64) {
 async fn a_backlog_uses_the_rate_at_any_distance_and_never_more() {
     stalls::watch();
     for rtt in [0_u32, 25, 80, 200] {
-        for workers in [1, 4] {
+        for workers in [1, 8] {
             let (used, over) = utilisation(Duration::from_millis(rtt.into()), workers).await;
-            // Each worker knows the limit's clock only as exactly as the way there and back is equally long, and on a busy machine calls
-            // were seen up to 100 ms late: see the known weaknesses in docs/limits.md.
+            // A busy machine may delay a call on its way.
             #[expect(clippy::cast_precision_loss, reason = "a small count")]
-            let jitter = RATE as f64 * (100.0 + f64::from(rtt) / 4.0) / 1_000.0;
+            let jitter = RATE as f64 * at_length(60.0, 30.0) / 1_000.0;
             assert!(over <= jitter, "{over} over the limit with {workers} workers {rtt} ms away");
-            assert!(used >= 0.9, "{:.1} % used by {workers} workers {rtt} ms away", used * 100.0);
+            assert!(used >= at_length(0.9, 0.97), "{:.1} % used by {workers} workers {rtt} ms away", used * 100.0);
         }
     }
 }

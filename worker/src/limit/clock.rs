@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redial_core::limit::GrantWindow;
 
-/// Times of this machine are counted from here.
+/// Times of this machine are counted from here. The first sample was sent before.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// An estimate this old is replaced: clocks drift apart.
 const MAX_AGE: Duration = Duration::from_secs(10);
@@ -89,10 +89,12 @@ impl LimitClock {
         self.rtt_us += (other.rtt_us - self.rtt_us) / 4.0;
     }
 
-    /// When a moment of the limit's clock is here, now if it is past.
+    /// When a moment of the limit's clock is here.
     pub fn local(&self, at_us: f64) -> Instant {
-        let since_epoch = (at_us - self.best.offset_us).max(0.0) / 1e6;
-        EPOCH.checked_add(Duration::try_from_secs_f64(since_epoch).unwrap_or_default()).unwrap_or(*EPOCH)
+        let since_epoch = at_us - self.best.offset_us;
+        let distance = Duration::try_from_secs_f64(since_epoch.abs() / 1e6).unwrap_or_default();
+        let local = if since_epoch < 0.0 { EPOCH.checked_sub(distance) } else { EPOCH.checked_add(distance) };
+        local.unwrap_or(*EPOCH)
     }
 
     /// A usual round trip.
@@ -133,7 +135,7 @@ fn us(duration: Duration) -> f64 {
 }
 
 fn since_epoch(at: Instant) -> f64 {
-    us(at.saturating_duration_since(*EPOCH))
+    us(at.saturating_duration_since(*EPOCH)) - us(EPOCH.saturating_duration_since(at))
 }
 
 #[cfg(test)]
@@ -163,6 +165,14 @@ mod tests {
         // Set forward by two seconds.
         clock.update(&reply(start, 800, 900, 52_850.0));
         assert!((shown(&clock, start, 53_000.0) - 1_000.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_sample_that_was_sent_before_times_are_counted_is_as_exact_as_any() {
+        let start = EPOCH.checked_sub(Duration::from_millis(500)).unwrap();
+        let clock = reply(start, 0, 200, 50_100.0);
+        assert!((shown(&clock, start, 50_300.0) - 300.0).abs() < 0.1, "{}", shown(&clock, start, 50_300.0));
+        assert!((shown(&clock, start, 50_700.0) - 700.0).abs() < 0.1, "{}", shown(&clock, start, 50_700.0));
     }
 
     #[test]

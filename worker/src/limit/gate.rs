@@ -68,7 +68,7 @@ pub async fn acquire(
         let due = due(&admission.limits);
         let patience = max_delay(round + asks / 4);
         let Some(next) = admission.limits.iter().position(|applied| !is_usable(applied, due, patience)) else {
-            sleep_until(worker, due).await;
+            sleep_until_due(worker, &admission.limits).await;
             return match admission.limits.iter().position(|applied| is_closed(worker, applied)) {
                 None => {
                     job.header.state.waits_until = None;
@@ -109,22 +109,27 @@ fn max_delay(round: u32) -> Duration {
 /// The moment of the call: that of the last grant, or now.
 fn due(limits: &[AppliedLimit]) -> Instant {
     let timed = limits.iter().filter_map(|applied| applied.grant.as_ref()).filter(|grant| grant.is_timed());
-    timed.map(|grant| grant.due).max().unwrap_or_else(Instant::now)
+    timed.map(HeldGrant::due).max().unwrap_or_else(Instant::now)
 }
 
 /// Whether a grant is there, and not for a moment that is over when the call is due.
 fn is_usable(applied: &AppliedLimit, due: Instant, patience: Duration) -> bool {
     let ready = due.max(Instant::now());
-    let is_late = |grant: &HeldGrant| grant.is_timed() && ready.saturating_duration_since(grant.due) > patience;
+    let is_late = |grant: &HeldGrant| grant.is_timed() && ready.saturating_duration_since(grant.due()) > patience;
     applied.grant.as_ref().is_some_and(|grant| !is_late(grant))
 }
 
-async fn sleep_until(worker: &QueueWorker, due: Instant) {
-    // The timer has whole milliseconds.
-    if due.saturating_duration_since(Instant::now()) >= Duration::from_millis(1) {
+/// Waits for the moment of the call. It may turn out to be later while a better estimate of a limit's clock arrives.
+async fn sleep_until_due(worker: &QueueWorker, limits: &[AppliedLimit]) {
+    loop {
+        let due = due(limits);
+        // The timer has whole milliseconds.
+        if due.saturating_duration_since(Instant::now()) < Duration::from_millis(1) {
+            return;
+        }
         tokio::select! {
             () = tokio::time::sleep_until(due.into()) => {}
-            () = worker.shared.abort.cancelled() => {}
+            () = worker.shared.abort.cancelled() => return,
         }
     }
 }
@@ -133,7 +138,7 @@ async fn sleep_until(worker: &QueueWorker, due: Instant) {
 fn take_over_grant(worker: &QueueWorker, job: &mut Job, admission: &mut Admission) -> Option<(String, Option<String>)> {
     let grant = job.granted.take()?;
     if grant.is_timed() {
-        worker.shared.limits.note_start(&grant.limit, grant.due.elapsed());
+        worker.shared.limits.note_start(&grant.limit, grant.due().elapsed());
     }
     let brought = (grant.limit.clone(), grant.position.clone());
     // If the limit does not apply any more, the grant goes back.
@@ -145,7 +150,7 @@ fn take_over_grant(worker: &QueueWorker, job: &mut Job, admission: &mut Admissio
 /// Whether the limit was closed after it has granted the call.
 fn is_closed(worker: &QueueWorker, applied: &AppliedLimit) -> bool {
     let client = &worker.shared.limits;
-    applied.grant.as_ref().is_some_and(|grant| client.is_closed(&grant.limit, grant.asked, grant.due))
+    applied.grant.as_ref().is_some_and(|grant| client.is_closed(&grant.limit, grant.asked, grant.due()))
 }
 
 /// Gives everything back and waits for a limit that is closed.

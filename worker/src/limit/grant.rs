@@ -17,8 +17,8 @@ pub struct HeldGrant {
     pub cost: f64,
     /// The moment of the call, by the limit's clock in us; 0: any.
     pub at: f64,
-    /// The same here.
-    pub due: Instant,
+    /// When the grant came here.
+    granted: Instant,
     /// When the limit was asked for it.
     pub asked: Instant,
     /// The place that the call had in its wait list, if it waited there.
@@ -39,8 +39,13 @@ impl HeldGrant {
         position: Option<String>,
         asked: Instant,
     ) -> Self {
-        let due = if at > 0.0 { client.local(limit, at) } else { Instant::now() };
-        Self { client: client.clone(), limit: limit.to_owned(), cost, at, due, asked, position, slot, is_used: false }
+        let (client, granted) = (client.clone(), Instant::now());
+        Self { client, limit: limit.to_owned(), cost, at, granted, asked, position, slot, is_used: false }
+    }
+
+    /// The moment of the call here, as far as the limit's clock is known by now: better than when the grant came.
+    pub fn due(&self) -> Instant {
+        if self.is_timed() { self.client.local(&self.limit, self.at) } else { self.granted }
     }
 
     /// Whether the call has a moment, and may go at no other.
