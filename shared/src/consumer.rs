@@ -133,16 +133,10 @@ impl Consumer {
             max_bytes: MAX_BATCH_BYTES,
         };
         let ClaimReply { now, next_due, paused, entries: raw } = self.queue.db.call(&call).await?;
-        let mut claimed =
-            Claimed { now, next_due, paused, entries: Vec::with_capacity(raw.len()), unreadable: Vec::new() };
-        for (n, bytes) in raw.into_iter().enumerate() {
-            let token = Token(format!("{}:{}", id.0, n + 1));
-            match Entry::parse(token.clone(), bytes) {
-                Ok(entry) => claimed.entries.push(entry),
-                Err(error) => claimed.unreadable.push((token, error)),
-            }
-        }
-        Ok(claimed)
+        let raw = raw.into_iter().enumerate();
+        let (entries, unreadable) =
+            Entry::parse_all(raw.map(|(n, bytes)| (Token(format!("{}:{}", id.0, n + 1)), bytes)));
+        Ok(Claimed { now, next_due, paused, entries, unreadable })
     }
 
     /// Waits until a task is pushed, for this long and at most for [`LISTEN_TIMEOUT`], and moves it to `handoff` for the next claim of any

@@ -2,11 +2,6 @@
 -- An entry is "<serial> <first_seen_ms> <crashes> <started> <state>\n<the producer's bytes>". Scripts read only the header; they
 -- never decode the bytes behind the newline.
 
--- The header alone: the bytes may be a megabyte and are not copied.
-local function header_of(entry)
-  return string.sub(entry, 1, (string.find(entry, '\n', 1, true) or 1) - 1)
-end
-
 -- The header and the producer's bytes. Without a newline it is not an entry: no header, all bytes.
 local function split_entry(entry)
   local newline = string.find(entry, '\n', 1, true)

@@ -6,6 +6,13 @@ local function slots_in_use(slots, slots_now)
   return redis.call('ZCARD', slots)
 end
 
+-- What is written of a bucket and of the limit's clock, for HSET: eight values, to which others may be added.
+local function bucket_fields(state, skew)
+  return {
+    'full_at', to_text(state.full_at), 'marks', marks_text(state.marks), 'last_now', to_text(state.now), 'clock_skew', to_text(skew),
+  }
+end
+
 -- Keeps a limit that is defined by hand, and any other one at least twice as long as its bucket takes to fill.
 local function keep_limit(limit_key, defined_by, state, idle_ttl_ms)
   if defined_by == 'set' then

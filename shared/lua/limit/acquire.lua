@@ -58,7 +58,7 @@ end
 
 -- Write. The first one needs no memory. A key that does not exist yet has no time to live to set.
 if last_now then keep_limit(limit_key, defined_by, state, idle_ttl_ms) else allow_hash_when_out_of_memory(limit_key) end
-local written = {'full_at', to_text(state.full_at), 'marks', marks_text(state.marks), 'last_now', to_text(now), 'clock_skew', to_text(skew)}
+local written = bucket_fields(state, skew)
 add_changed_fields(written, definitions, values, 7)
 redis.call('HSET', limit_key, unpack(written))
 if not last_now then keep_limit(limit_key, defined_by, state, idle_ttl_ms) end

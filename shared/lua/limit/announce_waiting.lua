@@ -1,7 +1,7 @@
 -- announce_waiting.lua: tells a limit that calls wait for it in a queue.
 -- KEYS  limit_key; waiting: the queues in which calls wait, each with when it last announced one
 -- ARGV  queue; group: the workers that serve the same queues share one leader; ttl_ms: for how long a queue is remembered
--- Returns us until the lease of the worker that drains the wait lists ends; 0 if there is none.
+-- Returns how many us the lease of the worker that drains the wait lists has left; 0 if no worker holds one.
 -- Guarantees: the calls were parked before this is sent, so a leader that finds the list empty without knowing of this announcement does
 --       not forget the queue. Sent twice it does no harm.
 local limit_key, waiting = unpack(KEYS)

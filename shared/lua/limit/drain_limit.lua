@@ -89,7 +89,7 @@ end
 if #gone > 0 then redis.call('HDEL', waiting, unpack(gone)) end
 if leads and (not has_queues or lead_ms == '0') then redis.call('HDEL', limit_key, lead_field) end
 if limit then
-  local written = {'full_at', to_text(state.full_at), 'marks', marks_text(state.marks), 'last_now', to_text(now), 'clock_skew', to_text(skew)}
+  local written = bucket_fields(state, skew)
   if leads and has_queues and lead_ms ~= '0' then
     written[9], written[10] = lead_field, worker .. ' ' .. to_text(lead_until) .. ' ' .. to_text(full_until)
   end

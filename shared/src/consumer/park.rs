@@ -165,14 +165,9 @@ impl ParkedTasks {
             max_bytes: MAX_BATCH_BYTES,
         };
         let ParkedPageReply { left, tasks } = self.queue.db.call(&call).await?;
-        let mut page = ParkedPage { left, entries: Vec::new(), unreadable: Vec::new() };
-        for (token, entry) in tasks {
-            match Entry::parse(token.clone(), entry) {
-                Ok(entry) => page.entries.push(entry),
-                Err(_) => page.unreadable.push(token),
-            }
-        }
-        Ok(page)
+        let (entries, unreadable) = Entry::parse_all(tasks);
+        let unreadable = unreadable.into_iter().map(|(token, _)| token).collect();
+        Ok(ParkedPage { left, entries, unreadable })
     }
 
     /// Completes parked tasks. For each: whether it was still parked; if not, nothing of it was written.

@@ -131,13 +131,7 @@ impl Consumer {
             tasks,
         };
         let ReleasedInTurn { left, taken, next } = self.queue.db.call(&call).await?;
-        let mut released = ReleasedTasks { left, entries: Vec::new(), unreadable: Vec::new(), next };
-        for (token, bytes) in taken {
-            match Entry::parse(token.clone(), bytes) {
-                Ok(entry) => released.entries.push(entry),
-                Err(error) => released.unreadable.push((token, error)),
-            }
-        }
-        Ok(released)
+        let (entries, unreadable) = Entry::parse_all(taken);
+        Ok(ReleasedTasks { left, entries, unreadable, next })
     }
 }

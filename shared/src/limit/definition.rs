@@ -20,7 +20,7 @@ pub fn definition(limit: &Limit) -> String {
     text
 }
 
-/// The limit `name` as a definition in Redis has it; `None` if there is none.
+/// Parses the definition of the limit `name` as Redis stores it; `None` if it is empty.
 pub(super) fn parse_definition(name: &str, definition: &str) -> Option<Limit> {
     let mut words = definition.split(' ').filter(|word| !word.is_empty()).peekable();
     words.peek()?;

@@ -145,6 +145,19 @@ impl Entry {
         bytes.drain(..=newline);
         Ok(Self { token, header, raw: bytes })
     }
+
+    /// Parses entries that a script returned. One that cannot be read must not stop the others: its token and the error stand apart.
+    pub(crate) fn parse_all(found: impl IntoIterator<Item = (Token, Vec<u8>)>) -> (Vec<Self>, Vec<(Token, Error)>) {
+        let found = found.into_iter();
+        let (mut entries, mut unreadable) = (Vec::with_capacity(found.size_hint().0), Vec::new());
+        for (token, bytes) in found {
+            match Self::parse(token.clone(), bytes) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => unreadable.push((token, error)),
+            }
+        }
+        (entries, unreadable)
+    }
 }
 
 #[cfg(test)]

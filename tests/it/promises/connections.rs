@@ -97,15 +97,17 @@ async fn a_proxy_passes_on_http_and_https_with_its_login_and_resolves_the_names(
     assert!(!worker.log().contains("sesame"), "{}", worker.log());
 }
 
+/// The upstream of a stage is called through a proxy.
+fn behind(proxy: &HttpProxy, stage: &Stage) -> Settings {
+    let (upstream, proxy) = (stage.url("/"), proxy.url());
+    Settings::new(&format!("[[upstream]]\nurl = \"{upstream}\"\nproxy = {{ url = \"{proxy}\" }}\n"))
+}
+
 #[tokio::test]
 async fn an_address_behind_a_proxy_is_judged_like_any_other() {
     let stage = Stage::unruly().await;
     let proxy = HttpProxy::start(None).await;
-    let settings = Settings::new(&format!(
-        "[[upstream]]\nurl = \"{}\"\nproxy = {{ url = \"{}\" }}\n",
-        stage.url("/"),
-        proxy.url()
-    ));
+    let settings = behind(&proxy, &stage);
     let worker = settings.worker(stage.worker().env("REDIAL_ALLOW_PRIVATE", "")).await;
     assert_eq!(stage.answer(once("refused", &stage.url("/ok"))).await["reason"], "forbidden_target");
     assert_eq!(proxy.requests().len(), 0);
@@ -119,11 +121,7 @@ async fn an_address_behind_a_proxy_is_judged_like_any_other() {
 async fn calls_with_effect_once_and_redirects_are_connected_to_as_the_upstream_of_their_url_says() {
     let stage = Stage::unruly().await;
     let proxy = HttpProxy::start(None).await;
-    let settings = Settings::new(&format!(
-        "[[upstream]]\nurl = \"{}\"\nproxy = {{ url = \"{}\" }}\n",
-        stage.url("/"),
-        proxy.url()
-    ));
+    let settings = behind(&proxy, &stage);
     let _worker = settings.worker(stage.worker()).await;
     let mut task = once("once", &stage.url("/ok"));
     task["effect"] = json!("once");

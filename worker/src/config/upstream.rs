@@ -174,8 +174,7 @@ impl Upstreams {
 
     /// Whether two URLs belong to the same block.
     pub fn share_block(&self, one: &Url, other: &Url) -> bool {
-        let block = |url: &Url| self.blocks.iter().position(|upstream| upstream.matches(url));
-        block(one).is_some_and(|index| block(other) == Some(index))
+        self.find(one).zip(self.find(other)).is_some_and(|(one, other)| std::ptr::eq(one, other))
     }
 
     /// How the upstream at a URL is connected to, if its block says so.

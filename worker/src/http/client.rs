@@ -102,7 +102,7 @@ impl HttpClient {
     /// An access token of this client.
     ///
     /// # Errors
-    /// There is none now.
+    /// No token is available now.
     pub async fn access_token(&self, client: &OAuthClient) -> Result<AccessToken, NoToken> {
         let http = || self.pools.client_without_bounds(&client.token_url).map_err(|failure| failure.to_string());
         self.tokens.get(client, http).await

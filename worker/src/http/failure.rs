@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use super::connection::descriptors::is_shortage;
 use super::connection::guard::Forbidden;
 use super::connection::names::LookupError;
 use super::types::Failure;
@@ -57,11 +58,7 @@ fn local_shortage(cause: &(dyn Error + 'static)) -> Option<String> {
         return Some(error.to_string());
     }
     let error = cause.downcast_ref::<io::Error>()?;
-    let is_shortage = matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOMEM | libc::ENOBUFS)
-    );
-    is_shortage.then(|| error.to_string())
+    is_shortage(error).then(|| error.to_string())
 }
 
 /// Whether a rustls error is nested in I/O errors, which `source()` does not reveal.

@@ -168,11 +168,25 @@ enum Aborted {
 }
 
 /// What the worker adds to the task's own headers.
-fn added_headers(worker: &QueueWorker, job: &Job) -> HeaderMap {
+fn added_headers(
+    worker: &QueueWorker,
+    job: &Job,
+    admission: &Admission,
+    body: Option<&Vec<u8>>,
+) -> Result<HeaderMap, Unsigned> {
     let upstreams = worker.shared.config.upstreams.current();
     let mut headers = upstreams.headers_for(&job.task);
     upstreams.add_idempotency_header(&job.task, &mut headers);
-    headers
+    if let Some(token) = &admission.token {
+        headers.insert(AUTHORIZATION, token.authorization().clone());
+    }
+    if let Some(callback) = &admission.callback {
+        headers.extend(callback.headers.clone());
+    }
+    if let Some(signer) = upstreams.aws_for(&job.task) {
+        sign(worker, signer, &Hop::first(&job.task), &mut headers, body)?;
+    }
+    Ok(headers)
 }
 
 /// Makes the call, unless something ends it first.
@@ -187,20 +201,11 @@ async fn call(
     }
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
-    let mut headers = added_headers(worker, job);
-    if let Some(token) = &admission.token {
-        headers.insert(AUTHORIZATION, token.authorization().clone());
-    }
-    let mut body = job.task.body.as_ref();
-    if let Some(callback) = &admission.callback {
-        headers.extend(callback.headers.clone());
-        body = Some(&callback.body);
-    }
-    if let Some(signer) = worker.shared.config.upstreams.current().aws_for(&job.task)
-        && let Err(unsigned) = sign(worker, signer, &Hop::first(&job.task), &mut headers, body)
-    {
-        return Ok(Err(Failure::Other(unsigned.to_string())));
-    }
+    let body = admission.callback.as_ref().map(|callback| &callback.body).or(job.task.body.as_ref());
+    let headers = match added_headers(worker, job, admission, body) {
+        Ok(headers) => headers,
+        Err(unsigned) => return Ok(Err(Failure::Other(unsigned.to_string()))),
+    };
     let added_at = |hop: &Hop| added_at(worker, job, admission, body, hop);
     tokio::select! {
         result = worker.shared.http.call(&job.task, headers, body, added_at) => match result {

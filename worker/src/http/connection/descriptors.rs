@@ -1,5 +1,6 @@
 //! The file descriptors of this process: calls leave some for Redis and for the endpoints.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -12,6 +13,14 @@ const MAX_RESERVED_SHARE: usize = 3;
 /// Raises this process's soft limit of descriptors to its hard limit. Returns the limit that is in force; `None` if it is not known.
 pub fn raise_limit() -> Option<u64> {
     rlimit::increase_nofile_limit(u64::MAX).ok()
+}
+
+/// Whether an error means that this machine lacks descriptors, ports or memory.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOMEM | libc::ENOBUFS)
+    )
 }
 
 /// Bounds how many descriptors calls use.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use super::descriptors::is_shortage;
 use super::name_servers::{Answer, NameServers, Resolvers};
 
 /// How long a lookup waits for others to end before its task gives its slot to another one.
@@ -152,11 +153,9 @@ impl Names {
 /// What this machine lacks for a lookup, if it does. Resolvers hide it: they report that no server answered.
 fn shortage() -> Option<Arc<io::Error>> {
     let error = UdpSocket::bind("0.0.0.0:0").err()?;
-    let is_shortage = matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::ENOMEM | libc::ENOBUFS)
-    );
-    is_shortage.then(|| Arc::new(error))
+    // To bind to any port fails like this if none is free.
+    let has_no_port = error.raw_os_error() == Some(libc::EADDRINUSE);
+    (has_no_port || is_shortage(&error)).then(|| Arc::new(error))
 }
 
 impl fmt::Debug for Answer {

@@ -136,11 +136,15 @@ impl Pools {
     /// # Errors
     /// It cannot be built.
     pub fn client(&self, url: &Url, connect_timeout: Duration) -> Result<PooledClient, Failure> {
-        let upstreams = self.upstreams.current();
-        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
-        let origin = Origin::of(url, transport, connect_timeout);
-        let client = self.find_or_build(origin, transport, connect_timeout)?;
-        Ok(PooledClient { client, origin, transport: transport.clone(), connect_timeout })
+        let transport = self.transport(url);
+        let origin = Origin::of(url, &transport, connect_timeout);
+        let client = self.find_or_build(origin, &transport, connect_timeout)?;
+        Ok(PooledClient { client, origin, transport, connect_timeout })
+    }
+
+    /// How a URL is connected to.
+    fn transport(&self, url: &Url) -> Arc<Transport> {
+        self.upstreams.current().transport_for(url).unwrap_or(&self.direct).clone()
     }
 
     fn find_or_build(
@@ -167,13 +171,12 @@ impl Pools {
     /// # Errors
     /// It cannot be built.
     pub fn client_without_idle(&self, url: &Url, connect_timeout: Duration) -> Result<PooledClient, Failure> {
-        let upstreams = self.upstreams.current();
-        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
-        let origin = Origin::of(url, transport, connect_timeout);
-        let client = find_or_insert(&mut self.state.lock().without_idle, transport, connect_timeout, || {
-            self.build(transport, connect_timeout, &self.guard, 0)
+        let transport = self.transport(url);
+        let origin = Origin::of(url, &transport, connect_timeout);
+        let client = find_or_insert(&mut self.state.lock().without_idle, &transport, connect_timeout, || {
+            self.build(&transport, connect_timeout, &self.guard, 0)
         })?;
-        Ok(PooledClient { client, origin, transport: transport.clone(), connect_timeout })
+        Ok(PooledClient { client, origin, transport, connect_timeout })
     }
 
     /// Remembers that an origin has answered.
@@ -228,9 +231,8 @@ impl Pools {
     /// # Errors
     /// It cannot be built.
     pub fn client_without_bounds(&self, url: &Url) -> Result<Client, Failure> {
-        let upstreams = self.upstreams.current();
-        let transport = upstreams.transport_for(url).unwrap_or(&self.direct);
-        self.build(transport, OPERATOR_CONNECT_TIMEOUT, &self.guard.without_bounds(), self.idle_per_host)
+        let transport = self.transport(url);
+        self.build(&transport, OPERATOR_CONNECT_TIMEOUT, &self.guard.without_bounds(), self.idle_per_host)
     }
 
     /// Closes all idle connections. Those in use go on.

@@ -97,11 +97,7 @@ impl OAuthClient {
 
     /// What stands for its tokens, which change, in the identity of calls.
     pub fn identity(&self) -> HeaderValue {
-        let parts = [self.token_url.as_str(), &self.client_id, self.scope.as_deref().unwrap_or_default()];
-        let text: Vec<String> =
-            parts.iter().map(|part| form_urlencoded::byte_serialize(part.as_bytes()).collect()).collect();
-        // Never invalid: only letters, digits and a few signs are left.
-        HeaderValue::from_str(&text.join(" ")).unwrap_or(HeaderValue::from_static("oauth"))
+        super::identity(&[self.token_url.as_str(), &self.client_id, self.scope.as_deref().unwrap_or_default()])
     }
 
     /// Asks for a token.

@@ -12,7 +12,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4::SigningParams;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use url::{Url, form_urlencoded};
+use url::Url;
 
 /// What signs the calls of an upstream.
 #[derive(Clone)]
@@ -43,9 +43,7 @@ pub struct Unsigned(String);
 impl AwsSigner {
     /// What stands for its signatures, which change, in the identity of calls.
     pub fn identity(&self) -> HeaderValue {
-        let key: String = form_urlencoded::byte_serialize(self.access_key_id.as_bytes()).collect();
-        // Never invalid: only letters, digits and a few signs are left.
-        HeaderValue::from_str(&format!("aws {key}")).unwrap_or(HeaderValue::from_static("aws"))
+        super::identity(&["aws", &self.access_key_id])
     }
 
     /// The headers that authorize a call which is made at this time with these `headers`. Signed are the host, `Content-Type`, what begins with
@@ -61,26 +59,6 @@ impl AwsSigner {
         body: &[u8],
         at: SystemTime,
     ) -> Result<HeaderMap, Unsigned> {
-        let mut added = HeaderMap::new();
-        for (name, value) in self.signature(method, url, headers, body, at)? {
-            let unsigned = |error: &dyn fmt::Display| Unsigned(error.to_string());
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unsigned(&error))?;
-            let mut value = HeaderValue::from_str(&value).map_err(|error| unsigned(&error))?;
-            value.set_sensitive(true);
-            added.insert(name, value);
-        }
-        Ok(added)
-    }
-
-    /// The headers to add.
-    fn signature(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: &HeaderMap,
-        body: &[u8],
-        at: SystemTime,
-    ) -> Result<Vec<(String, String)>, Unsigned> {
         let unsigned = |error: &dyn fmt::Display| Unsigned(error.to_string());
         let identity =
             Credentials::new(&self.access_key_id, &self.secret_access_key, self.session_token.clone(), None, "redial")
@@ -103,7 +81,14 @@ impl AwsSigner {
             SignableRequest::new(method.as_str(), url.as_str(), to_sign.into_iter(), SignableBody::Bytes(body));
         let signed = sign(request.map_err(|error| unsigned(&error))?, &params).map_err(|error| unsigned(&error))?;
         let (instructions, _) = signed.into_parts();
-        Ok(instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        let mut added = HeaderMap::new();
+        for (name, value) in instructions.headers() {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unsigned(&error))?;
+            let mut value = HeaderValue::from_str(value).map_err(|error| unsigned(&error))?;
+            value.set_sensitive(true);
+            added.insert(name, value);
+        }
+        Ok(added)
     }
 
     /// S3 differs from all other services.

@@ -78,10 +78,10 @@ struct HeldToken {
 }
 
 impl AccessTokens {
-    /// The token of a client, fetched over `http` if there is none.
+    /// The access token of a client. Fetches one over `http` if none is held.
     ///
     /// # Errors
-    /// There is none, and none arrived soon.
+    /// No token is held, and none arrived within a few seconds.
     pub async fn get(
         &self,
         client: &OAuthClient,

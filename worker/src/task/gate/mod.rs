@@ -13,6 +13,7 @@ use redial_core::queue::entry::StartMarker;
 
 use super::job::Job;
 use super::types::{Admission, Refusal, Verdict};
+use crate::limit::applied::AppliedLimit;
 use crate::queue::queue_worker::QueueWorker;
 use crate::{breaker, limit, memo};
 use reach::GateKeys;
@@ -23,18 +24,19 @@ use reach::GateKeys;
 pub async fn pass(worker: &QueueWorker, job: &mut Job) -> Verdict {
     let mut leads = Vec::new();
     let keys = memo::gate::keys(worker, job).await;
+    let limits = limit::gate::limits_for(&job.task, &worker.shared.config);
     // A redelivered task with a start marker has to be judged by it: it must not go back, which would lose the marker.
     let admitted = if job.header.started == StartMarker::Calling {
-        admit(worker, job, keys, &mut leads).await
-    } else if let Some(gates) = GateKeys::of(worker, job, &keys) {
+        admit(worker, job, keys, limits, &mut leads).await
+    } else if let Some(gates) = GateKeys::of(worker, job, &keys, &limits) {
         let patience = tokio::time::timeout(reach::PATIENCE, gates.wait_until_away(worker));
         tokio::select! {
             biased;
             _ = patience => Err(reach::wait()),
-            admitted = admit(worker, job, keys, &mut leads) => admitted,
+            admitted = admit(worker, job, keys, limits, &mut leads) => admitted,
         }
     } else {
-        let admitted = tokio::time::timeout(reach::PATIENCE, admit(worker, job, keys, &mut leads)).await;
+        let admitted = tokio::time::timeout(reach::PATIENCE, admit(worker, job, keys, limits, &mut leads)).await;
         admitted.unwrap_or_else(|_| Err(reach::wait()))
     };
     match admitted {
@@ -49,6 +51,7 @@ async fn admit(
     worker: &QueueWorker,
     job: &mut Job,
     keys: Vec<MemoKey>,
+    limits: Vec<AppliedLimit>,
     leads: &mut Vec<MemoKey>,
 ) -> Result<Admission, Refusal> {
     let now = worker.queue.clock.now();
@@ -59,7 +62,7 @@ async fn admit(
     expiry::check(job, now)?;
     schedule::check(job, now)?;
     crashes::check(job)?;
-    let mut admission = Admission::default();
+    let mut admission = Admission { limits, ..Admission::default() };
     if !keys.is_empty() {
         Box::pin(memo::gate::check(worker, job, keys, leads)).await?;
     }
@@ -68,7 +71,6 @@ async fn admit(
     }
     admission.permit = Box::pin(breaker::gate::check(worker, job)).await?;
     admission.token = Box::pin(token::check(worker, job, admission.permit.as_ref())).await?.map(Box::new);
-    admission.limits = limit::gate::limits_for(&job.task, &worker.shared.config);
     for round in 0.. {
         Box::pin(limit::gate::acquire(worker, job, &mut admission, round)).await?;
         if start_marker::needs_start_marker(job) {

@@ -7,7 +7,7 @@ use redial_core::UnixMs;
 use redial_core::memo::MemoKey;
 
 use crate::breaker::client::upstream_of;
-use crate::limit::gate::limits_for;
+use crate::limit::applied::AppliedLimit;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
@@ -30,14 +30,11 @@ pub struct GateKeys {
 
 impl GateKeys {
     /// What the gates of this task ask. `None`: they are all in one place, where nothing is out of reach alone.
-    pub fn of(worker: &QueueWorker, job: &Job, memos: &[MemoKey]) -> Option<Self> {
+    pub fn of(worker: &QueueWorker, job: &Job, memos: &[MemoKey], limits: &[AppliedLimit]) -> Option<Self> {
         worker.redis_queue().db().is_cluster().then(|| Self {
             memos: memos.to_vec(),
             upstream: upstream_of(&job.task.url),
-            limits: limits_for(&job.task, &worker.shared.config)
-                .into_iter()
-                .map(|applied| applied.limit.name)
-                .collect(),
+            limits: limits.iter().map(|applied| applied.limit.name.clone()).collect(),
         })
     }
 
