@@ -48,11 +48,17 @@ local function state_definition(definitions, source, text, stated_at_ms, now)
   end
 end
 
--- When a bucket is full under another definition. What is left in it stays, as far as the new burst allows; a debt stays.
-local function carry_level(limit, old_limit, full_at, now)
+-- When a bucket is full under another definition. What is left in it stays, as far as the new burst allows; a debt stays. Calls that were
+-- granted for moments ahead find there what they took: until the last of them, the new definition is no faster than the old one.
+local function carry_level(limit, old_limit, full_at, marks, now)
   if not (old_limit and old_limit.rate and limit.rate) then return full_at end
-  local missing = math.max(0, limit.burst - tokens_left(old_limit, full_at, now))
-  return now + math.min(refill_time(limit, missing), MAX_REFILL_US)
+  local function full_if_carried(at)
+    local missing = math.max(0, limit.burst - tokens_left(old_limit, full_at, at))
+    return at + math.min(refill_time(limit, missing), MAX_REFILL_US)
+  end
+  local last = #marks > 0 and marks[#marks].at or now
+  if last <= now or last >= full_at then return full_if_carried(now) end
+  return math.max(full_if_carried(now), full_if_carried(last))
 end
 
 -- Marks (see lib/bucket) under another definition: no more may go back than would have fitted under both.
@@ -70,7 +76,7 @@ local function carry_bucket(definitions, limit, text, full_at, marks, now)
   local counted_by = definitions.in_force
   if not counted_by or counted_by == text then return full_at, marks end
   local old_limit = parse_definition(counted_by)
-  local carried = carry_level(limit, old_limit, full_at, now)
+  local carried = carry_level(limit, old_limit, full_at, marks, now)
   if not (old_limit and old_limit.rate and limit.rate) then return carried, parse_marks(no_more_to_give_back(now)) end
   return carried, note_grant(carry_marks(marks, limit, old_limit), carried, now)
 end

@@ -24,9 +24,12 @@ local function add(list, first, second)
   list[#list + 1] = second
 end
 
+local as_tokens = {}
+for i = 3, #ARGV, 8 do as_tokens[#as_tokens + 1] = ARGV[i] end
+local held = redis.call('HMGET', active, unpack(as_tokens))
 for i = 3, #ARGV, 8 do
   local token, serial, header, deadline_ms, cost, fairness_key, position, dies_when_spent = unpack(ARGV, i, i + 7)
-  local entry = redis.call('HGET', active, token)
+  local entry = held[(i + 5) / 8]
   reply[#reply + 1] = entry and 1 or 0
   if entry then
     local _, raw = split_entry(entry)

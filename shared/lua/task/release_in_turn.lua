@@ -22,23 +22,32 @@ local function take(token, entry)
 end
 
 -- Read what is to be taken. What these tokens hold already was taken by an earlier copy.
-local serials, fields, ended, is_repeated = {}, {}, {}, false
+local wanted, as_tokens = {}, {}
 for i = 6, #ARGV, 2 do
-  if bytes_left <= 0 then break end
   local serial, token = unpack(ARGV, i, i + 1)
-  local held = redis.call('HGET', active, token)
-  is_repeated = is_repeated or held and true
-  local entry = not is_repeated and redis.call('ZSCORE', wait_list, serial) and redis.call('HGET', stored, serial)
-  if held then
-    take(token, held)
-  elseif entry then
-    take(token, entry)
-    serials[#serials + 1] = serial
-    fields[#fields + 1] = token
+  wanted[#wanted + 1] = serial
+  as_tokens[#as_tokens + 1] = token
+end
+local serials, fields, ended, is_repeated = {}, {}, {}, false
+local held = #wanted > 0 and redis.call('HMGET', active, unpack(as_tokens)) or {}
+for i, entry in ipairs(held) do
+  if entry and bytes_left > 0 then
+    is_repeated = true
+    take(as_tokens[i], entry)
+  end
+end
+local positions = #wanted > 0 and not is_repeated and redis.call('ZMSCORE', wait_list, unpack(wanted)) or {}
+for i, position in ipairs(positions) do
+  if bytes_left <= 0 then break end
+  local entry = position and redis.call('HGET', stored, wanted[i])
+  if entry then
+    take(as_tokens[i], entry)
+    serials[#serials + 1] = wanted[i]
+    fields[#fields + 1] = as_tokens[i]
     fields[#fields + 1] = entry
     bytes_left = bytes_left - #entry
-  elseif not is_repeated then
-    ended[#ended + 1] = serial
+  else
+    ended[#ended + 1] = wanted[i]
   end
 end
 
@@ -48,7 +57,7 @@ local function forget(some)
   redis.call('ZREM', wait_list, unpack(some))
   if has_costs then redis.call('HDEL', costs, unpack(some)) end
 end
-if #ended > 0 and not is_repeated then forget(ended) end
+if #ended > 0 then forget(ended) end
 if #serials > 0 then
   redis.call('ZSCORE', workers, worker)
   redis.call('ZREM', watch, unpack(serials))

@@ -4,6 +4,7 @@
 mod breaker;
 mod bucket;
 mod definition;
+mod fleet;
 mod grant;
 
 use std::fmt::Debug;
@@ -30,10 +31,7 @@ fn holds<S: Strategy>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let redis = runtime.block_on(RedisServer::start());
     let connection = runtime.block_on(redis.connection());
-    let script = format!(
-        "{}\nlocal function drive(input)\n{driver}\nend\nreturn cjson.encode(drive(cjson.decode(ARGV[1])))",
-        libs.concat()
-    );
+    let script = script_of(libs, driver);
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(cases, |case| {
         let mut eval = redis::cmd("EVAL");
@@ -43,6 +41,12 @@ fn holds<S: Strategy>(
         check(&case, &serde_json::from_str(&output).unwrap())
     });
     outcome.unwrap();
+}
+
+/// A script that runs `driver`, whose functions are those of `libs`, with its argument as `input`, and returns what it returns.
+fn script_of(libs: &[&str], driver: &str) -> String {
+    let libs = libs.concat();
+    format!("{libs}\nlocal function drive(input)\n{driver}\nend\nreturn cjson.encode(drive(cjson.decode(ARGV[1])))")
 }
 
 /// The numbers of an array. Lua's empty table is an object in JSON.

@@ -23,7 +23,7 @@ fn what_is_left_is_carried_over_as_far_as_the_new_burst_allows() {
         &LIBS,
         "local now = 1.8e15
         local full_at = full_at_after(input.old, 0, now, input.taken)
-        return {tokens_left(input.new, carry_level(input.new, input.old, full_at, now), now)}",
+        return {tokens_left(input.new, carry_level(input.new, input.old, full_at, {}, now), now)}",
         |(old, new, taken)| {
             let limit = |(rate, burst): &(f64, f64)| json!({"rate": rate, "per_us": 1e6, "burst": burst});
             json!({"old": limit(old), "new": limit(new), "taken": taken})
@@ -49,7 +49,7 @@ fn definitions_in_turn_never_admit_more_than_the_more_generous_one() {
         for _, step in ipairs(input.steps) do
           now = now + step.gap
           local limit = input.limits[step.which]
-          full_at, current = carry_level(limit, current, full_at, now), limit
+          full_at, current = carry_level(limit, current, full_at, {}, now), limit
           if step.cost <= limit.burst and earliest(limit, full_at, now, step.cost) == now then
             full_at = full_at_after(limit, full_at, now, step.cost)
             taken[#taken + 1] = now - base
