@@ -7,6 +7,7 @@ pub mod dead;
 pub mod entry;
 pub mod find;
 mod idle;
+pub mod list;
 pub mod waiter;
 
 use std::sync::Arc;
@@ -133,5 +134,28 @@ impl Queue {
         // A task that ends while it is scheduled leaves its serial there for a moment, hence the saturation.
         let parked = stored.saturating_sub(scheduled);
         Ok(Counts { waiting: waiting + handoff, scheduled: scheduled.min(stored), parked, dead })
+    }
+
+    /// How many tasks lie in a list whose name is that of the queue's key without its braces: no worker claims them.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn pushed_without_braces(&self) -> Result<u64, Error> {
+        let (wrong, _) = self.keys_without_and_with_braces();
+        let mut kind = redis::cmd("TYPE");
+        kind.arg(&wrong);
+        let kind: String = self.db.run(async |connection| kind.query_async(connection).await).await?;
+        // Of another type, it is somebody else's.
+        if kind != "list" {
+            return Ok(0);
+        }
+        let mut length = redis::cmd("LLEN");
+        length.arg(&wrong);
+        self.db.run(async |connection| length.query_async(connection).await).await
+    }
+
+    /// The key of the queue as it is often mistyped, and as it is.
+    pub fn keys_without_and_with_braces(&self) -> (String, &str) {
+        (self.keys.waiting.replace(['{', '}'], ""), &self.keys.waiting)
     }
 }

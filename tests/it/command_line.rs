@@ -32,15 +32,28 @@ async fn enqueue_wait_prints_the_result() {
 async fn every_enqueue_option_sets_the_task_field_of_the_same_name() {
     let redis = RedisServer::start().await;
     let typed = "enqueue --url http://h/ -X put --body-text hi --id a --idempotency-key k --cache-ttl-ms 5 --max-attempts 2 \
-                 --delay-ms 7 --once --callback-url http://me/";
-    let typed: Vec<&str> = typed.split_whitespace().chain(["--then", r#"{"url":"http://h/{{$.id}}"}"#]).collect();
-    assert_eq!(Cli::new(&redis).run(&typed).await.status, 0);
-    let mut task: Value = serde_json::from_str(&redis.cli(&["LPOP", "redial:{default}"]).await).unwrap();
+                 --delay-ms 7 --once --callback-url http://me/ --timeout-ms 11 --connect-timeout-ms 12 --ttl-ms 13 --cache-key c \
+                 --cache-scope public --reply-to answers:l --result-ttl-ms 14 --limit mine";
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let more = [
+        ["--then", r#"{"url":"http://h/{{$.id}}"}"#],
+        ["--limit", r#"{"name":"own","rate":1e2}"#],
+        ["--meta", r#"{"n":1.10}"#],
+        ["--traceparent", traceparent],
+    ];
+    let typed: Vec<&str> = typed.split_whitespace().chain(more.into_iter().flatten()).collect();
+    let output = Cli::new(&redis).run(&typed).await;
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let pushed = redis.cli(&["LPOP", "redial:{default}"]).await;
+    assert!(pushed.contains(r#""meta":{"n":1.10}"#) && pushed.contains(r#""rate":1e2"#), "as it was typed: {pushed}");
+    let mut task: Value = serde_json::from_str(&pushed).unwrap();
     assert!(task.as_object_mut().unwrap().remove("enqueued_at_ms").is_some());
     let expected = json!({
         "url": "http://h/", "method": "put", "body_text": "hi", "id": "a", "idempotency_key": "k", "cache_ttl_ms": 5,
         "retry": {"max_attempts": 2}, "delay_ms": 7, "effect": "once", "callback_url": "http://me/",
-        "then": {"url": "http://h/{{$.id}}"},
+        "then": {"url": "http://h/{{$.id}}"}, "timeout_ms": 11, "connect_timeout_ms": 12, "ttl_ms": 13, "cache_key": "c",
+        "cache_scope": "public", "reply_to": "answers:l", "result_ttl_ms": 14, "traceparent": traceparent, "meta": {"n": 1.10},
+        "limit": ["mine", {"name": "own", "rate": 100.0}],
     });
     assert_eq!(task, expected);
 

@@ -3,7 +3,7 @@
 //! - [`promises`]: what Redial promises its users
 //! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
-//! - [`command_line`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
+//! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
@@ -34,3 +34,4 @@ mod scripts;
 mod tidy;
 mod tidy_dependencies;
 mod tidy_scripts;
+mod typos;

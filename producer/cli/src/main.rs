@@ -16,12 +16,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use redial::Client;
 
-use commands::{breakers, cache, cancel, dead, enqueue, limits, queues, result, schedule, status, wait};
+use commands::{breakers, cache, cancel, dead, enqueue, limits, list, queues, result, schedule, status, wait};
 use output::Output;
 
 /// Enqueue HTTP calls on a Redial queue, read their answers, and operate queues.
 ///
-/// Exit codes: 0 success; 1 an error, printed to standard error; 2 wrong usage; 3 not found; 4 some lines of a batch failed.
+/// Exit codes: 0 success; 1 an error, printed to standard error; 2 wrong usage; 3 not found; 4 some lines of a batch failed; 5 a call is dead.
 #[derive(Debug, Parser)]
 #[command(name = "redial", version, propagate_version = true)]
 struct RedialArgs {
@@ -54,11 +54,12 @@ const EVERY_COMMAND: &str = "Options of every command";
 /// The help of a command is at its arguments, or here where two commands share them.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Enqueue(enqueue::EnqueueArgs),
+    Enqueue(Box<enqueue::EnqueueArgs>),
     Batch(batch::BatchArgs),
     Result(result::ResultArgs),
     Wait(wait::WaitArgs),
     Status(status::StatusArgs),
+    List(list::ListArgs),
     Cancel(cancel::CancelArgs),
     /// List queues: how many tasks are in each state, and how many workers serve them.
     Queues(queues::QueuesArgs),
@@ -119,6 +120,7 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Wait(args) => args.run(&client).await,
         Command::Cancel(args) => args.run(&client, output).await,
         Command::Status(args) => args.run(queue, output).await,
+        Command::List(args) => args.run(queue, output).await,
         Command::Queues(args) => args.list_queues(queue, output).await,
         Command::Workers(args) => args.list_workers(queue, output).await,
         Command::Pause(args) => args.pause(queue, output).await,

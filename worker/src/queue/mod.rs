@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod held_tasks;
 pub mod idle_queues;
 mod lease_observer;
+pub mod misplaced_pushes;
 pub mod overdue;
 mod push_listener;
 pub mod queue_fetcher;

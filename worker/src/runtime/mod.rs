@@ -27,6 +27,7 @@ use crate::queue::announcer::WorkerAnnouncer;
 use crate::queue::fetcher::{EndedFetcher, Fetcher};
 use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
 use crate::queue::idle_queues::IdleQueues;
+use crate::queue::misplaced_pushes;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
 use crate::queue::slots::Slots;
 use crate::queue::{checker, overdue, scheduler, sweeper, vital};
@@ -127,6 +128,7 @@ impl Runtime {
         vital::spawn("limit drains", drains.run(drain_signals));
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
+        vital::spawn("misplaced pushes", misplaced_pushes::watch(workers.clone(), shared.stop.clone()));
         vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
         vital::spawn("overdue slots", overdue::run(slots.clone(), workers.clone(), shared.abort.clone()));
         vital::spawn("configured limits", limit::configured::state_limits(shared.clone()));

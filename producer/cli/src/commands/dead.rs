@@ -1,10 +1,12 @@
 //! `redial dead`
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::ensure;
 use redial_core::queue::dead::DeadLetter;
-use redial_core::{Queue, UnixMs};
+use redial_core::{Queue, Reason, UnixMs};
 use serde_json::{Value, json};
 
 use crate::output::{self, Output, Tint};
@@ -15,7 +17,7 @@ pub enum DeadCommand {
     /// List dead letters, oldest first: time, reason and id.
     List {
         /// Only those with this reason, such as attempts_exhausted.
-        #[arg(long)]
+        #[arg(long, value_parser = known_reason)]
         reason: Option<String>,
         /// The maximum number to list.
         #[arg(long, default_value_t = 100)]
@@ -40,15 +42,21 @@ pub enum DeadCommand {
         #[arg(long)]
         forgotten_keys: bool,
     },
-    /// Delete dead letters for good.
-    Drop(LettersArgs),
+    /// Delete dead letters for good. All of a queue are deleted only after a confirmation.
+    Drop {
+        #[command(flatten)]
+        which: LettersArgs,
+        /// Do not ask before all are deleted.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Delete old dead letters for good.
     Purge {
         /// Those that died longer ago than this, such as 30d, 12h or 0s.
         #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
         older_than: Duration,
         /// Only those with this reason.
-        #[arg(long)]
+        #[arg(long, value_parser = known_reason)]
         reason: Option<String>,
     },
 }
@@ -56,12 +64,26 @@ pub enum DeadCommand {
 #[derive(Debug, clap::Args)]
 pub struct LettersArgs {
     /// Ids, or serials as `dead list --json` shows them.
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "reason"], conflicts_with_all = ["all", "reason"])]
     names: Vec<String>,
     /// All dead letters of the queue.
     #[arg(long)]
     all: bool,
+    /// All that have this reason, such as attempts_exhausted.
+    #[arg(long, value_parser = known_reason)]
+    reason: Option<String>,
 }
+
+/// Refuses a reason that no dead letter can have, which would otherwise look like a queue without letters.
+fn known_reason(typed: &str) -> Result<String, String> {
+    if typed != UNKNOWN_REASON {
+        serde_json::from_value::<Reason>(json!(typed)).map_err(|error| error.to_string())?;
+    }
+    Ok(typed.to_owned())
+}
+
+/// The reason of a letter that Redial did not write.
+const UNKNOWN_REASON: &str = "unknown";
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -77,10 +99,26 @@ impl DeadCommand {
             Self::Replay { which, forgotten_keys } => {
                 which.apply(queue, Action::Replay { forgotten_keys }, output).await
             }
-            Self::Drop(which) => which.apply(queue, Action::Drop, output).await,
+            Self::Drop { which, yes } => {
+                if which.all && which.reason.is_none() && !yes {
+                    confirm(queue).await?;
+                }
+                which.apply(queue, Action::Drop, output).await
+            }
             Self::Purge { older_than, reason } => purge(queue, older_than, reason.as_deref(), output).await,
         }
     }
+}
+
+/// Asks whether all dead letters are to be deleted; their producers' bytes are nowhere else.
+async fn confirm(queue: &Queue) -> anyhow::Result<()> {
+    let (dead, name) = (queue.counts().await?.dead, queue.name());
+    ensure!(io::stdin().is_terminal(), "this deletes all {dead} dead letters of queue {name} for good: add --yes");
+    eprint!("Delete all {dead} dead letters of queue {name} for good? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "nothing was deleted");
+    Ok(())
 }
 
 async fn list(queue: &Queue, reason: Option<&str>, limit: usize, output: Output) -> anyhow::Result<ExitCode> {
@@ -196,7 +234,7 @@ fn to_json(letter: &DeadLetter) -> Value {
 }
 
 fn reason_of(letter: &DeadLetter) -> &'static str {
-    letter.reason().map_or("unknown", |reason| reason.as_str())
+    letter.reason().map_or(UNKNOWN_REASON, |reason| reason.as_str())
 }
 
 /// Whether the upstream may have forgotten the letter's idempotency key: Stripe and others keep keys for a day.
@@ -220,7 +258,11 @@ impl LettersArgs {
             for letter in page.iter().take(usize::try_from(until - seen).unwrap_or(usize::MAX)) {
                 seen += 1;
                 let name = self.names.iter().position(|name| letter.is(name));
-                if !self.all && name.is_none() {
+                let is_wanted = match &self.reason {
+                    Some(reason) => reason_of(letter) == reason,
+                    None => self.all || name.is_some(),
+                };
+                if !is_wanted {
                     skip += 1;
                     continue;
                 }

@@ -64,6 +64,7 @@ impl QueuesArgs {
                 })
             };
             output.print(|| row(&name, &at, workers), json)?;
+            complain_of_misplaced(&queue.db().queue(name)).await?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -90,6 +91,19 @@ impl QueuesArgs {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Says so if tasks were pushed to the name of the queue's key without its braces.
+async fn complain_of_misplaced(queue: &Queue) -> anyhow::Result<()> {
+    let tasks = queue.pushed_without_braces().await?;
+    if tasks > 0 {
+        let (wrong, right) = queue.keys_without_and_with_braces();
+        output::complain(&format!(
+            "{tasks} tasks are in the list {wrong}, where no worker looks: push to {right}, braces included; \
+             `redis-cli LMOVE {wrong} '{right}' RIGHT LEFT` moves one"
+        ));
+    }
+    Ok(())
 }
 
 fn row(name: &QueueName, at: &Overview, workers: usize) -> String {

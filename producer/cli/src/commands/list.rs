@@ -1,0 +1,146 @@
+//! `redial list`
+
+use std::process::ExitCode;
+
+use redial_core::Queue;
+use redial_core::consumer::WaitReason;
+use redial_core::queue::list::{ListedTask, LiveState};
+use serde_json::{Value, json};
+
+use crate::output::{self, Output};
+use crate::redact;
+
+/// List calls that have not ended: their ids, and what they wait for until when. Credentials are redacted.
+///
+/// Waiting calls are those that no worker has claimed yet, in the order in which they will be; scheduled ones wait for a retry or a
+/// delay; parked ones for a limit, an upstream that is down, or another call that is the same; active ones are held by a worker.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// The state of the calls.
+    #[arg(value_enum)]
+    state: State,
+    /// How many calls to pass over, to see the next page.
+    #[arg(long, value_name = "CALLS", default_value_t = 0)]
+    skip: usize,
+    /// The maximum number to list.
+    #[arg(long, value_name = "CALLS", default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum State {
+    Waiting,
+    Scheduled,
+    Parked,
+    Active,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Scheduled => "scheduled",
+            Self::Parked => "parked",
+            Self::Active => "active",
+        }
+    }
+
+    fn live_state(self) -> LiveState {
+        match self {
+            Self::Waiting => LiveState::Waiting,
+            Self::Scheduled => LiveState::Scheduled,
+            Self::Parked => LiveState::Parked,
+            Self::Active => LiveState::Active,
+        }
+    }
+}
+
+/// How many tasks are read before they are printed.
+const PAGE: usize = 100;
+
+impl ListArgs {
+    pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        let mut shown = 0;
+        while shown < self.limit {
+            let most = PAGE.min(self.limit - shown);
+            let page = queue.list(self.state.live_state(), self.skip + shown, most).await?;
+            for listed in &page {
+                output.print(|| to_text(listed), || self.to_json(listed))?;
+            }
+            shown += page.len();
+            if page.len() < most {
+                break;
+            }
+        }
+        if shown == 0 {
+            output.note(|| format!("no calls are {} in queue {}", self.state.name(), queue.name()));
+        } else if shown == self.limit {
+            output.note(|| format!("there may be more: --skip {}", self.skip + shown));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn to_json(&self, listed: &ListedTask) -> Value {
+        let task = redact::task(&listed.raw);
+        let id = id(listed, task.as_ref().unwrap_or(&Value::Null));
+        let header = listed.header.as_ref();
+        let attempts = header.map_or(&[][..], |header| &header.state.attempts[..]);
+        json!({
+            "id": id,
+            "state": self.state.name(),
+            "serial": header.map(|header| &header.serial),
+            "first_seen_ms": header.map(|header| header.first_seen),
+            "attempts": attempts.len(),
+            "last_error": attempts.last().and_then(|attempt| attempt.error.as_ref()),
+            "waits_for": listed.waits_for.as_ref().map(|list| json!({"kind": list.reason.as_str(), "name": list.name})),
+            "due_ms": listed.due,
+            "worker": listed.worker.as_ref().map(|worker| worker.as_str()),
+            "task": task,
+            "bytes": listed.raw.len(),
+        })
+    }
+}
+
+fn to_text(listed: &ListedTask) -> String {
+    let task = redact::task(&listed.raw).unwrap_or_default();
+    let text = |field: &str| output::escaped(task[field].as_str().unwrap_or_default());
+    let url = if task["url"].is_string() { text("url") } else { "(not a task)".to_owned() };
+    let mut words = vec![id(listed, &task), url];
+    if let Some(why) = why(listed) {
+        words.push(why);
+    }
+    words.join("  ")
+}
+
+/// The task's id: the producer's, or the one that its result will have. A call that no worker has seen may have none yet.
+fn id(listed: &ListedTask, task: &Value) -> String {
+    match task["id"].as_str() {
+        Some(id) => output::escaped(id),
+        None => listed.derived_id().map_or_else(|| "(no id yet)".to_owned(), |id| id.to_string()),
+    }
+}
+
+/// What a task waits for, until when, and what happened before.
+fn why(listed: &ListedTask) -> Option<String> {
+    let attempts = listed.header.as_ref().map_or(&[][..], |header| &header.state.attempts[..]);
+    let mut parts = Vec::new();
+    if let Some(list) = &listed.waits_for {
+        let name = output::escaped(&list.name);
+        parts.push(match list.reason {
+            WaitReason::Limit => format!("waits for the limit {name} (`redial limits show {name}`)"),
+            WaitReason::Breaker => format!("waits for {name}, which is down (`redial breakers`)"),
+            WaitReason::Memo => "waits for another call that is the same".to_owned(),
+        });
+    }
+    if let Some(due) = listed.due {
+        parts.push(format!("due {}", output::utc(due.0)));
+    }
+    if let Some(worker) = &listed.worker {
+        parts.push(format!("held by worker {worker}"));
+    }
+    if let Some(last) = attempts.last() {
+        let error = output::escaped(last.error.as_deref().unwrap_or("no error"));
+        parts.push(format!("attempt {} ended with: {error}", attempts.len()));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
