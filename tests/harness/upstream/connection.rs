@@ -86,6 +86,17 @@ impl ServerConnection {
                 let is_open = self.write_response(reply, is_head, keep_alive).await.is_some() && keep_alive;
                 is_open && self.stays_in_use(reply.idle).await
             }
+            SendMode::Streamed => self.write_pieces(reply, keep_alive).await.is_some() && keep_alive,
+            SendMode::StreamCutOff => {
+                self.write_pieces(reply, keep_alive).await;
+                false
+            }
+            SendMode::StreamStalled => {
+                if self.write_pieces(reply, keep_alive).await.is_some() {
+                    self.client_disconnected().await;
+                }
+                false
+            }
             SendMode::Raw => {
                 let _ = self.stream.write_all(&reply.body).await;
                 false
@@ -128,6 +139,28 @@ impl ServerConnection {
             if reply.mode == SendMode::ChunksCutOff {
                 self.output.extend_from_slice(b"\r\n");
             }
+        }
+        self.stream.write_all(&self.output).await.ok()
+    }
+
+    /// Sends a chunked body piece by piece, and its end if it has one.
+    async fn write_pieces(&mut self, reply: &Reply, keep_alive: bool) -> Option<()> {
+        self.output.clear();
+        write_head(&mut self.output, reply, keep_alive);
+        for (pause, piece) in &reply.pieces {
+            if !pause.is_zero() {
+                self.stream.write_all(&self.output).await.ok()?;
+                self.output.clear();
+                if !self.delay_while_connected(*pause).await {
+                    return None;
+                }
+            }
+            write!(self.output, "{:x}\r\n", piece.len()).expect("memory takes writes");
+            self.output.extend_from_slice(piece);
+            self.output.extend_from_slice(b"\r\n");
+        }
+        if reply.mode == SendMode::Streamed {
+            self.output.extend_from_slice(b"0\r\n\r\n");
         }
         self.stream.write_all(&self.output).await.ok()
     }
@@ -227,7 +260,9 @@ fn write_head(output: &mut Vec<u8>, reply: &Reply, keep_alive: bool) {
         write!(output, "{name}: {value}\r\n").expect("memory takes writes");
     }
     match reply.mode {
-        SendMode::ChunksCutOff => output.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        SendMode::ChunksCutOff | SendMode::Streamed | SendMode::StreamCutOff | SendMode::StreamStalled => {
+            output.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
         // These statuses never have a body, so they have no length either.
         _ if matches!(reply.status, 100..200 | 204 | 304) => {}
         mode => {

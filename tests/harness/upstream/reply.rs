@@ -24,6 +24,8 @@ pub struct Reply {
     pub(super) body_delay: Duration,
     pub(super) idle: Option<Duration>,
     pub(super) mode: SendMode,
+    /// The body in pieces, each with the pause before it.
+    pub(super) pieces: Vec<(Duration, Bytes)>,
 }
 
 /// How much of the response is sent, and what happens to the connection.
@@ -35,6 +37,12 @@ pub(super) enum SendMode {
     Truncated,
     /// A chunked body without its final chunk; then the connection is closed.
     ChunksCutOff,
+    /// A chunked body, piece by piece.
+    Streamed,
+    /// The same without its final chunk; then the connection is closed.
+    StreamCutOff,
+    /// The same; then the connection stays open until the client closes it.
+    StreamStalled,
     /// The body alone, as the whole response; then the connection is closed.
     Raw,
     /// Bytes that are not HTTP; then the connection is closed.
@@ -63,6 +71,7 @@ impl Reply {
             body_delay: Duration::ZERO,
             idle: None,
             mode: SendMode::Complete,
+            pieces: Vec::new(),
         }
     }
 
@@ -99,6 +108,24 @@ impl Reply {
     /// 200 with this body as one chunk; closes the connection where the next chunk should begin.
     pub fn chunks_cut_off(body: impl Into<Bytes>) -> Self {
         Self::ok().body(body).with_mode(SendMode::ChunksCutOff)
+    }
+
+    /// 200 with a chunked body, piece by piece, each after a pause. The upstream notices if the client disconnects meanwhile.
+    pub fn streamed<B: Into<Bytes>>(pieces: impl IntoIterator<Item = (Duration, B)>) -> Self {
+        let pieces = pieces.into_iter().map(|(pause, piece)| (pause, piece.into())).collect();
+        Self { pieces, ..Self::ok().with_mode(SendMode::Streamed) }
+    }
+
+    /// Closes the connection behind the last piece, without the end of the body.
+    #[must_use]
+    pub fn cut_off(self) -> Self {
+        self.with_mode(SendMode::StreamCutOff)
+    }
+
+    /// Sends nothing behind the last piece, and keeps the connection open.
+    #[must_use]
+    pub fn stalled(self) -> Self {
+        self.with_mode(SendMode::StreamStalled)
     }
 
     /// Adds a header. `Content-Length` and other framing headers are added automatically.
