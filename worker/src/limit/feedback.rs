@@ -14,6 +14,7 @@ use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::heavy;
 use crate::task::policy::advice::Advice;
+use crate::task::policy::judge;
 
 /// How long the result of a call waits for its limits to be corrected.
 const MAX_ADJUST_TIME: Duration = Duration::from_secs(3);
@@ -42,12 +43,13 @@ pub async fn adjust_limits(
     let close_for = advice.closes_for(response.status).unwrap_or_default().min(max_wait);
     let has_upstream_limit = limits.iter().any(|applied| applied.of_upstream);
     let states_usage = limits.iter().any(|applied| applied.usage.is_stated());
-    let json = heavy::work(response.body.len(), || states_usage.then(|| json_body(response)).flatten()).await;
+    let used =
+        if states_usage { heavy::work(response.body.len(), || used(response, limits)).await } else { Vec::new() };
     let closed_by = if close_for.is_zero() { String::new() } else { closed_by(task, response.status) };
-    for applied in limits.iter().filter(|applied| applied.may_be_adjusted()) {
+    for (at, applied) in limits.iter().enumerate().filter(|(_, applied)| applied.may_be_adjusted()) {
         // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
         let concerned = applied.of_upstream || !has_upstream_limit;
-        let used = json.as_ref().and_then(|json| applied.usage.read(json));
+        let used = used.get(at).copied().flatten();
         let adjustment = Adjustment {
             close_for: if concerned { close_for } else { Duration::ZERO },
             closed_by: &closed_by,
@@ -110,7 +112,16 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
     }
 }
 
-/// The body of a successful response, if it is JSON.
-fn json_body(response: &Response) -> Option<Value> {
-    (200..300).contains(&response.status).then(|| serde_json::from_slice(&response.body).ok()).flatten()
+/// What a successful response states that the call took of each limit, in its JSON or in the events of its stream.
+fn used(response: &Response, limits: &[AppliedLimit]) -> Vec<Option<f64>> {
+    if !(200..300).contains(&response.status) {
+        return Vec::new();
+    }
+    if judge::is_event_stream(response) {
+        let of_limit =
+            |applied: &AppliedLimit| judge::read_events(response, |events| applied.usage.read_events(events));
+        return limits.iter().map(of_limit).collect();
+    }
+    let Ok(json) = serde_json::from_slice::<Value>(&response.body) else { return Vec::new() };
+    limits.iter().map(|applied| applied.usage.read(&json)).collect()
 }

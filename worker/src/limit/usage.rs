@@ -1,7 +1,7 @@
 //! Where a response states what its call took of a limit.
 
 use redial_core::protocol::task::{Usage, number_at};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where well-known APIs state the tokens of a call. The first format whose first number is there counts; its other numbers are added.
 ///
@@ -59,6 +59,34 @@ impl UsageSource {
             }),
         }
     }
+
+    /// What the events of a stream state: each number as it was stated last. OpenAI states all of them in the last event, with
+    /// `stream_options.include_usage`, and its responses in `response`; Anthropic those of the input in `message` of the first event, and
+    /// those of the output so far in later ones.
+    pub fn read_events(&self, events: impl Iterator<Item = Value>) -> Option<f64> {
+        match self {
+            Self::None => None,
+            Self::Stated(usage) => events.filter_map(|event| usage.read(&event)).last(),
+            Self::KnownFormats => {
+                let mut stated = Map::new();
+                events.for_each(|event| collect_usage(&mut stated, &event));
+                self.read(&Value::Object(stated))
+            }
+        }
+    }
+}
+
+/// Adds what an event states to what earlier ones did.
+fn collect_usage(stated: &mut Map<String, Value>, event: &Value) {
+    for part in [event.get("message"), event.get("response"), Some(event)].into_iter().flatten() {
+        for name in ["usage", "usageMetadata", "meta"] {
+            let Some(Value::Object(found)) = part.get(name) else { continue };
+            let known = stated.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(known) = known {
+                known.extend(found.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +131,34 @@ mod tests {
             assert_eq!(source.read(&answer), Some(expected), "{api}");
         }
         assert_eq!(source.read(&json!({"usage": "none"})), None);
+    }
+
+    #[test]
+    fn the_last_numbers_of_a_stream_count() {
+        let chunk = json!({"choices": [{"delta": {"content": "a"}}], "usage": null});
+        let events = [
+            chunk.clone(),
+            chunk,
+            json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}}),
+        ];
+        let read = |source: UsageSource, events: &[Value]| source.read_events(events.iter().cloned());
+        let known = || UsageSource::new(None, true, None);
+        assert_eq!(read(known(), &events), Some(21.0), "OpenAI chat");
+        assert_eq!(read(known(), &events[..2]), None);
+        let completed = json!({"type": "response.completed", "response": {"usage": {"total_tokens": 123}}});
+        assert_eq!(
+            read(known(), &[json!({"type": "response.created", "response": {"usage": null}}), completed]),
+            Some(123.0)
+        );
+        let anthropic = [
+            json!({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}),
+            json!({"type": "content_block_delta", "delta": {"text": "a"}}),
+            json!({"type": "message_delta", "usage": {"output_tokens": 10}}),
+            json!({"type": "message_delta", "usage": {"output_tokens": 15}}),
+        ];
+        assert_eq!(read(known(), &anthropic), Some(40.0), "Anthropic");
+        let stated = UsageSource::new(Some(Usage::from("usage.output_tokens")), true, None);
+        assert_eq!(read(stated, &anthropic), Some(15.0));
     }
 
     #[test]

@@ -159,10 +159,17 @@ fn is_good_stream(response: &Response) -> bool {
     (200..300).contains(&response.status) && is_event_stream(response)
 }
 
-fn is_event_stream(response: &Response) -> bool {
+/// Whether a response is a stream of server-sent events.
+pub fn is_event_stream(response: &Response) -> bool {
     let content_type = response.headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
     let essence = content_type.and_then(|value| value.split(|byte| *byte == b';').next());
     essence.is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Reads the data of each event of a stream that is JSON, parsed one at a time.
+pub fn read_events<T>(response: &Response, read: impl FnOnce(&mut dyn Iterator<Item = Value>) -> T) -> T {
+    let text = String::from_utf8_lossy(json::without_mark(&response.body));
+    read(&mut events(&text).filter_map(|event| serde_json::from_str(&event.data).ok()))
 }
 
 /// A body as conditions see it: one JSON document, or the data of each event that is JSON.
