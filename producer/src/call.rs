@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use redial_core::UnixMs;
-use redial_core::protocol::task::{CacheScope, Effect, Jitter, Limit};
+use redial_core::protocol::task::{CacheScope, Effect, Jitter, Limit, OnBreak};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -259,6 +259,16 @@ impl Call {
     pub fn limit(mut self, limit: impl Into<Limit>) -> Self {
         self.limits.push(limit.into());
         self
+    }
+
+    /// Lets the answer be read while it arrives: [`Client::stream`](crate::Client::stream).
+    pub fn stream(self) -> Self {
+        self.set("stream", &true)
+    }
+
+    /// What becomes of the call if its answer breaks off after a part of it could be read. By default it fails.
+    pub fn on_break(self, then: OnBreak) -> Self {
+        self.set("on_break", &then)
     }
 
     /// A Redis list that the result is also pushed to.

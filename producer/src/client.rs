@@ -7,7 +7,7 @@ use redial_core::db::keys::DEFAULT_PREFIX;
 use redial_core::protocol::task::Limit;
 use redial_core::queue::cancel::Cancelled;
 use redial_core::schedule::{Schedule, Schedules, When};
-use redial_core::{Db, Queue, QueueName, TaskId, UnixMs, Waiter};
+use redial_core::{AnswerStream, Db, EntryId, Queue, QueueName, StreamReader, TaskId, UnixMs, Waiter};
 
 use crate::prepare::prepare_all;
 use crate::results::Hub;
@@ -18,6 +18,7 @@ use crate::{Completed, Error, IntoTask, PreparedTask, Results};
 pub struct Client {
     queue: Queue,
     hub: Arc<Hub>,
+    reader: StreamReader,
     clock_gap: Arc<ClockGap>,
 }
 
@@ -62,7 +63,8 @@ impl Client {
     /// The URL or the name of the queue is invalid.
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
-        Ok(Self { hub: Arc::new(Hub::new(Waiter::new(queue.clone()))), queue, clock_gap: Arc::default() })
+        let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
+        Ok(Self { hub, reader: StreamReader::new(queue.clone()), queue, clock_gap: Arc::default() })
     }
 
     /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
@@ -127,6 +129,12 @@ impl Client {
         Hub::wait(&self.hub, ids).await
     }
 
+    /// Reads the answer of a call with [`stream`](crate::Call::stream) while it arrives, whoever enqueued it: from behind the entry `after`,
+    /// or all of it from [`EntryId::START`].
+    pub fn stream(&self, id: &TaskId, after: EntryId) -> AnswerStream {
+        self.reader.read(id, after)
+    }
+
     /// The result of a task; `None` if the task has not finished, or its result has expired.
     ///
     /// # Errors
@@ -151,14 +159,16 @@ impl Client {
         Ok(self.queue.enqueue(&tasks.iter().map(|task| task.as_bytes()).collect::<Vec<_>>()).await?)
     }
 
-    /// Deletes results of earlier tasks with the ids of these. Ids that were made up for them have none.
+    /// Deletes results and streams of earlier tasks with the ids of these. Ids that were made up for them have none.
     async fn forget_results(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
         let ids: Vec<&TaskId> = tasks.iter().filter(|task| task.has_own_id).map(|task| &task.id).collect();
-        Ok(self.queue.forget_results(&ids).await?)
+        self.queue.forget_results(&ids).await?;
+        let with_stream = tasks.iter().filter(|task| task.has_own_id && task.has_stream);
+        Ok(self.queue.forget_streams(&with_stream.map(|task| &task.id).collect::<Vec<_>>()).await?)
     }
 
-    /// Cancels a task wherever it is, at once: it becomes a dead letter with the reason `cancelled`. A call in flight is aborted within
-    /// two seconds, and its answer is dropped. There is no index of ids: up to `limit` tasks in each state are searched.
+    /// Cancels a task wherever it is, at once: it becomes a dead letter with the reason `cancelled`. A call in flight is aborted at
+    /// once, and its answer is dropped. There is no index of ids: up to `limit` tasks in each state are searched.
     ///
     /// # Errors
     /// Redis is unreachable or refuses a command, or the task kept moving ([`Error::TaskMoving`]). Safe to repeat.

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! [`Results`] is a [`Stream`](futures_core::Stream). The package's `examples` folder has a small program for each of: a call, the
-//! cache, a call that is made once, a rate limit, a chain and a schedule.
+//! cache, a call that is made once, a rate limit, a chain, a schedule and a stream.
 //!
 //! Modules, in reading order: `call` builds a task, `part` the parts of an upload, `prepare` checks it, `client` pushes it, `results` waits, `error` lists the causes
 //! of failure.
@@ -53,11 +53,13 @@ pub use results::{Completed, Results};
 /// The error of [`Queue`] and of Redis itself.
 pub use redial_core::Error as CoreError;
 pub use redial_core::protocol::id::{InvalidId, InvalidQueueName};
+pub use redial_core::protocol::stream::{AnswerHead, StreamFailure};
 pub use redial_core::protocol::task::{
-    CacheScope, InvalidLimit, InvalidTask, Jitter, Limit, OnEmpty, ReturnAddress, TaskError,
+    CacheScope, InvalidLimit, InvalidTask, Jitter, Limit, OnBreak, OnEmpty, ReturnAddress, TaskError,
 };
 pub use redial_core::protocol::then::{InvalidThen, PathError};
 pub use redial_core::queue::cancel::Cancelled;
 pub use redial_core::queue::find::{Search, TaskLocation};
 pub use redial_core::schedule::{Schedule, ScheduleError, When};
+pub use redial_core::{AnswerStream, EntryId, StreamEntry, StreamEvent, StreamReader};
 pub use redial_core::{Attempt, Queue, QueueName, Reason, Source, Status, TaskId, TaskResult, UnixMs, WorkerId};

@@ -17,6 +17,8 @@ pub struct PreparedTask {
     pub json: String,
     /// Whether the producer chose the id, so that an earlier task may have had it.
     pub(crate) has_own_id: bool,
+    /// Whether its answer is streamed.
+    pub(crate) has_stream: bool,
     /// The time that was added by this machine's clock.
     added_stamp: Option<UnixMs>,
 }
@@ -53,7 +55,7 @@ pub trait IntoTask {
 pub fn prepare(json: &str) -> Result<PreparedTask, Error> {
     let task = Task::parse(json.as_bytes(), MAX_BYTES)?;
     let mut added = String::new();
-    let has_own_id = task.id.is_some();
+    let (has_own_id, has_stream) = (task.id.is_some(), task.stream);
     let mut added_stamp = None;
     let id = task.id.unwrap_or_else(|| {
         let id = TaskId::random();
@@ -72,7 +74,7 @@ pub fn prepare(json: &str) -> Result<PreparedTask, Error> {
     if json.contains("null") || json.len() > MAX_BYTES {
         Task::parse(json.as_bytes(), MAX_BYTES)?;
     }
-    Ok(PreparedTask { id, json, has_own_id, added_stamp })
+    Ok(PreparedTask { id, json, has_own_id, has_stream, added_stamp })
 }
 
 pub(crate) fn prepare_all<T: IntoTask>(tasks: impl IntoIterator<Item = T>) -> Result<Vec<PreparedTask>, Error> {

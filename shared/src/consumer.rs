@@ -3,6 +3,7 @@
 //! `waiting -> active -> { complete | scheduled -> active ... | dead }`. Every step of a claimed task is fenced by the
 //! token of its delivery, so a worker that lost its lease changes nothing.
 
+mod cancelled;
 mod complete;
 mod lease;
 mod park;
@@ -18,6 +19,7 @@ use crate::script::millis;
 use crate::script::task::{Claim, ClaimReply, GiveUp, MarkStarted, Reschedule};
 use crate::{Error, Queue, UnixMs, WorkerId};
 
+pub use cancelled::CancellationListener;
 pub(crate) use complete::TaskPosition;
 pub use complete::{Completion, dead_letter_header};
 pub use lease::{HeartbeatReply, LeaseRenewal, TakenBack};
@@ -108,6 +110,11 @@ impl Consumer {
     /// The worker's id at this queue.
     pub fn worker(&self) -> &WorkerId {
         &self.worker
+    }
+
+    /// The key of the tasks that this worker holds.
+    pub(crate) fn active_key(&self) -> &str {
+        &self.active
     }
 
     /// Takes up to `most` tasks (at most [`MAX_BATCH`]): due ones first, then waiting ones.

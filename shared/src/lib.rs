@@ -13,6 +13,7 @@
 //! - [`limit`]: rate and concurrency limits that the fleet shares
 //! - [`breaker`]: circuit breakers and retry budgets that the fleet shares
 //! - [`schedule`]: tasks that are pushed at the times of a cron expression
+//! - [`stream`]: the answer of a task while it arrives: appending it, and reading many of them
 //! - [`fleet`]: the workers, as they announce themselves
 //! - [`error`]: what can go wrong between this crate and Redis
 //!
@@ -29,12 +30,15 @@ pub mod protocol;
 pub mod queue;
 pub mod schedule;
 pub mod script;
+pub mod stream;
 
 pub use consumer::Consumer;
 pub use db::Db;
 pub use error::{Error, ErrorRecovery};
 pub use protocol::id::{QueueName, TaskId, UnixMs, WorkerId};
 pub use protocol::result::{Attempt, Reason, Source, Status, TaskResult};
+pub use protocol::stream::{EntryId, StreamEntry, StreamEvent};
 pub use protocol::task::Task;
 pub use queue::Queue;
 pub use queue::waiter::Waiter;
+pub use stream::reader::{AnswerStream, StreamReader};

@@ -8,6 +8,7 @@ pub mod json;
 pub mod result;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod stream;
 pub mod task;
 
 pub use task::then;

@@ -110,10 +110,22 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget_results(&self, ids: &[&TaskId]) -> Result<(), Error> {
+        self.unlink(ids, |id| self.keys.result(id)).await
+    }
+
+    /// Deletes the streams of these tasks, if they have any.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn forget_streams(&self, ids: &[&TaskId]) -> Result<(), Error> {
+        self.unlink(ids, |id| self.keys.stream(id)).await
+    }
+
+    async fn unlink(&self, ids: &[&TaskId], key: impl Fn(&TaskId) -> String) -> Result<(), Error> {
         for ids in ids.chunks(MAX_PUSH_TASKS) {
             let mut unlink = redis::cmd("UNLINK");
             for id in ids {
-                unlink.arg(self.keys.result(id));
+                unlink.arg(key(id));
             }
             self.db.run(async |connection| unlink.exec_async(connection).await).await?;
         }

@@ -10,6 +10,7 @@ pub mod limit;
 pub mod memo;
 pub mod schedule;
 pub mod stored;
+pub mod stream;
 pub mod task;
 pub mod turn;
 
@@ -47,11 +48,20 @@ impl Script {
 
 /// All scripts.
 pub fn all() -> Vec<&'static Script> {
-    [task::SCRIPTS, stored::SCRIPTS, fleet::SCRIPTS, limit::SCRIPTS, breaker::SCRIPTS, memo::SCRIPTS, schedule::SCRIPTS]
-        .concat()
-        .iter()
-        .map(|f| f())
-        .collect()
+    [
+        task::SCRIPTS,
+        stored::SCRIPTS,
+        fleet::SCRIPTS,
+        limit::SCRIPTS,
+        breaker::SCRIPTS,
+        memo::SCRIPTS,
+        schedule::SCRIPTS,
+        stream::SCRIPTS,
+    ]
+    .concat()
+    .iter()
+    .map(|f| f())
+    .collect()
 }
 
 /// A call of a script.

@@ -62,6 +62,7 @@ impl Site {
             id,
             ttl: TTL,
             reply_to,
+            last_entry: None,
             follow_ups: Vec::new(),
         }
     }

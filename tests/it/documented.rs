@@ -103,7 +103,7 @@ impl DocsFixture {
         let queue = TestQueue::new(&self.redis, "default");
         for (id, path) in [("a1", "/v1/extract"), ("a2", "/"), ("dead1", "/refused")] {
             if queue.result(id).await.is_none() || (id == "dead1" && queue.dead().await.is_empty()) {
-                queue.push(json!({"id": id, "url": self.upstream.url(path)}).to_string()).await;
+                queue.push(json!({"id": id, "url": self.upstream.url(path), "stream": id == "a2"}).to_string()).await;
                 queue.wait_result(id, Duration::from_secs(20)).await;
             }
         }

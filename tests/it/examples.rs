@@ -8,7 +8,7 @@ use redial_tests::{Cli, RedisServer, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-const EXAMPLES: [&str; 6] = ["call", "cache", "once", "limit", "chain", "schedule"];
+const EXAMPLES: [&str; 7] = ["call", "cache", "once", "limit", "chain", "schedule", "stream"];
 const MAX_LINES: usize = 40;
 const SOON: Duration = Duration::from_secs(20);
 
@@ -88,6 +88,13 @@ async fn example_chain_passes_values_on() {
     let lines = stage.run("chain", &["/ok", "/echo"]).await;
     let body: Value = serde_json::from_str(lines[0].strip_prefix("Some(200) ").unwrap()).unwrap();
     assert_eq!(body["body"], json!({"report": {"ok": true}, "status": 200}));
+}
+
+#[tokio::test]
+async fn example_stream_prints_the_answer_or_says_that_it_failed() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.run("stream", &["/ok"]).await, ["status 200", r#"{"ok":true}"#, "complete"]);
+    assert_eq!(stage.run("stream", &["/status/422"]).await, ["failed: status 422"]);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 //!   may define and move a limit; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
 //! - [`callbacks`], [`chains`]: calls that follow a result
+//! - [`streams`]: answers that are read while they arrive; [`streams_broken`]: those that break off
 //! - [`cancel`]: tasks that are cancelled
 //! - [`bad_input`]: invalid tasks; [`hostile`]: tasks that are hard to parse; [`targets`]: addresses that must not be called
 //! - [`leases`]: what living workers keep, and what dead ones lose
@@ -79,6 +80,8 @@ mod sharing;
 mod shortages;
 mod shutdown;
 mod snapshot;
+mod streams;
+mod streams_broken;
 mod targets;
 mod times;
 mod uploads;

@@ -18,7 +18,7 @@ const RUNS: usize = 9;
 const MIB: usize = 1 << 20;
 
 /// Scripts whose keys have no tasks in them and do not grow with a queue, or only by what their callers send at once.
-const SMALL: [&str; 21] = [
+const SMALL: [&str; 22] = [
     "breaker/consult",
     "fleet/announce",
     "limit/acquire",
@@ -37,6 +37,7 @@ const SMALL: [&str; 21] = [
     "schedule/fire_schedule",
     "schedule/put_schedule",
     "schedule/remove_schedule",
+    "stream/append",
     "task/deliver",
     "task/enqueue_once",
     "task/subscribe",

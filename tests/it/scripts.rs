@@ -6,6 +6,7 @@ mod acquire;
 mod adjust;
 mod announce;
 mod announce_waiting;
+mod append;
 mod bury;
 mod bury_stored;
 mod claim;
@@ -45,6 +46,7 @@ mod reply;
 mod reschedule;
 mod reset_limit;
 mod settle;
+mod stream_ends;
 mod subscribe;
 mod unpark;
 mod watch_list;
@@ -77,6 +79,8 @@ pub(crate) enum Held {
     List(Vec<String>),
     Hash(BTreeMap<String, String>),
     Sorted(Vec<(String, f64)>),
+    /// The fields of each entry.
+    Stream(Vec<Vec<String>>),
 }
 
 impl Desk {
@@ -162,6 +166,10 @@ impl Desk {
                     let all: Vec<(Vec<u8>, f64)> = self.ask(("ZRANGE", &key, 0, -1, "WITHSCORES")).await;
                     Held::Sorted(all.into_iter().map(|(m, at)| (escaped(&m), at)).collect())
                 }
+                "stream" => {
+                    let all: Vec<(String, Vec<Vec<u8>>)> = self.ask(("XRANGE", &key, "-", "+")).await;
+                    Held::Stream(all.iter().map(|(_, fields)| fields.iter().map(|f| escaped(f)).collect()).collect())
+                }
                 // Its time to live ended between the two looks.
                 "none" => continue,
                 other => panic!("{key} is a {other}"),
@@ -190,6 +198,10 @@ pub(crate) fn list<T: AsRef<[u8]>>(items: &[T]) -> Held {
 
 pub(crate) fn hash<T: AsRef<[u8]>>(fields: &[(&str, T)]) -> Held {
     Held::Hash(fields.iter().map(|(k, v)| ((*k).to_owned(), escaped(v.as_ref()))).collect())
+}
+
+pub(crate) fn stream(entries: &[&[&str]]) -> Held {
+    Held::Stream(entries.iter().map(|fields| fields.iter().map(ToString::to_string).collect()).collect())
 }
 
 pub(crate) fn sorted<T: AsRef<[u8]>>(members: &[(T, u64)]) -> Held {

@@ -11,6 +11,7 @@ pub mod queues;
 pub mod result;
 pub mod schedule;
 pub mod status;
+pub mod stream;
 pub mod wait;
 
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use redial::Client;
 
-use commands::{breakers, cache, cancel, dead, enqueue, limits, list, queues, result, schedule, status, wait};
+use commands::{breakers, cache, cancel, dead, enqueue, limits, list, queues, result, schedule, status, stream, wait};
 use output::Output;
 
 /// Enqueue HTTP calls on a Redial queue, read their answers, and operate queues.
@@ -58,6 +58,7 @@ enum Command {
     Batch(batch::BatchArgs),
     Result(result::ResultArgs),
     Wait(wait::WaitArgs),
+    Stream(stream::StreamArgs),
     Status(status::StatusArgs),
     List(list::ListArgs),
     Cancel(cancel::CancelArgs),
@@ -118,6 +119,7 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Batch(batch) => batch.run(&args.prefix, queue, output).await,
         Command::Result(args) => args.run(&client).await,
         Command::Wait(args) => args.run(&client).await,
+        Command::Stream(args) => args.run(&client, output).await,
         Command::Cancel(args) => args.run(&client, output).await,
         Command::Status(args) => args.run(queue, output).await,
         Command::List(args) => args.run(queue, output).await,

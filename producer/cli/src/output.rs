@@ -44,6 +44,15 @@ pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Prints bytes as they are, at once.
+pub fn piece(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other,
+    }
+}
+
 /// A text that tasks or upstreams chose, safe to show: control characters, which a terminal would obey, are escaped.
 pub fn escaped(text: &str) -> String {
     // Besides the control characters, those that reorder a line, and line separators.

@@ -36,6 +36,8 @@ fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::err
         .run_at(UnixMs(7))
         .limit("a")
         .limit(Limit::named("b").rate(5.0, SECOND * 2).burst(3.0).concurrency(4).cost(2.0).usage([("usage.n", 1.5)]))
+        .stream()
+        .on_break(OnBreak::Restart)
         .reply_to("list")
         .result_ttl(SECOND)
         .traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -53,6 +55,7 @@ fn every_field_of_a_call_is_one_of_the_protocol() -> Result<(), Box<dyn std::err
     let (Some(ok), Some(retry)) = (&task.ok_when, &task.retry_when) else { return Err("two conditions".into()) };
     assert_eq!((ok.path(), ok.has_status(404), retry.path()), (Some("$.data"), true, Some("$.error")));
     assert_eq!((retry.has_status(201), task.redirects), (false, 3));
+    assert_eq!((task.stream, task.on_break), (true, OnBreak::Restart));
     assert_eq!((task.headers["c"].to_str()?, task.timeout, task.delay), ("d", SECOND, Some(SECOND)));
     assert_eq!((task.connect_timeout, task.cache_ttl, task.result_ttl), (SECOND, Some(SECOND), SECOND));
     assert_eq!((task.expires_at, task.run_at, task.enqueued_at), (Some(UnixMs(9)), Some(UnixMs(7)), Some(UnixMs(5))));

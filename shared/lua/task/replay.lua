@@ -1,10 +1,10 @@
 -- replay.lua: puts a dead letter back on its queue as if it had just been pushed.
--- KEYS  dead, waiting, stats; then result_key, unless the task's id could not be read
+-- KEYS  dead, waiting, stats; then result_key and stream, unless the task's id could not be read
 -- ARGV  letter: all bytes of the dead letter
 -- Returns 1, or 0 if the dead letter is gone.
--- Guarantees: the producer's exact bytes go back. The old result is deleted, so that a waiter gets the new one. Works when Redis is
+-- Guarantees: the producer's exact bytes go back. The old result and stream are deleted, so that a waiter gets the new one. Works when Redis is
 --       out of memory: the first write is a removal.
-local dead, waiting, stats, result_key = unpack(KEYS, 1, 4)
+local dead, waiting, stats, result_key, stream = unpack(KEYS, 1, 5)
 local letter = unpack(ARGV)
 
 expect_type('list', waiting)
@@ -12,5 +12,5 @@ if redis.call('ZREM', dead, letter) == 0 then return 0 end
 local _, raw = split_entry(letter)
 redis.call('LPUSH', waiting, raw)
 count(stats, 'replayed', 1)
-if result_key then redis.call('DEL', result_key) end
+if result_key then redis.call('DEL', result_key, stream) end
 return 1

@@ -7,7 +7,7 @@ use super::Consumer;
 use crate::protocol::id::Token;
 use crate::queue::entry::Entry;
 use crate::script::millis;
-use crate::script::task::{Bury, Deliver, Ending, Finish, FinishedTask, ReplyRoute};
+use crate::script::task::{Bury, Deliver, Ending, Finish, FinishedTask, ReplyRoute, StreamEnding};
 use crate::{Error, Queue, TaskId, TaskResult};
 
 /// The result of a task, and where it goes.
@@ -23,8 +23,17 @@ pub struct Completion {
     pub ttl: Duration,
     /// The list that also gets the result.
     pub reply_to: Option<String>,
+    /// The last entry of the task's stream, if it has one.
+    pub last_entry: Option<String>,
     /// Tasks that are pushed together with the result.
     pub follow_ups: Vec<String>,
+}
+
+/// Where the answer of a task goes.
+#[derive(Debug, Default)]
+pub(super) struct AnswerKeys {
+    result: String,
+    stream: String,
 }
 
 /// Where a task is: a key, and what it is there.
@@ -85,13 +94,13 @@ impl Queue {
     /// Completes tasks that the hash `held` holds by token. The caller delivers those replies that no script can.
     pub(super) async fn finish(&self, held: &str, completions: &[Completion]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
-        let result_keys: Vec<String> = completions.iter().map(|completion| keys.result(&completion.id)).collect();
+        let answer_keys: Vec<AnswerKeys> = completions.iter().map(|completion| self.answer_keys(completion)).collect();
         let tasks: Vec<FinishedTask<'_>> = completions
             .iter()
-            .zip(&result_keys)
-            .map(|(completion, result_key)| FinishedTask {
+            .zip(&answer_keys)
+            .map(|(completion, keys)| FinishedTask {
                 token: completion.token.as_str(),
-                ending: self.ending(completion, result_key),
+                ending: self.ending(completion, keys),
             })
             .collect();
         let call = Finish {
@@ -116,7 +125,7 @@ impl Queue {
         let keys = &self.keys;
         let TaskPosition::Field(place, field) = *position;
         let (place_type, member) = ("hash", field.as_str().as_bytes());
-        let result_key = completion.map(|completion| keys.result(&completion.id)).unwrap_or_default();
+        let answer_keys = completion.map(|completion| self.answer_keys(completion)).unwrap_or_default();
         let call = Bury {
             place,
             dead: &keys.dead,
@@ -128,7 +137,7 @@ impl Queue {
             member,
             letter_header,
             token: token.as_str(),
-            ending: completion.map(|completion| self.ending(completion, &result_key)),
+            ending: completion.map(|completion| self.ending(completion, &answer_keys)),
         };
         self.db.call(&call).await
     }
@@ -196,12 +205,19 @@ impl Queue {
         }
     }
 
-    pub(super) fn ending<'a>(&self, completion: &'a Completion, result_key: &'a str) -> Ending<'a> {
+    pub(super) fn answer_keys(&self, completion: &Completion) -> AnswerKeys {
+        let stream = completion.last_entry.as_ref().map(|_| self.keys.stream(&completion.id));
+        AnswerKeys { result: self.keys.result(&completion.id), stream: stream.unwrap_or_default() }
+    }
+
+    pub(super) fn ending<'a>(&self, completion: &'a Completion, keys: &'a AnswerKeys) -> Ending<'a> {
+        let stream = completion.last_entry.as_deref();
         Ending {
-            result_key,
+            result_key: &keys.result,
             ttl_ms: millis(completion.ttl).max(1), // Redis refuses 0, and would do so in the middle of the script.
             result: &completion.result,
             reply: self.reply_route(completion),
+            stream: stream.map(|last_entry| StreamEnding { key: &keys.stream, last_entry }),
             follow_ups: &completion.follow_ups,
         }
     }

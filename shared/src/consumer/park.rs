@@ -260,17 +260,17 @@ impl Queue {
     /// Redis is unreachable or refuses the command.
     pub async fn bury_stored(&self, letters: &[(&Token, &str, Option<&Completion>)]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
-        let result_keys: Vec<String> = letters
+        let answer_keys: Vec<_> = letters
             .iter()
-            .map(|(_, _, answer)| answer.map(|answer| keys.result(&answer.id)).unwrap_or_default())
+            .map(|(_, _, answer)| answer.map(|answer| self.answer_keys(answer)).unwrap_or_default())
             .collect();
         let tasks: Vec<BuriedTask<'_>> = letters
             .iter()
-            .zip(&result_keys)
-            .map(|((serial, letter_header, answer), result_key)| BuriedTask {
+            .zip(&answer_keys)
+            .map(|((serial, letter_header, answer), keys)| BuriedTask {
                 serial: serial.as_str(),
                 letter_header,
-                ending: answer.map(|answer| self.ending(answer, result_key)),
+                ending: answer.map(|answer| self.ending(answer, keys)),
             })
             .collect();
         let call = BuryStored {

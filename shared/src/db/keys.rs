@@ -26,10 +26,20 @@ const QUEUE_SUFFIXES: [&str; 12] = [
     "firings",
 ];
 /// The same for keys that end in a name.
-const NAMED_QUEUE_SUFFIXES: [&str; 8] =
-    ["active:", "claimed:", "result:", "wait:", "turns:", "costs:", "answers:", "batch-checkpoint:"];
+const NAMED_QUEUE_SUFFIXES: [&str; 10] = [
+    "active:",
+    "claimed:",
+    "result:",
+    "stream:",
+    "stream-wakeup:",
+    "wait:",
+    "turns:",
+    "costs:",
+    "answers:",
+    "batch-checkpoint:",
+];
 /// How fleet-wide keys begin after the prefix.
-const FLEET_PREFIXES: [&str; 3] = ["limit:{", "memo:{", "breaker:{"];
+const FLEET_PREFIXES: [&str; 4] = ["limit:{", "memo:{", "breaker:{", "cancelled:{"];
 
 /// The name of the fleet-wide list of queues.
 const QUEUES: &str = "queues";
@@ -154,6 +164,16 @@ impl QueueKeys {
         format!("{}:result:{id}", self.waiting)
     }
 
+    /// STREAM, TTL: the answer of a task as it arrives.
+    pub fn stream(&self, id: &TaskId) -> String {
+        format!("{}:stream:{id}", self.waiting)
+    }
+
+    /// STREAM, TTL: what wakes a reader of streams that blocks, so that it reads another one as well.
+    pub fn stream_wakeup(&self, reader: &str) -> String {
+        format!("{}:stream-wakeup:{reader}", self.waiting)
+    }
+
     /// The id of the task whose result this key holds.
     pub(crate) fn id_of_result(&self, key: &str) -> Option<TaskId> {
         let id = key.strip_prefix(&self.waiting)?.strip_prefix(":result:")?;
@@ -202,6 +222,11 @@ impl FleetKeys {
     /// ZSET by ms: the workers of the fleet with their queues, by when they count as gone.
     pub fn announced(&self) -> String {
         format!("{}:{ANNOUNCED}", self.prefix)
+    }
+
+    /// LIST, TTL: the tokens of the tasks that were cancelled while this worker held them.
+    pub fn cancelled(&self, worker: &WorkerId) -> String {
+        format!("{}:cancelled:{{{worker}}}", self.prefix)
     }
 
     /// HASH, TTL: a memo, by its hash.
@@ -285,6 +310,9 @@ mod tests {
         assert_eq!(keys.turns(&list), "redial:{default}:turns:limit:ab");
         assert_eq!(keys.costs(&list), "redial:{default}:costs:limit:ab");
         assert_eq!(keys.result(&TaskId::new("a1")?), "redial:{default}:result:a1");
+        assert_eq!(keys.stream(&TaskId::new("a1")?), "redial:{default}:stream:a1");
+        assert_eq!(keys.stream_wakeup("r"), "redial:{default}:stream-wakeup:r");
+        assert_eq!(fleet.cancelled(&worker), "redial:cancelled:{w1}");
         assert_eq!(keys.batch_replies("b1"), "redial:{default}:batch:b1");
         assert_eq!(keys.batch_checkpoint("b1"), "redial:{default}:batch-checkpoint:b1");
         assert!(!keys.is_own(&keys.batch_replies("b1")));
@@ -296,9 +324,17 @@ mod tests {
     #[test]
     fn a_reply_may_go_to_any_list_except_redials_own_keys() -> Result<(), Box<dyn std::error::Error>> {
         let keys = QueueKeys::new("mine", &QueueName::new("default")?);
-        for own in
-            ["{other}", "{q/0}:handoff", "{q}:dead", "{q}:active:w", "{q}:result:a", "limit:{x}", "memo:{x}", "queues"]
-        {
+        for own in [
+            "{other}",
+            "{q/0}:handoff",
+            "{q}:dead",
+            "{q}:active:w",
+            "{q}:result:a",
+            "{q}:stream:a",
+            "limit:{x}",
+            "memo:{x}",
+            "queues",
+        ] {
             assert!(keys.is_own(&format!("mine:{own}")), "{own}");
             assert!(is_reserved(&format!("redial:{own}")), "{own}");
         }

@@ -177,6 +177,12 @@ impl WorkerId {
         Self(format!("{self}-{n}"))
     }
 
+    /// The worker's id without its queue: see [`for_queue`](Self::for_queue).
+    #[must_use]
+    pub fn without_queue(&self) -> Self {
+        Self(self.0.rsplit_once('-').map_or(&*self.0, |(worker, _)| worker).to_owned())
+    }
+
     /// An id read from Redis.
     pub fn from_redis(id: String) -> Self {
         Self(id)

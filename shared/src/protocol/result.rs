@@ -37,6 +37,9 @@ pub struct TaskResult {
     pub reason: Option<Reason>,
     /// What went wrong, in words; null if nothing did.
     pub error: Option<String>,
+    /// Why the stream of a task with `stream` lacks a part of the answer; absent if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_error: Option<String>,
     /// Every attempt, oldest first; at most the last 32.
     pub attempts: Vec<Attempt>,
     /// Where the answer came from.
@@ -189,6 +192,7 @@ impl TaskResult {
             body_base64: None,
             reason: None,
             error: None,
+            stream_error: None,
             attempts: Vec::new(),
             source: Source::Call,
             enqueued_at_ms: None,
@@ -203,6 +207,17 @@ impl TaskResult {
             Body::Json(json) => self.body = Some(json),
             Body::Text(text) => self.body_text = Some(text),
             Body::Bytes(bytes) => self.body_base64 = Some(BASE64.encode(bytes)),
+        }
+    }
+
+    /// The bytes of its body.
+    pub fn body_as_bytes(&self) -> Vec<u8> {
+        match (&self.body, &self.body_text, &self.body_base64) {
+            (Some(json), ..) => json.get().as_bytes().to_vec(),
+            (_, Some(text), _) => text.as_bytes().to_vec(),
+            // What Redial has encoded can be decoded.
+            (.., Some(encoded)) => BASE64.decode(encoded).unwrap_or_default(),
+            _ => Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ mod body;
 mod condition;
 mod defaults;
 mod error;
+mod headers;
 mod limit;
 mod path;
 mod raw;
@@ -12,7 +13,7 @@ mod usage;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -24,8 +25,9 @@ pub use body::{Form, RawPart};
 pub use condition::{Condition, RawCondition};
 pub use defaults::TaskDefaults;
 pub use error::{InvalidTask, ReturnAddress, TaskError};
+use headers::{headers, idempotency_key};
 pub use limit::{InvalidLimit, Limit, OnEmpty};
-pub use raw::{CacheScope, Effect, Jitter, RawRetry, RawTask};
+pub use raw::{CacheScope, Effect, Jitter, OnBreak, RawRetry, RawTask};
 pub use usage::{InvalidUsage, Usage, number_at};
 
 /// The maximum size of a task in bytes: a body of 1 MiB, and 64 KiB for everything else.
@@ -106,6 +108,10 @@ pub struct Task {
     pub cache_scope: CacheScope,
     /// The limits that the call is under.
     pub limits: Vec<Limit>,
+    /// Whether the answer is also appended to a stream as it arrives.
+    pub stream: bool,
+    /// What becomes of the task if its answer breaks off after a part of it is in the stream.
+    pub on_break: OnBreak,
     /// The list that the result is also pushed to.
     pub reply_to: Option<String>,
     /// How long the result and the reply are kept.
@@ -255,6 +261,8 @@ impl Task {
             cache_key: raw.cache_key,
             cache_scope: raw.cache_scope.unwrap_or_default(),
             limits: raw.limit.unwrap_or_default(),
+            stream: raw.stream.unwrap_or_default(),
+            on_break: raw.on_break.unwrap_or_default(),
             reply_to: raw.reply_to,
             result_ttl: ms("result_ttl_ms", raw.result_ttl_ms, RESULT_TTL, 1)?,
             callback_url,
@@ -310,45 +318,6 @@ fn method(name: Option<&str>, has_body: bool) -> Result<Method, InvalidTask> {
         "OPTIONS" => Ok(Method::OPTIONS),
         _ => Err(InvalidTask::Method(name.to_owned())),
     }
-}
-
-/// Headers that belong to the connection, not to the task (RFC 9110 section 7.6.1): set by a task, they could smuggle a request.
-const CONNECTION_HEADERS: [HeaderName; 10] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    header::EXPECT,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-];
-
-fn headers(raw: Option<&std::collections::BTreeMap<String, String>>) -> Result<HeaderMap, InvalidTask> {
-    let count = raw.map_or(0, std::collections::BTreeMap::len);
-    if count > MAX_HEADERS {
-        return Err(InvalidTask::TooMany { field: "headers", count, limit: MAX_HEADERS });
-    }
-    let mut headers = HeaderMap::with_capacity(count);
-    for (name, value) in raw.into_iter().flatten() {
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(name.clone()))?;
-        if CONNECTION_HEADERS.contains(&parsed) {
-            return Err(InvalidTask::ConnectionHeader(name.clone()));
-        }
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
-        headers.append(parsed, value);
-    }
-    Ok(headers)
-}
-
-/// The header is bare, as Stripe and most APIs take it; the IETF draft's quoted form is a setting of the upstream.
-fn idempotency_key(key: String, headers: &mut HeaderMap) -> Result<String, InvalidTask> {
-    check_length("idempotency_key", &key, 255)?;
-    let value = HeaderValue::from_str(&key).map_err(|_| InvalidTask::IdempotencyKey)?;
-    headers.insert(HeaderName::from_static("idempotency-key"), value);
-    Ok(key)
 }
 
 fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidTask> {

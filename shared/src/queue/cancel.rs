@@ -1,10 +1,12 @@
 //! Cancellation: a task is ended wherever it is, at once. No worker has to agree: one that holds the task finds its lease gone, as if
-//! it had been cut off from Redis; it writes nothing more, and aborts the call at its next heartbeat.
+//! it had been cut off from Redis; it writes nothing more. It gets a message, so that it aborts the call at
+//! once; if the message is lost, it does so at its next heartbeat.
 
 use crate::consumer::{Completion, ParkedTasks, TaskPosition, WaitList, dead_letter_header};
 use crate::memo::{Delivery, LeadOutcome};
 use crate::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use crate::protocol::id::Token;
+use crate::protocol::stream::last_entry;
 use crate::protocol::task::{MAX_BYTES, RESULT_TTL, Task};
 use crate::queue::entry::{Entry, Progress};
 use crate::queue::find::{FoundTask, Search, TaskLocation};
@@ -72,11 +74,17 @@ impl Queue {
             }
             FoundTask::Waiting { .. } | FoundTask::Ended(_) => return Ok(false),
         };
+        let holder = found.holder();
         let Entry { header, raw, .. } = Entry::parse(Token(String::new()), bytes.clone())?;
         let leads = header.state.leads.clone();
         let target = CancelTarget { position, raw: &raw, serial: &header.serial, state: header.state };
         if !self.bury_cancelled(id, target).await? {
             return Ok(false);
+        }
+        if let Some((worker, token)) = holder
+            && let Err(error) = self.db.tell_cancelled(worker, token).await
+        {
+            tracing::debug!(%error, "could not tell a worker that a task was cancelled: its next heartbeat shows it");
         }
         for hash in leads {
             self.pass_lead_on(&hash, &header.serial).await?;
@@ -89,16 +97,16 @@ impl Queue {
         result.reason = Some(Reason::Cancelled);
         result.error = Some("cancelled before it had an answer".into());
         result.attempts = target.state.attempts;
-        let (reply_to, ttl, next) = match Task::parse(target.raw, MAX_BYTES) {
+        let (reply_to, ttl, has_stream, next) = match Task::parse(target.raw, MAX_BYTES) {
             Ok(task) => {
                 let next = follow_ups(&task, &result);
                 result.meta = task.meta;
                 result.enqueued_at_ms = task.enqueued_at;
-                (task.reply_to, task.result_ttl, next)
+                (task.reply_to, task.result_ttl, task.stream, next)
             }
             Err(invalid) => {
                 let next = follow_ups_of_invalid(&invalid, &result);
-                (invalid.return_address.reply_to, RESULT_TTL, next)
+                (invalid.return_address.reply_to, RESULT_TTL, false, next)
             }
         };
         let serial = target.serial;
@@ -109,6 +117,7 @@ impl Queue {
             result: result.to_line(),
             ttl,
             reply_to,
+            last_entry: has_stream.then(|| last_entry(&result)),
             follow_ups: next,
         };
         let letter = dead_letter_header(serial, None, &result);

@@ -91,13 +91,13 @@ impl Queue {
         if let Some(memo) = &letter.memo {
             self.db.memos().forget_failure(memo).await?;
         }
-        let result_key = letter.id().map(|id| self.keys.result(id));
+        let answer_keys = letter.id().map(|id| [self.keys.result(id), self.keys.stream(id)]);
         let call = Replay {
             dead: &self.keys.dead,
             waiting: &self.keys.waiting,
             stats: &self.keys.stats,
             letter: &letter.to_bytes(),
-            result_key: MoreKeys(result_key.as_slice()),
+            answer_keys: MoreKeys(answer_keys.as_ref().map_or(&[], |keys| keys.as_slice())),
         };
         self.db.call(&call).await
     }

@@ -84,6 +84,16 @@ impl<'a> WantedTask<'a> {
     }
 }
 
+impl FoundTask {
+    /// The worker that holds it, and under which token.
+    pub(crate) fn holder(&self) -> Option<(&WorkerId, &Token)> {
+        match self {
+            Self::Active { worker, token, .. } => Some((worker, token)),
+            _ => None,
+        }
+    }
+}
+
 impl From<FoundTask> for TaskLocation {
     fn from(found: FoundTask) -> Self {
         match found {

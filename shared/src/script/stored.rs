@@ -23,10 +23,10 @@ typed_calls! {
     }
 
     /// Ends stored tasks as dead letters. For each: whether it was still stored.
-    BuryStored = "task/bury_stored" + ["clock", "types", "count", "entry", "reply_list", "store_result", "notify"] -> Vec<bool> {
+    BuryStored = "task/bury_stored" + ["clock", "types", "count", "entry", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
         keys: stored, scheduled, watch, dead, stats, replies, waiters, waiting;
         args: ;
-        rest tasks: &'a [BuriedTask<'a>] = [serial, letter_header, ttl_ms, result, reply_mode, reply_list, follow_up_count];
+        rest tasks: &'a [BuriedTask<'a>] = [serial, letter_header, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count];
     }
 
     /// Searches a page of waiting tasks for an id, and takes the task off its list if asked to.
@@ -62,7 +62,7 @@ impl Rest for BuriedTask<'_> {
         call.arg(&self.serial);
         call.arg(&self.letter_header);
         let Some(ending) = &self.ending else {
-            for nothing in ["0", "", "no_result", "", "0"] {
+            for nothing in ["0", "", "no_result", "", "", "0"] {
                 call.arg(&nothing);
             }
             return;

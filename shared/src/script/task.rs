@@ -28,10 +28,10 @@ typed_calls! {
     }
 
     /// Completes a batch of tasks. For each: whether it was still held.
-    Finish = "task/finish" + ["types", "count", "reply_list", "store_result", "notify"] -> Vec<bool> {
+    Finish = "task/finish" + ["types", "count", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
         keys: held, stats, replies, waiters, waiting;
         args: ;
-        rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, follow_up_count];
+        rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count];
     }
 
     /// Gives a claimed task back for later. Returns when it is due, or 0 if the lease was lost.
@@ -42,10 +42,10 @@ typed_calls! {
     }
 
     /// Ends a task as a dead letter. `false`: it is no longer there.
-    Bury = "task/bury" + ["clock", "types", "count", "entry", "reply_list", "store_result", "notify"] -> bool {
+    Bury = "task/bury" + ["clock", "types", "count", "entry", "reply_list", "store_result", "stream", "notify"] -> bool {
         keys: place, dead, stats, replies, waiters, waiting; then result_key, reply_key;
         args: place_type: &'a str, member: &'a [u8], letter_header: &'a str, token: &'a str;
-        rest ending: Option<Ending<'a>> = [ttl_ms, result, reply_mode, reply_list];
+        rest ending: Option<Ending<'a>> = [ttl_ms, result, reply_mode, reply_list, last_entry];
     }
 
     /// Delivers a reply to a list in another Cluster slot. `false`: the key is not a list.
@@ -75,9 +75,9 @@ typed_calls! {
 
     /// Puts a dead letter back on its queue. `false`: it is gone.
     Replay = "task/replay" + ["types", "count", "entry"] -> bool {
-        keys: dead, waiting, stats; then result_key;
+        keys: dead, waiting, stats; then result_key, stream;
         args: letter: &'a [u8];
-        rest result_key: MoreKeys<'a> = [];
+        rest answer_keys: MoreKeys<'a> = [];
     }
 
     /// Deletes a dead letter. `false`: it is gone.
@@ -179,8 +179,19 @@ pub struct Ending<'a> {
     pub result: &'a str,
     /// How the reply is delivered.
     pub reply: ReplyRoute<'a>,
+    /// What ends its stream, if it has one.
+    pub stream: Option<StreamEnding<'a>>,
     /// The tasks that are pushed with it.
     pub follow_ups: &'a [String],
+}
+
+/// What ends the stream of a task.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamEnding<'a> {
+    /// The key of the stream.
+    pub key: &'a str,
+    /// The type of its last entry, a space, and its data.
+    pub last_entry: &'a str,
 }
 
 /// How a reply gets to its list.
@@ -205,6 +216,7 @@ impl Ending<'_> {
         call.arg(&self.result);
         call.arg(&mode);
         call.arg(&list);
+        call.arg(&self.stream.map_or("", |stream| stream.last_entry));
     }
 }
 
@@ -213,6 +225,9 @@ impl Rest for Ending<'_> {
         keys.push(self.result_key);
         if let ReplyRoute::Push(list) = self.reply {
             keys.push(list);
+        }
+        if let Some(stream) = self.stream {
+            keys.push(stream.key);
         }
     }
 

@@ -103,6 +103,7 @@ impl World {
             ttl_ms: 3_600_000,
             result: "cancelled",
             reply: ReplyRoute::None,
+            stream: None,
             follow_ups: &[],
         };
         if place_type == "stored" {

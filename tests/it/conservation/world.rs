@@ -247,6 +247,7 @@ fn answer(entry: &Entry, what: &str) -> Completion {
         result: format!("{what} {}", entry.token.as_str()),
         ttl: HOUR,
         reply_to: None,
+        last_entry: None,
         follow_ups: Vec::new(),
     }
 }

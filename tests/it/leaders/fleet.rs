@@ -377,6 +377,7 @@ fn answer(entry: &Entry, result: &TaskResult) -> Completion {
         result: result.to_line(),
         ttl: LONG,
         reply_to: None,
+        last_entry: None,
         follow_ups: Vec::new(),
     }
 }

@@ -1,10 +1,15 @@
 //! A worker on a Cluster of three masters, and through a failover by Sentinel.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use redial_core::queue::cancel::Cancelled;
+use redial_core::stream::reader::StreamReader;
+use redial_core::{Db, EntryId, QueueName, StreamEvent, TaskId};
 use redial_tests::{Cluster, RedisServer, Reply, Sentinel, TestQueue, Upstream, Worker, eventually};
 use serde_json::json;
+use tokio::time::timeout;
 
+use super::streams::Reading;
 use super::{SOON, answered, ids};
 
 const QUEUES: [&str; 4] = ["default", "critical", "mail", "bulk"];
@@ -44,6 +49,46 @@ async fn a_cluster_serves_every_queue_and_every_reply_list() {
     assert!(!log.contains("CROSSSLOT") && !log.contains("Redis does not answer"), "{log}");
     worker.term();
     assert_eq!(worker.wait_exit(SOON).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn on_a_cluster_streams_are_read_and_calls_are_cancelled_at_once() {
+    let cluster = Cluster::start(3).await;
+    let piece = || (Duration::from_millis(50), "piece ");
+    let upstream = Upstream::start(move |request| match request.route() {
+        "/endless" => Reply::streamed([piece()]).stalled(),
+        _ => Reply::streamed([piece(), piece(), piece()]),
+    })
+    .await;
+    let worker =
+        Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).env("REDIAL_LEASE_MS", "60000").spawn();
+    worker.wait_ready().await;
+    let db = Db::open(cluster.as_ref(), "redial").unwrap();
+    for name in QUEUES {
+        let queue = db.queue(QueueName::new(name).unwrap());
+        let reader = StreamReader::new(queue.clone());
+        let raw = TestQueue::new(&cluster, name);
+        let task = |id: &str, path: &str| json!({"id": id, "url": upstream.url(path), "stream": true}).to_string();
+        let [first, second, endless] = ["first", "second", "endless"].map(|id| TaskId::new(id).unwrap());
+        let mut streams = [&first, &second].map(|id| reader.read(id, EntryId::START));
+        raw.push_all([task("first", "/"), task("second", "/"), task("endless", "/endless")]).await;
+        for entries in &mut streams {
+            let mut reading = Reading::default();
+            while let Some(entry) = timeout(SOON, entries.next()).await.expect("a stream goes on") {
+                reading.take(entry);
+            }
+            assert_eq!(
+                (reading.text().as_str(), reading.last),
+                ("piece piece piece ", Some(StreamEvent::End)),
+                "{name}"
+            );
+        }
+        let _entry = timeout(SOON, reader.read(&endless, EntryId::START).next()).await.unwrap().unwrap();
+        assert!(matches!(queue.cancel(&endless, 1_000).await.unwrap(), Cancelled::Done(_)));
+        let cancelled = Instant::now();
+        eventually(SOON, || async { (upstream.in_flight() == 0).then_some(()) }).await;
+        assert!(cancelled.elapsed() < Duration::from_secs(3), "{name}: {:?}", cancelled.elapsed());
+    }
 }
 
 #[tokio::test]

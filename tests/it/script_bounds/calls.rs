@@ -27,7 +27,7 @@ pub(super) fn serial(n: usize) -> String {
 #[expect(clippy::too_many_lines, reason = "a table with a row for each script")]
 pub(super) fn calls() -> Vec<(&'static str, Call)> {
     fn ending(result: &str) -> Ending<'_> {
-        Ending { result_key: "result", ttl_ms: 60_000, result, reply: ReplyRoute::None, follow_ups: &[] }
+        Ending { result_key: "result", ttl_ms: 60_000, result, reply: ReplyRoute::None, stream: None, follow_ups: &[] }
     }
     fn claim(n: usize, waiting: &str, scheduled: &str) -> Invocation {
         let request_id = format!("w:{n}");
@@ -263,8 +263,8 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
             "task/replay",
             Box::new(|n| {
                 let letter = [format!("{{}}\n{}", n + 10).into_bytes(), vec![b'x'; MIB]].concat();
-                let result_key = MoreKeys(&[]);
-                Replay { dead: "letters", waiting: "replayed", stats: "stats", letter: &letter, result_key }
+                let answer_keys = MoreKeys(&[]);
+                Replay { dead: "letters", waiting: "replayed", stats: "stats", letter: &letter, answer_keys }
                     .invocation()
             }),
         ),

@@ -22,8 +22,14 @@ pub(crate) fn without_id(token: &str) -> Bury<'_> {
     }
 }
 
-const ENDING: Ending<'_> =
-    Ending { result_key: "result", ttl_ms: 50_000, result: "result", reply: ReplyRoute::None, follow_ups: &[] };
+const ENDING: Ending<'_> = Ending {
+    result_key: "result",
+    ttl_ms: 50_000,
+    result: "result",
+    reply: ReplyRoute::None,
+    stream: None,
+    follow_ups: &[],
+};
 
 fn call(token: &str) -> Bury<'_> {
     Bury { ending: Some(ENDING), ..without_id(token) }

@@ -6,7 +6,7 @@ use redial_core::script::task::{Ending, ReplyRoute};
 use super::{AWKWARD, Desk, entry, hash, list};
 
 fn task<'a>(serial: &'a str, result_key: &'a str, reply: ReplyRoute<'a>, follow_ups: &'a [String]) -> BuriedTask<'a> {
-    let ending = Ending { result_key, ttl_ms: 50_000, result: "result", reply, follow_ups };
+    let ending = Ending { result_key, ttl_ms: 50_000, result: "result", reply, stream: None, follow_ups };
     BuriedTask { serial, letter_header: "{\"serial\":\"s\"}", ending: Some(ending) }
 }
 

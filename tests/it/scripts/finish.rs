@@ -17,7 +17,8 @@ pub(crate) fn call<'a>(tasks: &'a [FinishedTask<'a>]) -> Finish<'a> {
 
 /// A task without a reply.
 pub(crate) fn plain<'a>(token: &'a str, result_key: &'a str) -> FinishedTask<'a> {
-    let ending = Ending { result_key, ttl_ms: TTL, result: RESULT, reply: ReplyRoute::None, follow_ups: &[] };
+    let ending =
+        Ending { result_key, ttl_ms: TTL, result: RESULT, reply: ReplyRoute::None, stream: None, follow_ups: &[] };
     FinishedTask { token, ending }
 }
 
@@ -121,6 +122,7 @@ async fn a_paused_worker_cannot_finish_a_task_it_lost() {
         result: result.into(),
         ttl: Duration::ZERO, // Redis refuses a time to live of 0: it must not come to that.
         reply_to: None,
+        last_entry: None,
         follow_ups: Vec::new(),
     };
     let before = desk.dump().await;

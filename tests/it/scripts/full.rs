@@ -40,6 +40,7 @@ async fn a_full_redis_can_still_be_drained() {
         result: format!("{{\"id\":\"{id}\"}}"),
         ttl: Duration::from_secs(60),
         reply_to: Some("answers".into()),
+        last_entry: None,
         follow_ups: Vec::new(),
     };
 
@@ -157,6 +158,7 @@ async fn a_full_redis_settles_its_memos() {
         result: result.to_line(),
         ttl: lease,
         reply_to: None,
+        last_entry: None,
         follow_ups: Vec::new(),
     };
     assert_eq!(followers.finish(&[answer]).await.unwrap(), [true]);

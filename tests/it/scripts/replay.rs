@@ -6,7 +6,7 @@ use redial_core::script::task::Replay;
 use super::{AWKWARD, Desk, Held, hash, list, sorted};
 
 fn without_id(letter: &[u8]) -> Replay<'_> {
-    Replay { dead: "dead", waiting: "waiting", stats: "stats", letter, result_key: MoreKeys(&[]) }
+    Replay { dead: "dead", waiting: "waiting", stats: "stats", letter, answer_keys: MoreKeys(&[]) }
 }
 
 fn dead_letter_header(serial: &str, raw: &[u8]) -> Vec<u8> {
@@ -15,15 +15,16 @@ fn dead_letter_header(serial: &str, raw: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_producers_bytes_go_back_exactly_and_the_old_result_goes() {
+async fn the_producers_bytes_go_back_exactly_and_the_old_answer_goes() {
     for raw in AWKWARD {
         let desk = Desk::new().await;
         let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", raw))).await;
         let () = desk.ask(("SET", "result", "old")).await;
+        let () = desk.ask(("XADD", "stream", "*", "t", "end", "d", "{}")).await;
         let () = desk.ask(("LPUSH", "waiting", "before")).await;
-        let result = ["result".to_owned()];
+        let answer = ["result".to_owned(), "stream".to_owned()];
         let letter = dead_letter_header("s:1:1", raw);
-        let replay = Replay { result_key: MoreKeys(&result), ..without_id(&letter) };
+        let replay = Replay { answer_keys: MoreKeys(&answer), ..without_id(&letter) };
         assert!(desk.run(&replay).await);
         let dump = desk.dump().await;
         assert_eq!(dump["waiting"], (list(&[raw, b"before"]), false));
@@ -60,9 +61,9 @@ async fn a_letter_that_is_gone_changes_nothing_not_even_a_result() {
     let desk = Desk::new().await;
     let () = desk.ask(("ZADD", "dead", 5, dead_letter_header("s:1:1", b"raw"))).await;
     let () = desk.ask(("SET", "result", "of a later task")).await;
-    let result = ["result".to_owned()];
+    let answer = ["result".to_owned(), "stream".to_owned()];
     for gone in [without_id(&dead_letter_header("s:1:1", b"other")), without_id(b"\nraw")] {
-        desk.changes_nothing(&Replay { result_key: MoreKeys(&result), ..gone }, false).await;
+        desk.changes_nothing(&Replay { answer_keys: MoreKeys(&answer), ..gone }, false).await;
     }
 }
 

@@ -10,7 +10,7 @@ use super::finish::call;
 use super::{Desk, Held, bury, hash, list};
 
 fn ending(ttl_ms: u64, reply: ReplyRoute<'_>) -> Ending<'_> {
-    Ending { result_key: "result", ttl_ms, result: "answer", reply, follow_ups: &[] }
+    Ending { result_key: "result", ttl_ms, result: "answer", reply, stream: None, follow_ups: &[] }
 }
 
 impl Desk {
@@ -144,6 +144,7 @@ async fn a_task_cannot_have_its_reply_pushed_to_a_key_of_redials_own() {
             result: "answer".into(),
             ttl: Duration::from_secs(60),
             reply_to: Some(own.into()),
+            last_entry: None,
             follow_ups: Vec::new(),
         };
         assert_eq!(consumer.finish(&[answer]).await.unwrap(), [true]);

@@ -35,7 +35,14 @@ async fn results_that_exist_are_returned_and_later_ones_are_sent_as_soon_as_they
     let told = list(&[format!("r2\n{RESULT}")]);
     let dump = desk.dump().await;
     assert_eq!((&dump["mine"], &dump["theirs"]), (&(told.clone(), true), &(told, true)));
-    let ending = Ending { result_key: "r3", ttl_ms: 1_000, result: "dead", reply: ReplyRoute::None, follow_ups: &[] };
+    let ending = Ending {
+        result_key: "r3",
+        ttl_ms: 1_000,
+        result: "dead",
+        reply: ReplyRoute::None,
+        stream: None,
+        follow_ups: &[],
+    };
     assert!(desk.run(&Bury { ending: Some(ending), ..bury::without_id("u") }).await);
     assert_eq!(desk.ask::<String>(("LINDEX", "mine", 0)).await, "r3\ndead");
     assert_eq!(desk.ask::<u64>(("EXISTS", "waiters")).await, 0);

@@ -16,6 +16,7 @@ use super::credentials::oauth::OAuthClient;
 use super::credentials::tokens::{AccessToken, AccessTokens, NoToken};
 use super::decode::{self, BodyDecoder};
 use super::redirect::Hop;
+use super::relay::BodyRelay;
 use super::types::{AttemptResult, Failure, Response};
 use crate::config::{Reloadable, Upstreams};
 
@@ -63,7 +64,7 @@ impl HttpClient {
     }
 
     /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`. `added_at` says what is added to the
-    /// headers of a redirect, or why it must not be followed.
+    /// headers of a redirect, or why it must not be followed. The body is also passed on to `relay`, which ends with the call.
     ///
     /// # Errors
     /// There is no complete response: see [`Failure`]. Any status is a response.
@@ -73,6 +74,7 @@ impl HttpClient {
         added: HeaderMap,
         body: Option<&Vec<u8>>,
         added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+        relay: Option<BodyRelay<'_>>,
     ) -> AttemptResult {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         if !self.may_open() {
@@ -80,7 +82,7 @@ impl HttpClient {
         }
         let mut pooled = self.client_for(task, &task.url)?;
         let started = Instant::now();
-        let exchange = self.follow(&mut pooled, task, added, body, added_at);
+        let exchange = self.follow(&mut pooled, task, added, body, added_at, relay.as_ref());
         let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
             let cause = match task.effect {
                 Effect::Idempotent => self.pools.timed_out(&pooled, started)?,
@@ -150,12 +152,13 @@ impl HttpClient {
         added: HeaderMap,
         body: Option<&Vec<u8>>,
         added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+        relay: Option<&BodyRelay<'_>>,
     ) -> AttemptResult {
         let mut hop = Hop::first(task);
         if task.redirects == 0 {
-            return self.exchange(pooled, task, hop, added, body).await;
+            return self.exchange(pooled, task, hop, added, body, relay).await;
         }
-        let mut response = self.exchange(pooled, task, hop.clone(), added, body).await?;
+        let mut response = self.exchange(pooled, task, hop.clone(), added, body, relay).await?;
         while let Some(next) = hop.next(&response) {
             let next = next.and_then(|next| {
                 if next.redirection.followed > task.redirects {
@@ -176,7 +179,7 @@ impl HttpClient {
             let answer = match self.guard.check_literal(&hop.url) {
                 Ok(()) => {
                     *pooled = self.client_for(task, &hop.url)?;
-                    self.exchange(pooled, task, hop.clone(), added, body).await
+                    self.exchange(pooled, task, hop.clone(), added, body, relay).await
                 }
                 Err(forbidden) => Err(Failure::ForbiddenTarget(forbidden.to_string())),
             };
@@ -196,6 +199,7 @@ impl HttpClient {
         hop: Hop,
         added: HeaderMap,
         body: Option<&Vec<u8>>,
+        relay: Option<&BodyRelay<'_>>,
     ) -> AttemptResult {
         let Hop { method, url, headers, sends_body, redirection } = hop;
         let mut request = pooled.client.request(method, url).headers(headers);
@@ -206,7 +210,7 @@ impl HttpClient {
             request = request.body(body.clone());
         }
         let mut request = request.build().map_err(|error| Failure::from_reqwest(&error))?;
-        let accepted = HeaderValue::from_static(decode::ACCEPTED);
+        let accepted = HeaderValue::from_static(if relay.is_some() { decode::IDENTITY } else { decode::ACCEPTED });
         request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(accepted);
         let mut incoming = pooled.client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;
         if task.effect == Effect::Idempotent {
@@ -218,9 +222,31 @@ impl HttpClient {
         let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
         // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
         let mut decoder = BodyDecoder::of(&mut headers, self.max_response_bytes);
+        if let Some(relay) = relay.filter(|relay| relay.accepts(status)) {
+            Box::pin(pass_on(&mut incoming, &mut decoder, (status, &headers), relay)).await?;
+        }
         while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
             decoder.push(&chunk)?;
         }
         Ok(Response { status, headers, body: decoder.finish()?, redirection })
     }
+}
+
+/// Reads a body to its end, and passes on what is decoded of it.
+async fn pass_on(
+    incoming: &mut reqwest::Response,
+    decoder: &mut BodyDecoder,
+    head: (u16, &HeaderMap),
+    relay: &BodyRelay<'_>,
+) -> Result<(), Failure> {
+    let mut passed = 0;
+    while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
+        decoder.push(&chunk)?;
+        let bytes = decoder.decoded(passed)?;
+        if !bytes.is_empty() {
+            relay.pass((passed == 0).then_some(head), bytes).await;
+            passed += bytes.len();
+        }
+    }
+    Ok(())
 }

@@ -8,5 +8,6 @@ mod decode;
 mod failure;
 pub mod presets;
 pub mod redirect;
+pub mod relay;
 pub mod types;
 pub mod webhook;

@@ -15,6 +15,7 @@ use crate::queue::redis_retry::NotStored;
 use crate::task::heavy;
 use crate::task::job::Job;
 use crate::task::refused::{Place, RefusedEnding};
+use crate::task::stream;
 
 /// How many bytes of answers are sent to Redis at a time.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -124,7 +125,7 @@ impl Sharer {
         succeeded
             | match self.kept.result.status {
                 Status::Ok => self.finish(parked, results).await,
-                Status::Dead => self.bury(parked, results).await,
+                Status::Dead => Box::pin(self.bury(parked, results)).await,
             }
     }
 
@@ -154,12 +155,13 @@ impl Sharer {
         Ok((job, result))
     }
 
-    async fn finish(&self, parked: &ParkedTasks, results: Vec<(Job, TaskResult)>) -> bool {
+    async fn finish(&self, parked: &ParkedTasks, mut results: Vec<(Job, TaskResult)>) -> bool {
         if results.is_empty() {
             return false;
         }
         let mut completions: Vec<Completion> = Vec::with_capacity(results.len());
-        for (job, result) in &results {
+        for (job, result) in &mut results {
+            stream::append_kept(&self.worker, Place::Stored(parked.queue()), job, result).await;
             completions.push(heavy::work(job.bytes_to_finish(result.body_bytes()), || job.completion(result)).await);
         }
         let error = match self.retry("finish", || parked.finish(&completions)).await {

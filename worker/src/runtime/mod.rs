@@ -30,7 +30,7 @@ use crate::queue::idle_queues::IdleQueues;
 use crate::queue::misplaced_pushes;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
 use crate::queue::slots::Slots;
-use crate::queue::{checker, overdue, scheduler, sweeper, vital};
+use crate::queue::{cancellations, checker, overdue, scheduler, sweeper, vital};
 use embedded::Embedded;
 use signals::Signals;
 
@@ -126,6 +126,7 @@ impl Runtime {
         }
         let drains = LimitDrains::new(&workers, slots.clone(), &id);
         vital::spawn("limit drains", drains.run(drain_signals));
+        vital::spawn("cancellations", cancellations::run(db.clone(), id.clone(), workers.clone()));
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
         vital::spawn("misplaced pushes", misplaced_pushes::watch(workers.clone(), shared.stop.clone()));
@@ -201,8 +202,8 @@ async fn sign_off(worker: &QueueWorker) -> bool {
 /// Raises the limit of descriptors, and says if it allows fewer calls at a time than there are slots.
 fn descriptors_for(config: &Config) -> Descriptors {
     let limit = descriptors::raise_limit();
-    // One blocking connection for each queue.
-    let descriptors = Descriptors::new(limit, config.queues.len());
+    // One blocking connection for each queue, and one that hears of cancellations.
+    let descriptors = Descriptors::new(limit, config.queues.len() + 1);
     if let Some(limit) = limit.filter(|_| descriptors.for_calls() < config.concurrency * 2) {
         tracing::warn!(
             limit,

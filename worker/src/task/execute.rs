@@ -17,11 +17,12 @@ use super::policy::classify::{self, Outcome, Policy, classify};
 use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
-use super::{gate, heavy};
+use super::{gate, heavy, stream};
 use crate::breaker::drain::upstream_answered;
 use crate::http::credentials::sigv4::{AwsSigner, Unsigned};
 use crate::http::presets::Preset;
 use crate::http::redirect::Hop;
+use crate::http::relay::BodyRelay;
 use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::applied::AppliedLimit;
 use crate::limit::feedback;
@@ -93,9 +94,13 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     }
 
     let outcome = token_refused(&job, &admission, &result);
-    match outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement))) {
+    let outcome = outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement)));
+    match stream::outcome(&job, outcome) {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
+            if job.stream.is_some() {
+                Box::pin(stream::complete(worker, &job, &result)).await;
+            }
             if admission.leads.is_empty() && job.bytes_to_finish(types::bytes(&result)) <= heavy::SMALL_BYTES {
                 let success = settler.success(&job, result);
                 settler.complete(&job, &success, held);
@@ -108,6 +113,9 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
             job.header.state.backoff_ms = millis(backoff);
             job.header.state.counted += u32::from(counts);
             job.header.state.uncounted += u32::from(!counts);
+            if job.has_streamed() {
+                Box::pin(stream::restart(worker, &job, &error)).await;
+            }
             Box::pin(settler.retry(&mut job, &admission.leads, label, wait, &error)).await;
         }
         Outcome::Dead { reason, error } => {
@@ -208,7 +216,7 @@ async fn call(
     };
     let added_at = |hop: &Hop| added_at(worker, job, admission, body, hop);
     tokio::select! {
-        result = worker.shared.http.call(&job.task, headers, body, added_at) => match result {
+        result = exchange(worker, job, headers, body, added_at) => match result {
             Err(Failure::LocalShortage(_)) => {
                 worker.shared.metrics.local_shortage(worker.name());
                 Err(Aborted::Impossible)
@@ -218,6 +226,25 @@ async fn call(
         () = worker.shared.abort.cancelled() => Err(Aborted::Stopping),
         () = lease_lost(worker, job, admission, held) => Err(Aborted::LeaseLost),
     }
+}
+
+/// The exchange with the upstream. If the task has a stream, its answer is appended meanwhile.
+async fn exchange(
+    worker: &QueueWorker,
+    job: &Job,
+    headers: HeaderMap,
+    body: Option<&Vec<u8>>,
+    added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+) -> AttemptResult {
+    let http = &worker.shared.http;
+    let Some(progress) = &job.stream else { return http.call(&job.task, headers, body, added_at, None).await };
+    let upstreams = worker.shared.config.upstreams.current();
+    let criteria =
+        Criteria::new(job.task.ok_when.as_ref(), job.task.retry_when.as_ref(), upstreams.preset_for(&job.task.url));
+    let (relay, pieces) = BodyRelay::new(|status| criteria.may_be_good(status));
+    let call = http.call(&job.task, headers, body, added_at, Some(relay));
+    let append = stream::append_arriving(worker, job, progress, pieces);
+    Box::pin(async { tokio::join!(call, append).0 }).await
 }
 
 /// What is added to the headers of a redirect: within its origin, what its URL gets anyway, as for a task of its own. A redirect must not

@@ -12,6 +12,7 @@ use super::heavy;
 use super::job::Job;
 use super::refused::{Place, RefusedEnding};
 use super::settle::Settler;
+use super::stream;
 use super::types::Refusal;
 use crate::limit::budget::WAITED_TOO_LONG;
 use crate::memo;
@@ -95,7 +96,10 @@ async fn bury(worker: &QueueWorker, dead: Vec<Ended>) {
     }
 }
 
-async fn finish(worker: &QueueWorker, answered: Vec<Ended>) {
+async fn finish(worker: &QueueWorker, mut answered: Vec<Ended>) {
+    for (job, result) in &mut answered {
+        stream::append_kept(worker, Place::Stored(worker.redis_queue()), job, result).await;
+    }
     let completions: Vec<Completion> = answered.iter().map(|(job, result)| job.completion(result)).collect();
     let queue = worker.redis_queue();
     let finished = each_alone_if_refused(&completions, |some| queue.finish_stored(some)).await;

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
+use parking_lot::Mutex;
 use redial_core::consumer::{Completion, dead_letter_header};
 use redial_core::memo::{Delivery, KeptAnswer, MemoKey, MemoPurpose};
 use redial_core::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::result::Body;
+use redial_core::protocol::stream::last_entry;
 use redial_core::protocol::task::{RESULT_TTL, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use serde_json::value::RawValue;
 
+use super::stream::progress::StreamProgress;
 use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
 use crate::limit::grant::HeldGrant;
@@ -33,6 +36,8 @@ pub struct Job {
     pub task: Task,
     /// What it brings along from the wait list of a limit.
     pub granted: Option<HeldGrant>,
+    /// What this delivery has appended to its stream, if it has one.
+    pub stream: Option<Box<Mutex<StreamProgress>>>,
 }
 
 /// A claimed entry that is not a valid task.
@@ -69,6 +74,7 @@ impl InvalidJob {
             result: result.to_line(),
             ttl: RESULT_TTL,
             reply_to: sender.reply_to.clone(),
+            last_entry: None,
             follow_ups: follow_ups_of_invalid(&self.error, result),
         })
     }
@@ -86,7 +92,8 @@ impl Job {
             Ok(task) => {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);
-                Ok(Self { token, header, id, task, granted: None })
+                let stream = task.stream.then(Box::default);
+                Ok(Self { token, header, id, task, granted: None, stream })
             }
             Err(error) => Err(InvalidJob { token, serial: header.serial, first_seen: header.first_seen, error }),
         }
@@ -110,12 +117,23 @@ impl Job {
         });
     }
 
+    /// Whether a part of an answer of this delivery may be in the task's stream.
+    pub fn has_streamed(&self) -> bool {
+        self.stream.as_ref().is_some_and(|progress| progress.lock().has_begun)
+    }
+
+    /// Why the task's stream lacks a part of its answer, if so.
+    pub fn stream_error(&self) -> Option<String> {
+        self.stream.as_ref()?.lock().error.clone()
+    }
+
     /// The task's result, with the last response if there is one.
     pub fn result(&self, status: Status, now: UnixMs, last: Option<AttemptResult>) -> TaskResult {
         let mut result = TaskResult::new(Some(self.id.clone()), status, now);
         result.attempts.clone_from(&self.header.state.attempts);
         result.meta.clone_from(&self.task.meta);
         result.enqueued_at_ms = self.task.enqueued_at;
+        result.stream_error = self.stream_error();
         if let Some(Ok(response)) = last {
             add_response(&mut result, response);
         }
@@ -146,6 +164,7 @@ impl Job {
                 MemoPurpose::Cache => Source::Cache,
             },
             finished_at_ms: now,
+            stream_error: None,
             ..kept.result.clone()
         }
     }
@@ -196,6 +215,7 @@ impl Job {
             result: result.to_line(),
             ttl: self.task.result_ttl,
             reply_to: self.task.reply_to.clone(),
+            last_entry: self.task.stream.then(|| last_entry(result)),
             follow_ups: follow_ups(&self.task, result),
         }
     }
@@ -218,7 +238,7 @@ fn add_response(result: &mut TaskResult, response: Response) {
 
 /// The headers that a result keeps: 64, up to 8 KiB in all, without cookies, which are credentials. One that is too large leaves room for
 /// those behind it.
-fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+pub fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     const MAX_HEADERS: usize = 64;
     const MAX_BYTES: usize = 8 << 10;
     let mut kept: BTreeMap<String, String> = BTreeMap::new();

@@ -11,4 +11,5 @@ pub mod job;
 pub mod policy;
 pub mod refused;
 pub mod settle;
+pub mod stream;
 pub mod types;

@@ -11,7 +11,9 @@ use http::HeaderMap;
 use redial_core::consumer::{Completion, Consumer, dead_letter_header};
 use redial_core::memo::MemoKey;
 use redial_core::protocol::id::Token;
+use redial_core::protocol::stream::last_entry;
 use redial_core::queue::entry::Entry;
+use redial_core::stream::append::{Appended, StreamAppend};
 use redial_core::{Error, Queue, Reason, Status, Task, TaskResult};
 
 use super::heavy;
@@ -59,6 +61,17 @@ enum Rest {
 }
 
 impl Place<'_> {
+    /// Appends to the stream of a task that is here.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn append_to_stream(&self, append: &StreamAppend<'_>) -> Result<Appended, Error> {
+        match self {
+            Self::Held(consumer) => consumer.append_to_stream(append).await,
+            Self::Stored(queue) => queue.append_to_stored_stream(append).await,
+        }
+    }
+
     async fn bury(&self, token: &Token, letter: &str, completion: Option<&Completion>) -> Result<bool, Error> {
         match self {
             Self::Held(consumer) => consumer.bury(token, letter, completion).await,
@@ -80,6 +93,7 @@ impl RefusedEnding<'_> {
             let completion = self.completion.filter(|_| rest < Rest::LetterOnly).map(|completion| Completion {
                 result: result.to_line(),
                 reply_to: None,
+                last_entry: completion.last_entry.as_ref().map(|_| last_entry(&result)),
                 follow_ups: Vec::new(),
                 ..completion.clone()
             });

@@ -7,13 +7,14 @@ use std::time::Duration;
 use redial_core::consumer::{Completion, RescheduleReason, dead_letter_header};
 use redial_core::memo::{KeptAnswer, MemoKey, MemoPurpose};
 use redial_core::protocol::id::Token;
-use redial_core::protocol::task::{Effect, InvalidTask, ReturnAddress, TaskError};
+use redial_core::protocol::task::{Effect, InvalidTask, OnBreak, ReturnAddress, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader};
 use redial_core::{Attempt, Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::heavy;
 use super::job::{InvalidJob, Job};
 use super::refused::{self, Place, RefusedEnding};
+use super::stream;
 use super::types::Admission;
 use crate::http::types::{self, AttemptResult};
 use crate::limit;
@@ -103,7 +104,9 @@ impl<'a> Settler<'a> {
         purpose: MemoPurpose,
         held: HeldTask,
     ) {
-        self.finish(job, leads, job.result_from(kept, purpose, self.now()), held).await;
+        let mut result = job.result_from(kept, purpose, self.now());
+        stream::append_kept(self.worker, Place::Held(&self.worker.queue.consumer), job, &mut result).await;
+        self.finish(job, leads, result, held).await;
     }
 
     /// Ends a task without a good answer and without a further attempt.
@@ -153,6 +156,13 @@ impl<'a> Settler<'a> {
         if job.task.effect == Effect::Once {
             let error = "the worker had to stop during the call, and effect \"once\" forbids a second one".into();
             return self.bury(job, leads, Reason::OutcomeUnknown, error, held).await;
+        }
+        if job.has_streamed() {
+            let why = "the worker had to stop during the call";
+            if job.task.on_break == OnBreak::Fail {
+                return self.bury(job, leads, Reason::OutcomeUnknown, stream::broken(why), held).await;
+            }
+            stream::restart(self.worker, job, why).await;
         }
         self.reschedule(job, leads, Duration::ZERO, UnixMs(0), RescheduleReason::Released).await;
     }

@@ -77,6 +77,10 @@ pub struct RawTask {
     #[serde(default, deserialize_with = "one_or_many")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<OneOrMany>"))]
     pub limit: Option<Vec<Limit>>,
+    /// Also append the answer, as it arrives, to the Redis Stream `redial:{<queue>}:stream:<id>`. Default false.
+    pub stream: Option<bool>,
+    /// What becomes of the task if its answer breaks off after a part of it is in the stream. Default `fail`.
+    pub on_break: Option<OnBreak>,
     /// A Redis list that the result is also pushed to, by LPUSH.
     pub reply_to: Option<String>,
     /// How long the result and the reply are kept. Default 3600000.
@@ -142,6 +146,18 @@ pub enum Effect {
     Idempotent,
     /// Never made twice, unless it is certain that the upstream did not act.
     Once,
+}
+
+/// What becomes of a task with `stream` whose answer breaks off after a part of it is in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OnBreak {
+    /// It is dead, with `outcome_unknown`: readers have acted on that part.
+    #[default]
+    Fail,
+    /// It is retried as ever, and readers are told to forget that part.
+    Restart,
 }
 
 /// Who may share an answer. The words are those of Cache-Control (RFC 9111 section 5.2.2).

@@ -1,3 +1,5 @@
+use http::header;
+
 use super::*;
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
@@ -75,6 +77,8 @@ fn an_invalid_task_is_refused_with_the_field_and_the_reason() {
         (r#"{"url":"http://h/","idempotency_key":"a\nb"}"#, "invalid_task: `idempotency_key`"),
         (r#"{"url":"http://h/","cache_key":""}"#, "invalid_task: `cache_key`"),
         (r#"{"url":"http://h/","cache_scope":"all"}"#, "invalid_task: `cache_scope`"),
+        (r#"{"url":"http://h/","stream":"yes"}"#, "invalid_task: `stream`: invalid type"),
+        (r#"{"url":"http://h/","on_break":"retry"}"#, "invalid_task: `on_break`: unknown variant"),
         (r#"{"url":"http://h/","limit":5}"#, "invalid_task: `limit`"),
         (r#"{"url":"http://h/","limit":{"name":"a","rate":0}}"#, "invalid_task: `limit` \"a\" has a `rate`"),
         (
@@ -146,6 +150,16 @@ fn unknown_fields_are_named() -> Tested {
     let task =
         parse(r#"{"url":"http://h/","colour":1,"retry":{"x":{}},"limit":["a",{"name":"b","rate":0.5,"later":1}]}"#)?;
     assert_eq!(task.unknown, ["colour", "retry.x"]);
+    Ok(())
+}
+
+#[test]
+fn an_answer_is_streamed_only_on_request_and_fails_when_it_breaks_off() -> Tested {
+    let plain = parse(r#"{"url":"http://h/"}"#)?;
+    assert_eq!((plain.stream, plain.on_break), (false, OnBreak::Fail));
+    let streamed = parse(r#"{"url":"http://h/","stream":true,"on_break":"restart"}"#)?;
+    assert_eq!((streamed.stream, streamed.on_break), (true, OnBreak::Restart));
+    assert!(streamed.unknown.is_empty());
     Ok(())
 }
 

@@ -13,6 +13,8 @@ use stage::{OverLimit, Stage};
 
 /// What a request accepts that does not say itself. `br` is decoded too, but compresses slowly, so it is for tasks to ask for.
 pub const ACCEPTED: &str = "gzip, zstd";
+/// What a request accepts whose response is passed on as it arrives: a server that compresses holds bytes back.
+pub const IDENTITY: &str = "identity";
 /// The most codings of one response, one inside another.
 const MAX_CODINGS: usize = 3;
 
@@ -53,6 +55,19 @@ impl BodyDecoder {
     /// They cannot be decoded, or are too many.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.outer.push(bytes).map_err(|error| failure(&error))
+    }
+
+    /// What is decoded so far, without the first `from` bytes. If there are several codings, one inside another, nothing is before the
+    /// end.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn decoded(&mut self, from: usize) -> Result<&[u8], Failure> {
+        if !self.inner.is_empty() {
+            return Ok(&[]);
+        }
+        let decoded = self.outer.decoded().map_err(|error| failure(&error))?;
+        Ok(decoded.get(from..).unwrap_or_default())
     }
 
     /// The whole body.

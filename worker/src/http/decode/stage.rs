@@ -104,6 +104,14 @@ impl Stage {
         Ok(())
     }
 
+    /// What is decoded so far.
+    pub(super) fn decoded(&mut self) -> io::Result<&[u8]> {
+        if self.progress == Progress::Within {
+            self.decoder.flush()?;
+        }
+        Ok(&self.decoder.sink().bytes)
+    }
+
     pub(super) fn finish(mut self) -> io::Result<Vec<u8>> {
         if self.progress == Progress::Within {
             self.decoder.close()?;
@@ -160,6 +168,27 @@ impl Decoder {
                 }
                 Ok(bytes.len())
             }
+        }
+    }
+
+    /// Moves what is decoded to the sink.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::None(_) | Self::Undecided(..) | Self::Zstd { .. } => Ok(()),
+            Self::Gzip(decoder) => decoder.flush(),
+            Self::Zlib(decoder) => decoder.flush(),
+            Self::Raw(decoder) => decoder.flush(),
+            Self::Brotli(decoder) => decoder.flush(),
+        }
+    }
+
+    fn sink(&self) -> &Sink {
+        match self {
+            Self::None(sink) | Self::Undecided(_, sink) | Self::Zstd { sink, .. } => sink,
+            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Zlib(decoder) => decoder.get_ref(),
+            Self::Raw(decoder) => decoder.get_ref(),
+            Self::Brotli(decoder) => decoder.get_ref(),
         }
     }
 

@@ -161,3 +161,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_server_has_flushed_can_be_read_before_the_end() -> anyhow::Result<()> {
+    let (first, second) = (b"data: 1\n\n".repeat(3), b"data: 2\n\n".repeat(3));
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&first)?;
+    encoder.flush()?;
+    let cut = encoder.get_ref().len();
+    encoder.write_all(&second)?;
+    let gzipped = encoder.finish()?;
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1)?;
+    encoder.write_all(&first)?;
+    encoder.flush()?;
+    let zstd_cut = encoder.get_ref().len();
+    encoder.write_all(&second)?;
+    let zstandard = encoder.finish()?;
+    let plain = [first.clone(), second.clone()].concat();
+    for (coding, body, cut) in [("gzip", gzipped, cut), ("zstd", zstandard, zstd_cut), ("", plain, first.len())] {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_str(coding)?);
+        let mut decoder = BodyDecoder::of(&mut headers, LIMIT);
+        decoder.push(&body[..cut])?;
+        assert_eq!(decoder.decoded(0)?, first, "{coding}");
+        decoder.push(&body[cut..])?;
+        assert_eq!(decoder.decoded(first.len())?, second, "{coding}");
+        assert_eq!(decoder.finish()?, [first.clone(), second.clone()].concat(), "{coding}");
+    }
+    Ok(())
+}

@@ -12,6 +12,7 @@ use redial_core::memo::MemoKey;
 use redial_core::queue::entry::StartMarker;
 
 use super::job::Job;
+use super::stream;
 use super::types::{Admission, Refusal, Verdict};
 use crate::limit::applied::AppliedLimit;
 use crate::queue::queue_worker::QueueWorker;
@@ -59,6 +60,9 @@ async fn admit(
         Box::pin(memo::gate::recall(worker, job, &keys, leads)).await?;
     }
     start_marker::check(job)?;
+    if job.stream.is_some() {
+        Box::pin(stream::check(worker, job)).await?;
+    }
     expiry::check(job, now)?;
     schedule::check(job, now)?;
     crashes::check(job)?;

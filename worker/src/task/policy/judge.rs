@@ -47,6 +47,12 @@ impl<'a> Criteria<'a> {
         Self { ok: ok.or(preset.ok_when.as_ref()), retry: retry.or(preset.retry_when.as_ref()), preset }
     }
 
+    /// Whether a response with this status can be a good one, so that its body may be passed on before it is complete.
+    pub fn may_be_good(&self, status: u16) -> bool {
+        let is_retried = self.retry.is_some_and(|retry| retry.path().is_none() && retry.has_status(status));
+        (200..300).contains(&status) && !is_retried && self.ok.is_none_or(|ok| ok.has_status(status))
+    }
+
     /// Whether there is more to judge a response by than its status.
     pub fn apply_to(&self, response: &Response) -> bool {
         self.ok.is_some() || self.retry.is_some() || is_good_stream(response)

@@ -94,6 +94,12 @@ pub struct TaskOptions {
     /// A limit that the call is under: its name, or JSON such as '{"name": "mine", "rate": 5}'; can be given several times.
     #[arg(long = "limit", value_name = "NAME|JSON", requires = "url")]
     limits: Vec<String>,
+    /// Append the answer, as it arrives, to a stream that `redial stream` prints.
+    #[arg(long, requires = "url")]
+    stream: bool,
+    /// What becomes of a streamed call whose answer breaks off: `fail` or `restart`. Default `fail`.
+    #[arg(long, value_name = "ACTION", requires = "stream")]
+    on_break: Option<String>,
     /// A list that the result is pushed on as well.
     #[arg(long, value_name = "LIST", requires = "url")]
     reply_to: Option<String>,
@@ -124,6 +130,7 @@ impl TaskOptions {
             ("idempotency_key", &self.idempotency_key),
             ("cache_key", &self.cache_key),
             ("cache_scope", &self.cache_scope),
+            ("on_break", &self.on_break),
             ("reply_to", &self.reply_to),
             ("callback_url", &self.callback_url),
             ("traceparent", &self.traceparent),
@@ -145,6 +152,9 @@ impl TaskOptions {
         let mut put = |name: &str, value: Value| task.insert(name.to_owned(), value);
         if self.once {
             put("effect", json!("once"));
+        }
+        if self.stream {
+            put("stream", json!(true));
         }
         if let Some(attempts) = self.max_attempts {
             put("retry", json!({ "max_attempts": attempts }));
