@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use redial_core::db::keys::DEFAULT_PREFIX;
 use redial_core::protocol::task::Limit;
 use redial_core::queue::cancel::Cancelled;
+use redial_core::queue::once::TaskFingerprint;
 use redial_core::schedule::{Schedule, Schedules, When};
 use redial_core::{AnswerStream, Db, EntryId, Queue, QueueName, StreamReader, TaskId, UnixMs, Waiter};
 
@@ -65,6 +66,14 @@ impl Client {
         let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
         let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
         Ok(Self { hub, reader: StreamReader::new(queue.clone()), queue, clock_gap: Arc::default() })
+    }
+
+    /// A client of another queue of the same Redis, over the same connection; waiting for its results takes one of its own.
+    #[must_use]
+    pub fn of_queue(&self, queue: QueueName) -> Self {
+        let queue = self.queue.db().queue(queue);
+        let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
+        Self { hub, queue, clock_gap: self.clock_gap.clone() }
     }
 
     /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
@@ -151,6 +160,21 @@ impl Client {
     pub async fn push(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
         self.forget_results(tasks).await?;
         self.push_prepared(tasks).await
+    }
+
+    /// Pushes a prepared task unless one was pushed under its id in this way within `keep`: for a producer that may have lost the reply
+    /// to an earlier push. Returns `false`, and pushes nothing, if that one had another fingerprint.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Sending it again pushes nothing twice.
+    pub async fn push_once(
+        &self,
+        task: &PreparedTask,
+        fingerprint: TaskFingerprint,
+        keep: Duration,
+    ) -> Result<bool, Error> {
+        let json = task.json_at(self.clock_gap.ahead_ms(self.queue.db()).await).into_owned();
+        Ok(self.queue.enqueue_once(&task.id, fingerprint, keep, json).await?)
     }
 
     async fn push_prepared(&self, tasks: &[PreparedTask]) -> Result<(), Error> {

@@ -60,6 +60,7 @@ pub use redial_core::protocol::task::{
 pub use redial_core::protocol::then::{InvalidThen, PathError};
 pub use redial_core::queue::cancel::Cancelled;
 pub use redial_core::queue::find::{Search, TaskLocation};
+pub use redial_core::queue::once::TaskFingerprint;
 pub use redial_core::schedule::{Schedule, ScheduleError, When};
 pub use redial_core::{AnswerStream, EntryId, StreamEntry, StreamEvent, StreamReader};
 pub use redial_core::{Attempt, Queue, QueueName, Reason, Source, Status, TaskId, TaskResult, UnixMs, WorkerId};

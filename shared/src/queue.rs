@@ -8,6 +8,7 @@ pub mod entry;
 pub mod find;
 mod idle;
 pub mod list;
+pub mod once;
 pub mod waiter;
 
 use std::sync::Arc;

@@ -26,7 +26,7 @@ const QUEUE_SUFFIXES: [&str; 12] = [
     "firings",
 ];
 /// The same for keys that end in a name.
-const NAMED_QUEUE_SUFFIXES: [&str; 10] = [
+const NAMED_QUEUE_SUFFIXES: [&str; 11] = [
     "active:",
     "claimed:",
     "result:",
@@ -37,6 +37,7 @@ const NAMED_QUEUE_SUFFIXES: [&str; 10] = [
     "costs:",
     "answers:",
     "batch-checkpoint:",
+    "pushed:",
 ];
 /// How fleet-wide keys begin after the prefix.
 const FLEET_PREFIXES: [&str; 4] = ["limit:{", "memo:{", "breaker:{", "cancelled:{"];
@@ -157,6 +158,11 @@ impl QueueKeys {
     /// STRING, TTL: the last line of a batch that was pushed.
     pub fn batch_checkpoint(&self, batch: &str) -> String {
         format!("{}:batch-checkpoint:{batch}", self.waiting)
+    }
+
+    /// STRING, TTL: the fingerprint of the task that was pushed once under an id.
+    pub fn pushed(&self, id: &TaskId) -> String {
+        format!("{}:pushed:{id}", self.waiting)
     }
 
     /// STRING: the result of a task.
@@ -313,6 +319,7 @@ mod tests {
         assert_eq!(keys.stream(&TaskId::new("a1")?), "redial:{default}:stream:a1");
         assert_eq!(keys.stream_wakeup("r"), "redial:{default}:stream-wakeup:r");
         assert_eq!(fleet.cancelled(&worker), "redial:cancelled:{w1}");
+        assert_eq!(keys.pushed(&TaskId::new("a1")?), "redial:{default}:pushed:a1");
         assert_eq!(keys.batch_replies("b1"), "redial:{default}:batch:b1");
         assert_eq!(keys.batch_checkpoint("b1"), "redial:{default}:batch-checkpoint:b1");
         assert!(!keys.is_own(&keys.batch_replies("b1")));

@@ -107,6 +107,12 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// Whether this can be the name of an `[[upstream]]` block: 1 to 64 characters that a path has as they are.
+pub fn is_upstream_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (1..=64).contains(&name.len()) && name.chars().all(is_plain) && !matches!(name, "." | "..")
+}
+
 /// What is wrong with a task's id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
