@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::http::connection::name_servers::NameServers;
 pub use limit::LimitConfig;
@@ -104,6 +105,11 @@ struct RawConfig {
     upstream: Vec<upstream::RawUpstream>,
     #[serde(default)]
     limit: Vec<limit::RawLimit>,
+    /// The gateway's own settings, which are in the same file.
+    #[serde(default, rename = "gateway")]
+    _gateway: IgnoredAny,
+    #[serde(default, rename = "token")]
+    _token: IgnoredAny,
     prefix: String,
     log: String,
     log_format: LogFormat,

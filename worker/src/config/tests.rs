@@ -67,3 +67,25 @@ fn a_misspelled_variable_is_noticed() -> anyhow::Result<()> {
     assert_eq!(unknown_variables(given.into_iter())?, ["REDIAL_CONCURENCY"]);
     Ok(())
 }
+
+#[test]
+fn the_settings_of_the_gateway_may_be_in_the_same_file_and_names_of_upstreams_are_checked() -> anyhow::Result<()> {
+    let file = std::env::temp_dir().join(format!("redial-gateway-settings-{}.toml", std::process::id()));
+    let load = |text: &str| {
+        std::fs::write(&file, text)?;
+        let loaded = Config::load(Some(&file), |_| None);
+        std::fs::remove_file(&file)?;
+        loaded
+    };
+    let gateway = "[gateway]\nlisten = \"127.0.0.1:1\"\n[[token]]\nname = \"ci\"\n";
+    let block = |name: &str| format!("[[upstream]]\nurl = \"https://{name}.example/\"\nname = \"{name}\"\n");
+    load(&(gateway.to_owned() + &block("one") + &block("two")))?;
+    for (text, says) in [
+        (block("one") + &block("one"), "is that of another block"),
+        (block("one").replace("name = \"one\"", "name = \"a/b\""), "its name is \"a/b\""),
+    ] {
+        let error = load(&text).map(|_| ()).map_err(|error| format!("{error:#}"));
+        assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{text}: {error:?}");
+    }
+    Ok(())
+}

@@ -8,9 +8,10 @@ use anyhow::{Context as _, ensure};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use redial_core::Task;
+use redial_core::protocol::id::is_upstream_name;
 use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use url::Url;
 
@@ -61,6 +62,8 @@ struct Upstream {
 #[derive(Clone, Deserialize)]
 pub struct RawUpstream {
     url: String,
+    /// What the gateway calls it in its own paths.
+    name: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     account: Option<String>,
@@ -93,6 +96,19 @@ fn account_value(name: &str) -> anyhow::Result<HeaderValue> {
     HeaderValue::from_str(name).context("account contains characters other than printable ASCII")
 }
 
+/// The names are part of the gateway's paths, and each stands for one block.
+fn check_names(blocks: &[RawUpstream]) -> anyhow::Result<()> {
+    let mut names = BTreeSet::new();
+    for (name, url) in blocks.iter().filter_map(|block| Some((block.name.as_ref()?, &block.url))) {
+        ensure!(
+            is_upstream_name(name),
+            "[[upstream]] {url:?}: its name is {name:?}: use 1 to 64 letters, digits, dots, dashes and underscores"
+        );
+        ensure!(names.insert(name), "[[upstream]] {url:?}: its name {name:?} is that of another block");
+    }
+    Ok(())
+}
+
 fn enabled() -> bool {
     true
 }
@@ -103,6 +119,7 @@ impl Upstreams {
     /// # Errors
     /// A block has an invalid value, or a secret of it cannot be read.
     pub fn new(blocks: &[RawUpstream], defaults: TaskDefaults, secrets: &SecretReader<'_>) -> anyhow::Result<Self> {
+        check_names(blocks)?;
         let presets = Presets::built_in().context("the built-in presets")?;
         let check = |block: &RawUpstream| {
             Upstream::new(block.clone(), &presets, &defaults, secrets)

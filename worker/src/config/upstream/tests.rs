@@ -5,6 +5,7 @@ fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
         .iter()
         .map(|(url, name, value)| RawUpstream {
             url: (*url).to_owned(),
+            name: None,
             headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),
             limits: vec![],
             adjusts: vec![],
