@@ -12,7 +12,7 @@
 //! - [`upstream`]: the server that calls go to, which misbehaves on command; [`http2`]: one that speaks HTTP/2 over TLS
 //! - [`certificates`]: an authority and what it signs; [`tls_front`]: TLS in front of an upstream; [`http_proxy`]: a forward proxy
 //! - [`dns`]: a name server that answers what a test says
-//! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary
+//! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary; [`gateway`]: the same as a server
 //! - [`connection`]: a connection to a single Redis or a Cluster; [`queue`]: a producer's view of a queue over it
 //! - [`wait`]: polling until a condition holds; [`stalls`]: when the machine itself stood still
 
@@ -30,6 +30,7 @@ pub mod cluster;
 pub mod connection;
 pub mod dns;
 mod fake_clock;
+pub mod gateway;
 pub mod http2;
 pub mod http_proxy;
 pub mod port;
@@ -50,6 +51,7 @@ pub use cli::Cli;
 pub use cluster::Cluster;
 pub use connection::RedisConnection;
 pub use dns::DnsServer;
+pub use gateway::{GatewayProcess, HttpAnswer};
 pub use http_proxy::HttpProxy;
 pub use http2::Http2Upstream;
 pub use port::Port;

@@ -1,7 +1,7 @@
 //! The official OpenAI SDK through Redial, and a FastAPI service: the examples of `examples/sdk` and `examples/fastapi`. Each is run
 //! for real where this machine has its language and can install its packages; elsewhere the test says SKIPPED.
 
-mod install;
+pub mod install;
 mod many_callers;
 
 use std::collections::HashMap;

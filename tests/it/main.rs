@@ -4,6 +4,7 @@
 //! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
+//! - [`gateway`]: `redial serve`, and what clients of it see
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
@@ -21,6 +22,7 @@ mod conservation;
 mod documented;
 mod drop_in;
 mod examples;
+mod gateway;
 mod harness_works;
 mod leaders;
 mod library;

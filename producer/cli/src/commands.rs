@@ -10,6 +10,7 @@ pub mod list;
 pub mod queues;
 pub mod result;
 pub mod schedule;
+pub mod serve;
 pub mod status;
 pub mod stream;
 pub mod wait;
@@ -29,3 +30,6 @@ fn exit_code(is_missing: bool, is_dead: bool) -> ExitCode {
         (false, false) => ExitCode::SUCCESS,
     }
 }
+
+/// Where Redis is if nothing says so.
+pub(crate) const DEFAULT_REDIS_URL: &str = "redis://127.0.0.1:6379";

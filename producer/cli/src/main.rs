@@ -15,8 +15,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use redial::Client;
+use redial_core::db::keys::DEFAULT_PREFIX;
 
-use commands::{breakers, cache, cancel, dead, enqueue, limits, list, queues, result, schedule, status, stream, wait};
+use commands::{
+    DEFAULT_REDIS_URL, breakers, cache, cancel, dead, enqueue, limits, list, queues, result, schedule, serve, status,
+    stream, wait,
+};
 use output::Output;
 
 /// Enqueue HTTP calls on a Redial queue, read their answers, and operate queues.
@@ -25,22 +29,15 @@ use output::Output;
 #[derive(Debug, Parser)]
 #[command(name = "redial", version, propagate_version = true)]
 struct RedialArgs {
-    /// Where Redis is: redis://, rediss://, redis-cluster://, redis-sentinel://.
-    #[arg(
-        long,
-        global = true,
-        help_heading = EVERY_COMMAND,
-        env = "REDIS_URL",
-        default_value = "redis://127.0.0.1:6379",
-        hide_env_values = true
-    )]
-    redis_url: String,
-    /// The queue.
-    #[arg(short, long, global = true, help_heading = EVERY_COMMAND, default_value = "default")]
-    queue: String,
-    /// The prefix of every key in Redis.
-    #[arg(long, global = true, help_heading = EVERY_COMMAND, env = "REDIAL_PREFIX", default_value = redial_core::db::keys::DEFAULT_PREFIX)]
-    prefix: String,
+    /// Where Redis is: redis://, rediss://, redis-cluster://, redis-sentinel://. Default: redis://127.0.0.1:6379
+    #[arg(long, global = true, help_heading = EVERY_COMMAND, env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// The queue. Default: default
+    #[arg(short, long, global = true, help_heading = EVERY_COMMAND)]
+    queue: Option<String>,
+    /// The prefix of every key in Redis. Default: redial
+    #[arg(long, global = true, help_heading = EVERY_COMMAND, env = "REDIAL_PREFIX")]
+    prefix: Option<String>,
     /// Print JSON, one object per line.
     #[arg(long, global = true, help_heading = EVERY_COMMAND)]
     json: bool,
@@ -62,6 +59,7 @@ enum Command {
     Status(status::StatusArgs),
     List(list::ListArgs),
     Cancel(cancel::CancelArgs),
+    Serve(serve::ServeArgs),
     /// List queues: how many tasks are in each state, and how many workers serve them.
     Queues(queues::QueuesArgs),
     /// Pause a queue: workers claim nothing more from it, and finish what they hold.
@@ -90,12 +88,20 @@ enum Command {
     },
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = RedialArgs::parse();
     // Required before TLS connections to Redis. It fails only if it has been done already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(args).await {
+    // A server uses all processors; a command is done before they would help.
+    let mut threads = match args.command {
+        Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let ended = match threads.enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
         Ok(code) => code,
         Err(error) => {
             output::complain(&format!("{error:#}"));
@@ -112,11 +118,16 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         output::line(String::from_utf8_lossy(&script).trim_end())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let client = Client::with_prefix(&args.redis_url, &args.prefix, &args.queue)?;
+    if let Command::Serve(serve) = args.command {
+        return serve.run(args.redis_url, args.prefix, args.queue.as_deref()).await;
+    }
+    let redis_url = args.redis_url.as_deref().unwrap_or(DEFAULT_REDIS_URL);
+    let prefix = args.prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
+    let client = Client::with_prefix(redis_url, prefix, args.queue.as_deref().unwrap_or("default"))?;
     let (queue, output) = (client.queue(), if args.json { Output::Json } else { Output::Text });
     match args.command {
         Command::Enqueue(args) => args.run(&client, output).await,
-        Command::Batch(batch) => batch.run(&args.prefix, queue, output).await,
+        Command::Batch(batch) => batch.run(prefix, queue, output).await,
         Command::Result(args) => args.run(&client).await,
         Command::Wait(args) => args.run(&client).await,
         Command::Stream(args) => args.run(&client, output).await,
@@ -132,7 +143,7 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Limits(args) => args.run(queue, output).await,
         Command::Breakers(args) => args.run(queue, output).await,
         Command::Schedule(command) => command.run(&client, output).await,
-        // Printed above, before a connection was needed.
-        Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        // Done above, before a connection was needed.
+        Command::Completions { .. } | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }

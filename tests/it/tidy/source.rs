@@ -10,11 +10,12 @@ use super::{files, is_test};
 pub(super) type ModulePath = Vec<String>;
 
 /// The folder of each crate's sources, and the file names that are its roots.
-pub(super) const CRATES: [(&str, &[&str]); 8] = [
+pub(super) const CRATES: [(&str, &[&str]); 9] = [
     ("shared/src", &["lib"]),
     ("worker/src", &["main"]),
     ("producer/src", &["lib"]),
     ("producer/cli/src", &["main"]),
+    ("producer/gateway/src", &["lib"]),
     ("tests/harness", &["lib"]),
     ("tests/it", &["main"]),
     ("benches/src", &["main"]),

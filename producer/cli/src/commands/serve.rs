@@ -1,0 +1,64 @@
+//! `redial serve`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use redial::Client;
+use redial_core::QueueName;
+use redial_core::db::keys::DEFAULT_PREFIX;
+use redial_gateway::GatewayConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::DEFAULT_REDIS_URL;
+
+/// Serve the queues over HTTP, so that programs need no Redis: any SDK uses Redial once its base URL is changed.
+///
+/// POST /v1/tasks enqueues tasks and GET /v1/tasks/ID returns results, both with ?wait=SECONDS. ANY /u/NAME/PATH makes a call to the
+/// [[upstream]] of that name and answers with its response:
+///
+///   OPENAI_BASE_URL=http://127.0.0.1:8080/u/openai python ask.py
+///
+/// Without a [[token]] in the settings it serves this machine only. docs/gateway.md describes headers, tokens and errors.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct ServeArgs {
+    /// Where to listen. Default: `listen` in the settings, or else 127.0.0.1:8080.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The settings, in the file that workers read too. Default: redial.toml in the current directory, if it exists.
+    #[arg(long, value_name = "FILE", env = "REDIAL_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    /// Serves until SIGTERM or SIGINT. What was said on the command line or in the environment overrides the file.
+    pub async fn run(
+        self,
+        redis_url: Option<String>,
+        prefix: Option<String>,
+        queue: Option<&str>,
+    ) -> anyhow::Result<ExitCode> {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let mut config = GatewayConfig::load(self.config.as_deref(), self.listen)?;
+        if let Some(queue) = queue {
+            config.queue = QueueName::new(queue)?;
+        }
+        let redis_url = redis_url.or_else(|| config.redis_url.clone()).unwrap_or_else(|| DEFAULT_REDIS_URL.into());
+        let prefix = prefix.or_else(|| config.prefix.clone()).unwrap_or_else(|| DEFAULT_PREFIX.into());
+        let client = Client::with_prefix(&redis_url, &prefix, config.queue.as_str())?;
+        // Each caller that waits has a connection. If the limit cannot be raised, fewer can wait.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        redial_gateway::serve(config, &client, shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

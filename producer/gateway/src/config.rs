@@ -1,0 +1,258 @@
+//! The settings, from the file that workers read too. What only workers need in it is not looked at here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redial_core::QueueName;
+use redial_core::protocol::credentials;
+use redial_core::protocol::id::is_upstream_name;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use url::Url;
+
+use crate::tokens::{GatewayToken, TokenFields};
+
+/// The file that is read if none is named and if it exists.
+const DEFAULT_FILE: &str = "redial.toml";
+/// The longest time that a request may be set to wait: a day.
+const MAX_WAIT_MS: u64 = 24 * 3600 * 1000;
+
+/// The settings of a gateway, validated.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Where it listens. Default: port 8080 of 127.0.0.1.
+    pub listen: SocketAddr,
+    /// Where Redis is, if the file says so.
+    pub redis_url: Option<String>,
+    /// The prefix of every key in Redis, if the file says so.
+    pub prefix: Option<String>,
+    /// The queue of those who name none.
+    pub queue: QueueName,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_wait: Duration,
+    pub(crate) tokens: Vec<GatewayToken>,
+    pub(crate) upstreams: Vec<UpstreamTarget>,
+}
+
+/// An `[[upstream]]` block, as far as the gateway is concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct UpstreamTarget {
+    /// Its name in the gateway's paths, if it has one.
+    pub name: Option<String>,
+    /// What its URLs begin with.
+    pub url: Url,
+    /// Whether workers add credentials to its calls. Then the caller's are not needed, and do not enter Redis.
+    pub has_credentials: bool,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// The file cannot be read.
+    #[error("{}: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// It is not TOML, or a setting has the wrong type.
+    #[error("{}: {cause}", path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// What the parser found.
+        cause: Box<toml::de::Error>,
+    },
+    /// A setting has a value that it cannot have.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+struct RawSettings {
+    #[serde(default)]
+    redis_url: String,
+    prefix: Option<String>,
+    #[serde(default)]
+    gateway: RawGateway,
+    #[serde(default)]
+    token: Vec<TokenFields>,
+    #[serde(default)]
+    upstream: Vec<RawTarget>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGateway {
+    listen: Option<String>,
+    queue: Option<String>,
+    max_waiting: Option<usize>,
+    max_wait_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawTarget {
+    url: String,
+    name: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    oauth: Option<IgnoredAny>,
+    aws: Option<IgnoredAny>,
+}
+
+impl GatewayConfig {
+    /// Reads the settings from `file`, or else from `redial.toml` in the current directory if it exists. `listen` takes precedence over
+    /// what the file says.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a setting is invalid: for example an address that others can reach, without tokens.
+    pub fn load(file: Option<&Path>, listen: Option<SocketAddr>) -> Result<Self, InvalidConfig> {
+        let raw = match file {
+            Some(path) => read(path)?,
+            None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
+            None => RawSettings::default(),
+        };
+        raw.check(listen).map_err(InvalidConfig::Value)
+    }
+
+    /// Whether the gateway serves whoever reaches it, which only programs on this machine can.
+    pub(crate) fn is_open(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+fn read(path: &Path) -> Result<RawSettings, InvalidConfig> {
+    let unreadable = |cause| InvalidConfig::Unreadable { path: path.to_owned(), cause };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    toml::from_str(&text).map_err(|cause| InvalidConfig::NotToml { path: path.to_owned(), cause: Box::new(cause) })
+}
+
+impl RawSettings {
+    fn check(self, listen: Option<SocketAddr>) -> Result<GatewayConfig, String> {
+        let listen = match (listen, &self.gateway.listen) {
+            (Some(listen), _) => listen,
+            (None, Some(text)) => text
+                .parse()
+                .map_err(|_| format!("[gateway] listen is {text:?}: use address:port, such as 127.0.0.1:8080"))?,
+            (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        };
+        let tokens: Vec<GatewayToken> = self.token.into_iter().map(TokenFields::check).collect::<Result<_, _>>()?;
+        if !listen.ip().is_loopback() && tokens.is_empty() {
+            return Err(format!(
+                "listen is {listen}, which others can reach, and there is no [[token]]: whoever reaches it could make calls with \
+                 your credentials. Add a [[token]] to the settings, or listen on 127.0.0.1; docs/gateway.md shows both"
+            ));
+        }
+        let max_wait_ms = self.gateway.max_wait_ms.unwrap_or(3_600_000);
+        if !(1000..=MAX_WAIT_MS).contains(&max_wait_ms) {
+            return Err(format!("[gateway] max_wait_ms is {max_wait_ms}: use 1000 to {MAX_WAIT_MS}"));
+        }
+        let max_waiting = self.gateway.max_waiting.unwrap_or(20_000);
+        if !(1..=1_000_000).contains(&max_waiting) {
+            return Err(format!("[gateway] max_waiting is {max_waiting}: use 1 to 1000000"));
+        }
+        let upstreams = targets(self.upstream)?;
+        for (token, name) in tokens.iter().flat_map(|token| token.upstreams.iter().map(move |name| (&token.name, name)))
+        {
+            if !upstreams.iter().any(|target| target.name.as_ref() == Some(name)) {
+                return Err(format!("[[token]] {token:?}: no [[upstream]] has the name {name:?}"));
+            }
+        }
+        let queue = self.gateway.queue.as_deref().unwrap_or("default");
+        Ok(GatewayConfig {
+            listen,
+            redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),
+            prefix: self.prefix,
+            queue: QueueName::new(queue).map_err(|error| format!("[gateway] queue: {error}"))?,
+            max_waiting,
+            max_wait: Duration::from_millis(max_wait_ms),
+            tokens,
+            upstreams,
+        })
+    }
+}
+
+/// The blocks, the longest URL first: of two that match, it is the more specific one, as for workers.
+fn targets(blocks: Vec<RawTarget>) -> Result<Vec<UpstreamTarget>, String> {
+    let mut names = BTreeSet::new();
+    let mut targets = Vec::new();
+    for block in blocks {
+        let url = Url::parse(&block.url).map_err(|error| format!("[[upstream]] {:?}: url: {error}", block.url))?;
+        if let Some(name) = &block.name {
+            if !is_upstream_name(name) {
+                return Err(format!(
+                    "[[upstream]] {:?}: its name is {name:?}: use 1 to 64 letters, digits, dots, dashes and underscores",
+                    block.url
+                ));
+            }
+            if !names.insert(name.clone()) {
+                return Err(format!("[[upstream]] {:?}: its name {name:?} is that of another block", block.url));
+            }
+        }
+        let has_credentials = block.oauth.is_some()
+            || block.aws.is_some()
+            || block.headers.keys().any(|name| credentials::is_secret(name));
+        targets.push(UpstreamTarget { name: block.name, url, has_credentials });
+    }
+    targets.sort_by_key(|target| std::cmp::Reverse(target.url.as_str().len()));
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, listen: Option<&str>) -> Result<GatewayConfig, String> {
+        let raw: RawSettings = toml::from_str(text).map_err(|error| error.to_string())?;
+        raw.check(listen.and_then(|listen| listen.parse().ok()))
+    }
+
+    #[test]
+    fn the_settings_of_workers_are_left_alone_and_the_longest_url_comes_first() -> Result<(), String> {
+        let text = r#"
+            redis_url = "redis://r"
+            concurrency = 9
+            [gateway]
+            queue = "front"
+            [[upstream]]
+            url = "https://api.example.com/"
+            name = "api"
+            headers = { X-Api-Key = "${KEY}" }
+            limits = ["l"]
+            [[upstream]]
+            url = "https://api.example.com/v2/"
+        "#;
+        let config = check(text, None)?;
+        assert_eq!((config.redis_url.as_deref(), config.queue.as_str()), (Some("redis://r"), "front"));
+        let targets: Vec<_> = config.upstreams.iter().map(|t| (t.name.as_deref(), t.has_credentials)).collect();
+        assert_eq!(targets, [(None, false), (Some("api"), true)]);
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_setting_is_named_with_what_to_do() {
+        let hash = "0".repeat(64);
+        let token = format!("[[token]]\nname = \"ci\"\nhash = \"sha256:{hash}\"\n");
+        for (text, listen, says) in [
+            ("", Some("0.0.0.0:80"), "there is no [[token]]"),
+            ("[gateway]\nlisten = \"8080\"", None, "use address:port"),
+            ("[gateway]\nlisen = \"8080\"", None, "unknown field `lisen`"),
+            ("[gateway]\nmax_waiting = 0", None, "max_waiting is 0"),
+            ("[gateway]\nmax_wait_ms = 5", None, "max_wait_ms is 5"),
+            ("[gateway]\nqueue = \"a{b\"", None, "[gateway] queue"),
+            ("[[upstream]]\nurl = \"https://h/\"\nname = \"a/b\"", None, "its name is \"a/b\""),
+            ("[[token]]\nname = \"ci\"\nhash = \"secret\"", None, "sha256sum"),
+            (&format!("{token}upstreams = [\"x\"]"), None, "no [[upstream]] has the name \"x\""),
+            (&format!("{token}tenant = \"a.b\""), None, "tenant is \"a.b\""),
+            (&format!("{token}acces = \"read\""), None, "unknown field `acces`"),
+        ] {
+            let error = check(text, listen).map(|_| ());
+            assert!(error.as_ref().is_err_and(|error| error.contains(says)), "{text}: {error:?}");
+        }
+        assert!(check(&token, Some("0.0.0.0:80")).is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! What all requests share: the settings, the clients of the queues, and what is counted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redial::Client;
+use redial_core::QueueName;
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::GatewayConfig;
+use crate::metrics::GatewayMetrics;
+
+/// How many queues have a client at a time. Each has a connection on which it waits.
+const MAX_CLIENTS: usize = 64;
+/// How many searches for a task run at a time: each reads many tasks.
+const MAX_SEARCHES: usize = 4;
+
+/// A gateway at work.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub config: GatewayConfig,
+    /// The client of the default queue.
+    client: Client,
+    clients: Mutex<HashMap<QueueName, Client>>,
+    /// One permit for each request that may wait for results.
+    pub waiting: Arc<Semaphore>,
+    /// One permit for each search.
+    pub searches: Semaphore,
+    /// Whether the gateway is about to end.
+    pub draining: watch::Receiver<bool>,
+    pub metrics: GatewayMetrics,
+}
+
+impl Gateway {
+    pub fn new(config: GatewayConfig, client: Client, draining: watch::Receiver<bool>) -> Self {
+        Self {
+            waiting: Arc::new(Semaphore::new(config.max_waiting)),
+            searches: Semaphore::new(MAX_SEARCHES),
+            clients: Mutex::default(),
+            metrics: GatewayMetrics::default(),
+            client,
+            config,
+            draining,
+        }
+    }
+
+    /// A client of the default queue.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The client of a queue. Requests for the same queue share it, and so wait on one connection.
+    pub fn client_of(&self, queue: &QueueName) -> Client {
+        // Nothing panics while it holds the lock.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(queue) {
+            return client.clone();
+        }
+        if clients.len() >= MAX_CLIENTS
+            && let Some(other) = clients.keys().next().cloned()
+        {
+            // Whoever waits with it keeps it.
+            clients.remove(&other);
+        }
+        let client = self.client.of_queue(queue.clone());
+        clients.entry(queue.clone()).or_insert(client).clone()
+    }
+
+    /// How many requests wait for results.
+    pub fn waiting_now(&self) -> usize {
+        self.config.max_waiting.saturating_sub(self.waiting.available_permits())
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}

@@ -1,0 +1,39 @@
+//! Redial's front door: an HTTP server before a queue. Whatever speaks HTTP can have its calls made by Redial's workers, with an address
+//! as the only change, and can enqueue tasks and wait for their results.
+//!
+//! It is a producer like any other: it pushes tasks, and waits for thousands of results over one blocking connection per queue. It holds
+//! nothing that Redis does not have, so it can be killed, restarted, and run any number of times.
+//!
+//! In reading order:
+//!
+//! - [`config`]: the settings, from the file that workers read too; `tokens`: who may use a gateway, and for what
+//! - `server`: connections, from accepting them to draining them; `routes`: which request goes where; `guard`: which are let in
+//! - `gateway`: what all requests share
+//! - `upstreams`: calls to an upstream through the gateway; `forward`: how such a request becomes a task; `answer`: how a result becomes
+//!   a response
+//! - `tasks`: tasks and results as they are; `submission`: a task on its way to the queue
+//! - `waiting`: waiting for results; `location`: where a task is
+//! - `body`: reading the body of a request; `params`: its query and preferences; `problem`: what went wrong, as a response
+//! - `metrics`, `openapi`: what operators and generators of clients read
+
+mod answer;
+mod body;
+pub mod config;
+mod forward;
+mod gateway;
+mod guard;
+mod location;
+mod metrics;
+mod openapi;
+mod params;
+mod problem;
+mod routes;
+mod server;
+mod submission;
+mod tasks;
+mod tokens;
+mod upstreams;
+mod waiting;
+
+pub use config::GatewayConfig;
+pub use server::{ServeError, serve};

@@ -1,0 +1,164 @@
+//! The description of the gateway for generators of clients: OpenAPI 3.1, with the schemas of the types that parse and write tasks and
+//! results.
+
+use std::sync::LazyLock;
+
+use redial_core::protocol::schema;
+use serde_json::{Map, Value, json};
+
+/// The document, as JSON.
+pub(crate) fn document() -> String {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| generate().to_string());
+    DOCUMENT.clone()
+}
+
+fn generate() -> Value {
+    let mut schemas = Map::new();
+    add_schema(&mut schemas, "Task", &schema::task());
+    add_schema(&mut schemas, "Result", &schema::result());
+    let text = json!({"type": "string"});
+    schemas.insert(
+        "Pending".into(),
+        json!({
+            "type": "object", "description": "A task that has no result yet.", "required": ["id", "queue"],
+            "properties": {"id": text, "queue": text, "location": text, "state": text},
+        }),
+    );
+    schemas.insert(
+        "Cancelled".into(),
+        json!({
+            "type": "object", "required": ["id", "queue", "cancelled", "was"],
+            "properties": {"id": text, "queue": text, "cancelled": {"const": true}, "was": text},
+        }),
+    );
+    schemas.insert("Problem".into(), json!({
+        "type": "object", "description": "What went wrong (RFC 9457).", "required": ["type", "title", "status", "detail", "code"],
+        "properties": {"type": text, "title": text, "status": {"type": "integer"}, "detail": text, "code": text, "task": text,
+            "error": {"type": "object"}},
+    }));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Redial gateway", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "MIT OR Apache-2.0"},
+            "description": "HTTP calls that succeed. Requests for an upstream go to /u/{upstream}/{path}: see docs/gateway.md.",
+        },
+        "security": [{}, {"token": []}],
+        "paths": {
+            "/v1/tasks": {"post": create()},
+            "/v1/tasks/{id}": {"parameters": [id(), queue()], "get": show(), "delete": cancel()},
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    })
+}
+
+/// A schema refers to its parts by their place in its own document; here they are components as well.
+fn add_schema(schemas: &mut Map<String, Value>, name: &str, schema: &str) {
+    let moved = schema.replace("#/$defs/", "#/components/schemas/");
+    // It cannot fail: it was serialized just now.
+    let mut schema: Value = serde_json::from_str(&moved).unwrap_or_default();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        if let Some(Value::Object(parts)) = object.remove("$defs") {
+            schemas.extend(parts);
+        }
+    }
+    schemas.insert(name.to_owned(), schema);
+}
+
+fn create() -> Value {
+    let (task, result, pending) = (reference("Task"), reference("Result"), reference("Pending"));
+    let many = |of: Value| json!({"type": "array", "items": of});
+    json!({
+        "operationId": "createTasks",
+        "summary": "Enqueue a task, an array of tasks, or one task per line, and wait for results if asked.",
+        "parameters": [queue(), wait(), {
+            "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 250},
+            "description": "The same key is the same task: a request that is sent again enqueues nothing.",
+        }],
+        "requestBody": {"required": true, "content": {
+            "application/json": {"schema": {"anyOf": [task, many(task.clone())]}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        }},
+        "responses": responses(&[
+            ("200", "The result, or all results in the order of the tasks.", json!({"anyOf": [result, many(result.clone())]})),
+            ("202", "Enqueued.", json!({"anyOf": [pending, many(json!({"anyOf": [result, pending]}))]})),
+        ], &["400", "401", "403", "408", "413", "421", "422", "503"]),
+    })
+}
+
+fn show() -> Value {
+    json!({
+        "operationId": "getTask",
+        "summary": "The result of a task, or its state.",
+        "parameters": [wait()],
+        "responses": responses(&[
+            ("200", "The result.", reference("Result")),
+            ("202", "The state of a task that has not ended.", reference("Pending")),
+        ], &["400", "401", "403", "404", "421", "503"]),
+    })
+}
+
+fn cancel() -> Value {
+    json!({
+        "operationId": "cancelTask",
+        "summary": "Cancel a task wherever it is.",
+        "responses": responses(&[("200", "Cancelled.", reference("Cancelled"))], &[
+            "400", "401", "403", "404", "409", "421", "503",
+        ]),
+    })
+}
+
+fn responses(good: &[(&str, &str, Value)], problems: &[&str]) -> Value {
+    let mut all = Map::new();
+    for (status, description, schema) in good {
+        let content = json!({"application/json": {"schema": schema}});
+        all.insert((*status).to_owned(), json!({"description": description, "content": content}));
+    }
+    for status in problems {
+        let content = json!({"application/problem+json": {"schema": reference("Problem")}});
+        all.insert((*status).to_owned(), json!({"description": "A problem.", "content": content}));
+    }
+    Value::Object(all)
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn id() -> Value {
+    let schema = json!({"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"});
+    json!({"name": "id", "in": "path", "required": true, "schema": schema})
+}
+
+fn queue() -> Value {
+    let description = "The queue. Default: the gateway's, or the first one of the token.";
+    let schema = json!({"type": "string", "minLength": 1, "maxLength": 100, "pattern": "^[A-Za-z0-9._/-]+$"});
+    json!({"name": "queue", "in": "query", "schema": schema, "description": description})
+}
+
+fn wait() -> Value {
+    let description = "How long to wait for results, in seconds; also as a header, `Prefer: wait=30` (RFC 7240).";
+    let schema = json!({"type": "number", "minimum": 0, "maximum": 86400});
+    json!({"name": "wait", "in": "query", "schema": schema, "description": description})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_in_the_document_leads_somewhere() {
+        let document = generate();
+        let text = document.to_string();
+        let references: Vec<&str> =
+            text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(references.len() > 10, "{references:?}");
+        for reference in references {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+        }
+        assert!(!text.contains("$defs") && text.contains("One HTTP call to make"));
+    }
+}

@@ -1,0 +1,58 @@
+//! The gateway, `redial serve`: a real process before a real worker, Redis and upstream.
+//!
+//! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`admission`]: who is let in
+//! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
+//! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
+
+mod admission;
+mod failures;
+mod many;
+mod sdks;
+mod tasks;
+mod upstreams;
+
+use std::time::Duration;
+
+use redial_tests::{GatewayProcess, RedisServer, Upstream, Worker};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// An upstream that is named `api`, the Redis, and a gateway; a worker when a test starts one.
+struct FrontDoor {
+    redis: RedisServer,
+    upstream: Upstream,
+    gateway: GatewayProcess,
+    settings: String,
+}
+
+impl FrontDoor {
+    async fn new(more_settings: &str) -> Self {
+        Self::before(Upstream::unruly().await, more_settings).await
+    }
+
+    async fn before(upstream: Upstream, more_settings: &str) -> Self {
+        // Whatever a test kills, what was acknowledged is kept.
+        let redis = RedisServer::with_args(&["--appendfsync", "always"]).await;
+        let settings = format!("[[upstream]]\nurl = \"{}\"\nname = \"api\"\n{more_settings}", upstream.url("/"));
+        let gateway = GatewayProcess::start(&redis, &settings).await;
+        Self { redis, upstream, gateway, settings }
+    }
+
+    /// A worker with the same settings file.
+    fn worker(&self) -> Worker {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &self.settings).unwrap();
+        // The worker reads the file as it starts, and keeps looking at it: leave it.
+        let path = file.into_temp_path().keep().unwrap();
+        Worker::builder(&self.redis).arg("--config").arg(path.to_str().unwrap()).spawn()
+    }
+
+    /// A task for a path of the upstream.
+    fn task(&self, path: &str) -> Value {
+        json!({"url": self.upstream.url(path), "retry": {"base_ms": 20}})
+    }
+}
+
+/// Headers of a test.
+type Headers<'a> = &'a [(&'a str, &'a str)];

@@ -1,0 +1,147 @@
+//! Who is let in.
+
+use redial_tests::{Cli, RedisServer};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{FrontDoor, Headers};
+
+const ACME: Headers = &[("authorization", "Bearer token-of-acme")];
+const OTHER: Headers = &[("authorization", "Bearer token-of-other")];
+const READER: Headers = &[("x-api-key", "token-of-reader")];
+
+fn tokens() -> String {
+    let block = |name: &str, more: &str| {
+        let digest = Sha256::digest(format!("token-of-{name}"));
+        let hex: String = digest
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .map(|d| char::from_digit(d.into(), 16).unwrap())
+            .collect();
+        format!("[[token]]\nname = \"{name}\"\nhash = \"sha256:{hex}\"\n{more}\n")
+    };
+    [
+        block(
+            "acme",
+            "tenant = \"acme\"\nqueues = [\"default\", \"acme\"]\nupstreams = [\"api\"]\nlimits = [\"acme-budget\"]",
+        ),
+        block("other", "tenant = \"other\""),
+        block("reader", "access = \"read\""),
+        "[[limit]]\nname = \"acme-budget\"\nrate = 1000\n".to_owned(),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn without_a_token_or_with_a_wrong_one_nothing_is_done() {
+    let door = FrontDoor::new(&tokens()).await;
+    for headers in [&[][..], &[("authorization", "Bearer token-of-acm")], &[("authorization", "Basic token-of-acme")]] {
+        for (method, path) in [
+            ("POST", "/v1/tasks"),
+            ("GET", "/v1/tasks/acme.1"),
+            ("DELETE", "/v1/tasks/acme.1"),
+            ("GET", "/u/api/ok"),
+            ("GET", "/metrics"),
+        ] {
+            let answer = door.gateway.send(method, path, headers, b"{}").await;
+            assert_eq!(
+                (answer.status, answer.header("www-authenticate")),
+                (401, "Bearer"),
+                "{method} {path} {headers:?}"
+            );
+        }
+    }
+    assert_eq!(door.gateway.send("GET", "/healthz", &[], b"").await.status, 200);
+    assert_eq!(door.gateway.send("GET", "/metrics", READER, b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_opens_its_own_tasks_queues_and_upstreams_only() {
+    let door = FrontDoor::new(&tokens()).await;
+    let task = door.task("/ok").to_string();
+    let accepted = door.gateway.send("POST", "/v1/tasks", ACME, task.as_bytes()).await;
+    let location = accepted.header("location").to_owned();
+    assert!(location.starts_with("/v1/tasks/acme."), "{location}");
+    assert_eq!(door.gateway.send("GET", &location, ACME, b"").await.status, 202);
+    for (method, headers, status) in
+        [("GET", OTHER, 404), ("DELETE", OTHER, 404), ("GET", READER, 202), ("DELETE", READER, 403)]
+    {
+        let answer = door.gateway.send(method, &location, headers, b"").await;
+        assert_eq!(answer.status, status, "{method} {headers:?}: {}", answer.text());
+    }
+    let of = |field: &str, value: serde_json::Value| {
+        let mut task = door.task("/ok");
+        task[field] = value;
+        task.to_string()
+    };
+    for (method, path, headers, body, status) in [
+        ("POST", "/v1/tasks?queue=secret", ACME, task.clone(), 403),
+        ("POST", "/v1/tasks", READER, task.clone(), 403),
+        ("GET", "/u/api/ok", READER, String::new(), 403),
+        ("POST", "/v1/tasks", ACME, of("url", json!("https://elsewhere.example/")), 403),
+        ("POST", "/v1/tasks", ACME, of("then", json!({"url": "https://elsewhere.example/"})), 403),
+        ("POST", "/v1/tasks", ACME, of("callback_url", json!("https://elsewhere.example/")), 403),
+        ("POST", "/v1/tasks", ACME, of("reply_to", json!("answers:mine")), 403),
+        ("POST", "/v1/tasks", ACME, of("id", json!("other.1")), 403),
+        ("POST", "/v1/tasks", ACME, of("id", json!("acme.1")), 202),
+        ("POST", "/v1/tasks?queue=acme", ACME, task.clone(), 202),
+    ] {
+        let answer = door.gateway.send(method, path, headers, body.as_bytes()).await;
+        assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn calls_of_a_token_are_under_its_limits_and_do_not_carry_it() {
+    let door = FrontDoor::new(&tokens()).await;
+    let free = json!({"url": door.upstream.url("/ok"), "limit": [{"name": "acme-budget", "cost": 0.001}, "mine"]});
+    let accepted = door.gateway.send("POST", "/v1/tasks", ACME, free.to_string().as_bytes()).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let headers: Headers = &[ACME[0], ("redial-async", "true"), ("redial-limit", "mine")];
+    assert_eq!(door.gateway.send("GET", "/u/api/ok", headers, b"").await.status, 202);
+    let pushed = door.redis.cli(&["LRANGE", "redial:{default}", "0", "-1"]).await;
+    assert_eq!(pushed.matches(r#""limit":["acme-budget","mine"]"#).count(), 2, "{pushed}");
+    assert!(!pushed.contains("token-of-acme"), "{pushed}");
+}
+
+#[tokio::test]
+async fn tenants_share_neither_answers_nor_idempotency_keys() {
+    let door = FrontDoor::new(&tokens()).await;
+    let _worker = door.worker();
+    for (kind, header) in [("cached", ("redial-cache-ttl-ms", "60000")), ("keyed", ("idempotency-key", "one"))] {
+        for (caller, calls) in [(ACME, 1), (ACME, 1), (OTHER, 2)] {
+            let answer = door.gateway.send("GET", &format!("/u/api/ok?{kind}"), &[caller[0], header], b"").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let made = door.upstream.calls().iter().filter(|call| call.path.ends_with(kind)).count();
+            assert_eq!(made, calls, "{kind} {caller:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_tokens_foreign_hosts_and_origins_are_refused() {
+    let door = FrontDoor::new("").await;
+    for (headers, status) in [
+        (&[("host", "evil.example")][..], 421),
+        (&[("host", "127.0.0.1.evil.example:8080")][..], 421),
+        (&[("origin", "https://evil.example")][..], 403),
+        (&[("origin", "null")][..], 403),
+        (&[("host", "[::1]:8080"), ("origin", "http://localhost:3000")][..], 202),
+    ] {
+        let answer = door.gateway.send("POST", "/v1/tasks", headers, door.task("/ok").to_string().as_bytes()).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_needs_a_token() {
+    let redis = RedisServer::start().await;
+    let ended = Cli::new(&redis).run(&["serve", "--listen", "0.0.0.0:0"]).await;
+    assert_eq!(ended.status, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("Add a [[token]]"), "{}", ended.stderr);
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = occupied.local_addr().unwrap().to_string();
+    let ended = Cli::new(&redis).run(&["serve", "--listen", &listen]).await;
+    assert_eq!(ended.status, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("cannot listen on {listen}")), "{}", ended.stderr);
+}
