@@ -7,6 +7,7 @@
 //! - [`path`]: whole tasks, compared with [`bare`], the client without Redis
 //! - [`memo`], [`limits`]: what a cache and a limit cost
 //! - [`batch`]: `redial batch`, and waiting for results
+//! - [`gateway`]: what the gateway adds to a call
 //! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
 //! - [`growth`]: the memory of a worker after a million tasks; only when asked for, since it takes long
 #![allow(
@@ -17,6 +18,7 @@
 
 mod bare;
 mod batch;
+mod gateway;
 mod growth;
 mod idle;
 mod limits;
@@ -31,7 +33,7 @@ use rounds::{CONCURRENCY, ROUNDS};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts that can be measured on their own.
-const PARTS: [&str; 6] = ["path", "memo", "limits", "batch", "idle", GROWTH];
+const PARTS: [&str; 7] = ["path", "memo", "limits", "batch", "gateway", "idle", GROWTH];
 /// The part that takes so long that it is measured only on its own.
 const GROWTH: &str = "growth";
 
@@ -63,6 +65,7 @@ async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
             "memo" => memos(tasks).await?,
             "limits" => limited(tasks).await?,
             "batch" => batches(tasks).await?,
+            "gateway" => through_the_gateway(tasks).await?,
             GROWTH => growing().await?,
             _ => idling().await?,
         }
@@ -128,6 +131,16 @@ async fn batches(tasks: usize) -> anyhow::Result<()> {
     println!("| its peak memory, for a tenth of the lines and for all | {tenth:.0} MiB, {all:.0} MiB | flat |");
     let [p50, p99] = batch::wait_latency().await?;
     println!("| 1,000 waiters: from the result being there to having it, p50, p99 | {p50} ms, {p99} ms | <= 5 ms |");
+    Ok(())
+}
+
+async fn through_the_gateway(tasks: usize) -> anyhow::Result<()> {
+    // At its rate, a round takes ten seconds by default.
+    let [direct, through] = gateway::measure((tasks / 12).max(100)).await?;
+    println!("| direct calls at {} a second, p50, p99 | {:.2} ms, {:.2} ms | |", gateway::RATE, direct.p50, direct.p99);
+    println!("| the same through the gateway | {:.2} ms, {:.2} ms | |", through.p50, through.p99);
+    println!("| added, p50 | {:.2} ms | <= 1 ms |", through.p50 - direct.p50);
+    println!("| added, p99 | {:.2} ms | <= 4 ms |", through.p99 - direct.p99);
     Ok(())
 }
 
