@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redial_tests::{GatewayProcess, RedisServer, Reply, Upstream, Worker};
+use redial_tests::{GatewayProcess, RedisServer, Reply, TestQueue, Upstream, Worker};
+use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
 use crate::bare;
@@ -12,6 +13,8 @@ use crate::rounds::ROUNDS;
 pub const RATE: u32 = 500;
 /// How many calls are made before those that are measured.
 const WARM_UP: usize = 500;
+/// How many callers wait at the same time.
+const CALLERS: usize = 10_000;
 /// How long the upstream takes: little, so that what is added shows.
 const UPSTREAM: Duration = Duration::from_millis(20);
 
@@ -44,6 +47,45 @@ pub async fn measure(calls: usize) -> anyhow::Result<[CallLatency; 2]> {
         }
     }
     Ok(latencies.map(percentiles))
+}
+
+/// Many callers that wait at the same time.
+pub struct WaitingCallers {
+    /// How many there are.
+    pub callers: usize,
+    /// How much memory the gateway has gained with them, in bytes.
+    pub memory: u64,
+    /// How many connections to Redis it has.
+    pub connections: usize,
+    /// From the start of a worker until the last of them has its answer.
+    pub answered_after: Duration,
+}
+
+/// Has many callers wait while there is no worker, and then starts one.
+pub async fn wait_together() -> anyhow::Result<WaitingCallers> {
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let upstream = Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body("{}")).await;
+    let redis = RedisServer::start().await;
+    let settings = format!("[[upstream]]\nname = \"api\"\nurl = \"{}\"\n", upstream.url("/"));
+    let gateway = GatewayProcess::start(&redis, &settings).await;
+    let (before, mut callers) = (gateway.rss_bytes(), Vec::with_capacity(CALLERS));
+    for _ in 0..CALLERS {
+        callers.push(gateway.open("POST", "/u/api/v1/extract", &[], bare::BODY.as_bytes()).await?);
+    }
+    let queue = TestQueue::new(&redis, "default");
+    let all_wait = async || (queue.waiting().await == CALLERS as u64).then_some(());
+    redial_tests::eventually(Duration::from_secs(120), all_wait).await;
+    let memory = gateway.rss_bytes().saturating_sub(before);
+    // All but that of the queue above, and that of redis-cli itself.
+    let connections = redis.cli(&["CLIENT", "LIST"]).await.lines().count().saturating_sub(2);
+    let started = Instant::now();
+    let _worker = Worker::spawn(&redis);
+    for mut caller in callers {
+        let mut response = String::new();
+        caller.read_to_string(&mut response).await?;
+        anyhow::ensure!(response.starts_with("HTTP/1.1 200"), "{response}");
+    }
+    Ok(WaitingCallers { callers: CALLERS, memory, connections, answered_after: started.elapsed() })
 }
 
 /// Starts a call at each of its moments, however long the others take, so that a server that falls behind shows. In milliseconds.

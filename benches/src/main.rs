@@ -141,6 +141,14 @@ async fn through_the_gateway(tasks: usize) -> anyhow::Result<()> {
     println!("| the same through the gateway | {:.2} ms, {:.2} ms | |", through.p50, through.p99);
     println!("| added, p50 | {:.2} ms | <= 1 ms |", through.p50 - direct.p50);
     println!("| added, p99 | {:.2} ms | <= 4 ms |", through.p99 - direct.p99);
+    let waiting = gateway::wait_together().await?;
+    println!(
+        "| {} callers wait: memory of the gateway, connections to Redis, all answered after a worker starts | {} MiB, {}, {:.1} s | |",
+        waiting.callers,
+        waiting.memory >> 20,
+        waiting.connections,
+        waiting.answered_after.as_secs_f64()
+    );
     Ok(())
 }
 

@@ -10,8 +10,16 @@ const CALLERS: usize = 2_000;
 /// Of the gateway: one for commands, one that waits for results, and one to spare.
 const MAX_CONNECTIONS: usize = 3;
 
+/// Lets this process open as many sockets as that takes.
+fn raise_descriptor_limit() {
+    let pid = format!("--pid={}", std::process::id());
+    let set = std::process::Command::new("prlimit").args([&pid, "--nofile=8192:"]).status();
+    assert!(set.is_ok_and(|status| status.success()), "prlimit is part of util-linux");
+}
+
 #[tokio::test]
 async fn two_thousand_callers_wait_on_a_handful_of_connections_and_each_gets_its_own_answer() {
+    raise_descriptor_limit();
     let door = FrontDoor::new("").await;
     let mut callers = Vec::new();
     for n in 0..CALLERS {
