@@ -2,11 +2,13 @@
 //!
 //! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`admission`]: who is let in
 //! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
+//! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
 
 mod admission;
 mod failures;
 mod many;
+mod openapi;
 mod sdks;
 mod tasks;
 mod upstreams;

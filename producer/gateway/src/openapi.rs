@@ -71,21 +71,34 @@ fn add_schema(schemas: &mut Map<String, Value>, name: &str, schema: &str) {
 fn create() -> Value {
     let (task, result, pending) = (reference("Task"), reference("Result"), reference("Pending"));
     let many = |of: Value| json!({"type": "array", "items": of});
+    let mut responses = responses(
+        &[
+            (
+                "200",
+                "The result, or all results in the order of the tasks.",
+                json!({"anyOf": [result, many(result.clone())]}),
+            ),
+            ("202", "Enqueued.", json!({"anyOf": [pending, many(json!({"anyOf": [result, pending]}))]})),
+        ],
+        &["400", "401", "403", "408", "413", "421", "422", "503"],
+    );
+    let link = |operation: &str| json!({"operationId": operation, "parameters": {"path.id": "$response.body#/id", "query.queue": "$response.body#/queue"}});
+    responses["202"]["links"] = json!({"task": link("getTask"), "cancel": link("cancelTask")});
     json!({
         "operationId": "createTasks",
-        "summary": "Enqueue a task, an array of tasks, or one task per line, and wait for results if asked.",
+        "summary": "Enqueue a task, an array of up to 1,000 tasks, or one task per line, and wait for results if asked.",
         "parameters": [queue(), wait(), {
             "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 250},
             "description": "The same key is the same task: a request that is sent again enqueues nothing.",
         }],
         "requestBody": {"required": true, "content": {
-            "application/json": {"schema": {"anyOf": [task, many(task.clone())]}},
+            "application/json": {
+                "schema": {"anyOf": [task, {"type": "array", "items": task, "minItems": 1}]},
+                "examples": {"call": {"value": {"url": "https://api.example.com/v1/extract", "body": {"text": "hi"}}}},
+            },
             "application/x-ndjson": {"schema": {"type": "string"}},
         }},
-        "responses": responses(&[
-            ("200", "The result, or all results in the order of the tasks.", json!({"anyOf": [result, many(result.clone())]})),
-            ("202", "Enqueued.", json!({"anyOf": [pending, many(json!({"anyOf": [result, pending]}))]})),
-        ], &["400", "401", "403", "408", "413", "421", "422", "503"]),
+        "responses": responses,
     })
 }
 
@@ -140,8 +153,8 @@ fn queue() -> Value {
 }
 
 fn wait() -> Value {
-    let description = "How long to wait for results, in seconds; also as a header, `Prefer: wait=30` (RFC 7240).";
-    let schema = json!({"type": "number", "minimum": 0, "maximum": 86400});
+    let description = "How long to wait for results, in seconds, at most `max_wait_ms`; also as a header, `Prefer: wait=30` (RFC 7240).";
+    let schema = json!({"type": "number", "minimum": 0});
     json!({"name": "wait", "in": "query", "schema": schema, "description": description})
 }
 

@@ -20,6 +20,8 @@ use crate::routes;
 /// How long the head of a request may take, and how long a connection may be idle before it: longer than the pools of the usual HTTP
 /// clients keep one, so that they seldom use one that is about to be closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// The largest buffer of a connection, which is also the most that the head of a request may have. A connection that waits keeps it.
+const MAX_BUFFER: usize = 64 << 10;
 /// How many connections there may be besides those that wait.
 const MORE_CONNECTIONS: usize = 1_000;
 /// How long the responses that tell callers where to go on may take.
@@ -102,7 +104,7 @@ async fn connection(
     // Without it a response may wait for an acknowledgement. It fails only if the connection is gone.
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_BUFFER);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     // What ends a connection is its client's business.
     tokio::select! {

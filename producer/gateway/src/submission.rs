@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use redial::{Client, Completed, PreparedTask, TaskFingerprint};
+use redial::{Client, Completed, PreparedTask, Results, TaskFingerprint};
 use redial_core::memo::MemoKey;
 use redial_core::protocol::credentials;
 use redial_core::protocol::task::{InvalidTask, MAX_BYTES, TaskError};
@@ -213,27 +213,30 @@ impl Gateway {
         Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", detail).should_retry(false))
     }
 
-    /// Pushes a task and waits for its result; `None` at the deadline.
+    /// Pushes a task and waits for its result; `None` at the deadline. While it waits it holds nothing of the task but its id.
     ///
     /// # Errors
     /// As [`Gateway::push`], or the gateway is about to end.
     pub async fn push_and_wait(
         &self,
         client: &Client,
-        task: &Submission,
+        task: Submission,
         deadline: Instant,
     ) -> Result<Option<Completed>, Problem> {
-        let mut results = if let IdOrigin::Producer = task.origin {
-            let pushed = Box::pin(client.enqueue_all_and_wait([task.task.clone()])).await;
-            pushed.map_err(|error| Problem::redis(&error))?
-        } else {
-            // Both at once: a result that is there before someone waits for it is found.
-            let ids = || client.wait_all([task.id().clone()]);
-            let (pushed, results) = tokio::join!(self.push(client, task), self.patiently(ids));
-            pushed?;
-            results?
-        };
+        let mut results = Box::pin(self.push_and_subscribe(client, task)).await?;
         self.next_result(&mut results, deadline).await
+    }
+
+    async fn push_and_subscribe(&self, client: &Client, task: Submission) -> Result<Results, Problem> {
+        if let IdOrigin::Producer = task.origin {
+            let pushed = client.enqueue_all_and_wait([task.task]).await;
+            return pushed.map_err(|error| Problem::redis(&error));
+        }
+        // Both at once: a result that is there before someone waits for it is found.
+        let ids = || client.wait_all([task.id().clone()]);
+        let (pushed, results) = tokio::join!(self.push(client, &task), self.patiently(ids));
+        pushed?;
+        results
     }
 }
 

@@ -27,6 +27,8 @@ mod many;
 
 /// How many tasks in each state are searched for one whose state is asked.
 const STATE_SEARCH: usize = 10_000;
+/// The longest key: with the number of a task in an array, it is the `idempotency_key` of that task.
+const MAX_KEY: usize = 250;
 /// The characters of an id that a path has as they are.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -52,16 +54,22 @@ pub(crate) async fn create(
     let text = String::from_utf8(body::read(body).await?).map_err(|_| Problem::invalid("the body is not UTF-8"))?;
     let key = match parts.headers.get("idempotency-key").map(HeaderValue::to_str) {
         None => None,
-        Some(Ok(key)) => Some(key),
-        Some(Err(_)) => return Err(Problem::invalid("the header Idempotency-Key is not printable ASCII")),
+        Some(Ok(key)) if (1..=MAX_KEY).contains(&key.len()) => Some(key),
+        Some(_) => {
+            let detail = format!("the header Idempotency-Key is not 1 to {MAX_KEY} characters of printable ASCII");
+            return Err(Problem::invalid(detail));
+        }
     };
     let sender = Sender { config: &gateway.config, caller: &caller, queue: &queue };
     let client = gateway.client_of(&queue);
     if many::is_many(&parts.headers, &text) {
         let tasks = many::submissions(&parts.headers, &text, key, sender)?;
+        drop((parts, text));
         return many::create(&gateway, &client, &queue, tasks, params.wait).await;
     }
     let task = sender.submission(&text, key)?;
+    // Nobody needs them while the task is made, which may take long.
+    drop((parts, text));
     create_one(&gateway, &client, &queue, task, &params).await
 }
 
@@ -72,17 +80,18 @@ async fn create_one(
     task: Submission,
     params: &TaskParams,
 ) -> Result<Response, Problem> {
-    let location = location(&gateway.config, queue, task.id());
-    let about = |problem: Problem| problem.about(task.id(), &location);
+    let id = task.id().clone();
+    let location = location(&gateway.config, queue, &id);
+    let about = |problem: Problem| problem.about(&id, &location);
     let Some(wait) = params.wait else {
         gateway.push(client, &task).await.map_err(about)?;
-        return Ok(accepted(queue, task.id(), &location));
+        return Ok(accepted(queue, &id, &location));
     };
     let _place = gateway.place()?;
     let until = deadline(wait.min(gateway.config.max_wait));
-    match gateway.push_and_wait(client, &task, until).await.map_err(about)? {
+    match gateway.push_and_wait(client, task, until).await.map_err(about)? {
         Some(completed) => Ok(result(&completed)),
-        None => Ok(accepted(queue, task.id(), &location)),
+        None => Ok(accepted(queue, &id, &location)),
     }
 }
 

@@ -6,15 +6,26 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
+use redial::Client;
+use redial_core::QueueName;
 
 use crate::forward::ForwardedRequest;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
-use crate::submission::Sender;
+use crate::submission::{Sender, Submission};
 use crate::tasks;
 use crate::tokens::{Access, Caller};
 use crate::waiting::{CancelOnDrop, deadline};
 use crate::{answer, body};
+
+/// A call that is about to be made. It has nothing of the request any more: thousands wait.
+struct PreparedCall {
+    client: Client,
+    queue: QueueName,
+    task: Submission,
+    is_async: bool,
+    cancels_on_disconnect: bool,
+}
 
 /// Answers a request for an upstream.
 pub(crate) async fn call(
@@ -23,26 +34,22 @@ pub(crate) async fn call(
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(Access::Call)?;
-    let (parts, body) = request.into_parts();
-    let forwarded = ForwardedRequest::read(&parts, &gateway.config, &caller)?;
-    let queue = caller.queue(forwarded.queue(), &gateway.config.queue)?;
     let place = gateway.place()?;
-    let body = body::read(body).await?;
-    let sender = Sender { config: &gateway.config, caller: &caller, queue: &queue };
-    let task = forwarded.submission(&body, sender)?;
-    drop(body);
-    let (id, client) = (task.id().clone(), gateway.client_of(&queue));
+    let call = Box::pin(PreparedCall::read(&gateway, &caller, request)).await?;
+    let PreparedCall { client, queue, task, is_async, cancels_on_disconnect } = call;
+    let id = task.id().clone();
     let location = tasks::location(&gateway.config, &queue, &id);
-    if forwarded.is_async() {
+    if is_async {
         drop(place);
         gateway.push(&client, &task).await.map_err(|problem| problem.about(&id, &location))?;
         return Ok(tasks::accepted(&queue, &id, &location));
     }
     let mut cancel = CancelOnDrop::new(gateway.clone(), client.clone(), id.clone());
-    if !forwarded.cancels_on_disconnect() {
+    if !cancels_on_disconnect {
         cancel.disarm();
     }
-    let outcome = gateway.push_and_wait(&client, &task, deadline(gateway.config.max_wait)).await;
+    let is_repeatable = task.is_repeatable();
+    let outcome = gateway.push_and_wait(&client, task, deadline(gateway.config.max_wait)).await;
     cancel.disarm();
     match outcome {
         Ok(Some(completed)) => answer::respond(&completed, &location),
@@ -56,7 +63,24 @@ pub(crate) async fn call(
                 .about(&id, &location))
         }
         // A task that was enqueued goes on: the same request makes a second one of it, unless it has a key.
-        Err(problem) if gateway.is_draining() => Err(problem.should_retry(task.is_repeatable()).about(&id, &location)),
+        Err(problem) if gateway.is_draining() => Err(problem.should_retry(is_repeatable).about(&id, &location)),
         Err(problem) => Err(problem.about(&id, &location)),
+    }
+}
+
+impl PreparedCall {
+    async fn read(gateway: &Gateway, caller: &Caller, request: Request) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let forwarded = ForwardedRequest::read(&parts, &gateway.config, caller)?;
+        let queue = caller.queue(forwarded.queue(), &gateway.config.queue)?;
+        let body = body::read(body).await?;
+        let task = forwarded.submission(&body, Sender { config: &gateway.config, caller, queue: &queue })?;
+        Ok(Self {
+            client: gateway.client_of(&queue),
+            task,
+            is_async: forwarded.is_async(),
+            cancels_on_disconnect: forwarded.cancels_on_disconnect(),
+            queue,
+        })
     }
 }

@@ -43,6 +43,21 @@ async fn queue_connections(door: &FrontDoor) -> usize {
 }
 
 #[tokio::test]
+async fn callers_that_wait_take_no_memory_for_their_bodies() {
+    const BODY: usize = 1_000_000;
+    const CALLERS: u64 = 100;
+    let door = FrontDoor::new("").await;
+    let (queue, body) = (TestQueue::new(&door.redis, "default"), vec![b'x'; BODY]);
+    let mut callers = Vec::new();
+    for nth in 1..=CALLERS {
+        callers.push(door.gateway.open("POST", "/u/api/echo", &[], &body).await.unwrap());
+        eventually(SOON, || async { (queue.waiting().await == nth).then_some(()) }).await;
+    }
+    let bytes = door.gateway.rss_bytes();
+    assert!(bytes < CALLERS * BODY as u64 * 7 / 10, "{} MiB for {} callers", bytes >> 20, callers.len());
+}
+
+#[tokio::test]
 async fn who_finds_no_place_is_told_to_come_back_and_a_place_that_is_left_is_free() {
     let door = FrontDoor::new("[gateway]\nmax_waiting = 2\n").await;
     let queue = TestQueue::new(&door.redis, "default");

@@ -1,6 +1,7 @@
-//! The official SDKs of OpenAI and Anthropic, and LangChain: unchanged programs, with a base URL as the only change.
+//! The official SDKs of OpenAI and Anthropic, LangChain, and Vercel's: unchanged programs, with a base URL as the only change.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use redial_tests::{GatewayProcess, RedisServer, Reply, Request, Upstream, Worker};
@@ -72,44 +73,68 @@ fn reply(request: &Request, nth: u32) -> Reply {
     }
 }
 
+/// Redis, the API under two names, a worker that has its keys, and a gateway.
+struct SdkDesk {
+    api: Upstream,
+    gateway: GatewayProcess,
+    folder: PathBuf,
+    _worker: Worker,
+    _redis: RedisServer,
+}
+
+impl SdkDesk {
+    async fn new(folder: PathBuf) -> Self {
+        let calls: Mutex<HashMap<String, u32>> = Mutex::default();
+        let api = Upstream::on_all_addresses(move |request| {
+            let mut calls = calls.lock().unwrap();
+            let nth = calls.entry(prompt(request)).or_default();
+            *nth += 1;
+            reply(request, *nth)
+        })
+        .await;
+        let redis = RedisServer::start().await;
+        let (port, retry) = (api.address().port(), "retry = { max_attempts = 3, base_ms = 20 }\n");
+        // As in the documentation: the worker has the keys. Two addresses of this machine, so that each API is an upstream of its own.
+        let settings = format!(
+            "[[upstream]]\nname = \"openai\"\nurl = \"http://127.0.0.1:{port}/v1/\"\n\
+             headers = {{ Authorization = \"Bearer {KEY}\" }}\n{retry}\
+             [[upstream]]\nname = \"anthropic\"\nurl = \"http://127.0.0.2:{port}/\"\nheaders = {{ x-api-key = \"{KEY}\" }}\n{retry}"
+        );
+        let gateway = GatewayProcess::start(&redis, &settings).await;
+        let file = folder.join("redial-of-test.toml");
+        std::fs::write(&file, &settings).unwrap();
+        let worker = Worker::builder(&redis).arg("--config").arg(file.to_str().unwrap()).spawn();
+        Self { api, gateway, folder, _worker: worker, _redis: redis }
+    }
+
+    /// Runs the example, and then a program that checks everything.
+    async fn keeps_its_promises(&self, program: &str, example: &str, checks: &str) {
+        install::write(&self.folder.join(checks), &install::text(&format!("tests/it/gateway/{checks}")));
+        for (file, argument, printed) in [(example, "hello", "You said: hello"), (checks, "", "all is well")] {
+            let mut command = Command::new(program);
+            command.args([file, argument]).current_dir(&self.folder).env("BASE", self.gateway.url(""));
+            command.env("OPENAI_BASE_URL", self.gateway.url("/u/openai")).env_remove("OPENAI_API_KEY");
+            let ended = install::run(&mut command).await.unwrap();
+            let log = self.gateway.log();
+            assert!(ended.success && ended.stdout.trim() == printed, "{file}: {}{}\n{log}", ended.stdout, ended.stderr);
+        }
+        // Redial made all the attempts, and the SDKs found nothing to do.
+        for exhausted in ["always overloaded", "always broken"] {
+            let made = self.api.calls().iter().filter(|call| prompt(call) == exhausted).count();
+            assert_eq!(made, 3, "{exhausted}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn unchanged_programs_of_the_openai_anthropic_and_langchain_sdks_succeed_by_their_base_url() {
-    let Some(folder) = install::python("examples/gateway").await else { return };
-    let calls: Mutex<HashMap<String, u32>> = Mutex::default();
-    let api = Upstream::on_all_addresses(move |request| {
-        let mut calls = calls.lock().unwrap();
-        let nth = calls.entry(prompt(request)).or_default();
-        *nth += 1;
-        reply(request, *nth)
-    })
-    .await;
-    let redis = RedisServer::start().await;
-    let retry = "retry = { max_attempts = 3, base_ms = 20 }\n";
-    // As in the documentation: the worker has the keys. Two names of one machine, so that each API is an upstream of its own.
-    let port = api.address().port();
-    let settings = format!(
-        "[[upstream]]\nname = \"openai\"\nurl = \"http://127.0.0.1:{port}/v1/\"\nheaders = {{ Authorization = \"Bearer {KEY}\" }}\n{retry}\
-         [[upstream]]\nname = \"anthropic\"\nurl = \"http://127.0.0.2:{port}/\"\nheaders = {{ x-api-key = \"{KEY}\" }}\n{retry}"
-    );
-    let gateway = GatewayProcess::start(&redis, &settings).await;
-    let file = folder.join("redial-of-test.toml");
-    install::write(&file, &settings);
-    let _worker = Worker::builder(&redis).arg("--config").arg(file.to_str().unwrap()).spawn();
+    let Some(folder) = install::python("examples/gateway/python").await else { return };
+    let python = folder.join("venv/bin/python");
+    SdkDesk::new(folder).await.keeps_its_promises(python.to_str().unwrap(), "ask.py", "sdks.py").await;
+}
 
-    install::write(&folder.join("sdks.py"), &install::text("tests/it/gateway/sdks.py"));
-    let run = |file: &'static str, more: Option<&'static str>| {
-        let mut command = Command::new(folder.join("venv/bin/python"));
-        command.arg(file).args(more).current_dir(&folder).env("BASE", gateway.url(""));
-        command.env("OPENAI_BASE_URL", gateway.url("/u/openai")).env_remove("OPENAI_API_KEY");
-        async move { install::run(&mut command).await.unwrap() }
-    };
-    let said = run("ask.py", Some("hello")).await;
-    assert_eq!((said.success, said.stdout.trim()), (true, "You said: hello"), "{}", said.stderr);
-    let checked = run("sdks.py", None).await;
-    assert!(checked.success, "{}\n{}", checked.stderr, gateway.log());
-    // Redial made all the attempts, and the SDKs found nothing to do.
-    for exhausted in ["always overloaded", "always broken"] {
-        let made = api.calls().iter().filter(|call| prompt(call) == exhausted).count();
-        assert_eq!(made, 3, "{exhausted}");
-    }
+#[tokio::test]
+async fn unchanged_programs_of_the_openai_and_vercel_sdks_of_node_succeed_by_their_base_url() {
+    let Some(folder) = install::node("examples/gateway/node").await else { return };
+    SdkDesk::new(folder).await.keeps_its_promises("node", "ask.js", "sdks.mjs").await;
 }

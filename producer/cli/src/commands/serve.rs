@@ -1,5 +1,6 @@
 //! `redial serve`
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,11 @@ impl ServeArgs {
         queue: Option<&str>,
     ) -> anyhow::Result<ExitCode> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
         let mut config = GatewayConfig::load(self.config.as_deref(), self.listen)?;
         if let Some(queue) = queue {
             config.queue = QueueName::new(queue)?;

@@ -49,6 +49,9 @@ pub(super) fn submissions(
             .map_err(|error| Problem::invalid(format!("the body is not a JSON array of tasks: {error}")))?;
         array.into_iter().map(RawValue::get).collect()
     };
+    if tasks.is_empty() {
+        return Err(Problem::invalid("the body has no tasks"));
+    }
     if tasks.len() > MAX_TASKS {
         let detail = format!("the body has {} tasks: send at most {MAX_TASKS} at a time", tasks.len());
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tasks", detail));
@@ -76,6 +79,7 @@ pub(super) async fn create(
         gateway.push(client, task).await.map_err(|problem| problem.of_task(index))?;
     }
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id().clone()).collect();
+    drop(tasks);
     let found = match wait {
         Some(wait) => results(gateway, client, &ids, wait.min(gateway.config.max_wait)).await?,
         None => HashMap::new(),
