@@ -1,5 +1,6 @@
 //! Waiting for results without polling: subscribe once, then block on a list of one's own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::db::{BLOCK_TIMEOUT, Link};
@@ -20,6 +21,8 @@ pub struct Waiter {
     queue: Queue,
     list: String,
     link: Link,
+    /// Whether there may be results on the list already.
+    may_have_more: AtomicBool,
 }
 
 impl Waiter {
@@ -29,7 +32,7 @@ impl Waiter {
     /// A waiter for results of `queue`.
     pub fn new(queue: Queue) -> Self {
         let list = queue.keys.answers(TaskId::random().as_str());
-        Self { list, link: queue.db.blocking_link(), queue }
+        Self { list, link: queue.db.blocking_link(), queue, may_have_more: AtomicBool::new(false) }
     }
 
     /// Subscribes to the results of these tasks. Results that exist already are returned, and not delivered again.
@@ -65,28 +68,33 @@ impl Waiter {
         Ok(existing)
     }
 
-    /// Waits, for at most [`BLOCK_TIMEOUT`], for the first result, and returns all that have arrived. Call it from one task at a time,
-    /// and do not drop the future before it completes: the command would go on blocking at the server and consume a result.
+    /// Waits, for at most [`BLOCK_TIMEOUT`], for a result. The first one is returned at once; those that arrived with it are returned by
+    /// the next call. Call it from one task at a time, and do not drop the future before it completes: the command would go on
+    /// blocking at the server and consume a result.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Results may have been lost on the way: subscribe again to all that are
     /// outstanding.
     pub async fn next(&self) -> Result<Vec<(TaskId, String)>, Error> {
-        let mut wait = redis::cmd("BRPOP");
-        wait.arg(&self.list).arg(BLOCK_TIMEOUT.as_secs_f64());
-        let mut rest = redis::cmd("RPOP");
-        rest.arg(&self.list).arg(MAX_IDS);
-        let messages = self.link.run(async |connection| {
-            let first: Option<(String, String)> = wait.query_async(connection).await?;
-            let Some((_, first)) = first else { return Ok(Vec::new()) };
-            let mut messages = vec![first];
-            messages.extend(rest.query_async::<Option<Vec<String>>>(connection).await?.unwrap_or_default());
-            Ok(messages)
-        });
+        let mut messages = Vec::new();
+        if self.may_have_more.swap(false, Ordering::Relaxed) {
+            let mut rest = redis::cmd("RPOP");
+            rest.arg(&self.list).arg(MAX_IDS);
+            let arrived = self.link.run(async |connection| rest.query_async::<Option<Vec<String>>>(connection).await);
+            messages = arrived.await?.unwrap_or_default();
+        }
+        if messages.is_empty() {
+            let mut wait = redis::cmd("BRPOP");
+            wait.arg(&self.list).arg(BLOCK_TIMEOUT.as_secs_f64());
+            let first =
+                self.link.run(async |connection| wait.query_async::<Option<(String, String)>>(connection).await);
+            messages.extend(first.await?.map(|(_, message)| message));
+        }
+        self.may_have_more.store(!messages.is_empty(), Ordering::Relaxed);
         let parse = |message: String| {
             let (key, result) = message.split_once('\n')?;
             Some((self.queue.keys.id_of_result(key)?, result.to_owned()))
         };
-        Ok(messages.await?.into_iter().filter_map(parse).collect())
+        Ok(messages.into_iter().filter_map(parse).collect())
     }
 }
