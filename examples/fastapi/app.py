@@ -1,23 +1,21 @@
 """A service whose slow calls Redial makes: REDIS_URL=... UPSTREAM=https://example.com/v1/extract uvicorn app:app"""
-import asyncio
+
 import contextlib
 import os
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import JSONResponse
 
-from redial import Redial
+from redial import AsyncRedial, Result, WaitTimeout
 
-redial = Redial(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
+redial = AsyncRedial()
 upstream = os.environ["UPSTREAM"]  # Clients of this service choose what is sent, not where it goes.
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app):
-    reader = asyncio.create_task(redial.read_answers())
-    yield
-    reader.cancel()
-    await redial.close()
+    async with redial:
+        yield
 
 
 app = FastAPI(lifespan=lifespan)
@@ -25,19 +23,27 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/calls", status_code=202)
 async def start(body: dict):
-    return {"id": await redial.push(url=upstream, body=body)}
+    task = await redial.enqueue(upstream, body=body, reply=False)
+    return {"id": task.id}
 
 
 @app.get("/calls/{id}")
 async def result(id: str):
     if (result := await redial.result(id)) is None:
         raise HTTPException(404, "no result: the call is still running, finished over an hour ago, or was never made")
-    return result
+    return answer(result)
 
 
 @app.post("/ask")
 async def ask(body: dict):
-    id, result = await redial.call(wait_s=30, url=upstream, body=body)
-    if result is None:  # The call goes on. Its result will be at /calls/{id}.
-        return JSONResponse({"id": id}, 202)
-    return result
+    try:
+        return answer(await redial.call(upstream, body=body, timeout=30, check=False))
+    except WaitTimeout as late:  # The call goes on. Its result will be at /calls/{id}.
+        return JSONResponse({"id": late.ids[0]}, 202)
+
+
+def answer(result: Result):
+    """The upstream's answer, or why there is none."""
+    if not result.ok:
+        raise HTTPException(502, f"task {result.id}: {result.reason}: {result.error}")
+    return Response(result.content, media_type=result.headers.get("content-type"))

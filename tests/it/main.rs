@@ -5,7 +5,7 @@
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
 //! - [`gateway`]: `redial serve`, and what clients of it see
-//! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples
+//! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 //! - [`examples`]: the examples of the library
@@ -16,6 +16,7 @@
 
 mod batch;
 mod chaos;
+mod clients;
 mod cluster;
 mod command_line;
 mod conservation;

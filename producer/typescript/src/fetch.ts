@@ -30,7 +30,8 @@ export function redialFetch(redial: Redial, { waitMs = 900_000, timeoutMs = 600_
       body_base64: content.length && body === undefined ? content.toString("base64") : undefined,
       timeout_ms: attemptMs, expires_at_ms: Date.now() + waitMs, ...task,
     };
-    const result = await redial.call(call, { timeoutMs: waitMs + attemptMs, check: false, signal: request.signal });
+    // Without `init.signal`: an SDK aborts by it when its timeout is over, which is the limit of one attempt here.
+    const result = await redial.call(call, { timeoutMs: waitMs + attemptMs, check: false });
     if (result.httpStatus === null) throw new Error(`task ${result.id}: ${result.reason}: ${result.error}`);
     // Redial has retried what is to be retried: an SDK has nothing left to do.
     const added = { "x-should-retry": "false", "redial-id": String(result.id), "redial-source": result.source };

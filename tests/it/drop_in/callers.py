@@ -4,13 +4,9 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
-from openai import AsyncOpenAI, OpenAI
+import redial
 
-from redial_openai import RedialTransport
-
-n, redial = int(os.environ["CALLERS"]), RedialTransport(os.environ["REDIS_URL"])
-options = {"max_retries": 0, "api_key": "the worker has it"}
+n = int(os.environ["CALLERS"])
 
 
 def request(caller):
@@ -22,14 +18,14 @@ def check(caller, answer):
 
 
 def ask_from_threads():
-    client = OpenAI(http_client=httpx2.Client(transport=redial), **options)
+    client = redial.openai()
     with ThreadPoolExecutor(n) as threads:
         for caller, answer in enumerate(threads.map(lambda c: client.chat.completions.create(**request(c)), range(n))):
             check(caller, answer)
 
 
 async def ask_from_tasks():
-    client = AsyncOpenAI(http_client=httpx2.AsyncClient(transport=redial), **options)
+    client = redial.async_openai()
 
     async def ask(caller):
         check(caller, await client.chat.completions.create(**request(caller)))

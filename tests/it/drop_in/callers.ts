@@ -1,10 +1,10 @@
 // Many callers of one client at once, each of whom must get its own answer: CALLERS=500 tsx callers.ts
 import OpenAI from "openai";
-import { openRedial } from "./redial-openai";
+import { Redial } from "redial-client";
 
 const n = Number(process.env.CALLERS);
-const redial = await openRedial(process.env.REDIS_URL!);
-const client = new OpenAI({ fetch: redial.fetch, maxRetries: 0, apiKey: "the worker has it" });
+const redial = new Redial();
+const client = new OpenAI({ fetch: redial.fetch(), maxRetries: 0, apiKey: "the worker has it" });
 
 async function ask(caller: number) {
   const messages = [{ role: "user" as const, content: `caller ${caller}` }];

@@ -1,4 +1,4 @@
-//! Copies of the examples with the packages that they pin, below `target`.
+//! Copies of the examples and of the clients that they use, with the packages that they pin, below `target`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,16 +26,43 @@ const PYTHON: [&[&str]; 2] = [
         "requirements.txt",
     ],
 ];
-const NODE: [&[&str]; 1] = [&[
+const NPM_INSTALL: &[&str] = &[
     "npm",
     "install",
     "--no-audit",
     "--no-fund",
     "--no-package-lock",
     "--ignore-scripts",
+    "--install-links",
     "--fetch-retries=1",
     "--fetch-timeout=15000",
-]];
+];
+/// npm keeps a copy of a client that has changed but not its version.
+const NO_COPY: &[&str] = &["rm", "-rf", "node_modules/redial-client"];
+const NODE: [&[&str]; 2] = [NO_COPY, NPM_INSTALL];
+const NODE_CLIENT: [&[&str]; 2] = [NPM_INSTALL, &["node_modules/.bin/tsc", "-p", "tsconfig.build.json"]];
+const PYTHON_CLIENT: [&[&str]; 2] = [
+    PYTHON[0],
+    &[
+        "venv/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--retries",
+        "1",
+        "--timeout",
+        "15",
+        "-r",
+        "requirements-test.txt",
+    ],
+];
+
+/// The folders of the clients.
+const PYTHON_CLIENT_FOLDER: &str = "producer/python";
+const NODE_CLIENT_FOLDER: &str = "producer/typescript";
+/// What is not part of a client's source.
+const GENERATED: [&str; 4] = ["node_modules", "dist", "venv", "__pycache__"];
 
 /// Tests run side by side and share a folder for each example.
 static INSTALLING: Mutex<()> = Mutex::const_new(());
@@ -58,8 +85,13 @@ pub struct Ended {
 
 /// Runs a program to its end. Fails with the reason if it cannot be started or takes too long.
 pub async fn run(command: &mut Command) -> Result<Ended, String> {
-    let ended = tokio::time::timeout(TIMEOUT, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
-    let ended = ended.map_err(|_| format!("it was still running after {TIMEOUT:?}"))?;
+    run_within(TIMEOUT, command).await
+}
+
+/// The same with a limit of its own.
+pub async fn run_within(timeout: Duration, command: &mut Command) -> Result<Ended, String> {
+    let ended = tokio::time::timeout(timeout, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+    let ended = ended.map_err(|_| format!("it was still running after {timeout:?}"))?;
     let output = ended.map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
@@ -67,24 +99,46 @@ pub async fn run(command: &mut Command) -> Result<Ended, String> {
 
 /// A copy of a Python example with its packages, or `None` (and a line that says SKIPPED) if they cannot be installed here.
 pub async fn python(example: &str) -> Option<PathBuf> {
-    installed(example, "requirements.txt", &PYTHON).await
+    let _alone = INSTALLING.lock().await;
+    installed(example, PYTHON_CLIENT_FOLDER, &root().join(PYTHON_CLIENT_FOLDER), &PYTHON).await
 }
 
 /// The same for an example in TypeScript.
 pub async fn node(example: &str) -> Option<PathBuf> {
-    installed(example, "package.json", &NODE).await
+    let _alone = INSTALLING.lock().await;
+    let client = installed(NODE_CLIENT_FOLDER, NODE_CLIENT_FOLDER, Path::new(""), &NODE_CLIENT).await?;
+    installed(example, NODE_CLIENT_FOLDER, &client, &NODE).await
 }
 
-/// The packages are kept from run to run until the file with the pinned versions changes.
-async fn installed(example: &str, pins: &str, steps: &[&[&str]]) -> Option<PathBuf> {
+/// The same for the client in Python, with what its own tests need.
+pub async fn python_client() -> Option<PathBuf> {
     let _alone = INSTALLING.lock().await;
-    let (from, folder) = (root().join(example), Path::new(env!("CARGO_TARGET_TMPDIR")).join(example.replace('/', "-")));
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in std::fs::read_dir(&from).unwrap().flatten().filter(|file| file.path().is_file()) {
-        write(&folder.join(file.file_name()), &std::fs::read_to_string(file.path()).unwrap());
+    installed(PYTHON_CLIENT_FOLDER, PYTHON_CLIENT_FOLDER, Path::new(""), &PYTHON_CLIENT).await
+}
+
+/// The same for the client in TypeScript.
+pub async fn node_client() -> Option<PathBuf> {
+    let _alone = INSTALLING.lock().await;
+    installed(NODE_CLIENT_FOLDER, NODE_CLIENT_FOLDER, Path::new(""), &NODE_CLIENT).await
+}
+
+/// A copy of `source`, whose packages are kept from run to run until it or the client that it uses changes. A relative path to the client
+/// becomes one to `client`.
+async fn installed(source: &str, client_folder: &str, client: &Path, steps: &[&[&str]]) -> Option<PathBuf> {
+    let (from, folder) = (root().join(source), Path::new(env!("CARGO_TARGET_TMPDIR")).join(source.replace('/', "-")));
+    let up = "../".repeat(source.split('/').count());
+    for (path, text) in sources(&from) {
+        let text = text.replace(&format!("{up}{client_folder}"), &client.to_string_lossy());
+        std::fs::create_dir_all(folder.join(&path).parent().unwrap()).unwrap();
+        write(&folder.join(path), &text);
     }
-    let (pinned, done) = (text(&format!("{example}/{pins}")), folder.join("installed"));
-    if std::fs::read_to_string(&done).is_ok_and(|kept| kept == pinned) {
+    // For an example, its pins and the client's sources; for a client, these alone.
+    let mut used: Vec<String> = sources(&root().join(client_folder)).into_iter().map(|(_, text)| text).collect();
+    used.extend(
+        ["requirements.txt", "package.json"].iter().filter_map(|pins| std::fs::read_to_string(from.join(pins)).ok()),
+    );
+    let (used, done) = (used.concat(), folder.join("installed"));
+    if std::fs::read_to_string(&done).is_ok_and(|kept| kept == used) {
         return Some(folder);
     }
     for step in steps {
@@ -92,14 +146,35 @@ async fn installed(example: &str, pins: &str, steps: &[&[&str]]) -> Option<PathB
         let program = if step[0].contains('/') { folder.join(step[0]) } else { step[0].into() };
         let why = match run(Command::new(program).args(&step[1..]).current_dir(&folder)).await {
             Ok(ended) if ended.success => continue,
-            Ok(ended) => ended.stderr,
+            Ok(ended) => ended.stdout + &ended.stderr,
             Err(why) => why,
         };
-        eprintln!("SKIPPED: {example}: `{}` failed: {why}", step.join(" "));
+        eprintln!("SKIPPED: {source}: `{}` failed: {why}", step.join(" "));
         return None;
     }
-    std::fs::write(done, pinned).unwrap();
+    std::fs::write(done, used).unwrap();
     Some(folder)
+}
+
+/// The files below a folder, in order, without what was generated there.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(inner) = folders.pop() {
+        for file in std::fs::read_dir(folder.join(&inner)).unwrap().flatten() {
+            let (name, path) = (file.file_name().to_string_lossy().into_owned(), inner.join(file.file_name()));
+            if name.starts_with('.') || GENERATED.contains(&name.as_str()) || name.ends_with(".egg-info") {
+                continue;
+            }
+            if file.path().is_dir() {
+                folders.push(path);
+            } else {
+                found.push((path, std::fs::read_to_string(file.path()).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Writes a file unless it has this text already: another test may be running it.
