@@ -68,12 +68,12 @@ impl Client {
         Ok(Self { hub, reader: StreamReader::new(queue.clone()), queue, clock_gap: Arc::default() })
     }
 
-    /// A client of another queue of the same Redis, over the same connection; waiting for its results takes one of its own.
+    /// A client of another queue of the same Redis, over the same connection; waiting for its results takes one of its own, and reading streams others.
     #[must_use]
     pub fn of_queue(&self, queue: QueueName) -> Self {
         let queue = self.queue.db().queue(queue);
         let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
-        Self { hub, queue, clock_gap: self.clock_gap.clone() }
+        Self { hub, reader: StreamReader::new(queue.clone()), queue, clock_gap: self.clock_gap.clone() }
     }
 
     /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
