@@ -177,11 +177,27 @@ fn parse(answer: &[u8]) -> Option<HttpAnswer> {
     let httparse::Status::Complete(length) = head.parse(answer).ok()? else { return None };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers: HashMap<_, _> = head.headers.iter().map(|line| (line.name.to_lowercase(), text(line.value))).collect();
-    let body = answer[length..].to_vec();
+    let is_chunked = headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked");
+    let body = if is_chunked { unchunked(&answer[length..])? } else { answer[length..].to_vec() };
     let announced = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
     (announced.is_none_or(|announced| announced == body.len())).then_some(HttpAnswer {
         status: head.code?,
         headers,
         body,
     })
+}
+
+/// A chunked body without its framing (RFC 9112 section 7.1); `None` if its last chunk is missing.
+fn unchunked(mut framed: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let httparse::Status::Complete((line, size)) = httparse::parse_chunk_size(framed).ok()? else { return None };
+        let size = usize::try_from(size).ok()?;
+        let chunk = framed.get(line..line + size)?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(chunk);
+        framed = framed.get(line + size + 2..)?;
+    }
 }

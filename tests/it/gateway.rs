@@ -1,6 +1,7 @@
 //! The gateway, `redial serve`: a real process before a real worker, Redis and upstream.
 //!
-//! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`admission`]: who is let in
+//! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`admission`]: who is
+//!   let in
 //! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
@@ -10,6 +11,7 @@ mod failures;
 mod many;
 mod openapi;
 mod sdks;
+mod streams;
 mod tasks;
 mod upstreams;
 

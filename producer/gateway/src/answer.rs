@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use redial::Completed;
 use redial_core::{Reason, Source, Status, TaskId, TaskResult};
 
-use crate::forward::CONNECTION_HEADERS;
+use crate::forward::add_headers;
 use crate::problem::{ID, Problem, SHOULD_RETRY};
 
 const ATTEMPTS: HeaderName = HeaderName::from_static("redial-attempts");
@@ -52,16 +52,12 @@ fn upstream_status(result: &TaskResult) -> Option<StatusCode> {
 fn from_upstream(status: StatusCode, result: TaskResult) -> Response {
     let mut response = Response::new(Body::from(bytes(&result)));
     *response.status_mut() = status;
-    for (name, value) in result.headers.into_iter().flatten() {
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
-        if !CONNECTION_HEADERS.contains(&name) && !name.as_str().starts_with("redial-") {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    add_headers(response.headers_mut(), result.headers.into_iter().flatten());
     response
 }
 
-fn bytes(result: &TaskResult) -> Vec<u8> {
+/// The bytes of the upstream's answer.
+pub(crate) fn bytes(result: &TaskResult) -> Vec<u8> {
     if let Some(json) = &result.body {
         return json.get().as_bytes().to_vec();
     }

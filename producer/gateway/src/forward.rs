@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use redial_core::protocol::credentials;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -37,14 +37,16 @@ pub(crate) const CONNECTION_HEADERS: [HeaderName; 14] = [
 ];
 
 /// The headers by which a request says how it wants to be called.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 11] = [
     "redial-async",
     "redial-cache-key",
     "redial-cache-ttl-ms",
     "redial-idempotency-key",
     "redial-limit",
+    "redial-on-break",
     "redial-on-disconnect",
     "redial-queue",
+    "redial-stream",
     "redial-timeout-ms",
     "redial-ttl-ms",
 ];
@@ -77,6 +79,10 @@ struct ForwardedTask<'a> {
     cache_ttl_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_break: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     limit: Vec<&'a str>,
 }
@@ -91,7 +97,12 @@ impl<'a> ForwardedRequest<'a> {
         if let Some(unknown) = parts.headers.keys().map(HeaderName::as_str).find(|name| is_unknown(name)) {
             return Err(Problem::invalid(format!("the header {unknown} is unknown: there are {}", OPTIONS.join(", "))));
         }
-        for (name, values) in [("redial-async", ["true", "false"]), ("redial-on-disconnect", ["continue", "cancel"])] {
+        for (name, values) in [
+            ("redial-async", ["true", "false"]),
+            ("redial-on-break", ["fail", "restart"]),
+            ("redial-on-disconnect", ["continue", "cancel"]),
+            ("redial-stream", ["true", "false"]),
+        ] {
             if option(&parts.headers, name).is_some_and(|value| !values.contains(&value)) {
                 return Err(Problem::invalid(format!("the header {name} is neither {} nor {}", values[0], values[1])));
             }
@@ -122,6 +133,22 @@ impl<'a> ForwardedRequest<'a> {
         self.option("redial-on-disconnect") == Some("cancel")
     }
 
+    /// Whether the answer is passed on while it arrives: as the caller says, or as the request itself does, by the type that it accepts or
+    /// by `"stream": true` in its body, as AI APIs have it.
+    pub fn streams(&self, body: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Streaming {
+            stream: bool,
+        }
+        match self.option("redial-stream") {
+            Some(said) => said == "true",
+            None => {
+                self.option("accept").is_some_and(|types| types.to_ascii_lowercase().contains("text/event-stream"))
+                    || self.is_json() && serde_json::from_slice::<Streaming>(body).is_ok_and(|body| body.stream)
+            }
+        }
+    }
+
     /// The task, with this body.
     ///
     /// # Errors
@@ -132,6 +159,7 @@ impl<'a> ForwardedRequest<'a> {
         // Byte for byte, so without white space around it; and no deeper than a task may nest.
         let json = json.filter(|json| json.get().len() == body.len() && json.get().matches(['[', '{']).count() < 100);
         let limits = self.option("redial-limit").unwrap_or_default();
+        let streams = self.streams(body);
         let task = ForwardedTask {
             url: self.url.as_str(),
             method: self.parts.method.as_str(),
@@ -143,6 +171,8 @@ impl<'a> ForwardedRequest<'a> {
             ttl_ms: self.number("redial-ttl-ms")?,
             cache_ttl_ms: self.number("redial-cache-ttl-ms")?,
             cache_key: self.option("redial-cache-key"),
+            stream: streams,
+            on_break: self.option("redial-on-break").filter(|_| streams),
             limit: limits.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
         };
         let key = self.option("redial-idempotency-key").or_else(|| self.option("idempotency-key"));
@@ -233,6 +263,16 @@ fn headers(given: &HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) -> Resul
             .or_insert_with(|| text.to_owned());
     }
     Ok(headers)
+}
+
+/// Adds the headers of an upstream's answer that are not those of its connection.
+pub(crate) fn add_headers(headers: &mut HeaderMap, from: impl IntoIterator<Item = (String, String)>) {
+    for (name, value) in from {
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        if !CONNECTION_HEADERS.contains(&name) && !name.as_str().starts_with("redial-") {
+            headers.insert(name, value);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -71,6 +71,13 @@ impl Gateway {
         self.config.max_waiting.saturating_sub(self.waiting.available_permits())
     }
 
+    /// Waits until the gateway is about to end.
+    pub async fn wait_for_drain(&self) {
+        let mut draining = self.draining.clone();
+        // It fails only if the server is gone.
+        let _ = draining.wait_for(|is_draining| *is_draining).await;
+    }
+
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }

@@ -10,7 +10,7 @@
 //! - `server`: connections, from accepting them to draining them; `routes`: which request goes where; `guard`: which are let in
 //! - `gateway`: what all requests share
 //! - `upstreams`: calls to an upstream through the gateway; `forward`: how such a request becomes a task; `answer`: how a result becomes
-//!   a response
+//!   a response; `relay`: how an answer is passed on while it arrives
 //! - `tasks`: tasks and results as they are; `submission`: a task on its way to the queue
 //! - `waiting`: waiting for results; `location`: where a task is
 //! - `body`: reading the body of a request; `params`: its query and preferences; `problem`: what went wrong, as a response
@@ -27,6 +27,7 @@ mod metrics;
 mod openapi;
 mod params;
 mod problem;
+mod relay;
 mod routes;
 mod server;
 mod submission;

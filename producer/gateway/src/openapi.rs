@@ -46,6 +46,7 @@ fn generate() -> Value {
         "paths": {
             "/v1/tasks": {"post": create()},
             "/v1/tasks/{id}": {"parameters": [id(), queue()], "get": show(), "delete": cancel()},
+            "/v1/tasks/{id}/stream": {"parameters": [id(), queue()], "get": stream()},
         },
         "components": {
             "schemas": schemas,
@@ -111,6 +112,21 @@ fn show() -> Value {
             ("200", "The result.", reference("Result")),
             ("202", "The state of a task that has not ended.", reference("Pending")),
         ], &["400", "401", "403", "404", "421", "503"]),
+    })
+}
+
+fn stream() -> Value {
+    let mut responses = responses(&[], &["400", "401", "403", "404", "421", "503"]);
+    let content = json!({"text/event-stream": {"schema": {"type": "string"}}});
+    responses["200"] = json!({"description": "The entries of the stream, as server-sent events.", "content": content});
+    json!({
+        "operationId": "streamTask",
+        "summary": "The answer of a task while it arrives.",
+        "parameters": [{
+            "name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+            "description": "The last event that the reader has.",
+        }],
+        "responses": responses,
     })
 }
 

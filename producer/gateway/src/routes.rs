@@ -22,6 +22,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/v1/tasks", post(tasks::create))
         .route("/v1/tasks/{id}", get(tasks::show).delete(tasks::cancel))
+        .route("/v1/tasks/{id}/stream", get(tasks::stream))
         .route("/u/{*rest}", any(upstreams::call))
         .route("/openapi.json", get(openapi_page))
         .route("/metrics", get(metrics))

@@ -24,6 +24,9 @@ use crate::tokens::{Access, Caller};
 use crate::waiting::{CANCEL_SEARCH, deadline};
 
 mod many;
+mod stream;
+
+pub(crate) use stream::stream;
 
 /// How many tasks in each state are searched for one whose state is asked.
 const STATE_SEARCH: usize = 10_000;

@@ -6,12 +6,14 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use redial::Client;
+use redial::{AnswerStream, Client, EntryId, StreamEvent};
 use redial_core::QueueName;
+use tokio::time::{Instant, timeout_at};
 
 use crate::forward::ForwardedRequest;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
+use crate::relay::Relay;
 use crate::submission::{Sender, Submission};
 use crate::tasks;
 use crate::tokens::{Access, Caller};
@@ -24,6 +26,7 @@ struct PreparedCall {
     queue: QueueName,
     task: Submission,
     is_async: bool,
+    streams: bool,
     cancels_on_disconnect: bool,
 }
 
@@ -36,7 +39,7 @@ pub(crate) async fn call(
     caller.require(Access::Call)?;
     let place = gateway.place()?;
     let call = Box::pin(PreparedCall::read(&gateway, &caller, request)).await?;
-    let PreparedCall { client, queue, task, is_async, cancels_on_disconnect } = call;
+    let PreparedCall { client, queue, task, is_async, streams, cancels_on_disconnect } = call;
     let id = task.id().clone();
     let location = tasks::location(&gateway.config, &queue, &id);
     if is_async {
@@ -48,23 +51,81 @@ pub(crate) async fn call(
     if !cancels_on_disconnect {
         cancel.disarm();
     }
+    if streams {
+        let entries = client.stream(&id, EntryId::START);
+        return Box::pin(stream(Relay { gateway, client, id, location, entries, cancel, _place: place }, task)).await;
+    }
     let is_repeatable = task.is_repeatable();
     let outcome = gateway.push_and_wait(&client, task, deadline(gateway.config.max_wait)).await;
     cancel.disarm();
     match outcome {
         Ok(Some(completed)) => answer::respond(&completed, &location),
-        Ok(None) => {
-            let detail = format!(
-                "there is no answer after {:?} (max_wait_ms). The task goes on: ask for its result at Location",
-                gateway.config.max_wait
-            );
-            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_answer_yet", detail)
-                .should_retry(false)
-                .about(&id, &location))
-        }
+        Ok(None) => Err(no_answer_yet(&gateway).about(&id, &location)),
         // A task that was enqueued goes on: the same request makes a second one of it, unless it has a key.
         Err(problem) if gateway.is_draining() => Err(problem.should_retry(is_repeatable).about(&id, &location)),
         Err(problem) => Err(problem.about(&id, &location)),
+    }
+}
+
+fn no_answer_yet(gateway: &Gateway) -> Problem {
+    let detail = format!(
+        "there is no answer after {:?} (max_wait_ms). The task goes on: ask for its result at Location",
+        gateway.config.max_wait
+    );
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_answer_yet", detail).should_retry(false)
+}
+
+/// Pushes a task and passes its answer on while it arrives. What is not streamed, such as an error of the upstream, is its result.
+async fn stream(mut relay: Relay, task: Submission) -> Result<Response, Problem> {
+    let gateway = relay.gateway.clone();
+    let is_repeatable = task.is_repeatable();
+    let until = deadline(gateway.config.max_wait);
+    let begun = async {
+        gateway.push(&relay.client, &task).await?;
+        first_entry(&gateway, &mut relay.entries, until).await
+    };
+    let event = match begun.await {
+        Ok(Some(event)) => event,
+        Ok(None) => {
+            relay.cancel.disarm();
+            return Err(no_answer_yet(&gateway).about(&relay.id, &relay.location));
+        }
+        Err(problem) => {
+            relay.cancel.disarm();
+            let problem = if gateway.is_draining() { problem.should_retry(is_repeatable) } else { problem };
+            return Err(problem.about(&relay.id, &relay.location));
+        }
+    };
+    if let StreamEvent::Head(head) = event {
+        return Ok(relay.respond(head));
+    }
+    // In the same step the task got its result.
+    relay.cancel.disarm();
+    let result = gateway.patiently(|| relay.client.result(&relay.id)).await?;
+    let expired = || {
+        let detail = "the result has expired already";
+        Problem::new(StatusCode::BAD_GATEWAY, "no_result", detail).about(&relay.id, &relay.location)
+    };
+    answer::respond(&result.ok_or_else(expired)?, &relay.location)
+}
+
+/// The first entry that says how an answer begins, or that there is none; nothing at the deadline.
+async fn first_entry(
+    gateway: &Gateway,
+    entries: &mut AnswerStream,
+    until: Instant,
+) -> Result<Option<StreamEvent>, Problem> {
+    loop {
+        let next = tokio::select! {
+            next = timeout_at(until, entries.next()) => next,
+            () = gateway.wait_for_drain() => return Err(Problem::draining()),
+        };
+        let Ok(next) = next else { return Ok(None) };
+        match next.map(|entry| entry.event) {
+            // Of an attempt of which nobody here has seen anything.
+            Some(StreamEvent::Data(_) | StreamEvent::Restart { .. }) => {}
+            event => return Ok(Some(event.unwrap_or(StreamEvent::End))),
+        }
     }
 }
 
@@ -79,6 +140,7 @@ impl PreparedCall {
             client: gateway.client_of(&queue),
             task,
             is_async: forwarded.is_async(),
+            streams: forwarded.streams(&body),
             cancels_on_disconnect: forwarded.cancels_on_disconnect(),
             queue,
         })

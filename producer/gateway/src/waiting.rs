@@ -53,11 +53,9 @@ impl Gateway {
     /// # Errors
     /// The gateway is about to end.
     pub async fn next_result(&self, results: &mut Results, deadline: Instant) -> Result<Option<Completed>, Problem> {
-        let mut draining = self.draining.clone();
         tokio::select! {
             arrived = timeout_at(deadline, results.next()) => Ok(arrived.unwrap_or(None)),
-            // It fails only if the server is gone.
-            _ = draining.wait_for(|is_draining| *is_draining) => Err(Problem::draining()),
+            () = self.wait_for_drain() => Err(Problem::draining()),
         }
     }
 

@@ -18,5 +18,5 @@ async fn whatever_is_sent_the_gateway_answers_as_its_openapi_document_says() {
     command.args(["--exclude-checks", "positive_data_acceptance", "--no-color"]);
     let ended = install::run(&mut command).await.unwrap();
     assert!(ended.success, "{}{}\n{}", ended.stdout, ended.stderr, gateway.log());
-    assert!(ended.stdout.contains("Tested: 3"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("Tested: 4"), "{}", ended.stdout);
 }
