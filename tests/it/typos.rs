@@ -157,12 +157,12 @@ async fn calls_in_each_state_are_listed_in_pages_with_what_they_wait_for() {
             task("held", "/slow/30000", json!({})),
             task("later", "/ok", json!({"delay_ms": 3_600_000})),
             task("first", "/ok", json!({"limit": limit})),
-            task("second", "/ok", json!({"limit": limit})),
             json!({"url": "http://h/", "delay_ms": 60_000}).to_string(),
         ])
         .await;
     let _worker = Worker::spawn(&redis);
     queue.wait_result("first", SOON).await;
+    queue.push(task("second", "/ok", json!({"limit": limit}))).await;
     let wanted: [(&str, &str, &[&str]); 3] = [
         ("active", "held", &["held by worker "]),
         ("scheduled", "later", &["due 20"]),

@@ -1,5 +1,6 @@
 //! Copies of the examples and of the clients that they use, with the packages that they pin, below `target`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -64,6 +65,9 @@ const NODE_CLIENT_FOLDER: &str = "producer/typescript";
 /// What is not part of a client's source.
 const GENERATED: [&str; 4] = ["node_modules", "dist", "venv", "__pycache__"];
 
+/// A file that says which packages are installed.
+const INSTALLED: &str = "installed";
+
 /// Tests run side by side and share a folder for each example.
 static INSTALLING: Mutex<()> = Mutex::const_new(());
 
@@ -127,6 +131,8 @@ pub async fn node_client() -> Option<PathBuf> {
 async fn installed(source: &str, client_folder: &str, client: &Path, steps: &[&[&str]]) -> Option<PathBuf> {
     let (from, folder) = (root().join(source), Path::new(env!("CARGO_TARGET_TMPDIR")).join(source.replace('/', "-")));
     let up = "../".repeat(source.split('/').count());
+    std::fs::create_dir_all(&folder).unwrap();
+    remove_leftovers(&from, &folder);
     for (path, text) in sources(&from) {
         let text = text.replace(&format!("{up}{client_folder}"), &client.to_string_lossy());
         std::fs::create_dir_all(folder.join(&path).parent().unwrap()).unwrap();
@@ -137,7 +143,7 @@ async fn installed(source: &str, client_folder: &str, client: &Path, steps: &[&[
     used.extend(
         ["requirements.txt", "package.json"].iter().filter_map(|pins| std::fs::read_to_string(from.join(pins)).ok()),
     );
-    let (used, done) = (used.concat(), folder.join("installed"));
+    let (used, done) = (used.concat(), folder.join(INSTALLED));
     if std::fs::read_to_string(&done).is_ok_and(|kept| kept == used) {
         return Some(folder);
     }
@@ -154,6 +160,20 @@ async fn installed(source: &str, client_folder: &str, client: &Path, steps: &[&[
     }
     std::fs::write(done, used).unwrap();
     Some(folder)
+}
+
+/// Removes what an earlier version of an example had: it would be found before what this one imports. Only before the first test uses the
+/// folder, as tests add files to it.
+fn remove_leftovers(from: &Path, folder: &Path) {
+    static DONE: std::sync::Mutex<BTreeSet<PathBuf>> = std::sync::Mutex::new(BTreeSet::new());
+    if !DONE.lock().unwrap().insert(folder.to_owned()) {
+        return;
+    }
+    for (path, _) in sources(folder) {
+        if path != Path::new(INSTALLED) && !from.join(&path).exists() {
+            std::fs::remove_file(folder.join(path)).unwrap();
+        }
+    }
 }
 
 /// The files below a folder, in order, without what was generated there.

@@ -50,6 +50,8 @@ class Loop:
         try:
             return await _apart(reply)
         except redis.RedisError as error:
+            # Closing the client closes the connections of commands that are on their way.
+            self._check_open()
             raise ConnectionFailed(f"{what}: {error}") from error
 
     def _check_open(self) -> None:

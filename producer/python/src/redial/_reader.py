@@ -48,12 +48,17 @@ class Process:
 
     def command(self, what: str, run: Callable[[], Any]) -> Any:
         """Runs a command; its errors are those of this package."""
-        if self._stopped.is_set():
-            raise ClientClosed("this client was closed")
+        self._check_open()
         try:
             return run()
         except redis.RedisError as error:
+            # Closing the client closes the connections of commands that are on their way.
+            self._check_open()
             raise ConnectionFailed(f"{what}: {error}") from error
+
+    def _check_open(self) -> None:
+        if self._stopped.is_set():
+            raise ClientClosed("this client was closed")
 
     def push(self, tasks: Sequence[Prepared]) -> list[Task]:
         """Pushes tasks, in their order."""
