@@ -19,8 +19,12 @@ const BATCH: u64 = 20_000;
 const SPECIAL: u64 = 20;
 /// Long enough for idle buffers to be freed.
 const REST: Duration = Duration::from_secs(15);
-/// Between two cuts of all connections.
-const CUT_EVERY: Duration = Duration::from_millis(100);
+/// Between a task and the next cut of all connections.
+const CUT_EVERY: Duration = Duration::from_millis(50);
+/// For a task after a cut.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many connections of each round are not the worker's, at most.
+const OWN: u64 = 4;
 /// When reconnecting counts as stuck.
 const CUT_TIMEOUT: Duration = Duration::from_secs(3_600);
 
@@ -52,11 +56,12 @@ pub async fn measure() -> anyhow::Result<Growth> {
     };
     push_until(TASKS, &mut pushed, port, &queue, &mut connection).await?;
     let tasks = rest(&worker).await;
-    reconnect(&redis).await?;
+    reconnect(&redis, port).await?;
     // It still works, and what the reconnects have left is as warm as it was.
-    let done = completed(&mut redis.connection().await).await?.context("tasks were completed")?;
-    push_until(TASKS + WARM, &mut pushed, port, &queue, &mut redis.connection().await).await?;
-    anyhow::ensure!(done == TASKS, "{done} tasks were completed");
+    let mut connection = redis.connection().await;
+    let done = completed(&mut connection).await?.context("tasks were completed")?;
+    TestQueue::new(redis.url(), "default").push_all((0..WARM).map(|n| task(n, port))).await;
+    until_completed(&mut connection, done + WARM).await?;
     Ok(Growth { warm, tasks, reconnects: rest(&worker).await })
 }
 
@@ -92,18 +97,23 @@ async fn rest(worker: &Worker) -> u64 {
     worker.rss_bytes()
 }
 
-/// Cuts all connections again and again, until Redis has accepted that many more.
-async fn reconnect(redis: &RedisServer) -> anyhow::Result<()> {
-    let accepted = redis.info_number("total_connections_received").await;
+/// Cuts all connections again and again, until Redis has accepted that many more of the worker. It is given the time to finish a task in
+/// between: while nothing succeeds, a worker waits longer and longer before it connects again.
+async fn reconnect(redis: &RedisServer, port: u16) -> anyhow::Result<()> {
     let start = Instant::now();
-    let (mut now, mut own) = (accepted, 0);
-    while now < accepted + RECONNECTS + own {
-        anyhow::ensure!(start.elapsed() < CUT_TIMEOUT, "{} reconnects in {CUT_TIMEOUT:?}", now - accepted - own);
+    let (mut reconnects, mut cuts) = (0, 0);
+    while reconnects < RECONNECTS {
+        anyhow::ensure!(start.elapsed() < CUT_TIMEOUT, "{reconnects} reconnects in {CUT_TIMEOUT:?}");
+        let before = redis.info_number("total_connections_received").await;
         redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+        cuts += 1;
+        let (id, queue) = (format!("cut{cuts}"), TestQueue::new(redis.url(), "default"));
+        queue.push(format!(r#"{{"id":"{id}","url":"http://127.0.0.1:{port}/v1/extract","result_ttl_ms":5000}}"#)).await;
+        queue.wait_result(&id, SETTLE_TIMEOUT).await;
         tokio::time::sleep(CUT_EVERY).await;
-        now = redis.info_number("total_connections_received").await;
-        // One for the command, one for the question.
-        own += 2;
+        let accepted = redis.info_number("total_connections_received").await - before;
+        // One each for the cut, the push, waiting for the result and the question.
+        reconnects += accepted.saturating_sub(OWN);
     }
     Ok(())
 }
