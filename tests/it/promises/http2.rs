@@ -150,12 +150,10 @@ async fn a_connection_that_ends_with_calls_in_flight_costs_each_of_them_one_atte
     let retry = json!({"retry": {"max_attempts": 2, "base_ms": 100}, "timeout_ms": 10_000});
     for (round, end) in ["/abort/{id}", "/cut/{id}"].into_iter().enumerate() {
         let in_flight = ids(&format!("beside{round}-"), 10);
-        stage.push(&in_flight, "/slow/1000", &retry).await;
-        let all_arrived = || async {
-            let calls = stage.upstream.calls();
-            (calls.iter().filter(|call| call.path == "/slow/1000").count() >= (round + 1) * in_flight.len())
-                .then_some(())
-        };
+        let slow = || stage.upstream.calls().iter().filter(|call| call.path == "/slow/2000").count();
+        let before = slow();
+        stage.push(&in_flight, "/slow/2000", &retry).await;
+        let all_arrived = || async { (slow() >= before + in_flight.len()).then_some(()) };
         eventually(SOON, all_arrived).await;
         let ended = ids(&format!("ended{round}-"), 1);
         stage.push(&ended, end, &retry).await;
