@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_tests::{TestQueue, Upstream, Worker, stalls};
+use redial_tests::{TestQueue, Upstream, Worker, eventually, stalls};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -63,6 +63,9 @@ async fn a_push_that_woke_a_worker_without_a_free_slot_wakes_another() {
         worker.wait_ready().await;
         workers.push(worker);
     }
+    // A worker is ready before all its connections wait for pushes; until they do, it looks once a second.
+    let listening = || async { (stage.redis.info_number("blocked_clients").await >= 4).then_some(()) };
+    eventually(SOON, listening).await;
     let mut connection = stage.redis.connection().await;
     for round in 0..4 {
         // Both at once: the worker that has waited longest is woken for both, but has room for only one.
