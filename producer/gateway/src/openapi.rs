@@ -117,7 +117,9 @@ fn show() -> Value {
 
 fn stream() -> Value {
     let mut responses = responses(&[], &["400", "401", "403", "404", "421", "503"]);
-    let content = json!({"text/event-stream": {"schema": {"type": "string"}}});
+    let text = json!({"type": "string"});
+    let event = json!({"type": "object", "properties": {"id": text, "event": text, "data": text}});
+    let content = json!({"text/event-stream": {"schema": event}});
     responses["200"] = json!({"description": "The entries of the stream, as server-sent events.", "content": content});
     json!({
         "operationId": "streamTask",
