@@ -154,7 +154,7 @@ impl HttpAnswer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header; empty if there is none.
+    /// The value of a header, or an empty string if the response does not have it.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }

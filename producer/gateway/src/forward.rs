@@ -149,17 +149,16 @@ impl<'a> ForwardedRequest<'a> {
         }
     }
 
-    /// The task, with this body.
+    /// The task, with this body, whose answer is passed on while it arrives or not.
     ///
     /// # Errors
     /// The task would be invalid, or the caller may not send it.
-    pub fn submission(&self, body: &[u8], sender: Sender<'_>) -> Result<Submission, Problem> {
+    pub fn submission(&self, body: &[u8], streams: bool, sender: Sender<'_>) -> Result<Submission, Problem> {
         let text = std::str::from_utf8(body).ok().filter(|text| !text.is_empty());
         let json = text.filter(|_| self.is_json()).and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         // Byte for byte, so without white space around it; and no deeper than a task may nest.
         let json = json.filter(|json| json.get().len() == body.len() && json.get().matches(['[', '{']).count() < 100);
         let limits = self.option("redial-limit").unwrap_or_default();
-        let streams = self.streams(body);
         let task = ForwardedTask {
             url: self.url.as_str(),
             method: self.parts.method.as_str(),

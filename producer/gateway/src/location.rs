@@ -4,18 +4,6 @@ use redial_core::queue::find::{Search, TaskLocation};
 use redial_core::{QueueName, TaskId};
 use serde_json::{Value, json};
 
-/// The name of a task's state.
-pub(crate) fn state(location: &TaskLocation) -> &'static str {
-    match location {
-        TaskLocation::Waiting { .. } => "waiting",
-        TaskLocation::Scheduled { .. } => "scheduled",
-        TaskLocation::Parked => "parked",
-        TaskLocation::Active { .. } => "active",
-        TaskLocation::Complete(_) => "complete",
-        TaskLocation::Dead(_) => "dead",
-    }
-}
-
 /// A task's state and its details. A search that was cut short says so: the task may be anywhere.
 pub(crate) fn describe(queue: &QueueName, id: &TaskId, search: &Search) -> Value {
     let mut json = match &search.location {
@@ -23,7 +11,7 @@ pub(crate) fn describe(queue: &QueueName, id: &TaskId, search: &Search) -> Value
         Some(TaskLocation::Waiting { before }) => json!({"state": "waiting", "before": before}),
         Some(TaskLocation::Scheduled { due }) => json!({"state": "scheduled", "due_ms": due}),
         Some(TaskLocation::Active { worker }) => json!({"state": "active", "worker": worker.as_str()}),
-        Some(other) => json!({"state": state(other)}),
+        Some(other) => json!({"state": other.state()}),
     };
     json["id"] = json!(id);
     json["queue"] = json!(queue.as_str());

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::body;
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
-use crate::location::{describe, state};
+use crate::location::describe;
 use crate::params::TaskParams;
 use crate::problem::{ID, Problem};
 use crate::submission::{Sender, Submission};
@@ -166,11 +166,11 @@ impl TaskRequest {
         let _permit = self.gateway.searches.acquire().await;
         match self.gateway.patiently(|| self.client.cancel(&self.id, CANCEL_SEARCH)).await? {
             Cancelled::Done(was) => {
-                let body = json!({"id": self.id, "queue": self.queue.as_str(), "cancelled": true, "was": state(&was)});
+                let body = json!({"id": self.id, "queue": self.queue.as_str(), "cancelled": true, "was": was.state()});
                 Ok(json_response(StatusCode::OK, body.to_string()))
             }
             Cancelled::Ended(ended) => {
-                let detail = format!("the task has ended already: it is {}", state(&ended));
+                let detail = format!("the task has ended already: it is {}", ended.state());
                 Err(Problem::new(StatusCode::CONFLICT, "already_ended", detail))
             }
             Cancelled::NotFound(_) => Err(not_found(&self.queue, &self.id)),

@@ -61,10 +61,14 @@ pub(crate) async fn call(
     match outcome {
         Ok(Some(completed)) => answer::respond(&completed, &location),
         Ok(None) => Err(no_answer_yet(&gateway).about(&id, &location)),
-        // A task that was enqueued goes on: the same request makes a second one of it, unless it has a key.
-        Err(problem) if gateway.is_draining() => Err(problem.should_retry(is_repeatable).about(&id, &location)),
-        Err(problem) => Err(problem.about(&id, &location)),
+        Err(problem) => Err(interrupted(&gateway, problem, is_repeatable).about(&id, &location)),
     }
+}
+
+/// What to say if a call could not be pushed or awaited. A task that was enqueued goes on while the gateway ends: the same request makes a
+/// second one of it, unless it has a key.
+fn interrupted(gateway: &Gateway, problem: Problem, is_repeatable: bool) -> Problem {
+    if gateway.is_draining() { problem.should_retry(is_repeatable) } else { problem }
 }
 
 fn no_answer_yet(gateway: &Gateway) -> Problem {
@@ -84,32 +88,22 @@ async fn stream(mut relay: Relay, task: Submission) -> Result<Response, Problem>
         gateway.push(&relay.client, &task).await?;
         first_entry(&gateway, &mut relay.entries, until).await
     };
-    let event = match begun.await {
-        Ok(Some(event)) => event,
-        Ok(None) => {
-            relay.cancel.disarm();
-            return Err(no_answer_yet(&gateway).about(&relay.id, &relay.location));
-        }
-        Err(problem) => {
-            relay.cancel.disarm();
-            let problem = if gateway.is_draining() { problem.should_retry(is_repeatable) } else { problem };
-            return Err(problem.about(&relay.id, &relay.location));
-        }
+    let begun = match begun.await {
+        Ok(Some(StreamEvent::Head(head))) => return Ok(relay.respond(head)),
+        begun => begun,
     };
-    if let StreamEvent::Head(head) = event {
-        return Ok(relay.respond(head));
-    }
-    // In the same step the task got its result.
     relay.cancel.disarm();
+    let about = |problem: Problem| problem.about(&relay.id, &relay.location);
+    begun
+        .map_err(|problem| about(interrupted(&gateway, problem, is_repeatable)))?
+        .ok_or_else(|| about(no_answer_yet(&gateway)))?;
+    // The entry was written in the same step as the result.
     let result = gateway.patiently(|| relay.client.result(&relay.id)).await?;
-    let expired = || {
-        let detail = "the result has expired already";
-        Problem::new(StatusCode::BAD_GATEWAY, "no_result", detail).about(&relay.id, &relay.location)
-    };
+    let expired = || about(Problem::new(StatusCode::BAD_GATEWAY, "no_result", "the result has expired already"));
     answer::respond(&result.ok_or_else(expired)?, &relay.location)
 }
 
-/// The first entry that says how an answer begins, or that there is none; nothing at the deadline.
+/// Waits for the entry that says how the answer begins, or that no answer will come. `None` at the deadline.
 async fn first_entry(
     gateway: &Gateway,
     entries: &mut AnswerStream,
@@ -135,12 +129,13 @@ impl PreparedCall {
         let forwarded = ForwardedRequest::read(&parts, &gateway.config, caller)?;
         let queue = caller.queue(forwarded.queue(), &gateway.config.queue)?;
         let body = body::read(body).await?;
-        let task = forwarded.submission(&body, Sender { config: &gateway.config, caller, queue: &queue })?;
+        let streams = forwarded.streams(&body);
+        let task = forwarded.submission(&body, streams, Sender { config: &gateway.config, caller, queue: &queue })?;
         Ok(Self {
             client: gateway.client_of(&queue),
             task,
             is_async: forwarded.is_async(),
-            streams: forwarded.streams(&body),
+            streams,
             cancels_on_disconnect: forwarded.cancels_on_disconnect(),
             queue,
         })

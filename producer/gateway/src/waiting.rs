@@ -33,7 +33,7 @@ impl Gateway {
     /// A place to wait.
     ///
     /// # Errors
-    /// There is none: too many requests wait, or the gateway is about to end.
+    /// Too many requests wait already, or the gateway is about to end.
     pub fn place(&self) -> Result<WaitingPlace, Problem> {
         if self.is_draining() {
             return Err(Problem::draining());

@@ -2,7 +2,7 @@
 -- Each entry has a type `t` and data `d`. Those of one delivery have ids with the same first half, in which `<first half>-1` is its head,
 -- with the delivery's token as `by`. `end` and `error` are the last entry of a task: what comes behind one is another task's.
 
--- The first half of the id, as a number, and the type of a stream's last entry; nil if there is none.
+-- The first half of the id, as a number, and the type of a stream's last entry; nil if the stream has no entry.
 local function last_of_stream(stream)
   local entry = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if not entry then return nil end

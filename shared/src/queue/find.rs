@@ -51,6 +51,20 @@ pub enum TaskLocation {
     Dead(Box<TaskResult>),
 }
 
+impl TaskLocation {
+    /// The name of the task's state.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Scheduled { .. } => "scheduled",
+            Self::Parked => "parked",
+            Self::Active { .. } => "active",
+            Self::Complete(_) => "complete",
+            Self::Dead(_) => "dead",
+        }
+    }
+}
+
 /// The outcome of a search.
 #[derive(Debug, Default)]
 pub struct Search {

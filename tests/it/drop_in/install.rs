@@ -11,22 +11,14 @@ use tokio::sync::Mutex;
 /// For a program, and for an installation over a slow connection.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-const PYTHON: [&[&str]; 2] = [
-    &["python3", "-m", "venv", "--clear", "venv"],
-    &[
-        "venv/bin/python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--retries",
-        "1",
-        "--timeout",
-        "15",
-        "-r",
-        "requirements.txt",
-    ],
-];
+const VENV: &[&str] = &["python3", "-m", "venv", "--clear", "venv"];
+const PYTHON: [&[&str]; 2] = [VENV, &pip_install("requirements.txt")];
+const PYTHON_CLIENT: [&[&str]; 2] = [VENV, &pip_install("requirements-test.txt")];
+
+const fn pip_install(requirements: &str) -> [&str; 11] {
+    ["venv/bin/python", "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "15", "-r", requirements]
+}
+
 const NPM_INSTALL: &[&str] = &[
     "npm",
     "install",
@@ -42,23 +34,6 @@ const NPM_INSTALL: &[&str] = &[
 const NO_COPY: &[&str] = &["rm", "-rf", "node_modules/redial-client"];
 const NODE: [&[&str]; 2] = [NO_COPY, NPM_INSTALL];
 const NODE_CLIENT: [&[&str]; 2] = [NPM_INSTALL, &["node_modules/.bin/tsc", "-p", "tsconfig.build.json"]];
-const PYTHON_CLIENT: [&[&str]; 2] = [
-    PYTHON[0],
-    &[
-        "venv/bin/python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--retries",
-        "1",
-        "--timeout",
-        "15",
-        "-r",
-        "requirements-test.txt",
-    ],
-];
-
 /// The folders of the clients.
 const PYTHON_CLIENT_FOLDER: &str = "producer/python";
 const NODE_CLIENT_FOLDER: &str = "producer/typescript";

@@ -28,9 +28,7 @@ impl CancelArgs {
         for id in &self.ids {
             let id = TaskId::new(id)?;
             let (is_done, outcome, details) = match client.cancel(&id, self.search_limit).await? {
-                Cancelled::Done(was) => {
-                    (true, output::paint("cancelled", Tint::Good), format!("was {}", status::state(&was)))
-                }
+                Cancelled::Done(was) => (true, output::paint("cancelled", Tint::Good), format!("was {}", was.state())),
                 Cancelled::Ended(location) => (false, "too late".into(), status::describe(&location)),
                 Cancelled::NotFound(search) => {
                     (false, output::paint("not found", Tint::Bad), status::why_not_found(&search))

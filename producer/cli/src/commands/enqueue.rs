@@ -56,8 +56,7 @@ impl EnqueueArgs {
         }
         pushing.warn().await?;
         let Some(seconds) = self.wait else { return Ok(ExitCode::SUCCESS) };
-        let dead_calls = if self.ok_dead { DeadCalls::Pass } else { DeadCalls::Fail };
-        wait::wait_all(client, pushing.awaited, seconds, dead_calls).await
+        wait::wait_all(client, pushing.awaited, seconds, DeadCalls::new(self.ok_dead)).await
     }
 }
 

@@ -20,7 +20,7 @@ pub struct ResultArgs {
 
 impl ResultArgs {
     pub async fn run(self, client: &Client) -> anyhow::Result<ExitCode> {
-        let dead_calls = if self.ok_dead { DeadCalls::Pass } else { DeadCalls::Fail };
+        let dead_calls = DeadCalls::new(self.ok_dead);
         let (mut is_dead, mut is_missing) = (false, false);
         for id in self.ids {
             let id = TaskId::new(&id)?;

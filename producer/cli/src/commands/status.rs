@@ -51,18 +51,6 @@ pub fn why_not_found(search: &Search) -> String {
     format!("searched {seen} tasks, and there are more that are {states}: use a larger --search-limit")
 }
 
-/// The name of a task's state.
-pub fn state(location: &TaskLocation) -> &'static str {
-    match location {
-        TaskLocation::Waiting { .. } => "waiting",
-        TaskLocation::Scheduled { .. } => "scheduled",
-        TaskLocation::Parked => "parked",
-        TaskLocation::Active { .. } => "active",
-        TaskLocation::Complete(_) => "complete",
-        TaskLocation::Dead(_) => "dead",
-    }
-}
-
 /// A task's state and its details, for people.
 pub fn describe(location: &TaskLocation) -> String {
     let details = match location {
@@ -87,7 +75,7 @@ pub fn describe(location: &TaskLocation) -> String {
             return format!("{}  {reason}: {error}", output::paint("dead", Tint::Bad));
         }
     };
-    format!("{}  {details}", state(location))
+    format!("{}  {details}", location.state())
 }
 
 fn to_json(id: &TaskId, search: &Search) -> Value {

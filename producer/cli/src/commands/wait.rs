@@ -27,8 +27,7 @@ pub struct WaitArgs {
 impl WaitArgs {
     pub async fn run(self, client: &Client) -> anyhow::Result<ExitCode> {
         let ids: Vec<TaskId> = self.ids.iter().map(|id| TaskId::new(id)).collect::<Result<_, _>>()?;
-        let dead_calls = if self.ok_dead { DeadCalls::Pass } else { DeadCalls::Fail };
-        wait_all(client, ids, self.timeout, dead_calls).await
+        wait_all(client, ids, self.timeout, DeadCalls::new(self.ok_dead)).await
     }
 }
 
@@ -42,6 +41,11 @@ pub enum DeadCalls {
 }
 
 impl DeadCalls {
+    /// As the option `--ok-dead` says.
+    pub fn new(ok_dead: bool) -> Self {
+        if ok_dead { Self::Pass } else { Self::Fail }
+    }
+
     /// Prints a result. Returns whether it is that of a dead call, which the exit code has to say.
     pub fn print(self, completed: &Completed) -> anyhow::Result<bool> {
         output::line(&completed.json)?;

@@ -98,8 +98,7 @@ class Process:
         """Someone waits for this task from now on."""
         answer: Future[Result] = Future()
         with self._lock:
-            if self._stopped.is_set():
-                raise ClientClosed("this client was closed")
+            self._check_open()
             self._waiting.setdefault(id, []).append(answer)
         self.start_reader()
         return answer
