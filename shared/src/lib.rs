@@ -14,6 +14,7 @@
 //! - [`breaker`]: circuit breakers and retry budgets that the fleet shares
 //! - [`schedule`]: tasks that are pushed at the times of a cron expression
 //! - [`stream`]: the answer of a task while it arrives: appending it, and reading many of them
+//! - [`event`]: what happens to tasks: recording it, and reading it as it happens
 //! - [`fleet`]: the workers, as they announce themselves
 //! - [`error`]: what can go wrong between this crate and Redis
 //!
@@ -23,6 +24,7 @@ pub mod breaker;
 pub mod consumer;
 pub mod db;
 pub mod error;
+pub mod event;
 pub mod fleet;
 pub mod limit;
 pub mod memo;
@@ -35,6 +37,9 @@ pub mod stream;
 pub use consumer::Consumer;
 pub use db::Db;
 pub use error::{Error, ErrorRecovery};
+pub use event::feed::{EventFeed, EventReader};
+pub use event::log::EventPage;
+pub use protocol::event::{TaskEvent, TaskEventKind, WaitCause};
 pub use protocol::id::{QueueName, TaskId, UnixMs, WorkerId};
 pub use protocol::result::{Attempt, Reason, Source, Status, TaskResult};
 pub use protocol::stream::{EntryId, StreamEntry, StreamEvent};

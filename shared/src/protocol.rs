@@ -2,6 +2,7 @@
 
 pub(crate) mod canonical;
 pub mod credentials;
+pub mod event;
 pub mod follow_ups;
 pub mod id;
 pub mod json;

@@ -11,11 +11,12 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// The suffixes of a queue's keys that producers must not write to, except the list itself.
-const QUEUE_SUFFIXES: [&str; 12] = [
+const QUEUE_SUFFIXES: [&str; 13] = [
     "handoff",
     "scheduled",
     "workers",
     "dead",
+    "events",
     "stats",
     "replies",
     "stored",
@@ -85,6 +86,8 @@ pub struct QueueKeys {
     pub workers: String,
     /// ZSET by ms: dead letters.
     pub dead: String,
+    /// STREAM, TTL: what happened to tasks lately.
+    pub events: String,
     /// HASH of counters.
     pub stats: String,
     /// HASH by token: replies to lists in another Cluster slot, until they are delivered.
@@ -112,6 +115,7 @@ impl QueueKeys {
             scheduled: key("scheduled"),
             workers: key("workers"),
             dead: key("dead"),
+            events: key("events"),
             stats: key("stats"),
             replies: key("replies"),
             stored: key("stored"),

@@ -20,6 +20,11 @@ impl EntryId {
     /// Before the first entry of any stream.
     pub const START: Self = Self { epoch: 0, number: 0 };
 
+    /// The last id before a time in ms, in a stream whose ids Redis chose: the entries of this time begin behind it.
+    pub(crate) const fn before_ms(ms: u64) -> Self {
+        Self { epoch: ms.saturating_sub(1), number: u64::MAX }
+    }
+
     /// Parses an id as it was displayed.
     ///
     /// # Errors

@@ -18,10 +18,12 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
+use redial_core::event::log::EventRetention;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::http::connection::name_servers::NameServers;
+use crate::observe::events::EventConfig;
 pub use limit::LimitConfig;
 use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
 
@@ -56,6 +58,7 @@ pub struct Config {
     pub upstreams: Reloadable<Upstreams>,
     pub webhook_secrets: Reloadable<WebhookSecrets>,
     pub limits: LimitConfig,
+    pub events: EventConfig,
     pub prefix: String,
     pub log: String,
     pub log_format: LogFormat,
@@ -99,6 +102,9 @@ struct RawConfig {
     retry_budget_percent: f64,
     retry_budget_per_s: f64,
     webhook_secret: String,
+    events_per_s: u32,
+    events_keep_ms: u64,
+    events_max_bytes: usize,
     #[serde(default)]
     retry: retry::RetryConfig,
     #[serde(default)]
@@ -224,6 +230,18 @@ impl RawConfig {
             })
             .collect::<Result<_, _>>()?;
         let breaker = self.breaker()?;
+        ensure!(
+            self.events_keep_ms >= 1000,
+            "events_keep_ms is {}: use at least 1000; to record no events, set events_per_s = 0",
+            self.events_keep_ms
+        );
+        let events = EventConfig {
+            per_second: self.events_per_s,
+            retention: EventRetention {
+                time: Duration::from_millis(self.events_keep_ms),
+                max_bytes: self.events_max_bytes,
+            },
+        };
         let limits = LimitConfig::new(self.limit)?;
         let ReadSettings { upstreams, webhook_secrets, .. } = source.raw.read(&limits, var)?;
         Ok(Config {
@@ -245,6 +263,7 @@ impl RawConfig {
             upstreams: Reloadable::new(upstreams),
             webhook_secrets: Reloadable::new(webhook_secrets),
             limits,
+            events,
             prefix: self.prefix,
             log: self.log,
             log_format: self.log_format,

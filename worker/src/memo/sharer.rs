@@ -12,6 +12,7 @@ use super::leader::{OUTCOME_UNKNOWN, Share};
 use crate::observe::metrics::MemoEvent;
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::redis_retry::NotStored;
+use crate::task::events;
 use crate::task::heavy;
 use crate::task::job::Job;
 use crate::task::refused::{Place, RefusedEnding};
@@ -184,9 +185,10 @@ impl Sharer {
 
     fn report(&self, parked: &ParkedTasks, results: &[(Job, TaskResult)], stored: Vec<bool>) {
         let queue = parked.queue().name().as_str();
-        for ((job, _), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
+        for ((job, result), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
             self.worker.shared.metrics.completed(queue);
             self.count_shared(queue, job);
+            events::done(&self.worker.shared.events.of(parked.queue().name()), result);
             tracing::debug!(task = %job.id, queue, "completed with the answer of its leader");
         }
     }
@@ -239,6 +241,7 @@ impl Sharer {
         let queue = parked.queue().name().as_str();
         self.worker.shared.metrics.dead(queue, result.reason.unwrap_or(Reason::AttemptsExhausted));
         self.count_shared(queue, job);
+        events::done(&self.worker.shared.events.of(parked.queue().name()), result);
         let error = result.error.as_deref().unwrap_or_default();
         tracing::warn!(task = %job.id, queue, error, "task is dead, with the answer of its leader");
     }

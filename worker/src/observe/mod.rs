@@ -1,5 +1,6 @@
 //! What a worker shows of itself: metrics, health, the HTTP endpoints, logs.
 
+pub mod events;
 pub mod health;
 pub mod healthcheck;
 pub mod http_server;

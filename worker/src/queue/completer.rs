@@ -12,8 +12,10 @@ use tokio::sync::mpsc;
 use super::held_tasks::{HeldTask, SucceededTask};
 use super::queue_worker::SharedHandles;
 use super::redis_retry::{NotStored, RedisRetry, Resent, Stored};
+use crate::observe::events::EventRecorder;
 use crate::observe::metrics::Metrics;
 use crate::task::contain::contain;
+use crate::task::events;
 use crate::task::refused::{bury_completion, give_back_as_crashed};
 
 /// How many bytes of results go in one batch, beyond the first: Redis closes a connection whose command is too large.
@@ -25,6 +27,7 @@ pub struct Completer {
     pub consumer: Arc<Consumer>,
     pub retry: Arc<RedisRetry>,
     pub shared: Arc<SharedHandles>,
+    pub events: Arc<EventRecorder>,
 }
 
 impl Completer {
@@ -84,7 +87,7 @@ impl Completer {
 
     /// Ends the one task whose completion Redis refuses.
     async fn end_refused(&self, completion: &Completion, error: &Error) {
-        let Self { consumer, retry, shared } = self;
+        let Self { consumer, retry, shared, .. } = self;
         let queue = consumer.queue().name().as_str();
         let headers_for = |task: &redial_core::Task| shared.config.upstreams.current().identity_for(task);
         let max_bytes = shared.config.max_task_bytes;
@@ -93,6 +96,7 @@ impl Completer {
                 if let Some(reason) = result.reason {
                     shared.metrics.dead(queue, reason);
                 }
+                events::done(&self.events, &result);
                 let error = result.error.as_deref().unwrap_or_default();
                 tracing::warn!(task = %completion.id, queue, error, "task is dead: Redis refuses its result");
             }
@@ -116,6 +120,7 @@ impl Completer {
         for (completion, was_stored) in completions.iter().zip(&stored.value) {
             if *was_stored {
                 metrics.completed(queue);
+                events::done_as_stored(&self.events, &completion.id, &completion.result);
                 tracing::debug!(task = %completion.id, queue, "task completed");
             } else {
                 report_not_stored(metrics, queue, Some(&completion.id), stored.resent);

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::http::client::HttpClient;
 use crate::limit::client::LimitClient;
 use crate::limit::parking::Parking;
+use crate::observe::events::{EventRecorder, EventRecorders};
 use crate::observe::metrics::Metrics;
 
 /// A worker at one queue. A clone costs two reference counts.
@@ -41,6 +42,7 @@ pub struct SharedHandles {
     pub config: Config,
     pub http: HttpClient,
     pub metrics: Arc<Metrics>,
+    pub events: EventRecorders,
     pub memos: Memos,
     pub limits: Arc<LimitClient>,
     pub breakers: Arc<BreakerClient>,
@@ -68,6 +70,7 @@ pub struct QueueHandles {
     pub completer: mpsc::UnboundedSender<SucceededTask>,
     pub checks: Checks,
     pub parking: Arc<Parking>,
+    pub events: Arc<EventRecorder>,
 }
 
 impl QueueWorker {

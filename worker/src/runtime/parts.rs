@@ -18,6 +18,7 @@ use crate::http::connection::names::Names;
 use crate::http::connection::transport::InvalidTransport;
 use crate::limit::client::{DrainSignal, LimitClient};
 use crate::limit::parking::Parking;
+use crate::observe::events::EventRecorders;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
 use crate::queue::checks::Checks;
@@ -60,6 +61,7 @@ pub fn shared_handles(
             descriptors,
         )?,
         metrics,
+        events: EventRecorders::new(db.clone(), config.events.clone(), background.clone()),
         memos: db.memos(),
         limits: Arc::new(limits),
         breakers: Arc::new(breakers),
@@ -97,7 +99,8 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     let (completer, succeeded) = mpsc::unbounded_channel::<SucceededTask>();
     let (name, db) = (consumer.queue().name().to_string(), consumer.queue().db().clone());
     let retry = Arc::new(RedisRetry::new(name, db, shared.metrics.redis_errors(), shared.abort.clone()));
-    let completer_part = Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone() };
+    let events = shared.events.of(consumer.queue().name());
+    let completer_part = Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone(), events: events.clone() };
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
@@ -112,6 +115,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
         completer,
         checks: Checks::default(),
         parking,
+        events,
     };
     QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
 }

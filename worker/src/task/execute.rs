@@ -17,7 +17,7 @@ use super::policy::classify::{self, Outcome, Policy, classify};
 use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
-use super::{gate, heavy, stream};
+use super::{events, gate, heavy, stream};
 use crate::breaker::drain::upstream_answered;
 use crate::http::credentials::sigv4::{AwsSigner, Unsigned};
 use crate::http::presets::Preset;
@@ -58,6 +58,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     };
     job.granted = granted;
     report_ignored_fields(worker, &job.task);
+    events::queued(worker, &job);
 
     let mut admission = match gate::pass(worker, &mut job).await {
         Verdict::Pass(admission) => admission,
@@ -207,6 +208,7 @@ async fn call(
     if !held.begin_call() {
         return Err(Aborted::Impossible);
     }
+    events::started(worker, job);
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
     let body = admission.callback.as_ref().map(|callback| &callback.body).or(job.task.body.as_ref());

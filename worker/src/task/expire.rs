@@ -7,6 +7,7 @@ use redial_core::protocol::id::Token;
 use redial_core::queue::entry::Entry;
 use redial_core::{Error, ErrorRecovery, Reason, Status, TaskResult};
 
+use super::events;
 use super::gate::expiry;
 use super::heavy;
 use super::job::Job;
@@ -111,7 +112,10 @@ async fn finish(worker: &QueueWorker, mut answered: Vec<Ended>) {
 /// Reports what became of a task. One whose end Redis refuses for good ends with as much as Redis accepts.
 async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Completion, stored: Result<bool, Error>) {
     match stored {
-        Ok(true) if result.status == Status::Ok => worker.shared.metrics.completed(worker.name()),
+        Ok(true) if result.status == Status::Ok => {
+            worker.shared.metrics.completed(worker.name());
+            events::done(&worker.queue.events, result);
+        }
         Ok(true) => Settler::new(worker).report_dead(result),
         Ok(false) => {}
         Err(error) if error.recovery() == ErrorRecovery::Never => {

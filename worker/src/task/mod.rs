@@ -3,6 +3,7 @@
 pub mod contain;
 #[cfg(debug_assertions)]
 mod debug;
+pub mod events;
 pub mod execute;
 pub mod expire;
 mod gate;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use redial_core::consumer::{Completion, RescheduleReason, dead_letter_header};
 use redial_core::memo::{KeptAnswer, MemoKey, MemoPurpose};
+use redial_core::protocol::event::WaitCause;
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::{Effect, InvalidTask, OnBreak, ReturnAddress, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader};
 use redial_core::{Attempt, Reason, Status, TaskId, TaskResult, UnixMs};
 
+use super::events;
 use super::heavy;
 use super::job::{InvalidJob, Job};
 use super::refused::{self, Place, RefusedEnding};
@@ -61,6 +63,7 @@ impl<'a> Settler<'a> {
         attempt: AttemptResult,
         held: HeldTask,
     ) {
+        events::attempt_failed(self.worker, job, events::attempts_made(job) + 1);
         let result = heavy::work(types::bytes(&attempt), || job.dead(reason, error, self.now(), Some(attempt))).await;
         self.finish(job, leads, result, held).await;
     }
@@ -127,6 +130,7 @@ impl<'a> Settler<'a> {
             "attempt failed, will retry"
         );
         self.worker.shared.metrics.retry(self.worker.name(), reason);
+        events::attempt_failed(self.worker, job, events::attempts_made(job));
         // The attempt ended without harm to its worker, so the task is not a suspect any more.
         job.header.crashes = 0;
         self.reschedule(job, leads, wait, UnixMs(0), RescheduleReason::Retried).await;
@@ -179,6 +183,8 @@ impl<'a> Settler<'a> {
         for key in leads {
             let _led = leader::lead(self.worker, job, key, wait.max(queue.clock.until(not_before))).await;
         }
+        let until = not_before.max(queue.clock.now().plus(millis(wait)));
+        events::waiting(self.worker, job, WaitCause::Time, None, Some(until));
         let header = job.header_at_rest(leads);
         let deadline = job.task.deadline(job.header.first_seen);
         self.write_rescheduled(&job.token, Some(&job.id), &header, (wait, not_before, deadline), reason).await;
@@ -320,6 +326,7 @@ impl<'a> Settler<'a> {
         if let Some(reason) = result.reason {
             self.worker.shared.metrics.dead(self.worker.name(), reason);
         }
+        events::done(&self.worker.queue.events, result);
         tracing::warn!(
             task = result.id.as_ref().map_or("(no id)", TaskId::as_str),
             queue = self.worker.name(),

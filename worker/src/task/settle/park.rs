@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redial_core::consumer::{ParkedTasks, TurnRequest, WaitList};
 use redial_core::memo::{LeadDecision, MemoKey};
+use redial_core::protocol::event::WaitCause;
 
 use super::Settler;
 use crate::breaker::client::upstream_of;
@@ -11,6 +12,7 @@ use crate::breaker::drain;
 use crate::memo::{leader, sharer};
 use crate::queue::clock::millis;
 use crate::queue::redis_retry::{NotStored, Resent, Stored};
+use crate::task::events;
 use crate::task::job::Job;
 use crate::task::types::LimitWait;
 
@@ -24,6 +26,7 @@ impl Settler<'_> {
         if !self.park(job, leads, &list, self.worker.shared.config.lease).await {
             return;
         }
+        events::waiting(self.worker, job, WaitCause::Answer, None, None);
         let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
         let recheck = || memos.recheck(key, job.delivery(queue), job.max_age(key.purpose));
         match self.worker.queue.retry.retry("recheck", recheck).await {
@@ -44,6 +47,7 @@ impl Settler<'_> {
         // The breaker may have changed since it was asked, so the first look at a new list comes soon.
         let look_in = wait.clamp(drain::MIN_WAIT, drain::FIRST_LOOK);
         if self.park(job, leads, &WaitList::breaker(&upstream), look_in).await {
+            events::waiting(self.worker, job, WaitCause::Upstream, Some(&upstream), None);
             let wait_ms = millis(wait);
             tracing::debug!(task = %job.id, queue = self.worker.name(), upstream, wait_ms, "waiting until the upstream is up");
         }
@@ -97,6 +101,7 @@ impl Settler<'_> {
                 if let Some(deadline) = deadline {
                     queue.checks.due_in(queue.clock.until(deadline));
                 }
+                events::waiting(self.worker, job, WaitCause::Limit, Some(&limit), None);
                 tracing::debug!(task = %job.id, queue = self.worker.name(), limit, "waiting for its turn under a limit");
             }
             Ok(false) => self.lease_lost(Some(&job.id)),
