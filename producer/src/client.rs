@@ -8,7 +8,10 @@ use redial_core::protocol::task::Limit;
 use redial_core::queue::cancel::Cancelled;
 use redial_core::queue::once::TaskFingerprint;
 use redial_core::schedule::{Schedule, Schedules, When};
-use redial_core::{AnswerStream, Db, EntryId, Queue, QueueName, StreamReader, TaskId, UnixMs, Waiter};
+use redial_core::{
+    AnswerStream, Db, EntryId, EventFeed, EventReader, Queue, QueueName, StreamReader, TaskEventReader, TaskId, UnixMs,
+    Waiter,
+};
 
 use crate::prepare::prepare_all;
 use crate::results::Hub;
@@ -20,6 +23,7 @@ pub struct Client {
     queue: Queue,
     hub: Arc<Hub>,
     reader: StreamReader,
+    events: EventFeed,
     clock_gap: Arc<ClockGap>,
 }
 
@@ -65,7 +69,8 @@ impl Client {
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
         let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
-        Ok(Self { hub, reader: StreamReader::new(queue.clone()), queue, clock_gap: Arc::default() })
+        let (reader, events) = (StreamReader::new(queue.clone()), EventFeed::new(queue.clone()));
+        Ok(Self { hub, reader, events, queue, clock_gap: Arc::default() })
     }
 
     /// A client of another queue of the same Redis, over the same connection; waiting for its results takes one of its own, and reading streams others.
@@ -73,7 +78,8 @@ impl Client {
     pub fn of_queue(&self, queue: QueueName) -> Self {
         let queue = self.queue.db().queue(queue);
         let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
-        Self { hub, reader: StreamReader::new(queue.clone()), queue, clock_gap: self.clock_gap.clone() }
+        let (reader, events) = (StreamReader::new(queue.clone()), EventFeed::new(queue.clone()));
+        Self { hub, reader, events, queue, clock_gap: self.clock_gap.clone() }
     }
 
     /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
@@ -142,6 +148,20 @@ impl Client {
     /// or all of it from [`EntryId::START`].
     pub fn stream(&self, id: &TaskId, after: EntryId) -> AnswerStream {
         self.reader.read(id, after)
+    }
+
+    /// Reads what happens to the queue's tasks, as it happens: from behind an entry, or all that is kept from [`EntryId::START`].
+    pub fn events(&self, after: EntryId) -> EventReader {
+        self.events.read(after)
+    }
+
+    /// Reads what has happened to a task, and what happens to it until it is done. `None`: it is not among up to `limit` tasks in each
+    /// state.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub async fn task_events(&self, id: &TaskId, limit: usize) -> Result<Option<TaskEventReader>, Error> {
+        Ok(TaskEventReader::open(&self.events, &self.queue, id.clone(), limit).await?)
     }
 
     /// The result of a task; `None` if the task has not finished, or its result has expired.

@@ -64,3 +64,4 @@ pub use redial_core::queue::once::TaskFingerprint;
 pub use redial_core::schedule::{Schedule, ScheduleError, When};
 pub use redial_core::{AnswerStream, EntryId, StreamEntry, StreamEvent, StreamReader};
 pub use redial_core::{Attempt, Queue, QueueName, Reason, Source, Status, TaskId, TaskResult, UnixMs, WorkerId};
+pub use redial_core::{EventFeed, EventPage, EventReader, TaskEvent, TaskEventKind, TaskEventReader, WaitCause};

@@ -38,6 +38,7 @@ pub use consumer::Consumer;
 pub use db::Db;
 pub use error::{Error, ErrorRecovery};
 pub use event::feed::{EventFeed, EventReader};
+pub use event::history::TaskEventReader;
 pub use event::log::EventPage;
 pub use protocol::event::{TaskEvent, TaskEventKind, WaitCause};
 pub use protocol::id::{QueueName, TaskId, UnixMs, WorkerId};

@@ -1,12 +1,13 @@
 //! The gateway, `redial serve`: a real process before a real worker, Redis and upstream.
 //!
-//! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`admission`]: who is
+//! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`events`]: what happens to tasks; [`admission`]: who is
 //!   let in
 //! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
 
 mod admission;
+mod events;
 mod failures;
 mod many;
 mod openapi;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use redial_tests::{GatewayProcess, RedisServer, Upstream, Worker};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -60,3 +62,11 @@ impl FrontDoor {
 
 /// Headers of a test.
 type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// The `[[token]]` block of the token `token-of-<name>`.
+fn token_block(name: &str, more: &str) -> String {
+    let digest = Sha256::digest(format!("token-of-{name}"));
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex: String = digits.map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect();
+    format!("[[token]]\nname = \"{name}\"\nhash = \"sha256:{hex}\"\n{more}\n")
+}

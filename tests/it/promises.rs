@@ -14,6 +14,7 @@
 //! - [`schedules`]: tasks that are pushed by the clock
 //! - [`callbacks`], [`chains`]: calls that follow a result
 //! - [`streams`]: answers that are read while they arrive; [`streams_broken`]: those that break off
+//! - [`events`]: what happens to tasks, for those who watch
 //! - [`cancel`]: tasks that are cancelled
 //! - [`bad_input`]: invalid tasks; [`hostile`]: tasks that are hard to parse; [`targets`]: addresses that must not be called
 //! - [`leases`]: what living workers keep, and what dead ones lose
@@ -47,6 +48,7 @@ mod crashes;
 mod deadlines;
 mod drain;
 mod embedded;
+mod events;
 mod faults;
 mod good_answers;
 mod healthcheck;

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cancel;
 pub mod dead;
 pub mod enqueue;
+pub mod events;
 pub mod limits;
 pub mod list;
 pub mod queues;

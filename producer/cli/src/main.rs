@@ -18,8 +18,8 @@ use redial::Client;
 use redial_core::db::keys::DEFAULT_PREFIX;
 
 use commands::{
-    DEFAULT_REDIS_URL, breakers, cache, cancel, dead, enqueue, limits, list, queues, result, schedule, serve, status,
-    stream, wait,
+    DEFAULT_REDIS_URL, breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve,
+    status, stream, wait,
 };
 use output::Output;
 
@@ -56,6 +56,7 @@ enum Command {
     Result(result::ResultArgs),
     Wait(wait::WaitArgs),
     Stream(stream::StreamArgs),
+    Events(events::EventsArgs),
     Status(status::StatusArgs),
     List(list::ListArgs),
     Cancel(cancel::CancelArgs),
@@ -131,6 +132,7 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Result(args) => args.run(&client).await,
         Command::Wait(args) => args.run(&client).await,
         Command::Stream(args) => args.run(&client, output).await,
+        Command::Events(args) => args.run(&client, output).await,
         Command::Cancel(args) => args.run(&client, output).await,
         Command::Status(args) => args.run(queue, output).await,
         Command::List(args) => args.run(queue, output).await,

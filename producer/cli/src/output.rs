@@ -72,6 +72,12 @@ pub fn utc(ms: u64) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
+/// The same with milliseconds.
+pub fn utc_ms(ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
 /// What a colour means.
 #[derive(Debug, Clone, Copy)]
 pub enum Tint {

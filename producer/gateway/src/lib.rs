@@ -13,12 +13,14 @@
 //!   a response; `relay`: how an answer is passed on while it arrives
 //! - `tasks`: tasks and results as they are; `submission`: a task on its way to the queue
 //! - `waiting`: waiting for results; `location`: where a task is
+//! - `events`: what happens to tasks
 //! - `body`: reading the body of a request; `params`: its query and preferences; `problem`: what went wrong, as a response
 //! - `metrics`, `openapi`: what operators and generators of clients read
 
 mod answer;
 mod body;
 pub mod config;
+mod events;
 mod forward;
 mod gateway;
 mod guard;

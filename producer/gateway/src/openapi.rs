@@ -47,6 +47,8 @@ fn generate() -> Value {
             "/v1/tasks": {"post": create()},
             "/v1/tasks/{id}": {"parameters": [id(), queue()], "get": show(), "delete": cancel()},
             "/v1/tasks/{id}/stream": {"parameters": [id(), queue()], "get": stream()},
+            "/v1/tasks/{id}/events": {"parameters": [id(), queue()], "get": task_events()},
+            "/v1/queues/{queue}/events": {"parameters": [queue_in_path()], "get": queue_events()},
         },
         "components": {
             "schemas": schemas,
@@ -117,19 +119,61 @@ fn show() -> Value {
 
 fn stream() -> Value {
     let mut responses = responses(&[], &["400", "401", "403", "404", "421", "503"]);
-    let text = json!({"type": "string"});
-    let event = json!({"type": "object", "properties": {"id": text, "event": text, "data": text}});
-    let content = json!({"text/event-stream": {"schema": event}});
-    responses["200"] = json!({"description": "The entries of the stream, as server-sent events.", "content": content});
+    responses["200"] = events("The entries of the stream, as server-sent events.");
     json!({
         "operationId": "streamTask",
         "summary": "The answer of a task while it arrives.",
-        "parameters": [{
-            "name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
-            "description": "The last event that the reader has.",
+        "parameters": [last_event_id()],
+        "responses": responses,
+    })
+}
+
+fn task_events() -> Value {
+    let mut responses = responses(&[], &["400", "401", "403", "404", "421", "503"]);
+    responses["200"] =
+        events("What has happened to the task, and what happens until it is done, as server-sent events.");
+    json!({
+        "operationId": "watchTask",
+        "summary": "What happens to a task: queued, started, attempt_failed, waiting, done.",
+        "responses": responses,
+    })
+}
+
+fn queue_events() -> Value {
+    let mut responses = responses(&[], &["400", "401", "403", "421", "503"]);
+    responses["200"] = events("What happens to the tasks of the queue, as server-sent events.");
+    let since = json!({"type": "number", "minimum": 0});
+    json!({
+        "operationId": "watchQueue",
+        "summary": "What happens to the tasks of a queue.",
+        "parameters": [last_event_id(), {
+            "name": "since", "in": "query", "schema": since,
+            "description": "Begin with the events of the last seconds. Default: with those that happen from now on.",
         }],
         "responses": responses,
     })
+}
+
+/// A response that consists of events.
+fn events(description: &str) -> Value {
+    let text = json!({"type": "string"});
+    let event = json!({"type": "object", "properties": {"id": text, "event": text, "data": text}});
+    json!({"description": description, "content": {"text/event-stream": {"schema": event}}})
+}
+
+fn last_event_id() -> Value {
+    json!({
+        "name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+        "description": "The last event that the reader has.",
+    })
+}
+
+fn queue_in_path() -> Value {
+    let mut queue = queue();
+    queue["in"] = "path".into();
+    queue["required"] = true.into();
+    queue["description"] = "The queue.".into();
+    queue
 }
 
 fn cancel() -> Value {

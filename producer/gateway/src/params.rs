@@ -44,6 +44,23 @@ impl TaskParams {
     }
 }
 
+/// How far back a reader of events begins, by the parameter `since`.
+///
+/// # Errors
+/// A parameter is unknown, or invalid.
+pub(crate) fn since(uri: &Uri) -> Result<Option<Duration>, Problem> {
+    let mut since = None;
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        if name != "since" {
+            return Err(Problem::invalid(format!("the parameter {name:?} is unknown: there is since")));
+        }
+        let invalid =
+            || Problem::invalid(format!("the parameter since is {value:?}: use a number of seconds, such as 60"));
+        since = Some(seconds(&value).ok_or_else(invalid)?);
+    }
+    Ok(since)
+}
+
 fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     preferences.flat_map(|value| value.split([',', ';'])).find_map(|preference| {

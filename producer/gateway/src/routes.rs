@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::gateway::Gateway;
 use crate::problem::Problem;
-use crate::{guard, openapi, tasks, upstreams};
+use crate::{events, guard, openapi, tasks, upstreams};
 
 /// How long Redis may take to answer a check.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,6 +23,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/tasks", post(tasks::create))
         .route("/v1/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/v1/tasks/{id}/stream", get(tasks::stream))
+        .route("/v1/tasks/{id}/events", get(events::of_task))
+        .route("/v1/queues/{queue}/events", get(events::of_queue))
         .route("/u/{*rest}", any(upstreams::call))
         .route("/openapi.json", get(openapi_page))
         .route("/metrics", get(metrics))

@@ -29,18 +29,18 @@ mod stream;
 pub(crate) use stream::stream;
 
 /// How many tasks in each state are searched for one whose state is asked.
-const STATE_SEARCH: usize = 10_000;
+pub(crate) const STATE_SEARCH: usize = 10_000;
 /// The longest key: with the number of a task in an array, it is the `idempotency_key` of that task.
 const MAX_KEY: usize = 250;
 /// The characters of an id that a path has as they are.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A request about a task of this queue.
-struct TaskRequest {
-    gateway: Arc<Gateway>,
-    client: Client,
+pub(crate) struct TaskRequest {
+    pub gateway: Arc<Gateway>,
+    pub client: Client,
     queue: QueueName,
-    id: TaskId,
+    pub id: TaskId,
     params: TaskParams,
 }
 
@@ -125,7 +125,7 @@ pub(crate) async fn cancel(
 }
 
 impl TaskRequest {
-    fn read(gateway: Arc<Gateway>, caller: &Caller, id: &str, request: &Request) -> Result<Self, Problem> {
+    pub fn read(gateway: Arc<Gateway>, caller: &Caller, id: &str, request: &Request) -> Result<Self, Problem> {
         let params = TaskParams::read(request.uri(), request.headers())?;
         let queue = caller.queue(params.queue.as_deref(), &gateway.config.queue)?;
         let id = TaskId::new(id).map_err(|error| Problem::invalid(error.to_string()))?;
@@ -145,6 +145,10 @@ impl TaskRequest {
         let mut results = gateway.patiently(|| self.client.wait_all([self.id.clone()])).await?;
         let location = location(&gateway.config, &self.queue, &self.id);
         gateway.next_result(&mut results, until).await.map_err(|problem| problem.about(&self.id, &location))
+    }
+
+    pub fn not_found(&self) -> Problem {
+        not_found(&self.queue, &self.id)
     }
 
     async fn state(&self) -> Result<Response, Problem> {

@@ -215,6 +215,11 @@ impl Caller {
         tenant.map(|tenant| format!("{tenant}.")).unwrap_or_default()
     }
 
+    /// Whether all tasks of its queues are its own.
+    pub fn owns_all(&self) -> bool {
+        self.id_prefix().is_empty()
+    }
+
     /// Whether a task is its own.
     pub fn owns(&self, id: &TaskId) -> bool {
         id.as_str().starts_with(&self.id_prefix())

@@ -26,8 +26,9 @@ pub enum TaskEventKind {
     Started {
         /// Which one, from 1.
         attempt: u32,
-        /// The host that is called.
-        host: String,
+        /// The host that is called, if it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
     },
     /// An attempt failed, and there will be another one.
     AttemptFailed {
@@ -108,12 +109,9 @@ mod tests {
             TaskEventKind::Waiting { cause: WaitCause::Limit, name: Some("acme".into()), until_ms: Some(UnixMs(9)) };
         let event = TaskEvent { at_ms: UnixMs(7), task: Some(TaskId::new("a")?), kind: waiting };
         let json = serde_json::to_string(&event)?;
-        assert_eq!(
-            json,
-            r#"{"at_ms":7,"task":"a","event":"waiting","for":"limit","name":"acme","until_ms":9}"#
-        );
+        assert_eq!(json, r#"{"at_ms":7,"task":"a","event":"waiting","for":"limit","name":"acme","until_ms":9}"#);
         assert_eq!(serde_json::from_str::<TaskEvent>(&json)?, event);
-        for kind in [TaskEventKind::Queued, TaskEventKind::Started { attempt: 1, host: "h".into() }, event.kind] {
+        for kind in [TaskEventKind::Queued, TaskEventKind::Started { attempt: 1, host: Some("h".into()) }, event.kind] {
             assert_eq!(serde_json::to_value(&kind)?["event"], kind.name());
         }
         Ok(())

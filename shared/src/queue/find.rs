@@ -135,6 +135,11 @@ impl Queue {
         Ok(search)
     }
 
+    /// The same, with the bytes that Redis has of the task.
+    pub(crate) async fn find_entry(&self, id: &TaskId, limit: usize) -> Result<Option<FoundTask>, Error> {
+        self.search_states(&WantedTask::new(id, limit, String::new()), &mut Search::default()).await
+    }
+
     /// Searches for a task that has not ended, and takes it off its list if it waits to be claimed. If there is none, for one that has.
     pub(crate) async fn take(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
         let wanted = WantedTask::new(id, limit, format!("cancel:{}", TaskId::random()));

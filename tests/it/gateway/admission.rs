@@ -2,31 +2,21 @@
 
 use redial_tests::{Cli, RedisServer};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use super::{FrontDoor, Headers};
+use super::{FrontDoor, Headers, token_block};
 
 const ACME: Headers = &[("authorization", "Bearer token-of-acme")];
 const OTHER: Headers = &[("authorization", "Bearer token-of-other")];
 const READER: Headers = &[("x-api-key", "token-of-reader")];
 
 fn tokens() -> String {
-    let block = |name: &str, more: &str| {
-        let digest = Sha256::digest(format!("token-of-{name}"));
-        let hex: String = digest
-            .iter()
-            .flat_map(|byte| [byte >> 4, byte & 15])
-            .map(|d| char::from_digit(d.into(), 16).unwrap())
-            .collect();
-        format!("[[token]]\nname = \"{name}\"\nhash = \"sha256:{hex}\"\n{more}\n")
-    };
     [
-        block(
+        token_block(
             "acme",
             "tenant = \"acme\"\nqueues = [\"default\", \"acme\"]\nupstreams = [\"api\"]\nlimits = [\"acme-budget\"]",
         ),
-        block("other", "tenant = \"other\""),
-        block("reader", "access = \"read\""),
+        token_block("other", "tenant = \"other\""),
+        token_block("reader", "access = \"read\""),
         "[[limit]]\nname = \"acme-budget\"\nrate = 1000\n".to_owned(),
     ]
     .concat()

@@ -14,9 +14,11 @@ async fn whatever_is_sent_the_gateway_answers_as_its_openapi_document_says() {
     let mut command = Command::new(folder.join("venv/bin/schemathesis"));
     command.arg("run").arg(gateway.url("/openapi.json")).current_dir(&folder);
     command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1"]);
+    // The events of a queue have no end, so that each request would wait for all of that time.
+    command.args(["--exclude-operation-id", "watchQueue"]);
     // A schema cannot say everything about a task, such as what a URL is.
     command.args(["--exclude-checks", "positive_data_acceptance", "--no-color"]);
     let ended = install::run(&mut command).await.unwrap();
     assert!(ended.success, "{}{}\n{}", ended.stdout, ended.stderr, gateway.log());
-    assert!(ended.stdout.contains("Tested: 4"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("Tested: 5"), "{}", ended.stdout);
 }

@@ -100,7 +100,8 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     let (name, db) = (consumer.queue().name().to_string(), consumer.queue().db().clone());
     let retry = Arc::new(RedisRetry::new(name, db, shared.metrics.redis_errors(), shared.abort.clone()));
     let events = shared.events.of(consumer.queue().name());
-    let completer_part = Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone(), events: events.clone() };
+    let completer_part =
+        Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone(), events: events.clone() };
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());

@@ -25,7 +25,7 @@ pub fn queued(worker: &QueueWorker, job: &Job) {
 /// An attempt begins.
 pub fn started(worker: &QueueWorker, job: &Job) {
     record(worker, job, || {
-        let host = job.task.url.host_str().unwrap_or_default().to_owned();
+        let host = job.task.url.host_str().map(str::to_owned);
         (worker.queue.clock.now(), TaskEventKind::Started { attempt: attempts_made(job) + 1, host })
     });
 }

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -12,21 +11,19 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_core::Stream;
+use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
 use redial::{AnswerStream, EntryId, StreamEntry, StreamEvent};
 use redial_core::stream::append::StreamRemains;
 use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::TaskRequest;
+use crate::events::{KEEP_ALIVE, last_event_id};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::{Access, Caller};
 use crate::waiting::WaitingPlace;
-
-/// How often a stream that says nothing is kept alive by a comment: proxies close connections that are idle for a minute or so.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Answers with the entries of a stream, from behind the one that `Last-Event-ID` names.
 pub(crate) async fn stream(
@@ -36,7 +33,7 @@ pub(crate) async fn stream(
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(Access::Read)?;
-    let after = last_event_id(request.headers())?;
+    let after = last_event_id(request.headers())?.unwrap_or(EntryId::START);
     let task = TaskRequest::read(gateway.clone(), &caller, &id, &request)?;
     let place = gateway.place()?;
     task.require_known().await?;
@@ -53,12 +50,6 @@ pub(crate) async fn stream(
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
-}
-
-fn last_event_id(headers: &HeaderMap) -> Result<EntryId, Problem> {
-    let Some(last) = headers.get("last-event-id") else { return Ok(EntryId::START) };
-    let parsed = last.to_str().ok().and_then(|text| EntryId::parse(text).ok());
-    parsed.ok_or_else(|| Problem::invalid("the header Last-Event-ID is not the id of an event of this stream"))
 }
 
 impl TaskRequest {
