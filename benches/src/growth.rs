@@ -25,6 +25,8 @@ const CUT_EVERY: Duration = Duration::from_millis(50);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many connections of each round are not the worker's, at most.
 const OWN: u64 = 4;
+/// How many more queues the worker serves, so that a cut breaks many connections.
+const QUEUES: u64 = 60;
 /// When reconnecting counts as stuck.
 const CUT_TIMEOUT: Duration = Duration::from_secs(3_600);
 
@@ -45,7 +47,8 @@ pub async fn measure() -> anyhow::Result<Growth> {
         Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)
     })
     .await;
-    let worker = Worker::spawn(redis.url());
+    let queues = (0..QUEUES).fold("default=1".to_owned(), |queues, n| queues + &format!(",other{n}=1"));
+    let worker = Worker::builder(redis.url()).env("REDIAL_QUEUES", queues).spawn();
     let queue = TestQueue::new(redis.url(), "default");
     let mut connection = redis.connection().await;
     let port = upstream.address().port();
@@ -54,8 +57,10 @@ pub async fn measure() -> anyhow::Result<Growth> {
         push_until(WARM, &mut pushed, port, &queue, &mut connection).await?;
         rest(&worker).await
     };
+    eprintln!("{} MiB after {WARM} tasks", warm >> 20);
     push_until(TASKS, &mut pushed, port, &queue, &mut connection).await?;
     let tasks = rest(&worker).await;
+    eprintln!("{} MiB after {TASKS} tasks", tasks >> 20);
     reconnect(&redis, port).await?;
     // It still works, and what the reconnects have left is as warm as it was.
     let mut connection = redis.connection().await;

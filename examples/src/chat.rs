@@ -71,6 +71,12 @@ fn completion(request: &Request, prompt: &str) -> Value {
     })
 }
 
+/// A prompt whose first two calls are answered with 503.
+pub(crate) fn prompt_that_fails_twice() -> Option<String> {
+    let mut prompts = (2..1_000).map(|n| format!("Why is the sky blue? Give {n} reasons."));
+    prompts.find(|prompt| Draw::of(prompt).percent() < 3)
+}
+
 fn refusal(message: &str, code: &str) -> Reply {
     error(400, message, code)
 }

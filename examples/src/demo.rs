@@ -8,6 +8,7 @@
 mod chat;
 mod fleet;
 mod progress;
+mod sdk;
 mod summary;
 mod tasks;
 
@@ -23,6 +24,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use fleet::Fleet;
+use sdk::Sdk;
 use summary::{Summary, attempts};
 use tasks::{PromptTask, PushTimes, command_line};
 
@@ -50,20 +52,21 @@ async fn main() -> ExitCode {
 /// Whatever happens after the start, Ctrl-C too, the workers are stopped in order.
 async fn demo() -> anyhow::Result<()> {
     let mut stop = pin!(asked_to_stop());
+    let sdk = Sdk::install();
     let api = chat::start().await;
     let fleet = tokio::select! {
         fleet = Fleet::start() => fleet?,
         () = &mut stop => bail!("stopped"),
     };
     let result = tokio::select! {
-        result = run(&fleet, &api) => result,
+        result = run(&fleet, &api, sdk) => result,
         () = &mut stop => Err(anyhow!("stopped")),
     };
     fleet.stop().await;
     result
 }
 
-async fn run(fleet: &Fleet, api: &Upstream) -> anyhow::Result<()> {
+async fn run(fleet: &Fleet, api: &Upstream, sdk: Sdk) -> anyhow::Result<()> {
     let tasks = tasks::all(&api.url(chat::PATH))?;
     introduce(fleet, api, tasks.len());
 
@@ -77,6 +80,7 @@ async fn run(fleet: &Fleet, api: &Upstream) -> anyhow::Result<()> {
     println!("\n{summary}");
     check(&ids, &results)?;
     show_an_answer(&queue, fleet.redis_port(), &results).await?;
+    sdk.show(&fleet.redis_url(), api).await?;
     say_what_to_type_next();
     Ok(())
 }
@@ -154,6 +158,8 @@ fn say_what_to_type_next() {
         println!("  {redial} enqueue --id a2 --url https://example.com/");
         println!("  {redial} result a2");
         println!("  {redial} dead list");
+        println!("\nAnd the gateway for SDKs, with the APIs that redial.toml names (docs/gateway.md):\n");
+        println!("  {redial} serve");
     }
 }
 
