@@ -54,6 +54,32 @@ export class ConnectionFailed extends RedialError {
   enqueued: Task[] = [];
 }
 
+/** The gateway does not do what it was asked for. */
+export class GatewayRefused extends RedialError {
+  override name = "GatewayRefused";
+
+  /**
+   * @param status The HTTP status.
+   * @param code What is wrong, as in `docs/gateway.md`: `unauthorized`, `forbidden`, `invalid_task`, ...
+   */
+  constructor(readonly status: number, readonly code: string | null, detail: string) {
+    super(`the gateway answered ${status}${code ? ` (${code})` : ""}: ${detail}`);
+  }
+}
+
+/** An answer broke off while it arrived, or the task has ended without a stream. Its result says what became of it. */
+export class StreamFailed extends RedialError {
+  override name = "StreamFailed";
+
+  /**
+   * @param id The task.
+   * @param reason Why the task is dead; `null` if its result has the answer all the same.
+   */
+  constructor(readonly id: string, readonly reason: string | null, error: string) {
+    super(`task ${id}: ${error}`);
+  }
+}
+
 /** The client was closed. */
 export class ClientClosed extends RedialError {
   override name = "ClientClosed";

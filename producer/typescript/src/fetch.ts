@@ -7,9 +7,9 @@ const LEFT_OUT =
 const kept = (headers: Iterable<[string, string]>) => Object.fromEntries([...headers].filter(([name]) => !LEFT_OUT.test(name)));
 
 export interface FetchOptions {
-  /** No attempt starts later than this after the request: 900,000 unless said. */
+  /** No attempt starts later than this after the request: 900,000 by default. */
   waitMs?: number;
-  /** The limit of one attempt, unless the SDK states one: 600,000 unless said. */
+  /** The limit of one attempt, unless the SDK states one: 600,000 by default. */
   timeoutMs?: number;
   /** Fields for every task. */
   task?: TaskFields;

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createClient } from "redis";
+import { RESP_TYPES, createClient } from "redis";
 import { ClientClosed, ConnectionFailed } from "./errors.js";
 import { Result } from "./result.js";
 import type { Prepared } from "./task.js";
@@ -22,6 +22,7 @@ export class Reader {
   #blocking;
   #waiting = new Map<string, Set<Answer>>();
   #opening: Promise<void> | undefined;
+  #streams = new Set<StreamConnection>();
   #isClosed = false;
   #closing = new AbortController();
 
@@ -108,8 +109,17 @@ export class Reader {
     return this.#waiting.size;
   }
 
+  /** A connection that reads one stream. */
+  openStream(id: string): StreamConnection {
+    if (this.#isClosed) throw new ClientClosed();
+    const stream = new StreamConnection(this.#blocking.duplicate(), `${this.waitingKey}:stream:${id}`, () => this.#streams.delete(stream));
+    this.#streams.add(stream);
+    return stream;
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
+    for (const stream of this.#streams) stream.end(new ClientClosed());
     this.#closing.abort();
     this.#end(new ClientClosed());
     await this.#opening?.catch(() => {});
@@ -160,6 +170,44 @@ export class Reader {
 
   #resultKey(id: string) {
     return `${this.waitingKey}:result:${id}`;
+  }
+}
+
+/** A connection that reads one stream, and is made when it is first read. */
+class StreamConnection {
+  #reason: Error | undefined;
+
+  constructor(readonly client: ReturnType<typeof createClient>, readonly key: string, readonly onClose: () => void) {
+    client.on("error", () => {}); // A command that fails reports it itself.
+  }
+
+  /** The entries behind one, as soon as there are any; none if none comes in time. */
+  async read(after: string, blockMs: number, count: number): Promise<{ id: string; type: string; data: Buffer }[]> {
+    try {
+      if (!this.client.isOpen) await this.client.connect();
+      const command = ["XREAD", "COUNT", String(count), "BLOCK", String(blockMs), "STREAMS", this.key, after];
+      const reply: any = await this.client.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer }).sendCommand(command);
+      if (!reply) return [];
+      const [first] = Array.isArray(reply) ? reply : [Object.entries(reply)[0]];
+      return first[1].map(([id, [, type, , data]]: [Buffer, Buffer[]]) => ({ id: String(id), type: String(type), data: data! }));
+    } catch (error) {
+      throw this.#reason ?? error;
+    }
+  }
+
+  /** Whether it is worth to try again. */
+  isPassing(error: unknown): boolean {
+    return !/^(NOPERM|NOAUTH|WRONGPASS|WRONGTYPE)/.test((error as Error).message);
+  }
+
+  end(reason: Error) {
+    this.#reason = reason;
+    this.close();
+  }
+
+  close() {
+    this.onClose();
+    if (this.client.isOpen) this.client.destroy();
   }
 }
 

@@ -3,8 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConnectionFailed, RedialError, WaitTimeout } from "./errors.js";
 import { type FetchOptions, redialFetch } from "./fetch.js";
 import { Reader } from "./reader.js";
+import { redisStream } from "./redis_stream.js";
 import type { Result } from "./result.js";
+import type { StreamEntry, StreamOptions } from "./stream.js";
 import { type Call, MAX_TASK_BYTES, type Prepared, type Task, type TaskFields, prepare } from "./task.js";
+import { type WaitOptions, checkTimeout, idOf } from "./waits.js";
 
 /** How long a wait sleeps between two looks for a result that is not pushed to this client: it grows from one to the other. */
 const [FIRST_POLL_MS, LAST_POLL_MS] = [50, 1_000];
@@ -12,25 +15,16 @@ const [FIRST_POLL_MS, LAST_POLL_MS] = [50, 1_000];
 export interface Options {
   /** Where Redis is: `REDIS_URL` by default, or 127.0.0.1:6379. */
   url?: string;
-  /** As the workers have it: `default` unless said. */
+  /** As the workers have it: `default` by default. */
   queue?: string;
-  /** As the workers have it: `redial` unless said. */
+  /** As the workers have it: `redial` by default. */
   prefix?: string;
   /** Fields for every task, unless the task has them. */
   task?: TaskFields;
-  /** As the workers have it: 1 MiB + 64 KiB unless said. */
+  /** As the workers have it: 1 MiB + 64 KiB by default. */
   maxTaskBytes?: number;
-  /** The command that `cancel` runs: `redial` unless said. */
+  /** The command that `cancel` runs: `redial` by default. */
   program?: string;
-}
-
-export interface WaitOptions {
-  /** How long to wait at most. Every wait has a limit: 60,000 unless said. */
-  timeoutMs?: number;
-  /** Whether a call that failed for good is thrown as `CallFailed`; otherwise it is returned. */
-  check?: boolean;
-  /** Ends the wait, not the call, with the reason of the signal. */
-  signal?: AbortSignal | null;
 }
 
 export interface EnqueueOptions {
@@ -172,6 +166,15 @@ export class Redial {
     });
   }
 
+  /**
+   * The answer of a task with `stream`, while it arrives. A reader that loses its connection goes on where it was. Throws `StreamFailed`
+   * if the answer breaks off, and `WaitTimeout` if nothing more comes in time. Each stream has a connection to Redis.
+   */
+  stream(task: string | Task, options: StreamOptions = {}): AsyncGenerator<StreamEntry> {
+    checkTimeout(options.timeoutMs ?? 60_000);
+    return redisStream(this.#reader, idOf(task), options);
+  }
+
   /** `fetch` through Redial, for SDKs: `new OpenAI({ fetch: redial.fetch(), maxRetries: 0, apiKey: "the worker has it" })`. */
   fetch(options: FetchOptions = {}): typeof fetch {
     return redialFetch(this, options);
@@ -208,15 +211,6 @@ export class Redial {
     if (task.queue !== this.#queue) throw new TypeError(`task ${task.id} is on the queue ${task.queue}, and this client's queue is ${this.#queue}`);
     return !task.replies;
   }
-}
-
-/** Every wait has an end. */
-function checkTimeout(timeoutMs: number) {
-  if (!(timeoutMs >= 0 && timeoutMs < 2 ** 31)) throw new TypeError(`timeoutMs: 0 to ${2 ** 31 - 1}, not ${timeoutMs}; every wait has a limit`);
-}
-
-function idOf(task: string | Task): string {
-  return typeof task === "string" ? task : task.id;
 }
 
 const TIMED_OUT = Symbol("timed out");

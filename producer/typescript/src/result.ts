@@ -1,3 +1,4 @@
+import { fromBase64, toBytes } from "./bytes.js";
 import { CallFailed, RedialError } from "./errors.js";
 
 /** One call on the wire. Times are in ms. */
@@ -50,8 +51,8 @@ export class Result {
     this.headers = fields.headers ?? {};
     this.bytes =
       typeof fields.body_base64 === "string"
-        ? Buffer.from(fields.body_base64, "base64")
-        : Buffer.from(fields.body_text ?? textOfField(line, "body") ?? "");
+        ? fromBase64(fields.body_base64)
+        : toBytes(fields.body_text ?? textOfField(line, "body") ?? "");
     this.reason = fields.reason ?? null;
     this.error = fields.error ?? null;
     this.attempts = fields.attempts ?? [];

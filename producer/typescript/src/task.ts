@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { toBase64, toBytes } from "./bytes.js";
 import { InvalidTask } from "./errors.js";
 
 /** The largest task that a worker takes by default (`max_task_bytes`). */
@@ -84,7 +84,7 @@ export function prepare(call: Call, defaults: TaskFields, replyTo: string | unde
   const values: Record<string, unknown> = Object.fromEntries(
     Object.entries({ ...defaults, ...given }).filter(([, value]) => value !== undefined && value !== null),
   );
-  const { url, id = randomUUID() } = values;
+  const { url, id = crypto.randomUUID() } = values;
   if (typeof url !== "string" || !/^https?:\/\/[^/?#]/i.test(url))
     throw new InvalidTask(`url: an absolute http or https URL, not ${url}`);
   if (typeof id !== "string" || !/^[\x20-\x7e]{1,200}$/.test(id))
@@ -95,12 +95,12 @@ export function prepare(call: Call, defaults: TaskFields, replyTo: string | unde
     if (name.endsWith("_ms") && !Number.isSafeInteger(value))
       throw new InvalidTask(`${name}: a whole number of milliseconds, not ${value}`);
   if (values.body instanceof Uint8Array) {
-    values.body_base64 = Buffer.from(values.body).toString("base64");
+    values.body_base64 = toBase64(values.body);
     delete values.body;
   }
   const replies = replyTo !== undefined && (values.reply_to ??= replyTo) === replyTo;
   const line = encode({ ...values, id, enqueued_at_ms: values.enqueued_at_ms ?? Date.now() });
-  const bytes = Buffer.byteLength(line);
+  const bytes = toBytes(line).length;
   if (bytes > maxBytes) throw new InvalidTask(`the task has ${bytes} bytes, and at most ${maxBytes} are allowed (max_task_bytes)`);
   return { id, line, bytes, replaces: "id" in values, replies };
 }

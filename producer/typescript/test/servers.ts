@@ -1,6 +1,6 @@
 // Real servers: Redis, the worker, and an upstream that misbehaves as its URL says.
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, openSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer as createListener } from "node:net";
 import { type IncomingMessage, type ServerResponse, createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -35,6 +35,8 @@ export class Desk {
   #folder = mkdtempSync(join(tmpdir(), "redial-"));
   #redis!: ChildProcess;
   #workers: ChildProcess[] = [];
+  #gateway: ChildProcess | undefined;
+  #gatewayPort = 0;
   #server = createServer((request, response) => void this.#answer(request, response));
 
   private constructor(readonly port: number) {}
@@ -75,6 +77,26 @@ export class Desk {
     this.#workers.push(spawn(join(PROGRAMS, "redial-worker"), { env, cwd: this.#folder, stdio: ["ignore", log, log] }));
   }
 
+  get gatewayUrl() {
+    return `http://127.0.0.1:${this.#gatewayPort}`;
+  }
+
+  /** Starts `redial serve`, again at the same address after a kill. */
+  async startGateway(settings = "") {
+    this.#gatewayPort ||= await freePort();
+    const file = join(this.#folder, "gateway.toml"), log = openSync(join(this.#folder, "gateway.log"), "a");
+    writeFileSync(file, settings);
+    const parameters = ["serve", "--listen", `127.0.0.1:${this.#gatewayPort}`, "--config", file];
+    const env = { ...process.env, REDIS_URL: this.redisUrl };
+    this.#gateway = spawn(join(PROGRAMS, "redial"), parameters, { env, cwd: this.#folder, stdio: ["ignore", log, log] });
+    await eventually(() => fetch(`${this.gatewayUrl}/readyz`).then((response) => response.ok, () => false));
+  }
+
+  async killGateway() {
+    this.#gateway!.kill("SIGKILL");
+    await ended(this.#gateway!);
+  }
+
   async waiting() {
     return this.client.lLen("redial:{default}");
   }
@@ -85,7 +107,7 @@ export class Desk {
   }
 
   async close() {
-    for (const process of [...this.#workers, this.#redis]) {
+    for (const process of [...this.#workers, ...(this.#gateway ? [this.#gateway] : []), this.#redis]) {
       process.kill("SIGKILL");
       await ended(process);
     }
@@ -109,6 +131,12 @@ export class Desk {
     if (kind === "slow") await sleep(Number(argument));
     if (kind === "bytes") return send(200, Buffer.from([0xff, 0, 0xfe]), "application/octet-stream");
     if (kind === "digits") return send(200, '{ "n": 1.10, "a": {"body": [1, "}"]}, "big": 123456789012345678901234567890 }');
+    if (kind === "tokens") {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      for (let n = 0; n < Number(argument); n++) await sleep(10).then(() => response.write(`data: ${n}\n\n`));
+      if (path.endsWith("/broken")) return void response.destroy();
+      return response.end();
+    }
     if (kind !== "v1") return send(200, content.length ? content : "null");
     const prompt = JSON.parse(content.toString()).messages[0].content;
     if (prompt === "too long") return send(400, '{"error":{"message":"This model takes less."}}');

@@ -1,0 +1,7 @@
+// What browsers can use: the client of a gateway.
+export { CallFailed, ClientClosed, ConnectionFailed, GatewayRefused, InvalidTask, RedialError, StreamFailed, WaitTimeout } from "./errors.js";
+export { Gateway, type GatewayOptions } from "./gateway.js";
+export { type Attempt, Result } from "./result.js";
+export type { StreamEntry, StreamOptions } from "./stream.js";
+export type { Call, Task, TaskFields } from "./task.js";
+export type { WaitOptions } from "./waits.js";
