@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -88,8 +89,38 @@ class Worker:
         self.process.wait()
 
 
+class Gateway:
+    """`redial serve`, again at the same address after a kill."""
+
+    def __init__(self, redis: Redis, folder: Path) -> None:
+        self.port, self.redis, self.folder = free_port(), redis, folder
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, settings: str = "") -> None:
+        file = self.folder / "gateway.toml"
+        file.write_text(settings)
+        command = [PROGRAMS / "redial", "serve", "--listen", f"127.0.0.1:{self.port}", "--config", file]
+        with (self.folder / "gateway.log").open("ab") as log:
+            environment = {**os.environ, "REDIS_URL": self.redis.url}
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
+
+        def is_ready() -> bool:
+            with contextlib.suppress(OSError):
+                return bool(urllib.request.urlopen(f"{self.url}/readyz", timeout=5).status == 200)
+            return False
+
+        eventually(is_ready)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 class Upstream:
-    """Answers `/echo`, `/status/N`, `/flaky/N` (N times 503), `/slow/MS`, and a chat API that repeats the prompt."""
+    """Answers `/echo`, `/status/N`, `/flaky/N` (N times 503), `/slow/MS`, and a chat API that repeats the prompt.
+
+    `/tokens/N` are N events, 10 ms apart, and `/tokens/N/broken` breaks off then.
+    """
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -105,6 +136,8 @@ class Upstream:
                     earlier = sum(call["path"] == self.path for call in upstream.calls)
                     call = {"path": self.path, "content": content, "headers": {k.lower(): v for k, v in self.headers.items()}}
                     upstream.calls.append(call)
+                if self.path.startswith("/tokens/"):
+                    return self.send_events()
                 status, answer, headers = self.answer(content, earlier)
                 self.send_response(status)
                 for name, value in {"content-type": "application/json", **headers}.items():
@@ -114,6 +147,21 @@ class Upstream:
                 self.wfile.write(answer)
 
             do_POST = do_GET
+
+            def send_events(self) -> None:
+                count, *broken = self.path.split("/")[2:]
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                for n in range(int(count)):
+                    event = f"data: {n}\n\n".encode()
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+                    time.sleep(0.01)
+                if broken:
+                    self.close_connection = True
+                else:
+                    self.wfile.write(b"0\r\n\r\n")
 
             def answer(self, content: bytes, earlier: int) -> tuple[int, bytes, dict[str, str]]:
                 _, kind, *rest = self.path.split("?")[0].split("/")
@@ -182,6 +230,14 @@ def start_worker(redis: Redis, tmp_path: Path) -> Iterator[Callable[..., Worker]
 @pytest.fixture
 def worker(start_worker: Callable[..., Worker]) -> Worker:
     return start_worker()
+
+
+@pytest.fixture
+def gateway(redis: Redis, tmp_path: Path) -> Iterator[Gateway]:
+    server = Gateway(redis, tmp_path)
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ._settings import CHECK_S, COMMAND_CONNECTIONS, MAX_IDS, MAX_REPLIES, Settings, batches, chunks
+from ._settings import CHECK_S, COMMAND_CONNECTIONS, COMMAND_S, MAX_IDS, MAX_REPLIES, Settings, batches, chunks
 from .errors import ClientClosed, ConnectionFailed, RedialError
 from .result import Result
 from .task import Prepared, Task
@@ -93,6 +93,11 @@ class Process:
             lines = client.mget(keys) if connection else self.command("results", functools.partial(client.mget, keys))
             found.update((id, Result.parse(line)) for id, line in zip(some, lines) if line is not None)
         return found
+
+    def open_stream(self) -> redis.Redis:
+        """A connection that may block, for one reader of a stream. Close it."""
+        self._check_open()
+        return self._connect(1, socket_timeout=2 * COMMAND_S)
 
     def register(self, id: str) -> Future[Result]:
         """Someone waits for this task from now on."""

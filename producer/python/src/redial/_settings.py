@@ -68,6 +68,10 @@ class Settings:
         """The key of a task's result."""
         return f"{self.waiting}:result:{id}"
 
+    def stream_key(self, id: str) -> str:
+        """The stream of a task's answer."""
+        return f"{self.waiting}:stream:{id}"
+
     def new_reply_list(self) -> str:
         """A list for the replies to one reader alone, in the hash slot of the queue."""
         return f"answers:{{{self.queue}}}:{uuid.uuid4()}"

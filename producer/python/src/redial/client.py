@@ -14,10 +14,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import redis
+
 from ._reader import Process
 from ._settings import FIRST_POLL_S, LAST_POLL_S, Settings, check_timeout, id_of, polls
 from .errors import ConnectionFailed, WaitTimeout
 from .result import Result
+from .stream import BLOCK_S, MAX_ENTRIES, START, StreamEntry, entries_of, no_more, of_redis
 from .task import MAX_BYTES, Prepared, Task, TaskFields, prepare
 
 if TYPE_CHECKING:
@@ -157,6 +160,14 @@ class Redial:
             raise WaitTimeout([id], timeout) from error
         return self._settings.was_cancelled(id, ended.returncode, ended.stderr)
 
+    def stream(self, task: str | Task, *, after: str = START, timeout: float = 60) -> Iterator[StreamEntry]:
+        """The answer of a task with `stream`, while it arrives: from behind an entry, or all of it.
+
+        A reader that loses its connection goes on where it was. Raises `StreamFailed` if the answer breaks off, and
+        `WaitTimeout` if nothing more comes within `timeout` seconds. Each stream has a connection to Redis.
+        """
+        return self._stream(id_of(task), after, check_timeout(timeout))
+
     def transport(self, **options: Any) -> Any:
         """A transport for clients of httpx2 and httpx, and so for many SDKs, that makes each request through Redial.
 
@@ -226,6 +237,36 @@ class Redial:
                 if time.monotonic() >= deadline:
                     raise WaitTimeout([id], timeout) from trouble
                 look_now, step = True, min(2 * step, LAST_POLL_S)
+
+    def _stream(self, id: str, after: str, timeout: float) -> Iterator[StreamEntry]:
+        process, key = self._current(), self._settings.stream_key(id)
+        connection, quiet_since, had_result = process.open_stream(), time.monotonic(), False
+        try:
+            while True:
+                block = max(0.001, min(BLOCK_S, quiet_since + timeout - time.monotonic()))
+                try:
+                    read: Any = connection.xread({key: after}, count=MAX_ENTRIES, block=int(1_000 * block) or 1)
+                    entries = entries_of(read)
+                    for at, fields in entries:
+                        entry = of_redis(id, at, fields)
+                        if entry is None:
+                            return
+                        after = entry.id
+                        yield entry
+                        quiet_since = time.monotonic()  # Whoever takes long to read is not kept waiting.
+                    result = None if entries else process.look_up([id]).get(id)
+                    # What came together with the result was read before the second look.
+                    if result is not None and had_result:
+                        raise no_more(id, result.reason)
+                    had_result = result is not None
+                except (redis.ConnectionError, redis.TimeoutError, ConnectionFailed):
+                    time.sleep(FIRST_POLL_S)  # It goes on where it was once Redis is back.
+                except redis.RedisError as error:
+                    raise ConnectionFailed(f"the stream of {id}: {error}") from error
+                if time.monotonic() >= quiet_since + timeout:
+                    raise WaitTimeout([id], timeout)
+        finally:
+            connection.close()
 
     def _as_completed(self, waits: dict[str, bool], timeout: float) -> Iterator[Result]:
         process, deadline, step = self._current(), time.monotonic() + timeout, FIRST_POLL_S

@@ -71,5 +71,36 @@ class ConnectionFailed(RedialError, ConnectionError):
         """The tasks of `enqueue_many` that are known to have been enqueued."""
 
 
+class GatewayRefused(RedialError):
+    """The gateway does not do what it was asked for."""
+
+    def __init__(self, status: int, code: str | None, detail: str) -> None:
+        named = f" ({code})" if code else ""
+        super().__init__(f"the gateway answered {status}{named}: {detail}")
+        self.status = status
+        """The HTTP status."""
+        self.code = code
+        """What is wrong, as in `docs/gateway.md`: `unauthorized`, `forbidden`, `invalid_task`, ..."""
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[GatewayRefused], tuple[int, str | None, str]]:
+        return type(self), (self.status, self.code, self.detail)
+
+
+class StreamFailed(RedialError):
+    """An answer broke off while it arrived, or the task has ended without a stream. Its result says what became of it."""
+
+    def __init__(self, id: str, reason: str | None, error: str) -> None:
+        super().__init__(f"task {id}: {error}")
+        self.id = id
+        """The task."""
+        self.reason = reason
+        """Why the task is dead; `None` if its result has the answer all the same."""
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[StreamFailed], tuple[str, str | None, str]]:
+        return type(self), (self.id, self.reason, self.error)
+
+
 class ClientClosed(RedialError, RuntimeError):
     """The client was closed."""
