@@ -30,29 +30,6 @@ pub struct MemoKey {
     pub call: String,
 }
 
-/// Headers, or prefixes of headers, that never change an answer: traces, request ids, and what the official SDKs of OpenAI and
-/// Anthropic report about themselves.
-const NEUTRAL: [&str; 18] = [
-    "baggage",
-    "b3",
-    "date",
-    "idempotency-key",
-    "request-id",
-    "sentry-trace",
-    "traceparent",
-    "tracestate",
-    "uber-trace-id",
-    "user-agent",
-    "x-amzn-trace-id",
-    "x-b3-",
-    "x-client-request-id",
-    "x-cloud-trace-context",
-    "x-correlation-id",
-    "x-datadog-",
-    "x-request-id",
-    "x-stainless-",
-];
-
 impl MemoPurpose {
     /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
@@ -76,12 +53,13 @@ impl MemoKey {
         WaitList::memo(&self.hash)
     }
 
-    /// The memo of a task's idempotency key, if it has one: the key at that origin, for these credentials.
+    /// The memo of a task's idempotency key, if it has one: the key at that origin, for that tenant and these credentials.
     pub fn idempotency(task: &Task, added: &HeaderMap) -> Option<Self> {
         let key = task.idempotency_key.as_ref()?;
         let mut name = Hash::new("idempotency");
         name.add(key);
         name.add(task.url.origin().ascii_serialization());
+        name.add_tenant(task);
         name.add_identity(task, added);
         let mut call = Hash::new("call");
         call.add(task.method.as_str());
@@ -92,9 +70,11 @@ impl MemoKey {
         Some(Self { purpose: MemoPurpose::Idempotency, hash: name.hex(), call: call.hex() })
     }
 
-    /// The memo of a task's call, or of its `cache_key`, whether or not the task uses the cache.
+    /// The memo of a task's call, or of its `cache_key` at that origin, whether or not the task uses the cache. Calls of other tenants
+    /// never share it, and calls with other credentials only if its scope is public.
     pub fn cache(task: &Task, added: &HeaderMap) -> Self {
         let mut name = Hash::new("cache");
+        name.add_tenant(task);
         if task.cache_scope == CacheScope::Private {
             name.add_identity(task, added);
         }
@@ -107,11 +87,13 @@ impl MemoKey {
         }
         if let Some(key) = &task.cache_key {
             name.add("key");
+            name.add(task.url.origin().ascii_serialization());
             name.add(key);
         } else {
             name.add(task.method.as_str());
             name.add(address(&task.url).as_str());
-            name.add_headers(&task.headers, |name| !credentials::is_identity(name) && !is_neutral(name));
+            // A header that nobody knows may change the answer, so it counts here as well.
+            name.add_headers(&task.headers, |name| !credentials::is_credential(name) && !credentials::is_neutral(name));
             name.add_body(task);
         }
         Self { purpose: MemoPurpose::Cache, hash: name.hex(), call: String::new() }
@@ -132,6 +114,12 @@ impl Hash {
         let part = part.as_ref();
         self.0.update((part.len() as u64).to_le_bytes());
         self.0.update(part);
+    }
+
+    fn add_tenant(&mut self, task: &Task) {
+        self.add("tenant");
+        self.add([u8::from(task.tenant.is_some())]);
+        self.add(task.tenant.as_deref().unwrap_or_default());
     }
 
     /// Adds on whose behalf a call is made.
@@ -181,10 +169,6 @@ impl Hash {
 
 fn content_type(task: &Task) -> Option<&str> {
     task.headers.get(header::CONTENT_TYPE)?.to_str().ok()
-}
-
-fn is_neutral(header: &str) -> bool {
-    NEUTRAL.iter().any(|name| header == *name || (name.ends_with('-') && header.starts_with(name)))
 }
 
 /// A URL without its login, which says on whose behalf the call is made, and without its fragment, which is never sent.

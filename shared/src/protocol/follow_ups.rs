@@ -11,24 +11,32 @@ use crate::{Status, TaskId, TaskResult};
 /// The tasks that follow a task with this result.
 pub fn follow_ups(task: &Task, result: &TaskResult) -> Vec<String> {
     let Some(id) = &result.id else { return Vec::new() };
-    let delivery = task.callback_url.as_ref().map(|url| delivery(url, id, task.result_ttl, result));
+    let delivery =
+        task.callback_url.as_ref().map(|url| delivery(url, id, task.tenant.as_deref(), task.result_ttl, result));
     let then = task.then.as_deref().filter(|_| result.status == Status::Ok);
-    delivery.into_iter().chain(then.map(|then| then::fill(then, id, result))).collect()
+    delivery.into_iter().chain(then.map(|then| then::fill(then, id, task.tenant.as_deref(), result))).collect()
 }
 
 /// The tasks that follow an invalid task: the delivery of its result, where both URL and id could be read.
 pub fn follow_ups_of_invalid(error: &TaskError, result: &TaskResult) -> Vec<String> {
     let (Some(url), Some(id)) = (&error.return_address.callback_url, &result.id) else { return Vec::new() };
-    vec![delivery(url, id, RESULT_TTL, result)]
+    vec![delivery(url, id, None, RESULT_TTL, result)]
 }
 
 /// A delivery refers to the result instead of containing it: the result may be larger than a task may be, and a worker signs it at
 /// each attempt.
-fn delivery(url: &Url, id: &TaskId, result_ttl: std::time::Duration, result: &TaskResult) -> String {
+fn delivery(
+    url: &Url,
+    id: &TaskId,
+    tenant: Option<&str>,
+    result_ttl: std::time::Duration,
+    result: &TaskResult,
+) -> String {
     json!({
         "id": then::follow_up_id(id, "callback"),
         "url": url.as_str(),
         "callback_of": id,
+        "tenant": tenant,
         "enqueued_at_ms": result.finished_at_ms,
         // Then the result is gone, and with it what to deliver.
         "ttl_ms": u64::try_from(result_ttl.as_millis()).unwrap_or(u64::MAX),

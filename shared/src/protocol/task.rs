@@ -38,7 +38,9 @@ pub const MAX_HEADERS: usize = 100;
 /// The longest URL, in bytes. Servers accept 8 to 16 KiB; parsers of host names take time that grows with the square of the length.
 pub const MAX_URL_BYTES: usize = 16 << 10;
 /// The most limits of a task: each is asked by a command of its own, while the task holds its slot.
-pub const MAX_LIMITS: usize = 16;
+pub const MAX_LIMITS: usize = 8;
+/// The longest name of a tenant, in bytes.
+pub const MAX_TENANT_BYTES: usize = 64;
 /// The most redirects that a task may follow, as browsers do.
 const MAX_REDIRECTS: u32 = 20;
 /// The longest name of a reply list, in bytes.
@@ -106,6 +108,8 @@ pub struct Task {
     pub cache_key: Option<String>,
     /// Who may share the answer.
     pub cache_scope: CacheScope,
+    /// On whose behalf the call is made.
+    pub tenant: Option<String>,
     /// The limits that the call is under.
     pub limits: Vec<Limit>,
     /// Whether the answer is also appended to a stream as it arrives.
@@ -260,6 +264,7 @@ impl Task {
             cache_ttl: optional_ms("cache_ttl_ms", raw.cache_ttl_ms)?,
             cache_key: raw.cache_key,
             cache_scope: raw.cache_scope.unwrap_or_default(),
+            tenant: raw.tenant.map(tenant).transpose()?,
             limits: raw.limit.unwrap_or_default(),
             stream: raw.stream.unwrap_or_default(),
             on_break: raw.on_break.unwrap_or_default(),
@@ -302,6 +307,15 @@ fn url(field: &'static str, text: &str) -> Result<Url, InvalidTask> {
         return Err(InvalidTask::Scheme { field, scheme: url.scheme().to_owned() });
     }
     Ok(url)
+}
+
+/// Checks the name of a tenant.
+///
+/// # Errors
+/// It is empty, too long, or has characters other than printable ASCII.
+pub fn tenant(name: String) -> Result<String, InvalidTask> {
+    check_length("tenant", &name, MAX_TENANT_BYTES)?;
+    if name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) { Ok(name) } else { Err(InvalidTask::Tenant(name)) }
 }
 
 fn method(name: Option<&str>, has_body: bool) -> Result<Method, InvalidTask> {

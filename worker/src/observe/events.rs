@@ -179,15 +179,18 @@ mod tests {
         PendingEvents { events: Vec::new(), is_writer_due: false, window_began: now, offered: 0, trimmed: None }
     }
 
-    /// What the sample is after seconds with this many events of each task's sample, all tasks being of equal weight.
+    /// What the sample is after seconds with this many events, each of another task.
     fn sample_after(events_a_second: u64, seconds: u64, mut sample: u64) -> u64 {
         let mut pending = pending();
         let began = pending.window_began;
         for second in 0..seconds {
-            let in_sample = u128::from(events_a_second) * u128::from(sample) / u128::from(u64::MAX);
-            for n in 0..=in_sample {
-                let now = began + Duration::from_secs(second) + Duration::from_micros(u64::try_from(n).unwrap_or(0));
-                if let Some(adjust) = pending.offer(100, now) {
+            for n in 0..events_a_second {
+                // Spreads them over all hashes.
+                let hash = (second * events_a_second + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let now = began + Duration::from_secs(second) + Duration::from_micros(n);
+                if hash <= sample
+                    && let Some(adjust) = pending.offer(100, now)
+                {
                     sample = adjust(sample);
                 }
             }
@@ -198,10 +201,10 @@ mod tests {
     #[test]
     fn the_sample_follows_the_load_down_at_once_and_up_again() {
         assert_eq!(sample_after(50, 5, u64::MAX), u64::MAX);
-        let busy = sample_after(10_000, 3, u64::MAX);
+        let busy = sample_after(10_000, 5, u64::MAX);
         // A hundredth of the tasks.
         let one_in = u64::MAX / busy;
         assert!((90..=250).contains(&one_in), "{one_in}");
-        assert_eq!(sample_after(20, 20, busy), u64::MAX);
+        assert_eq!(sample_after(40, 40, busy), u64::MAX);
     }
 }

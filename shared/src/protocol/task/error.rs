@@ -201,6 +201,33 @@ pub enum InvalidTask {
     /// `reply_to` would overwrite Redial's data.
     #[error("`reply_to` names a key of Redial's own: use a list of yours, such as answers:{{default}}")]
     ReservedReplyTo,
+    /// `reply_to` is a list that the operator does not allow.
+    #[error("`reply_to` is {list:?}, and this worker replies to {allowed} only (reply_lists)")]
+    ForbiddenReplyTo {
+        /// The list.
+        list: String,
+        /// The patterns that it would have to match.
+        allowed: String,
+    },
+    /// `tenant`.
+    #[error("`tenant` is {0:?}: use printable ASCII characters")]
+    Tenant(String),
+    /// The task is on a queue of another tenant.
+    #[error(
+        "`tenant` is {tenant:?}, and the tasks of this queue belong to {owner:?}: omit it, or push to a queue of the tenant's own"
+    )]
+    ForeignQueue {
+        /// Its tenant.
+        tenant: String,
+        /// The tenant that the operator bound the queue to.
+        owner: String,
+    },
+    /// The tenant has queues of its own, and the task is on another one.
+    #[error("`tenant` is {0:?}, whose tasks are on queues of its own, and this queue is none of them")]
+    TenantElsewhere(String),
+    /// A limit that only the operator may apply.
+    #[error("`limit` names {0:?}, which tasks may not: its [[limit]] block says `tasks = false`")]
+    OperatorsLimit(String),
     /// `then`.
     #[error("{0}")]
     Then(Box<InvalidThen>),
@@ -267,6 +294,9 @@ pub enum InvalidThen {
     /// It does not say what to call.
     #[error("`then`: missing field `url`")]
     NoUrl,
+    /// It names a tenant.
+    #[error("`then`: omit `tenant`: all tasks of a chain belong to the tenant of the first one")]
+    Tenant,
     /// The chain is too long.
     #[error("`then` is nested {MAX_LENGTH} tasks deep or more: split the chain")]
     TooLong,

@@ -69,10 +69,15 @@ pub struct RawTask {
     /// Share the answer among all tasks that make the same call, and keep it this long; 0 shares it without keeping it. Absent: no
     /// cache.
     pub cache_ttl_ms: Option<u64>,
-    /// The key that the answer is cached under, 1 to 1024 bytes, instead of method, URL, headers and body.
+    /// The key that the answer is cached under within its origin, 1 to 1024 bytes, instead of method, URL, headers and body.
     pub cache_key: Option<String>,
-    /// Who may share the answer: `private`, calls with the same credentials; `public`, all calls. Default `private`.
+    /// Who may share the answer: `private`, calls with the same credentials; `public`, all calls of the same tenant to the same origin.
+    /// Default `private`.
     pub cache_scope: Option<CacheScope>,
+    /// On whose behalf the call is made, 1 to 64 printable ASCII characters. Tenants share no answers, whatever else is the same, and have
+    /// equal shares of a limit that they wait for.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64), regex(pattern = "^[ -~]+$")))]
+    pub tenant: Option<String>,
     /// The limits that the call is under: one or a list, each a name or an object.
     #[serde(default, deserialize_with = "one_or_many")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<OneOrMany>"))]
@@ -168,7 +173,7 @@ pub enum CacheScope {
     /// Calls with the same credentials.
     #[default]
     Private,
-    /// All calls, whatever their credentials.
+    /// All calls of the same tenant to the same origin, whatever their credentials.
     Public,
 }
 

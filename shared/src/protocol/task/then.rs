@@ -38,6 +38,9 @@ pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
         if !fields.contains_key("url") {
             return Err(InvalidThen::NoUrl);
         }
+        if fields.contains_key("tenant") {
+            return Err(InvalidThen::Tenant);
+        }
         if !has_paths {
             // Complete as it is, so it is checked as a task.
             let defaults = TaskDefaults::default();
@@ -125,8 +128,8 @@ impl std::io::Write for Filled {
 
 /// The task that follows the task `id` with this result. One that cannot be made is pushed all the same and says why: it becomes
 /// a dead letter.
-pub(in crate::protocol) fn fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> String {
-    try_fill(then, id, result).unwrap_or_else(|error| {
+pub(in crate::protocol) fn fill(then: &RawValue, id: &TaskId, tenant: Option<&str>, result: &TaskResult) -> String {
+    try_fill(then, id, tenant, result).unwrap_or_else(|error| {
         let fields: Option<Fields<'_>> = serde_json::from_str(then.get()).ok();
         let own_id = fields.and_then(|fields| serde_json::from_str::<String>(fields.get("id")?.get()).ok());
         let id = own_id.and_then(|id| TaskId::new(&id).ok()).unwrap_or_else(|| follow_up_id(id, "then"));
@@ -134,13 +137,14 @@ pub(in crate::protocol) fn fill(then: &RawValue, id: &TaskId, result: &TaskResul
     })
 }
 
-fn try_fill(then: &RawValue, id: &TaskId, result: &TaskResult) -> Result<String, PathError> {
+fn try_fill(then: &RawValue, id: &TaskId, tenant: Option<&str>, result: &TaskResult) -> Result<String, PathError> {
     let unreadable = |error: serde_json::Error| PathError::Unreadable(error.to_string());
     let result = serde_json::to_value(result).map_err(unreadable)?;
     let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(unreadable)?;
     let (mut filled, _) = fill_fields(&fields, &mut Searched::new(&result))?;
     filled.entry("id".into()).or_insert_with(|| json!(follow_up_id(id, "then")).to_string());
     filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
+    filled.extend(tenant.map(|tenant| ("tenant".to_owned(), json!(tenant).to_string())));
     Ok(object(&filled))
 }
 
@@ -250,7 +254,7 @@ mod tests {
         check(&then)?;
         let mut result = TaskResult::new(Some(TaskId::new("a")?), Status::Ok, UnixMs(7));
         result.set_body(Body::new(body.into(), Some("application/json")));
-        Ok(serde_json::from_str(&fill(&then, &TaskId::new("a")?, &result))?)
+        Ok(serde_json::from_str(&fill(&then, &TaskId::new("a")?, None, &result))?)
     }
 
     #[test]
@@ -288,7 +292,8 @@ mod tests {
             serde_json::from_str(r#"{"url":"{{$.body.u}}","body":{"n": 9007199254740993.10,"s":"\u00e9"}}"#)?;
         let mut result = TaskResult::new(Some(TaskId::new("a")?), Status::Ok, UnixMs(7));
         result.set_body(Body::new(br#"{"u":"http://h/"}"#.to_vec(), Some("application/json")));
-        let next = fill(&then, &TaskId::new("a")?, &result);
+        let next = fill(&then, &TaskId::new("a")?, Some("acme"), &result);
+        assert!(next.contains(r#""tenant":"acme""#), "{next}");
         assert!(
             next.contains(r#"{"n": 9007199254740993.10,"s":"\u00e9"}"#) && next.contains(r#""url":"http://h/""#),
             "{next}"
@@ -316,6 +321,7 @@ mod tests {
             (r#"{"url":"http://h/","body":"{{$.x"}"#, "without the closing }}"),
             (r#"{"url":"http://h/{{$.id}}","then":{"url":"nowhere"}}"#, "`then`: `url`"),
             (deep.as_str(), "split the chain"),
+            (r#"{"url":"http://h/","tenant":"{{$.body.t}}"}"#, "omit `tenant`"),
         ] {
             let refused = filled(then, "{}");
             assert!(refused.as_ref().is_err_and(|why| why.to_string().contains(says)), "{then}: {refused:?}");
