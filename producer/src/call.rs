@@ -255,6 +255,12 @@ impl Call {
         self.set("cache_scope", &scope)
     }
 
+    /// On whose behalf the call is made: tenants share no answers, and have equal shares of a limit that they wait for. 1 to 64 printable
+    /// ASCII characters.
+    pub fn tenant(self, name: impl AsRef<str>) -> Self {
+        self.set("tenant", name.as_ref())
+    }
+
     /// A limit that the call counts against: a name, or a [`Limit`] with its definition. Can be called several times.
     pub fn limit(mut self, limit: impl Into<Limit>) -> Self {
         self.limits.push(limit.into());

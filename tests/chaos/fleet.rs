@@ -48,6 +48,8 @@ impl Fleet {
     fn spawn(&self, at: usize) -> Worker {
         let worker = Worker::builder(&self.url)
             .env("REDIAL_QUEUES", QUEUES)
+            // One of them is refused by Redis.
+            .env("REDIAL_REPLY_LISTS", "answers:*, private:*")
             .env("REDIAL_LEASE_MS", LEASE_MS.to_string())
             .env("REDIAL_DRAIN_MS", DRAIN_MS.to_string())
             .env("REDIAL_CONCURRENCY", "32")

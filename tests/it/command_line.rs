@@ -33,7 +33,7 @@ async fn every_enqueue_option_sets_the_task_field_of_the_same_name() {
     let redis = RedisServer::start().await;
     let typed = "enqueue --url http://h/ -X put --body-text hi --id a --idempotency-key k --cache-ttl-ms 5 --max-attempts 2 \
                  --delay-ms 7 --once --callback-url http://me/ --timeout-ms 11 --connect-timeout-ms 12 --ttl-ms 13 --cache-key c \
-                 --cache-scope public --stream --on-break restart --reply-to answers:l --result-ttl-ms 14 --limit mine";
+                 --cache-scope public --stream --on-break restart --reply-to answers:l --result-ttl-ms 14 --tenant acme --limit mine";
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let more = [
         ["--then", r#"{"url":"http://h/{{$.id}}"}"#],
@@ -53,7 +53,7 @@ async fn every_enqueue_option_sets_the_task_field_of_the_same_name() {
         "retry": {"max_attempts": 2}, "delay_ms": 7, "effect": "once", "callback_url": "http://me/",
         "then": {"url": "http://h/{{$.id}}"}, "timeout_ms": 11, "connect_timeout_ms": 12, "ttl_ms": 13, "cache_key": "c",
         "cache_scope": "public", "stream": true, "on_break": "restart", "reply_to": "answers:l", "result_ttl_ms": 14, "traceparent": traceparent, "meta": {"n": 1.10},
-        "limit": ["mine", {"name": "own", "rate": 100.0}],
+        "limit": ["mine", {"name": "own", "rate": 100.0}], "tenant": "acme",
     });
     assert_eq!(task, expected);
 

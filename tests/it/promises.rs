@@ -8,7 +8,7 @@
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
 //! - [`outages`]: upstreams that are away for a while
-//! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice
+//! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice; [`tenants`]: those who do not trust each other
 //! - [`limits`], [`limits_far`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who
 //!   may define and move a limit; [`breaker`]: no calls while it is down
 //! - [`schedules`]: tasks that are pushed by the clock
@@ -85,6 +85,7 @@ mod snapshot;
 mod streams;
 mod streams_broken;
 mod targets;
+mod tenants;
 mod times;
 mod uploads;
 mod waiting;

@@ -37,7 +37,7 @@ pub(crate) const CONNECTION_HEADERS: [HeaderName; 14] = [
 ];
 
 /// The headers by which a request says how it wants to be called.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 12] = [
     "redial-async",
     "redial-cache-key",
     "redial-cache-ttl-ms",
@@ -47,6 +47,7 @@ const OPTIONS: [&str; 11] = [
     "redial-on-disconnect",
     "redial-queue",
     "redial-stream",
+    "redial-tenant",
     "redial-timeout-ms",
     "redial-ttl-ms",
 ];
@@ -79,6 +80,8 @@ struct ForwardedTask<'a> {
     cache_ttl_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,6 +173,7 @@ impl<'a> ForwardedRequest<'a> {
             ttl_ms: self.number("redial-ttl-ms")?,
             cache_ttl_ms: self.number("redial-cache-ttl-ms")?,
             cache_key: self.option("redial-cache-key"),
+            tenant: self.option("redial-tenant"),
             stream: streams,
             on_break: self.option("redial-on-break").filter(|_| streams),
             limit: limits.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use redial::{Client, Completed, PreparedTask, Results, TaskFingerprint};
-use redial_core::memo::MemoKey;
 use redial_core::protocol::credentials;
 use redial_core::protocol::task::{InvalidTask, MAX_BYTES, TaskError};
 use redial_core::{QueueName, Task, TaskId};
@@ -70,7 +69,10 @@ impl Sender<'_> {
         // It parsed as a task, so it is an object.
         let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(raw).unwrap_or_default();
         set(&mut fields, "id", &id);
-        self.add_memo_keys(&task, key, &mut fields);
+        if let Some(tenant) = self.caller.tenant() {
+            set(&mut fields, "tenant", tenant);
+        }
+        self.add_idempotency_key(&task, key, &mut fields);
         self.add_limits(&task, &mut fields);
         // It cannot fail: keys and values are JSON already.
         let json = serde_json::to_string(&fields).unwrap_or_default();
@@ -85,6 +87,12 @@ impl Sender<'_> {
     }
 
     fn check_permission(self, task: &Task) -> Result<(), Problem> {
+        if let (Some(own), Some(tenant)) = (self.caller.tenant(), &task.tenant)
+            && own != tenant
+        {
+            let detail = format!("`tenant` is {tenant:?}, and the token {:?} is for {own:?}", self.caller.name());
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+        }
         if task.reply_to.is_some() {
             self.caller.require(Access::Operate)?;
         }
@@ -107,16 +115,11 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Sets the keys under which answers are kept. Those of a tenant begin with its name: tenants share the worker's credentials, but
-    /// neither answers nor keys.
-    fn add_memo_keys(self, task: &Task, key: Option<&str>, fields: &mut BTreeMap<String, Box<RawValue>>) {
-        let prefix = self.caller.id_prefix();
+    /// Sets the idempotency key. That of a tenant begins with its name: tenants share the worker's credentials, and so their account at the
+    /// upstream, where keys must not collide either.
+    fn add_idempotency_key(self, task: &Task, key: Option<&str>, fields: &mut BTreeMap<String, Box<RawValue>>) {
         if let Some(key) = task.idempotency_key.as_deref().or(key) {
-            set(fields, "idempotency_key", &format!("{prefix}{key}"));
-        }
-        if task.cache_ttl.is_some() && !prefix.is_empty() {
-            let call = MemoKey::cache(task, &HeaderMap::new()).hash;
-            set(fields, "cache_key", &format!("{prefix}{call}"));
+            set(fields, "idempotency_key", &format!("{}{key}", self.caller.id_prefix()));
         }
     }
 
@@ -124,6 +127,7 @@ impl Sender<'_> {
     fn id_of_key(self, task: &Task, key: &str) -> Result<TaskId, Problem> {
         let origin = task.url.origin().ascii_serialization();
         let mut parts = vec![self.caller.account().as_bytes(), self.queue.as_str().as_bytes(), origin.as_bytes()];
+        parts.extend(task.tenant.iter().map(|tenant| tenant.as_bytes()));
         let secret = task.headers.iter().filter(|(name, _)| credentials::is_identity(name.as_str()));
         parts.extend(secret.map(|(_, value)| value.as_bytes()));
         parts.push(key.as_bytes());

@@ -147,10 +147,14 @@ impl Caller {
         self.0.as_ref().map_or("", |token| &token.name)
     }
 
+    /// On whose behalf all of its calls are made.
+    pub fn tenant(&self) -> Option<&str> {
+        self.0.as_ref()?.tenant.as_deref()
+    }
+
     /// Who shares idempotency keys with it: those with the same tenant, or else the same token.
     pub fn account(&self) -> &str {
-        let tenant = self.0.as_ref().and_then(|token| token.tenant.as_deref());
-        tenant.unwrap_or(self.name())
+        self.tenant().unwrap_or(self.name())
     }
 
     /// Whether its calls must not lead to others that nobody checks.
@@ -211,8 +215,7 @@ impl Caller {
 
     /// What the ids of its tasks begin with.
     pub fn id_prefix(&self) -> String {
-        let tenant = self.0.as_ref().and_then(|token| token.tenant.as_ref());
-        tenant.map(|tenant| format!("{tenant}.")).unwrap_or_default()
+        self.tenant().map(|tenant| format!("{tenant}.")).unwrap_or_default()
     }
 
     /// Whether all tasks of its queues are its own.

@@ -131,8 +131,8 @@ def test_a_wait_finds_what_another_program_enqueued(redis: Redis, worker: Worker
             task = other.enqueue(upstream.url("/slow/300"), **options)
             assert redial.wait(task.id).ok
             assert redial.wait(task.id, timeout=0.5).ok, "a result is there more than once"
-        task = other.enqueue(upstream.url("/slow/300"), reply_to="mine")
-        assert not task.replies and other.wait(task).ok and redis.client.llen("mine") == 1
+        task = other.enqueue(upstream.url("/slow/300"), reply_to="answers:mine")
+        assert not task.replies and other.wait(task).ok and redis.client.llen("answers:mine") == 1
         with pytest.raises(ValueError, match="queue"):
             redial.wait(Task("a1", "another"))
 

@@ -113,7 +113,7 @@ test("two clients never get each other's answers, nor does one miss what another
     assert((await redial.wait(task.id)).ok);
     assert((await others[0]!.wait(task)).ok);
   }
-  assert((await redial.call({ url: desk.url("/slow/100"), reply_to: "mine" })).ok);
+  assert((await redial.call({ url: desk.url("/slow/100"), reply_to: "answers:mine" })).ok);
   await Promise.all(others.map((other) => other.close()));
 });
 

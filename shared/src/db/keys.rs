@@ -154,9 +154,10 @@ impl QueueKeys {
         format!("{}:claimed:{worker}", self.waiting)
     }
 
-    /// LIST, TTL: the answers to a batch.
+    /// LIST, TTL: the answers to a batch. It is in the queue's slot, and no key of Redial's own, so that tasks may name it.
     pub fn batch_replies(&self, batch: &str) -> String {
-        format!("{}:batch:{batch}", self.waiting)
+        let (_, tag) = self.waiting.rsplit_once(':').unwrap_or_default();
+        format!("answers:{tag}:batch:{batch}")
     }
 
     /// STRING, TTL: the last line of a batch that was pushed.
@@ -324,9 +325,11 @@ mod tests {
         assert_eq!(keys.stream_wakeup("r"), "redial:{default}:stream-wakeup:r");
         assert_eq!(fleet.cancelled(&worker), "redial:cancelled:{w1}");
         assert_eq!(keys.pushed(&TaskId::new("a1")?), "redial:{default}:pushed:a1");
-        assert_eq!(keys.batch_replies("b1"), "redial:{default}:batch:b1");
+        assert_eq!(keys.batch_replies("b1"), "answers:{default}:batch:b1");
         assert_eq!(keys.batch_checkpoint("b1"), "redial:{default}:batch-checkpoint:b1");
-        assert!(!keys.is_own(&keys.batch_replies("b1")));
+        assert!(!keys.is_own(&keys.batch_replies("b1")) && keys.same_slot(&keys.batch_replies("b1")));
+        let other = QueueKeys::new("a:b", &QueueName::new("q/1")?);
+        assert_eq!(other.batch_replies("b1"), "answers:{q/1}:batch:b1");
         assert!(keys.same_slot("answers:{default}"));
         assert!(!keys.same_slot("answers"));
         Ok(())

@@ -33,12 +33,12 @@ async fn one_raw_lpush_yields_a_result_readable_with_one_get() {
 async fn a_task_without_an_id_is_given_a_uuid_v7() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
-    let task = json!({"url": stage.url("/ok"), "reply_to": "answers"});
+    let task = json!({"url": stage.url("/ok"), "reply_to": "answers:mine"});
     stage.queue.push(task.to_string()).await;
 
-    let reply = stage.redis.cli(&["BRPOP", "answers", "30"]).await;
+    let reply = stage.redis.cli(&["BRPOP", "answers:mine", "30"]).await;
     let (list, reply) = reply.split_once('\n').expect("a reply within 30 s");
-    assert_eq!(list, "answers");
+    assert_eq!(list, "answers:mine");
     let reply: Value = serde_json::from_str(reply).unwrap();
     let id = reply["id"].as_str().unwrap();
     let groups: Vec<&str> = id.split('-').collect();

@@ -143,13 +143,13 @@ async fn an_invalid_task_is_dead_lettered_verbatim_and_blocks_nothing() {
 async fn the_sender_of_an_invalid_task_is_answered_on_its_reply_list() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
-    stage.queue.push(r#"{"id":"a","url":"nowhere","reply_to":"answers","meta":{"order": 7}}"#).await;
-    stage.queue.push(r#"{"url":"nowhere","reply_to":"answers","meta":{"order": 7}}"#).await;
+    stage.queue.push(r#"{"id":"a","url":"nowhere","reply_to":"answers:mine","meta":{"order": 7}}"#).await;
+    stage.queue.push(r#"{"url":"nowhere","reply_to":"answers:mine","meta":{"order": 7}}"#).await;
     // Without a valid id, the reply list is the only way to tell the sender.
-    stage.queue.push(r#"{"id":"ümlaut","url":"nowhere","reply_to":"answers","meta":{"order": 7}}"#).await;
+    stage.queue.push(r#"{"id":"ümlaut","url":"nowhere","reply_to":"answers:mine","meta":{"order": 7}}"#).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let reply = stage.redis.cli(&["BRPOP", "answers", "30"]).await;
+        let reply = stage.redis.cli(&["BRPOP", "answers:mine", "30"]).await;
         let (_, reply) = reply.split_once('\n').expect("a reply within 30 s");
         let reply: Value = serde_json::from_str(reply).unwrap();
         assert_eq!((&reply["reason"], &reply["meta"]), (&json!("invalid_task"), &json!({"order": 7})));
@@ -162,16 +162,16 @@ async fn the_sender_of_an_invalid_task_is_answered_on_its_reply_list() {
 #[tokio::test]
 async fn a_reply_to_key_that_is_not_a_list_does_not_block_the_result() {
     let stage = Stage::unruly().await;
-    let _worker = stage.worker().spawn();
-    stage.redis.cli(&["SET", "taken", "by a string"]).await;
-    let result = stage.answer(json!({"id": "a", "url": stage.url("/ok"), "reply_to": "taken"})).await;
+    let _worker = stage.worker().env("REDIAL_REPLY_LISTS", "*").spawn();
+    stage.redis.cli(&["SET", "answers:taken", "by a string"]).await;
+    let result = stage.answer(json!({"id": "a", "url": stage.url("/ok"), "reply_to": "answers:taken"})).await;
     assert_eq!(result["status"], "ok");
     let own_queue = json!({"id": "b", "url": stage.url("/ok"), "reply_to": "redial:{default}:stats"});
     assert_eq!(stage.answer(own_queue).await["reason"], "invalid_task");
     let beside_it = json!({"id": "c", "url": stage.url("/ok"), "reply_to": "redial:{default}:answers"});
     assert_eq!(stage.answer(beside_it).await["status"], "ok");
     assert_eq!(stage.redis.cli(&["LLEN", "redial:{default}:answers"]).await, "1");
-    assert_eq!(stage.redis.cli(&["GET", "taken"]).await, "by a string");
+    assert_eq!(stage.redis.cli(&["GET", "answers:taken"]).await, "by a string");
 }
 
 #[tokio::test]

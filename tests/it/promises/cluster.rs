@@ -21,7 +21,7 @@ async fn a_cluster_serves_every_queue_and_every_reply_list() {
     let worker = Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).spawn();
     worker.wait_ready().await;
     let tasks = |name: &str| {
-        let replies = [format!("answers:{{{name}}}"), "elsewhere".to_owned()];
+        let replies = [format!("answers:{{{name}}}"), "answers:elsewhere".to_owned()];
         let paths = ["/ok", "/flaky/1/503?key=k", "/status/400"];
         let name = name.to_owned();
         let url = paths.map(|path| upstream.url(path));
@@ -44,7 +44,7 @@ async fn a_cluster_serves_every_queue_and_every_reply_list() {
         eventually(SOON, dead).await;
     }
     // The reply list is in a different slot from all queues; each result is still delivered once.
-    assert_eq!(length(&cluster, "elsewhere", 60).await, 60);
+    assert_eq!(length(&cluster, "answers:elsewhere", 60).await, 60);
     let log = worker.log();
     assert!(!log.contains("CROSSSLOT") && !log.contains("Redis does not answer"), "{log}");
     worker.term();
@@ -232,7 +232,7 @@ async fn the_sender_of_an_invalid_task_without_an_id_is_answered_in_another_clus
     let _worker = Worker::builder(&cluster).env("REDIAL_QUEUES", QUEUES.join(",")).spawn();
     for name in QUEUES {
         let queue = TestQueue::new(&cluster, name);
-        queue.push(r#"{"url":"nowhere","reply_to":"elsewhere"}"#).await;
+        queue.push(r#"{"url":"nowhere","reply_to":"answers:elsewhere"}"#).await;
     }
-    assert_eq!(length(&cluster, "elsewhere", QUEUES.len()).await, QUEUES.len());
+    assert_eq!(length(&cluster, "answers:elsewhere", QUEUES.len()).await, QUEUES.len());
 }

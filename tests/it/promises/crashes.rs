@@ -74,7 +74,7 @@ async fn a_task_that_kills_its_worker_while_it_is_parsed_is_set_aside_after_thre
     };
     let neighbours = ids("n", 20);
     stage.push_many(&neighbours, "/ok", &json!({})).await;
-    let list = "answers";
+    let list = "answers:mine";
     stage.queue.push(json!({"id": "poison", "url": stage.url("/ok"), "reply_to": list}).to_string()).await;
     let mut worker = start();
     let (result, deaths) = restart_until_set_aside(&stage, &mut worker, "poison", start).await;

@@ -86,7 +86,7 @@ async fn a_frozen_worker_cannot_complete_retry_or_bury_a_task_it_lost() {
     let start = || stage.worker().env("REDIAL_LEASE_MS", "2000").spawn();
     let frozen = start();
     for path in paths {
-        let task = json!({"id": path, "url": stage.url(path), "reply_to": format!("answers{path}")});
+        let task = json!({"id": path, "url": stage.url(path), "reply_to": format!("answers:{path}")});
         stage.queue.push(task.to_string()).await;
     }
     stage.wait_in_flight(paths.len()).await;
@@ -102,7 +102,7 @@ async fn a_frozen_worker_cannot_complete_retry_or_bury_a_task_it_lost() {
     for (path, before) in paths.iter().zip(&results) {
         assert_eq!(before["body_text"], "the other", "{before}");
         assert_eq!(stage.queue.result(path).await.as_ref(), Some(before), "one result stands");
-        assert_eq!(stage.redis.cli(&["LLEN", &format!("answers{path}")]).await, "1");
+        assert_eq!(stage.redis.cli(&["LLEN", &format!("answers:{path}")]).await, "1");
     }
     assert_eq!(stage.queue.dead().await, []);
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(paths.len());
@@ -148,7 +148,7 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
         worker.env("REDIAL_CONCURRENCY", "16").spawn()
     };
     let ids = ids("t", TASKS);
-    stage.push_many(&ids, "/", &json!({"reply_to": "answers"})).await;
+    stage.push_many(&ids, "/", &json!({"reply_to": "answers:mine"})).await;
     // Claims, calls and completions follow each other so closely that a kill may hit any of them.
     for kill in 0..8 {
         let worker = start();
@@ -164,7 +164,7 @@ async fn a_worker_killed_at_any_instant_of_a_short_call_loses_nothing() {
     let unlucky: Vec<&Value> = results.iter().filter(|result| result["status"] != "ok").collect();
     assert!(unlucky.len() <= 3 && unlucky.iter().all(|result| result["reason"] == "crashed_worker"), "{unlucky:?}");
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(TASKS);
-    let replies = stage.redis.cli(&["LLEN", "answers"]).await;
+    let replies = stage.redis.cli(&["LLEN", "answers:mine"]).await;
     assert_eq!(replies, TASKS.to_string(), "one reply per task");
 }
 

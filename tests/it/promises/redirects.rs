@@ -82,16 +82,18 @@ async fn another_origin_gets_no_credentials_of_the_task_and_no_secrets_of_the_op
     );
     std::fs::write(&settings, text).unwrap();
     let _worker = stage.worker().arg("--config").arg(settings.to_str().unwrap()).spawn();
-    let headers = json!({"headers": {"Authorization": "Bearer t", "X-Api-Key": "k", "Cookie": "c=1", "X-Note": "n"}});
+    let headers = json!({"headers": {"Authorization": "Bearer t", "X-Api-Key": "k", "Cookie": "c=1",
+        "X-User-Id": "7", "Accept-Language": "de"}});
     let path = format!("/to?{}", other.url("/elsewhere"));
     let result = stage.answer(task(&stage, "a", &path, &headers)).await;
     assert_eq!(result["status"], "ok", "{result}");
     let (first, second) = (stage.upstream.calls().remove(0), other.calls().remove(0));
     let has =
         |call: &Request, names: &[&str]| names.iter().map(|name| call.headers.get(name).is_some()).collect::<Vec<_>>();
-    let names = ["authorization", "x-api-key", "cookie", "x-first-secret", "x-second-secret", "x-note"];
-    assert_eq!(has(&first, &names), [true, true, true, true, false, true]);
-    assert_eq!(has(&second, &names), [false, false, false, false, false, true]);
+    let names =
+        ["authorization", "x-api-key", "cookie", "x-first-secret", "x-second-secret", "x-user-id", "accept-language"];
+    assert_eq!(has(&first, &names), [true, true, true, true, false, true, true]);
+    assert_eq!(has(&second, &names), [false, false, false, false, false, false, true]);
     assert_eq!(second.body, "{\"n\":1}");
 }
 

@@ -47,7 +47,7 @@ async fn answers_received_while_redis_is_down_are_held_and_then_stored() {
     let stage = Stage::slow(Duration::from_secs(3)).await;
     let (worker, idle) = (stage.ready_worker().await, stage.ready_worker().await);
     let ids = ids("t", CALLS);
-    stage.push_many(&ids, "/", &json!({"reply_to": "answers"})).await;
+    stage.push_many(&ids, "/", &json!({"reply_to": "answers:mine"})).await;
     stage.wait_in_flight(CALLS).await;
     wait_written(&stage.redis).await;
 
@@ -70,7 +70,7 @@ async fn answers_received_while_redis_is_down_are_held_and_then_stored() {
     assert_eq!(answered(&results), CALLS);
     // Every lease expired while Redis was down, through no fault of a worker.
     assert_eq!(stage.upstream.count(), CALLS as u64, "no call is made again");
-    assert_eq!(stage.redis.cli(&["LLEN", "answers"]).await, CALLS.to_string());
+    assert_eq!(stage.redis.cli(&["LLEN", "answers:mine"]).await, CALLS.to_string());
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(CALLS);
     assert_bounded(&worker);
     assert_bounded(&idle);

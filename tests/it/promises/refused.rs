@@ -36,15 +36,18 @@ async fn dead(stage: &Stage, id: &str, says: &str) -> Value {
 #[tokio::test]
 async fn a_reply_list_that_the_worker_may_not_write_to_ends_its_task_alone() {
     let stage = Stage::slow(Duration::from_millis(300)).await;
-    let start = async || restricted(&stage, "~redial:* ~mine:*").await.env("REDIAL_CONCURRENCY", "32").spawn();
+    let start = async || restricted(&stage, "~redial:* ~answers:mine").await.env("REDIAL_CONCURRENCY", "32").spawn();
     let worker = start().await;
     worker.wait_ready().await;
     let beside = ids("beside", 20);
-    stage.push_many(&beside, "/ok", &json!({"reply_to": "mine:answers"})).await;
+    stage.push_many(&beside, "/ok", &json!({"reply_to": "answers:mine"})).await;
     let follow = json!({"id": "follow", "url": stage.url("/follow")});
     stage
         .queue
-        .push(json!({"id": "a", "url": stage.url("/a"), "reply_to": "answers", "then": follow, "meta": 7}).to_string())
+        .push(
+            json!({"id": "a", "url": stage.url("/a"), "reply_to": "answers:refused", "then": follow, "meta": 7})
+                .to_string(),
+        )
         .await;
     assert_eq!(answered(&stage.queue.wait_results(&beside, SOON).await), beside.len());
     let letter = dead(&stage, "a", "Redis refuses").await;
@@ -54,7 +57,7 @@ async fn a_reply_list_that_the_worker_may_not_write_to_ends_its_task_alone() {
         (&result["status"], &result["body"], &result["meta"]),
         (&json!("dead"), &json!({"ok": true}), &json!(7))
     );
-    assert_eq!(stage.queue.list("mine:answers").await.len(), beside.len());
+    assert_eq!(stage.queue.list("answers:mine").await.len(), beside.len());
     assert_unhindered(&stage, &worker, "later").await;
     assert!(counter(&worker, "redial_redis_refusals_total").await >= 1);
     // What is dead stays dead: the next worker makes no call for it.
@@ -68,8 +71,11 @@ async fn a_reply_list_that_the_worker_may_not_write_to_ends_its_task_alone() {
 async fn an_invalid_or_failed_task_whose_reply_is_refused_keeps_its_own_reason() {
     let stage = Stage::unruly().await;
     let worker = restricted(&stage, "~redial:*").await.spawn();
-    stage.queue.push(r#"{"id":"invalid","url":"nowhere","reply_to":"answers"}"#).await;
-    stage.queue.push(json!({"id": "failed", "url": stage.url("/status/400"), "reply_to": "answers"}).to_string()).await;
+    stage.queue.push(r#"{"id":"invalid","url":"nowhere","reply_to":"answers:refused"}"#).await;
+    stage
+        .queue
+        .push(json!({"id": "failed", "url": stage.url("/status/400"), "reply_to": "answers:refused"}).to_string())
+        .await;
     for (id, reason) in [("invalid", "invalid_task"), ("failed", "rejected")] {
         let letter = dead(&stage, id, "Redis refuses").await;
         assert_eq!(
@@ -210,7 +216,7 @@ async fn a_parked_task_whose_reply_is_refused_holds_up_no_other_follower() {
     let (first, last) = (ids("first", 10), ids("last", 10));
     stage.push_many(&first, "/shared", &shared).await;
     let mut refused = shared.clone();
-    refused["reply_to"] = json!("answers");
+    refused["reply_to"] = json!("answers:refused");
     stage.push_many(&ids("refused", 2), "/shared", &refused).await;
     stage.push_many(&last, "/shared", &shared).await;
     for followers in [&first, &last] {

@@ -17,12 +17,13 @@ async fn tasks_can_share_a_reply_list_and_it_expires_after_the_result_ttl() {
     let stage = Stage::unruly().await;
     let _worker = stage.worker().spawn();
     let url = stage.url("/ok");
-    let tasks = ["a", "b", "c"].map(|id| json!({"id": id, "url": url, "reply_to": "list", "result_ttl_ms": 60_000}));
+    let tasks =
+        ["a", "b", "c"].map(|id| json!({"id": id, "url": url, "reply_to": "answers:list", "result_ttl_ms": 60_000}));
     for task in &tasks {
         stage.answer(task.clone()).await;
     }
-    assert_eq!(stage.redis.cli(&["LLEN", "list"]).await, "3");
-    for key in ["list", "redial:{default}:result:a"] {
+    assert_eq!(stage.redis.cli(&["LLEN", "answers:list"]).await, "3");
+    for key in ["answers:list", "redial:{default}:result:a"] {
         let left: u64 = stage.redis.cli(&["PTTL", key]).await.parse().unwrap();
         assert!((20_000..=60_000).contains(&left), "{key}: {left}");
     }

@@ -6,7 +6,11 @@ use serde::Deserialize;
 
 /// All `[[limit]]` blocks.
 #[derive(Debug, Clone, Default)]
-pub struct LimitConfig(Vec<Limit>);
+pub struct LimitConfig {
+    limits: Vec<Limit>,
+    /// Those that tasks may not name.
+    for_operators: Vec<String>,
+}
 
 /// A block as written.
 #[derive(Debug, Deserialize)]
@@ -22,6 +26,12 @@ pub struct RawLimit {
     unit: Option<String>,
     on_empty: Option<OnEmpty>,
     max_wait_ms: Option<u64>,
+    #[serde(default = "yes")]
+    tasks: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl LimitConfig {
@@ -30,8 +40,10 @@ impl LimitConfig {
     /// # Errors
     /// A block has an invalid value, limits nothing, or has the name of another one.
     pub fn new(blocks: Vec<RawLimit>) -> anyhow::Result<Self> {
-        let mut limits: Vec<Limit> = Vec::new();
-        for RawLimit { name, cost, rate, per_ms, burst, concurrency, usage, unit, on_empty, max_wait_ms } in blocks {
+        let (mut limits, mut for_operators): (Vec<Limit>, Vec<String>) = (Vec::new(), Vec::new());
+        for RawLimit { name, cost, rate, per_ms, burst, concurrency, usage, unit, on_empty, max_wait_ms, tasks } in
+            blocks
+        {
             let limit = Limit { name, cost, rate, per_ms, burst, concurrency, usage, unit, on_empty, max_wait_ms };
             limit.check().map_err(anyhow::Error::msg).context("[[limit]]")?;
             let name = &limit.name;
@@ -40,9 +52,12 @@ impl LimitConfig {
                 "[[limit]] {name:?} limits nothing: give it a rate or a concurrency"
             );
             ensure!(limits.iter().all(|other| other.name != *name), "[[limit]] {name:?} is defined twice");
+            if !tasks {
+                for_operators.push(name.clone());
+            }
             limits.push(limit);
         }
-        Ok(Self(limits))
+        Ok(Self { limits, for_operators })
     }
 
     /// Checks that a limit that an upstream names is defined.
@@ -57,11 +72,16 @@ impl LimitConfig {
 
     /// All limits.
     pub fn iter(&self) -> impl Iterator<Item = &Limit> {
-        self.0.iter()
+        self.limits.iter()
     }
 
     /// The limit of this name.
     pub fn get(&self, name: &str) -> Option<&Limit> {
-        self.0.iter().find(|limit| limit.name == name)
+        self.limits.iter().find(|limit| limit.name == name)
+    }
+
+    /// Whether only an `[[upstream]]` block may apply it, and no task.
+    pub fn is_for_operators(&self, name: &str) -> bool {
+        self.for_operators.iter().any(|other| other == name)
     }
 }

@@ -3,8 +3,10 @@
 
 pub mod file_stamp;
 mod limit;
+mod pattern;
 pub mod reload;
 mod retry;
+mod rules;
 mod secrets;
 mod upstream;
 mod webhook;
@@ -28,6 +30,7 @@ pub use limit::LimitConfig;
 use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
 
 pub use reload::Reloadable;
+pub use rules::TaskRules;
 pub use upstream::Upstreams;
 pub use webhook::WebhookSecrets;
 
@@ -58,6 +61,7 @@ pub struct Config {
     pub upstreams: Reloadable<Upstreams>,
     pub webhook_secrets: Reloadable<WebhookSecrets>,
     pub limits: LimitConfig,
+    pub rules: TaskRules,
     pub events: EventConfig,
     pub prefix: String,
     pub log: String,
@@ -111,6 +115,9 @@ struct RawConfig {
     upstream: Vec<upstream::RawUpstream>,
     #[serde(default)]
     limit: Vec<limit::RawLimit>,
+    reply_lists: String,
+    #[serde(default)]
+    tenant: Vec<rules::RawTenant>,
     /// The gateway's own settings, which are in the same file.
     #[serde(default, rename = "gateway")]
     _gateway: IgnoredAny,
@@ -243,10 +250,12 @@ impl RawConfig {
             },
         };
         let limits = LimitConfig::new(self.limit)?;
+        let queues = queues(&self.queues)?;
+        let rules = TaskRules::new(list(&self.reply_lists), self.tenant, queues.iter().map(|(name, _)| name))?;
         let ReadSettings { upstreams, webhook_secrets, .. } = source.raw.read(&limits, var)?;
         Ok(Config {
             redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),
-            queues: queues(&self.queues)?,
+            queues,
             concurrency: self.concurrency,
             metrics_addr,
             allow_private,
@@ -263,6 +272,7 @@ impl RawConfig {
             upstreams: Reloadable::new(upstreams),
             webhook_secrets: Reloadable::new(webhook_secrets),
             limits,
+            rules,
             events,
             prefix: self.prefix,
             log: self.log,

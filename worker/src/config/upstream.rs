@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use url::Url;
 
+use super::pattern::NamePattern;
 use super::retry::RetryConfig;
 use super::secrets::SecretReader;
 use crate::http::connection::transport::Transport;
@@ -47,7 +48,7 @@ struct Upstream {
     /// The names of the limits that apply to its calls.
     limits: Vec<String>,
     /// The names of limits that its responses may adjust when a task names them. `*` at the end stands for anything.
-    adjusts: Vec<String>,
+    adjusts: Vec<NamePattern>,
     /// Whether its calls have a breaker and a retry budget.
     breaker: bool,
     /// What is known about its API.
@@ -72,7 +73,7 @@ pub struct RawUpstream {
     #[serde(default)]
     limits: Vec<String>,
     #[serde(default)]
-    adjusts: Vec<String>,
+    adjusts: Vec<NamePattern>,
     #[serde(default = "enabled")]
     breaker: bool,
     timeout_ms: Option<u64>,
@@ -143,12 +144,9 @@ impl Upstreams {
 
     /// Whether the responses to a task's call may adjust a limit that operators define.
     pub fn may_adjust(&self, task: &Task, limit: &str) -> bool {
-        let matches = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(prefix) => limit.starts_with(prefix),
-            None => limit == pattern,
-        };
         self.find(&task.url).is_some_and(|upstream| {
-            upstream.limits.iter().any(|name| name == limit) || upstream.adjusts.iter().any(matches)
+            upstream.limits.iter().any(|name| name == limit)
+                || upstream.adjusts.iter().any(|pattern| pattern.matches(limit))
         })
     }
 

@@ -87,8 +87,17 @@ impl AppliedLimit {
     }
 }
 
-/// On whose behalf a call asks a limit: the task's first other limit of its own, which usually is a tenant's; else its queue.
-pub fn fairness_key<'a>(all: &'a [AppliedLimit], applied: &AppliedLimit, queue: &'a str) -> &'a str {
+/// On whose behalf a call asks a limit: its tenant; else the task's first other limit of its own, which usually is a tenant's; else its
+/// queue.
+pub fn fairness_key<'a>(
+    all: &'a [AppliedLimit],
+    applied: &AppliedLimit,
+    tenant: Option<&'a str>,
+    queue: &'a str,
+) -> &'a str {
+    if let Some(tenant) = tenant {
+        return tenant;
+    }
     let mut others = all.iter().filter(|other| !other.of_upstream && other.limit.name != applied.limit.name);
     others.next().map_or(queue, |other| &other.limit.name)
 }

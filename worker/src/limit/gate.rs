@@ -74,7 +74,7 @@ pub async fn acquire(
                     job.header.state.waits_until = None;
                     Ok(())
                 }
-                Some(closed) => Err(give_way(worker, admission, closed, brought)),
+                Some(closed) => Err(give_way(worker, job, admission, closed, brought)),
             };
         };
         let has_priority = brought.is_some() || round > 0 || asks > 0;
@@ -156,11 +156,12 @@ fn is_closed(worker: &QueueWorker, applied: &AppliedLimit) -> bool {
 /// Gives everything back and waits for a limit that is closed.
 fn give_way(
     worker: &QueueWorker,
+    job: &Job,
     admission: &mut Admission,
     closed: usize,
     brought: Option<(String, Option<String>)>,
 ) -> Refusal {
-    let refusal = not_granted(worker, &admission.limits, closed, Ok(Grant::Waiting(Duration::ZERO)));
+    let refusal = not_granted(worker, job, &admission.limits, closed, Ok(Grant::Waiting(Duration::ZERO)));
     admission.limits.iter_mut().for_each(|applied| applied.grant = None);
     keep_place(refusal, brought)
 }
@@ -208,11 +209,17 @@ async fn ask(
         applied.grant = Some(HeldGrant::new(client, &name, applied.cost, at, slot, None, asked));
         return Ok(());
     }
-    Err(not_granted(worker, &admission.limits, next, grant))
+    Err(not_granted(worker, job, &admission.limits, next, grant))
 }
 
 /// Why the call is not made now, or never.
-fn not_granted(worker: &QueueWorker, limits: &[AppliedLimit], next: usize, grant: Result<Grant, NotStored>) -> Refusal {
+fn not_granted(
+    worker: &QueueWorker,
+    job: &Job,
+    limits: &[AppliedLimit],
+    next: usize,
+    grant: Result<Grant, NotStored>,
+) -> Refusal {
     let applied = &limits[next];
     let name = &applied.limit.name;
     match grant {
@@ -222,7 +229,7 @@ fn not_granted(worker: &QueueWorker, limits: &[AppliedLimit], next: usize, grant
             Refusal::AwaitLimit(Box::new(LimitWait {
                 limit: name.clone(),
                 cost: applied.cost,
-                fairness_key: fairness_key(limits, applied, worker.name()).to_owned(),
+                fairness_key: fairness_key(limits, applied, job.task.tenant.as_deref(), worker.name()).to_owned(),
                 position: None,
                 dies_when_spent: applied.wait_bound.dies_when_spent,
             }))

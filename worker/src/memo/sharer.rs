@@ -6,7 +6,7 @@ use redial_core::consumer::{Completion, MAX_BATCH, ParkedPage, ParkedTasks, Wait
 use redial_core::memo::{KeptAnswer, LeadDecision, MemoKey, MemoPurpose};
 use redial_core::protocol::id::Token;
 use redial_core::queue::entry::Entry;
-use redial_core::{Error, Reason, Status, TaskResult};
+use redial_core::{Error, QueueName, Reason, Status, TaskResult};
 
 use super::leader::{OUTCOME_UNKNOWN, Share};
 use crate::observe::metrics::MemoEvent;
@@ -113,7 +113,7 @@ impl Sharer {
         let mut not_answered = page.unreadable;
         let mut results = Vec::with_capacity(page.entries.len());
         for entry in page.entries {
-            match heavy::work(entry.raw.len(), || self.result(entry)).await {
+            match heavy::work(entry.raw.len(), || self.result(entry, parked.queue().name())).await {
                 Ok(result) => results.push(result),
                 Err(token) => not_answered.push(token),
             }
@@ -138,9 +138,9 @@ impl Sharer {
 
     /// A parked task's result; or its token if this answer does not suit it, because it uses another memo as well, or wants a fresher
     /// answer.
-    fn result(&self, entry: Entry) -> Result<(Job, TaskResult), Token> {
+    fn result(&self, entry: Entry, queue: &QueueName) -> Result<(Job, TaskResult), Token> {
         let token = entry.token.clone();
-        let job = Job::open(entry, &self.worker.shared.config).map_err(|_| token.clone())?;
+        let job = Job::open(entry, queue, &self.worker.shared.config).map_err(|_| token.clone())?;
         if job.task.idempotency_key.is_some() && job.task.cache_ttl.is_some() {
             return Err(token);
         }

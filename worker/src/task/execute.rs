@@ -129,7 +129,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
 fn parse(worker: &QueueWorker, entry: Entry) -> Result<Job, InvalidJob> {
     #[cfg(debug_assertions)]
     super::debug::before_parsing(&entry.raw);
-    Job::open(entry, &worker.shared.config)
+    Job::open(entry, worker.queue_name(), &worker.shared.config)
 }
 
 /// Parses a task that may have crashed a worker, or one that is large, where it blocks no other. Returns a permit as well if the task

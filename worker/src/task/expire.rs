@@ -34,7 +34,7 @@ pub async fn expire(worker: &QueueWorker, entries: Vec<Entry>, unreadable: Vec<T
             continue;
         }
         let config = &worker.shared.config;
-        let Ok(job) = heavy::work(entry.raw.len(), || Job::open(entry, config)).await else {
+        let Ok(job) = heavy::work(entry.raw.len(), || Job::open(entry, worker.queue_name(), config)).await else {
             claimable.push(serial);
             continue;
         };

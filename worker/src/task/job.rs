@@ -11,7 +11,7 @@ use redial_core::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::result::Body;
 use redial_core::protocol::stream::last_entry;
-use redial_core::protocol::task::{RESULT_TTL, TaskError};
+use redial_core::protocol::task::{RESULT_TTL, ReturnAddress, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use serde_json::value::RawValue;
@@ -85,17 +85,25 @@ impl Job {
     ///
     /// # Errors
     /// The entry is not a valid task.
-    pub fn open(entry: Entry, config: &Config) -> Result<Self, InvalidJob> {
+    pub fn open(entry: Entry, queue: &QueueName, config: &Config) -> Result<Self, InvalidJob> {
         let Entry { token, header, raw } = entry;
         let upstreams = config.upstreams.current();
-        match Task::parse_with(&raw, config.max_task_bytes, |url| upstreams.defaults_for(url)) {
+        let parsed = Task::parse_with(&raw, config.max_task_bytes, |url| upstreams.defaults_for(url));
+        let checked = parsed.and_then(|mut task| match config.rules.apply(&mut task, queue, &config.limits) {
+            Ok(()) => Ok(task),
+            Err(cause) => Err(Box::new(TaskError { cause, return_address: ReturnAddress::read(&raw) })),
+        });
+        match checked {
             Ok(task) => {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);
                 let stream = task.stream.then(Box::default);
                 Ok(Self { token, header, id, task, granted: None, stream })
             }
-            Err(error) => Err(InvalidJob { token, serial: header.serial, first_seen: header.first_seen, error }),
+            Err(mut error) => {
+                error.return_address.reply_to.take_if(|list| !config.rules.allow_reply_to(list));
+                Err(InvalidJob { token, serial: header.serial, first_seen: header.first_seen, error })
+            }
         }
     }
 

@@ -279,11 +279,10 @@ impl<'a> Settler<'a> {
     /// Ends a task that has had so many crashes that it is not parsed again.
     pub async fn bury_unparsed(&self, entry: Entry, crashes: u32) {
         let Entry { token, header, raw } = entry;
-        let error = TaskError {
-            cause: InvalidTask::CrashesWorkers(crashes),
-            // Reads three fields and skips over all others.
-            return_address: ReturnAddress::read(&raw),
-        };
+        // Reads some fields and skips over all others.
+        let mut return_address = ReturnAddress::read(&raw);
+        return_address.reply_to.take_if(|list| !self.worker.shared.config.rules.allow_reply_to(list));
+        let error = TaskError { cause: InvalidTask::CrashesWorkers(crashes), return_address };
         let (serial, first_seen) = (header.serial, header.first_seen);
         let unopened = InvalidJob { token, serial, first_seen, error: Box::new(error) };
         self.bury_unopened(unopened, header.state.attempts).await;

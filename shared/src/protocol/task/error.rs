@@ -223,7 +223,7 @@ pub enum InvalidTask {
         owner: String,
     },
     /// The tenant has queues of its own, and the task is on another one.
-    #[error("`tenant` is {0:?}, whose tasks are on queues of its own, and this queue is none of them")]
+    #[error("`tenant` is {0:?}, which has queues of its own: push to one of these")]
     TenantElsewhere(String),
     /// A limit that only the operator may apply.
     #[error("`limit` names {0:?}, which tasks may not: its [[limit]] block says `tasks = false`")]

@@ -91,6 +91,9 @@ pub struct TaskOptions {
     /// Who shares the answer, as `cache_scope` of the protocol says.
     #[arg(long, value_name = "SCOPE", requires = "url")]
     cache_scope: Option<String>,
+    /// On whose behalf the call is made: tenants share no answers.
+    #[arg(long, value_name = "NAME", requires = "url")]
+    tenant: Option<String>,
     /// A limit that the call is under: its name, or JSON such as '{"name": "mine", "rate": 5}'; can be given several times.
     #[arg(long = "limit", value_name = "NAME|JSON", requires = "url")]
     limits: Vec<String>,
@@ -130,6 +133,7 @@ impl TaskOptions {
             ("idempotency_key", &self.idempotency_key),
             ("cache_key", &self.cache_key),
             ("cache_scope", &self.cache_scope),
+            ("tenant", &self.tenant),
             ("on_break", &self.on_break),
             ("reply_to", &self.reply_to),
             ("callback_url", &self.callback_url),
