@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use redial_core::protocol::task::{MAX_BYTES, Task};
+use redial_core::protocol::task::{InvalidTask, MAX_BYTES, ReturnAddress, Task, TaskError};
 use redial_core::{TaskId, UnixMs};
 
 use crate::{Call, Error};
@@ -54,6 +54,10 @@ pub trait IntoTask {
 /// The task is invalid ([`Error::InvalidTask`]).
 pub fn prepare(json: &str) -> Result<PreparedTask, Error> {
     let task = Task::parse(json.as_bytes(), MAX_BYTES)?;
+    if task.callback_of.is_some() {
+        let forged = TaskError { cause: InvalidTask::ForgedDelivery, return_address: ReturnAddress::default() };
+        return Err(Box::new(forged).into());
+    }
     let mut added = String::new();
     let (has_own_id, has_stream) = (task.id.is_some(), task.stream);
     let mut added_stamp = None;

@@ -47,7 +47,6 @@ export interface TaskFields {
   enqueued_at_ms?: number;
   limit?: Limit | Limit[];
   callback_url?: string;
-  callback_of?: string;
   then?: object;
   stream?: boolean;
   on_break?: "fail" | "restart";

@@ -4,7 +4,7 @@
 --       list if its reply_mode is 'push', and by its stream if it has a last_entry
 -- ARGV  for each task: serial, letter_header: the dead letter's header, one line of JSON; ttl_ms of result and reply, result, reply_mode
 --       and reply_list (see lib/store_result; 'no_result' if it has none), last_entry of its stream (see lib/stream; '' for none),
---       follow_up_count, and that many follow-ups
+--       follow_up_count, and that many follow-ups (see lib/follow_up)
 -- Returns for each task 1, or 0 if it is no longer stored: then nothing of it was written.
 -- Guarantees: each task is fenced by its serial, so that one that is gone does not stop the others; sent twice, it changes nothing
 --       more. Counters, subscriptions and streams of another type stop nothing. A dead letter is the header, a newline and the producer's exact bytes. Works when Redis is out of memory: the first
@@ -46,7 +46,7 @@ while at <= #ARGV do
       if stream then end_stream(stream, last_entry, ttl_ms) end
       if has_waiters then notify_waiters(waiters, result_key, result) end
     end
-    for follow_up = at + 8, at + 7 + follow_up_count do redis.call('LPUSH', waiting, ARGV[follow_up]) end
+    for follow_up = at + 8, at + 7 + follow_up_count do push_follow_up(waiting, stored, scheduled, serial, ARGV[follow_up]) end
     ended[#ended + 1] = serial
   end
   reply[#reply + 1] = entry and 1 or 0

@@ -1,15 +1,16 @@
 -- finish.lua: completes a batch of tasks: removes each from its holder, stores result and reply, pushes its follow-ups, counts it.
--- KEYS  held: the hash that holds the tasks by token, a worker's or the parked ones; stats, replies, waiters, waiting; then for each
+-- KEYS  held: the hash that holds the tasks by token, a worker's or the parked ones; stats, replies, waiters, waiting, stored, scheduled; then for each
 --       task its result key, followed by its reply list if its reply_mode is 'push', and by its stream if it has a last_entry
 -- ARGV  for each task: token, ttl_ms of result and reply, result, reply_mode and reply_list (see lib/store_result), last_entry
---       of its stream (see lib/stream; '' for none), follow_up_count, and that many follow-ups
+--       of its stream (see lib/stream; '' for none), follow_up_count, and that many follow-ups (see lib/follow_up)
 -- Returns for each task 1, or 0 if it was no longer held: then nothing of it was written.
 -- Guarantees: each task is fenced by its own token, so a lost one does not stop the others; sent twice, it changes nothing more.
 --       Counters, subscriptions and streams of another type stop nothing. Works when Redis is out of memory: the first write, HDEL, is a
 --       removal.
-local held, stats, replies, waiters, waiting = unpack(KEYS, 1, 5)
+local held, stats, replies, waiters, waiting, stored, scheduled = unpack(KEYS, 1, 7)
 
 expect_type('list', waiting)
+expect_room_for_deliveries(stored, scheduled, ARGV)
 local has_waiters = length_if('hash', waiters) > 0
 if length_if('hash', replies) < 0 then
   for _, argument in ipairs(ARGV) do
@@ -17,7 +18,7 @@ if length_if('hash', replies) < 0 then
   end
 end
 
-local reply, key, at, finished = {}, 6, 1, 0
+local reply, key, at, finished = {}, 8, 1, 0
 while at <= #ARGV do
   local token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count = unpack(ARGV, at, at + 6)
   local result_key, reply_key, stream = KEYS[key], nil, nil
@@ -35,7 +36,7 @@ while at <= #ARGV do
     store_result(result_key, ttl_ms, result, {mode = reply_mode, list = reply_list, key = reply_key}, replies, token)
     if stream then end_stream(stream, last_entry, ttl_ms) end
     if has_waiters then notify_waiters(waiters, result_key, result) end
-    for follow_up = at + 7, at + 6 + follow_up_count do redis.call('LPUSH', waiting, ARGV[follow_up]) end
+    for follow_up = at + 7, at + 6 + follow_up_count do push_follow_up(waiting, stored, scheduled, token, ARGV[follow_up]) end
     finished = finished + 1
   end
   reply[#reply + 1] = was_held

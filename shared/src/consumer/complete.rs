@@ -109,6 +109,8 @@ impl Queue {
             replies: &keys.replies,
             waiters: &keys.waiters,
             waiting: &keys.waiting,
+            stored: &keys.stored,
+            scheduled: &keys.scheduled,
             tasks: &tasks,
         };
         self.db.call(&call).await
@@ -133,6 +135,8 @@ impl Queue {
             replies: &keys.replies,
             waiters: &keys.waiters,
             waiting: &keys.waiting,
+            stored: &keys.stored,
+            scheduled: &keys.scheduled,
             place_type,
             member,
             letter_header,

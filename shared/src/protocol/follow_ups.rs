@@ -8,6 +8,14 @@ use super::task::then;
 use super::task::{RESULT_TTL, Task, TaskError};
 use crate::{Status, TaskId, TaskResult};
 
+/// What a delivery begins with on its way to Redis, where it is stored apart from what producers push: see `lua/lib/follow_up.lua`.
+const DELIVERY: &str = "delivery ";
+
+/// Whether one of these is a delivery.
+pub fn include_delivery(follow_ups: &[String]) -> bool {
+    follow_ups.iter().any(|next| next.starts_with(DELIVERY))
+}
+
 /// The tasks that follow a task with this result.
 pub fn follow_ups(task: &Task, result: &TaskResult) -> Vec<String> {
     let Some(id) = &result.id else { return Vec::new() };
@@ -32,7 +40,7 @@ fn delivery(
     result_ttl: std::time::Duration,
     result: &TaskResult,
 ) -> String {
-    json!({
+    let task = json!({
         "id": then::follow_up_id(id, "callback"),
         "url": url.as_str(),
         "callback_of": id,
@@ -43,7 +51,8 @@ fn delivery(
         // A receiver that is being deployed may be away for minutes: this covers about thirteen.
         "retry": {"max_attempts": 10, "base_ms": 1_000, "cap_ms": 300_000, "jitter": "equal"},
     })
-    .to_string()
+    .to_string();
+    format!("{DELIVERY}{task}")
 }
 
 #[cfg(test)]
@@ -61,14 +70,15 @@ mod tests {
         let task = Task::parse(br#"{"url":"http://h/","callback_url":"https://me/hook"}"#, 1_000)?;
         for status in [Status::Ok, Status::Dead] {
             let next = follow_ups(&task, &result("a", status)?);
-            let delivery = Task::parse(next[0].as_bytes(), 1_000)?;
+            let delivery = Task::parse(next[0].strip_prefix(DELIVERY).ok_or("a delivery")?.as_bytes(), 1_000)?;
             assert_eq!((next.len(), delivery.url.as_str()), (1, "https://me/hook"));
             assert_eq!(delivery.id.map(|id| id.to_string()), Some("a.callback".into()));
             assert_eq!(delivery.callback_of.map(|id| id.to_string()), Some("a".into()));
             assert_eq!((delivery.method, delivery.callback_url), (http::Method::POST, None));
         }
         let long = follow_ups(&task, &result(&"x".repeat(200), Status::Ok)?);
-        assert!(Task::parse(long[0].as_bytes(), 2_000).is_ok(), "an id too long to extend is replaced");
+        let long = long[0].strip_prefix(DELIVERY).ok_or("a delivery")?;
+        assert!(Task::parse(long.as_bytes(), 2_000).is_ok(), "an id too long to extend is replaced");
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::queue::entry::is_delivery;
 use crate::script::MoreKeys;
 use crate::script::task::{DropDead, Replay};
 use crate::{Error, Queue, Reason, Status, TaskId, TaskResult, UnixMs};
@@ -82,7 +83,7 @@ impl Queue {
         Ok(page.into_iter().map(|(member, at)| DeadLetter::parse(&member, at)).collect())
     }
 
-    /// Puts a dead letter back on the queue as if it had just been pushed. A failure stored under its idempotency key is deleted
+    /// Puts a dead letter back on the queue as if it had just been pushed, and a delivery where deliveries are. A failure stored under its idempotency key is deleted
     /// first, or the task would only get that failure again; a success is kept. Returns `false` if the letter was gone already.
     ///
     /// # Errors
@@ -96,7 +97,10 @@ impl Queue {
             dead: &self.keys.dead,
             waiting: &self.keys.waiting,
             stats: &self.keys.stats,
+            stored: &self.keys.stored,
+            scheduled: &self.keys.scheduled,
             letter: &letter.to_bytes(),
+            serial: if is_delivery(&letter.serial) { &letter.serial } else { "" },
             answer_keys: MoreKeys(answer_keys.as_ref().map_or(&[], |keys| keys.as_slice())),
         };
         self.db.call(&call).await

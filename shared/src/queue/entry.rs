@@ -99,6 +99,14 @@ impl Progress {
     }
 }
 
+/// The end of the serial of a delivery. Redial makes all serials, so that this tells a delivery from a task that a producer made up.
+const DELIVERY_SUFFIX: &str = ":callback";
+
+/// Whether the task with this serial is the delivery of a result, which Redial made.
+pub fn is_delivery(serial: &str) -> bool {
+    serial.ends_with(DELIVERY_SUFFIX)
+}
+
 impl EntryHeader {
     /// The token that fences the task while it is parked: its serial.
     pub fn parked_token(&self) -> Token {

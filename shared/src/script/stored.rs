@@ -23,7 +23,7 @@ typed_calls! {
     }
 
     /// Ends stored tasks as dead letters. For each: whether it was still stored.
-    BuryStored = "task/bury_stored" + ["clock", "types", "count", "entry", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
+    BuryStored = "task/bury_stored" + ["clock", "types", "follow_up", "count", "entry", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
         keys: stored, scheduled, watch, dead, stats, replies, waiters, waiting;
         args: ;
         rest tasks: &'a [BuriedTask<'a>] = [serial, letter_header, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count];

@@ -28,8 +28,8 @@ typed_calls! {
     }
 
     /// Completes a batch of tasks. For each: whether it was still held.
-    Finish = "task/finish" + ["types", "count", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
-        keys: held, stats, replies, waiters, waiting;
+    Finish = "task/finish" + ["clock", "types", "follow_up", "count", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
+        keys: held, stats, replies, waiters, waiting, stored, scheduled;
         args: ;
         rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count];
     }
@@ -42,8 +42,8 @@ typed_calls! {
     }
 
     /// Ends a task as a dead letter. `false`: it is no longer there.
-    Bury = "task/bury" + ["clock", "types", "count", "entry", "reply_list", "store_result", "stream", "notify"] -> bool {
-        keys: place, dead, stats, replies, waiters, waiting; then result_key, reply_key;
+    Bury = "task/bury" + ["clock", "types", "follow_up", "count", "entry", "reply_list", "store_result", "stream", "notify"] -> bool {
+        keys: place, dead, stats, replies, waiters, waiting, stored, scheduled; then result_key, reply_key;
         args: place_type: &'a str, member: &'a [u8], letter_header: &'a str, token: &'a str;
         rest ending: Option<Ending<'a>> = [ttl_ms, result, reply_mode, reply_list, last_entry];
     }
@@ -74,9 +74,9 @@ typed_calls! {
     }
 
     /// Puts a dead letter back on its queue. `false`: it is gone.
-    Replay = "task/replay" + ["types", "count", "entry"] -> bool {
-        keys: dead, waiting, stats; then result_key, stream;
-        args: letter: &'a [u8];
+    Replay = "task/replay" + ["clock", "types", "count", "entry"] -> bool {
+        keys: dead, waiting, stats, stored, scheduled; then result_key, stream;
+        args: letter: &'a [u8], serial: &'a str;
         rest answer_keys: MoreKeys<'a> = [];
     }
 

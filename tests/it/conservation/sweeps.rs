@@ -117,6 +117,8 @@ impl World {
             replies: &keys.replies,
             waiters: &keys.waiters,
             waiting: &keys.waiting,
+            stored: &keys.stored,
+            scheduled: &keys.scheduled,
             place_type,
             member: &member,
             letter_header: &dead_letter_header("c", None, &told),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use redial_tests::{Cli, Reply, Request};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::Sha256;
 
 use super::snapshot::QueueSnapshot;
@@ -100,15 +100,67 @@ async fn every_callback_is_delivered_despite_worker_kills() {
 }
 
 #[tokio::test]
-async fn a_callback_with_an_expired_result_or_a_forbidden_receiver_is_dead_lettered() {
-    let stage = receiving().await;
+async fn a_callback_whose_result_is_gone_or_whose_receiver_is_forbidden_is_dead_lettered_and_replayed() {
+    let stage = Stage::answering(|request| match request.route() {
+        "/hook" if request.nth < 2 => Reply::status(404),
+        _ => Reply::ok().json(&json!({"n": 1})),
+    })
+    .await;
     let worker = stage.worker().env("REDIAL_ALLOW_PRIVATE", "127.0.0.1/32").spawn();
     worker.wait_ready().await;
-    let gone = json!({"id": "gone", "url": stage.url("/hook"), "callback_of": "no-such"});
-    let result: Value = stage.answer(gone).await;
-    assert_eq!(result["reason"], "expired", "{result}");
-    assert!(result["error"].as_str().unwrap().contains("no result of no-such"));
-    let inside = json!({"id": "a", "url": stage.url("/ok"), "callback_url": "http://169.254.169.254/latest"});
-    stage.answer(inside).await;
-    assert_eq!(stage.queue.wait_result("a.callback", SOON).await["reason"], "forbidden_target");
+    stage.answer(json!({"id": "a", "url": stage.url("/ok"), "callback_url": stage.url("/hook")})).await;
+    assert_eq!(stage.queue.wait_result("a.callback", SOON).await["reason"], "rejected");
+    let cli = Cli::new(&stage.redis);
+    // It is a delivery again, also where its result has gone.
+    assert_eq!(cli.run(&["dead", "replay", "a.callback"]).await.status, 0);
+    assert_eq!(stage.queue.wait_result("a.callback", SOON).await["status"], "ok");
+    assert_eq!(stage.upstream.calls_to("/hook")[1].json()["id"], "a");
+    stage.answer(json!({"id": "b", "url": stage.url("/ok"), "callback_url": "http://169.254.169.254/latest"})).await;
+    assert_eq!(stage.queue.wait_result("b.callback", SOON).await["reason"], "forbidden_target");
+    stage.redis.cli(&["DEL", &stage.queue.result_key("b")]).await;
+    assert_eq!(cli.run(&["dead", "replay", "b.callback"]).await.status, 0);
+    let gone = stage.queue.wait_result("b.callback", SOON).await;
+    assert_eq!(gone["reason"], "expired", "{gone}");
+    assert!(gone["error"].as_str().unwrap().contains("no result of b"));
+}
+
+#[tokio::test]
+async fn a_producer_cannot_have_a_result_delivered_or_made_up() {
+    let stage = receiving().await;
+    let _worker = stage.worker().env("REDIAL_WEBHOOK_SECRET", secret()).spawn();
+    stage.answer(json!({"id": "theirs", "url": stage.url("/ok")})).await;
+    let mine = stage.url("/mine");
+    for (id, forged) in [
+        ("a", json!({"url": mine, "callback_of": "theirs"})),
+        ("theirs.callback", json!({"url": mine, "callback_of": "theirs"})),
+        ("c", json!({"url": mine, "callback_of": "theirs", "delay_ms": 10})),
+        ("d", json!({"url": stage.url("/ok"), "then": {"url": mine, "callback_of": "theirs"}})),
+    ] {
+        let mut task = forged;
+        task["id"] = json!(id);
+        let result = stage.answer(task).await;
+        let error = result["error"].as_str().unwrap_or_default();
+        assert!(result["reason"] == "invalid_task" && error.contains("only Redial makes"), "{id}: {result}");
+    }
+    // Neither one that has the form in which Redial stores and passes on its own.
+    for raw in [
+        format!("delivery {{\"id\":\"e\",\"url\":\"{mine}\",\"callback_of\":\"theirs\"}}"),
+        format!("w:1:1:callback 1 0 0 -\n{{\"id\":\"e\",\"url\":\"{mine}\",\"callback_of\":\"theirs\"}}"),
+    ] {
+        stage.queue.push(raw).await;
+    }
+    let dead = redial_tests::eventually(SOON, async || {
+        let dead = stage.queue.dead().await;
+        (dead.len() == 6).then_some(dead)
+    })
+    .await;
+    // Not even a replay makes a delivery of it.
+    let replayed = Cli::new(&stage.redis).run(&["dead", "replay", "a"]).await;
+    assert_eq!(replayed.status, 0, "{replayed:?}");
+    assert_eq!(stage.queue.wait_result("a", SOON).await["reason"], "invalid_task");
+    assert_eq!((stage.upstream.calls_to("/mine").len(), dead.len()), (0, 6));
+    for client in [vec!["enqueue", r#"{"url":"http://h/","callback_of":"theirs"}"#]] {
+        let refused = Cli::new(&stage.redis).run(&client).await;
+        assert!(refused.status == 1 && refused.stderr.contains("callback_url"), "{refused:?}");
+    }
 }

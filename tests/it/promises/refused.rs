@@ -233,8 +233,12 @@ async fn a_parked_task_whose_reply_is_refused_holds_up_no_other_follower() {
 async fn a_result_that_cannot_be_read_ends_its_callback() {
     let stage = Stage::unruly().await;
     let worker = stage.ready_worker().await;
+    // The first delivery finds no receiver, so that there is time to break the result.
+    let task = json!({"id": "a", "url": stage.url("/ok"), "callback_url": stage.url("/status/503")});
+    stage.answer(task).await;
+    stage.redis.cli(&["DEL", "redial:{default}:result:a"]).await;
     assert_eq!(stage.redis.cli(&["LPUSH", "redial:{default}:result:a", "by hand"]).await, "1");
-    let callback = json!({"id": "b", "url": stage.url("/ok"), "callback_of": "a"});
-    assert_eq!(stage.answer(callback).await["reason"], "invalid_task");
+    let callback = stage.queue.wait_result("a.callback", SOON).await;
+    assert_eq!(callback["reason"], "invalid_task", "{callback}");
     assert_unhindered(&stage, &worker, "later").await;
 }

@@ -148,7 +148,17 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
                 let result = "x".repeat(MIB);
                 let tasks = [FinishedTask { token: &token, ending: ending(&result) }];
                 let (stats, replies, waiters, waiting) = ("stats", "replies", "waiters", "waiting");
-                Finish { held: "active", stats, replies, waiters, waiting, tasks: &tasks }.invocation()
+                Finish {
+                    held: "active",
+                    stats,
+                    replies,
+                    waiters,
+                    waiting,
+                    stored: "stored",
+                    scheduled: "scheduled",
+                    tasks: &tasks,
+                }
+                .invocation()
             }),
         ),
         (
@@ -162,6 +172,8 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
                     replies: "replies",
                     waiters: "waiters",
                     waiting: "waiting",
+                    stored: "stored",
+                    scheduled: "scheduled",
                     place_type: "hash",
                     member: token.as_bytes(),
                     letter_header: "{}",
@@ -264,8 +276,17 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
             Box::new(|n| {
                 let letter = [format!("{{}}\n{}", n + 10).into_bytes(), vec![b'x'; MIB]].concat();
                 let answer_keys = MoreKeys(&[]);
-                Replay { dead: "letters", waiting: "replayed", stats: "stats", letter: &letter, answer_keys }
-                    .invocation()
+                Replay {
+                    dead: "letters",
+                    waiting: "replayed",
+                    stats: "stats",
+                    stored: "stored",
+                    scheduled: "scheduled",
+                    letter: &letter,
+                    serial: "",
+                    answer_keys,
+                }
+                .invocation()
             }),
         ),
         (

@@ -14,6 +14,8 @@ pub(crate) fn without_id(token: &str) -> Bury<'_> {
         replies: "replies",
         waiters: "waiters",
         waiting: "waiting",
+        stored: "stored",
+        scheduled: "scheduled",
         place_type: "hash",
         member: token.as_bytes(),
         letter_header: LETTER,

@@ -12,7 +12,16 @@ const TTL: u64 = 50_000;
 pub(crate) const RESULT: &str = "{\"status\":\"ok\"}";
 
 pub(crate) fn call<'a>(tasks: &'a [FinishedTask<'a>]) -> Finish<'a> {
-    Finish { held: "active", stats: "stats", replies: "replies", waiters: "waiters", waiting: "waiting", tasks }
+    Finish {
+        held: "active",
+        stats: "stats",
+        replies: "replies",
+        waiters: "waiters",
+        waiting: "waiting",
+        stored: "stored",
+        scheduled: "scheduled",
+        tasks,
+    }
 }
 
 /// A task without a reply.
@@ -151,4 +160,25 @@ async fn follow_ups_are_pushed_with_the_result_of_each_task_and_once() {
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
     assert_eq!(waiting, ["c", "b\nb", "a"]);
     desk.changes_nothing(&call(&tasks), vec![false; 4]).await;
+}
+
+#[tokio::test]
+async fn a_delivery_is_stored_as_due_now_where_no_producer_writes() {
+    let desk = Desk::new().await;
+    desk.hold("t", &entry("t", 0, true, b"raw")).await;
+    let follow_ups = ["delivery {\"callback_of\":\"a\"}".to_owned(), "{\"next\":1}".to_owned()];
+    let tasks = [FinishedTask { token: "t", ending: Ending { follow_ups: &follow_ups, ..plain("t", "t").ending } }];
+    for key in ["stored", "scheduled"] {
+        let () = desk.ask(("SET", key, "of another type")).await;
+        desk.refuses(&call(&tasks)).await;
+        let () = desk.ask(("DEL", key)).await;
+    }
+    assert_eq!(desk.run(&call(&tasks)).await, [true]);
+    let stored: String = desk.ask(("HGET", "stored", "t:callback")).await;
+    assert!(stored.starts_with("t:callback ") && stored.ends_with(" 0 0 -\n{\"callback_of\":\"a\"}"), "{stored}");
+    let (due, now): (u64, Vec<u64>) = (desk.ask(("ZSCORE", "scheduled", "t:callback")).await, desk.ask("TIME").await);
+    assert!(due <= now[0] * 1_000 + 1_000, "{due}");
+    let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
+    assert_eq!(waiting, ["{\"next\":1}"]);
+    desk.changes_nothing(&call(&tasks), vec![false]).await;
 }

@@ -6,7 +6,16 @@ use redial_core::script::task::Replay;
 use super::{AWKWARD, Desk, Held, hash, list, sorted};
 
 fn without_id(letter: &[u8]) -> Replay<'_> {
-    Replay { dead: "dead", waiting: "waiting", stats: "stats", letter, answer_keys: MoreKeys(&[]) }
+    Replay {
+        dead: "dead",
+        waiting: "waiting",
+        stats: "stats",
+        stored: "stored",
+        scheduled: "scheduled",
+        letter,
+        serial: "",
+        answer_keys: MoreKeys(&[]),
+    }
 }
 
 fn dead_letter_header(serial: &str, raw: &[u8]) -> Vec<u8> {
@@ -76,4 +85,20 @@ async fn a_key_of_another_type_stops_it_before_anything_moves() {
         desk.refuses(&without_id(&dead_letter_header("s:1:1", b"raw"))).await;
         assert_eq!(desk.dump().await[key].0, Held::Text("something else".into()));
     }
+}
+
+#[tokio::test]
+async fn a_delivery_goes_back_to_where_no_producer_writes() {
+    let desk = Desk::new().await;
+    let letter = dead_letter_header("s:1:1:callback", b"raw");
+    let () = desk.ask(("ZADD", "dead", 5, &letter)).await;
+    let replay = Replay { serial: "s:1:1:callback", ..without_id(&letter) };
+    assert!(desk.run(&replay).await);
+    let dump = desk.dump().await;
+    assert!(!dump.contains_key("waiting"));
+    let stored: String = desk.ask(("HGET", "stored", "s:1:1:callback")).await;
+    assert!(stored.starts_with("s:1:1:callback ") && stored.ends_with(" 0 0 -\nraw"), "{stored}");
+    let due: u64 = desk.ask(("ZSCORE", "scheduled", "s:1:1:callback")).await;
+    assert!(due > 0);
+    desk.changes_nothing(&replay, false).await;
 }

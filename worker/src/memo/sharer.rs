@@ -10,6 +10,7 @@ use redial_core::{Error, QueueName, Reason, Status, TaskResult};
 
 use super::leader::{OUTCOME_UNKNOWN, Share};
 use crate::observe::metrics::MemoEvent;
+use crate::queue::completer::wake_for_delivery;
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::redis_retry::NotStored;
 use crate::task::events;
@@ -167,6 +168,9 @@ impl Sharer {
         }
         let error = match self.retry("finish", || parked.finish(&completions)).await {
             Ok(stored) => {
+                for completion in &completions {
+                    wake_for_delivery(&self.worker.shared, parked.queue().name(), completion);
+                }
                 self.report(parked, &results, stored);
                 return true;
             }
@@ -202,6 +206,7 @@ impl Sharer {
             let bury = || parked.bury(&job.token, &letter, Some(&completion));
             succeeded |= match self.retry("bury", bury).await {
                 Ok(true) => {
+                    wake_for_delivery(&self.worker.shared, parked.queue().name(), &completion);
                     self.report_dead(parked, &job, &result);
                     true
                 }

@@ -4,9 +4,11 @@
 //! happens beside the completer, so that later batches do not wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redial_core::consumer::{Completion, MAX_BATCH};
-use redial_core::{Consumer, Error, TaskId};
+use redial_core::protocol::follow_ups::include_delivery;
+use redial_core::{Consumer, Error, QueueName, TaskId};
 use tokio::sync::mpsc;
 
 use super::held_tasks::{HeldTask, SucceededTask};
@@ -119,6 +121,7 @@ impl Completer {
         let metrics = &self.shared.metrics;
         for (completion, was_stored) in completions.iter().zip(&stored.value) {
             if *was_stored {
+                wake_for_delivery(&self.shared, self.consumer.queue().name(), completion);
                 metrics.completed(queue);
                 events::done_as_stored(&self.events, &completion.id, &completion.result);
                 tracing::debug!(task = %completion.id, queue, "task completed");
@@ -126,6 +129,13 @@ impl Completer {
                 report_not_stored(metrics, queue, Some(&completion.id), stored.resent);
             }
         }
+    }
+}
+
+/// Has a delivery claimed that was stored with the end of a task: nobody else knows of it.
+pub fn wake_for_delivery(shared: &SharedHandles, queue: &QueueName, completion: &Completion) {
+    if include_delivery(&completion.follow_ups) {
+        shared.wakeups.of(queue).task_due_in(Duration::ZERO);
     }
 }
 

@@ -17,6 +17,7 @@ use super::stream;
 use super::types::Refusal;
 use crate::limit::budget::WAITED_TOO_LONG;
 use crate::memo;
+use crate::queue::completer::wake_for_delivery;
 use crate::queue::queue_worker::QueueWorker;
 
 /// A task that ends, with its result.
@@ -111,6 +112,9 @@ async fn finish(worker: &QueueWorker, mut answered: Vec<Ended>) {
 
 /// Reports what became of a task. One whose end Redis refuses for good ends with as much as Redis accepts.
 async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Completion, stored: Result<bool, Error>) {
+    if matches!(stored, Ok(true)) {
+        wake_for_delivery(&worker.shared, worker.queue_name(), completion);
+    }
     match stored {
         Ok(true) if result.status == Status::Ok => {
             worker.shared.metrics.completed(worker.name());

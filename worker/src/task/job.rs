@@ -11,8 +11,8 @@ use redial_core::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::result::Body;
 use redial_core::protocol::stream::last_entry;
-use redial_core::protocol::task::{RESULT_TTL, ReturnAddress, TaskError};
-use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker};
+use redial_core::protocol::task::{InvalidTask, RESULT_TTL, ReturnAddress, TaskError};
+use redial_core::queue::entry::{Entry, EntryHeader, Progress, StartMarker, is_delivery};
 use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, TaskResult, UnixMs};
 use serde_json::value::RawValue;
 
@@ -89,9 +89,12 @@ impl Job {
         let Entry { token, header, raw } = entry;
         let upstreams = config.upstreams.current();
         let parsed = Task::parse_with(&raw, config.max_task_bytes, |url| upstreams.defaults_for(url));
-        let checked = parsed.and_then(|mut task| match config.rules.apply(&mut task, queue, &config.limits) {
-            Ok(()) => Ok(task),
-            Err(cause) => Err(Box::new(TaskError { cause, return_address: ReturnAddress::read(&raw) })),
+        let is_delivery = is_delivery(&header.serial);
+        let checked = parsed.and_then(|mut task| {
+            match check_origin(&task, is_delivery).and_then(|()| config.rules.apply(&mut task, queue, &config.limits)) {
+                Ok(()) => Ok(task),
+                Err(cause) => Err(Box::new(TaskError { cause, return_address: ReturnAddress::read(&raw) })),
+            }
         });
         match checked {
             Ok(task) => {
@@ -234,6 +237,14 @@ impl Job {
         let memo = MemoKey::idempotency(&self.task, added).filter(|_| is_own_key);
         dead_letter_header(&self.header.serial, memo.as_ref().map(|key| key.hash.as_str()), result)
     }
+}
+
+/// Checks that a delivery is one that Redial made.
+///
+/// # Errors
+/// It is not: a producer could have any result signed and sent anywhere.
+fn check_origin(task: &Task, is_delivery: bool) -> Result<(), InvalidTask> {
+    if task.callback_of.is_some() && !is_delivery { Err(InvalidTask::ForgedDelivery) } else { Ok(()) }
 }
 
 /// Puts the upstream's response into a result.

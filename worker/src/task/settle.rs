@@ -22,7 +22,7 @@ use crate::http::types::{self, AttemptResult};
 use crate::limit;
 use crate::memo::{leader, sharer};
 use crate::queue::clock::millis;
-use crate::queue::completer::report_not_stored;
+use crate::queue::completer::{report_not_stored, wake_for_delivery};
 use crate::queue::held_tasks::{HeldTask, SucceededTask};
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::redis_retry::{NotStored, Resent, Stored};
@@ -305,7 +305,12 @@ impl<'a> Settler<'a> {
     ) {
         let (consumer, retry) = (&self.worker.queue.consumer, &self.worker.queue.retry);
         let error = match retry.retry_until_stored("bury", || consumer.bury(token, letter, completion)).await {
-            Ok(Stored { value: true, .. }) => return self.report_dead(&result),
+            Ok(Stored { value: true, .. }) => {
+                if let Some(completion) = completion {
+                    wake_for_delivery(&self.worker.shared, self.worker.queue_name(), completion);
+                }
+                return self.report_dead(&result);
+            }
             Ok(Stored { value: false, resent }) => return self.not_stored(result.id.as_ref(), resent),
             Err(NotStored::Aborted) => return,
             Err(NotStored::Refused(error)) => error,

@@ -56,7 +56,6 @@ class TaskFields(TypedDict, total=False):
     enqueued_at_ms: int
     limit: str | Mapping[str, Any] | list[str | Mapping[str, Any]]
     callback_url: str
-    callback_of: str
     then: Mapping[str, Any]
     then_error: str
     stream: bool

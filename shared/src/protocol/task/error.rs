@@ -147,6 +147,11 @@ pub enum InvalidTask {
     /// A delivery with a body of its own.
     #[error("`callback_of` and a body are both set: the body of a delivery is the result")]
     BodyOfDelivery,
+    /// A delivery that Redial did not make.
+    #[error(
+        "`callback_of` is for deliveries, which only Redial makes: give the task whose result is to be delivered a `callback_url`"
+    )]
+    ForgedDelivery,
     /// `callback_of`.
     #[error("`callback_of`: {0}")]
     CallbackOf(InvalidId),

@@ -92,7 +92,7 @@ pub struct RawTask {
     pub result_ttl_ms: Option<u64>,
     /// Where the result is delivered, by a POST that is a task of its own, `<id>.callback`.
     pub callback_url: Option<String>,
-    /// In a delivery: the id of the task whose result is the body.
+    /// Only in a delivery, which Redial makes: the id of the task whose result is the body.
     pub callback_of: Option<String>,
     /// The task that is pushed when this one is complete. In its strings `{{$.body.text}}` is replaced by a value of the result, by
     /// JSONPath (RFC 9535).

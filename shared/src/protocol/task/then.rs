@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 pub use super::error::{InvalidThen, PathError};
 use super::error::{MAX_FILLED_BYTES, MAX_FILTERS, MAX_LENGTH, MAX_PATHS};
 use super::path::{BoundedPath, Searched};
-use super::{RawTask, Task, TaskDefaults};
+use super::{InvalidTask, RawTask, Task, TaskDefaults};
 use crate::{TaskId, TaskResult};
 
 /// What is percent-encoded in a URL: everything except the unreserved characters of RFC 3986.
@@ -37,6 +37,9 @@ pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
         let (_, has_paths) = fill_fields(&fields, &mut unknown).map_err(InvalidThen::Path)?;
         if !fields.contains_key("url") {
             return Err(InvalidThen::NoUrl);
+        }
+        if fields.contains_key("callback_of") {
+            return Err(InvalidThen::Task(InvalidTask::ForgedDelivery));
         }
         if fields.contains_key("tenant") {
             return Err(InvalidThen::Tenant);
