@@ -3,12 +3,11 @@
 //! - [`commands`]: one file per command
 //! - [`batch`]: `redial batch`, which pushes a file of calls, journals it and resumes it
 //! - [`task_json`]: tasks as the command line reads and builds them
-//! - [`output`]: text or JSON on standard output; [`redact`]: hiding secrets in what is shown
+//! - [`output`]: text or JSON on standard output
 
 mod batch;
 mod commands;
 mod output;
-mod redact;
 mod task_json;
 
 use std::process::ExitCode;
@@ -116,7 +115,7 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         // Generated completely before it is printed: a reader that has gone away is not an error.
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut RedialArgs::command(), "redial", &mut script);
-        output::line(String::from_utf8_lossy(&script).trim_end())?;
+        output::bytes(script.trim_ascii_end())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::Serve(serve) = args.command {

@@ -26,6 +26,7 @@ use serde::de::IgnoredAny;
 
 use crate::http::connection::name_servers::NameServers;
 use crate::observe::events::EventConfig;
+use crate::observe::hosts::ServedHosts;
 pub use limit::LimitConfig;
 use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
 
@@ -47,6 +48,7 @@ pub struct Config {
     pub queues: Vec<(QueueName, u32)>,
     pub concurrency: usize,
     pub metrics_addr: Option<SocketAddr>,
+    pub metrics_hosts: ServedHosts,
     pub allow_private: Vec<IpNet>,
     pub name_servers: NameServers,
     pub drain: Duration,
@@ -90,6 +92,7 @@ struct RawConfig {
     queues: String,
     concurrency: usize,
     metrics_addr: String,
+    metrics_hosts: String,
     allow_private: String,
     name_servers: String,
     drain_ms: u64,
@@ -258,6 +261,7 @@ impl RawConfig {
             queues,
             concurrency: self.concurrency,
             metrics_addr,
+            metrics_hosts: ServedHosts::new(list(&self.metrics_hosts)),
             allow_private,
             name_servers: NameServers::parse(&self.name_servers)?,
             drain: Duration::from_millis(self.drain_ms),

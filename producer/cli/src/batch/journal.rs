@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::line_set::LineSet;
+use crate::output;
 
 /// The contents of `OUT.redial-state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,9 +119,8 @@ impl OutputSink {
             file.write_all(&self.new)?;
             file.sync_data()?;
         } else {
-            let mut out = io::stdout().lock();
-            out.write_all(&self.new)?;
-            out.flush()?;
+            // Lines of JSON: the printer of bodies leaves their ends as they are.
+            output::bytes(self.new.strip_suffix(b"\n").unwrap_or(&self.new))?;
         }
         self.length += self.new.len() as u64;
         self.new.clear();

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use redial::Client;
 use redial_core::QueueName;
 use redial_core::db::keys::DEFAULT_PREFIX;
+use redial_core::shown::escape::{EscapeForm, LogWriter};
 use redial_gateway::GatewayConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -42,10 +43,11 @@ impl ServeArgs {
         queue: Option<&str>,
     ) -> anyhow::Result<ExitCode> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let colours = std::io::stderr().is_terminal();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(move || LogWriter::new(std::io::stderr(), EscapeForm::Text, colours))
+            .with_ansi(colours)
             .init();
         let mut config = GatewayConfig::load(self.config.as_deref(), self.listen)?;
         if let Some(queue) = queue {
