@@ -17,8 +17,7 @@ use redial::Client;
 use redial_core::db::keys::DEFAULT_PREFIX;
 
 use commands::{
-    DEFAULT_REDIS_URL, breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve,
-    status, stream, wait,
+    breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve, status, stream, wait,
 };
 use output::Output;
 
@@ -121,9 +120,9 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
     if let Command::Serve(serve) = args.command {
         return serve.run(args.redis_url, args.prefix, args.queue.as_deref()).await;
     }
-    let redis_url = args.redis_url.as_deref().unwrap_or(DEFAULT_REDIS_URL);
+    let redis_url = args.redis_url.map_or_else(commands::default_redis_url, Ok)?;
     let prefix = args.prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
-    let client = Client::with_prefix(redis_url, prefix, args.queue.as_deref().unwrap_or("default"))?;
+    let client = Client::with_prefix(&redis_url, prefix, args.queue.as_deref().unwrap_or("default"))?;
     let (queue, output) = (client.queue(), if args.json { Output::Json } else { Output::Text });
     match args.command {
         Command::Enqueue(args) => args.run(&client, output).await,

@@ -21,9 +21,31 @@ pub fn task(raw: &[u8]) -> Option<Value> {
     Some(Value::Object(task))
 }
 
-/// TEMP
+/// Headers of which everyone may know the value.
+const HARMLESS: [&str; 18] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "anthropic-beta",
+    "anthropic-version",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "date",
+    "idempotency-key",
+    "openai-beta",
+    "prefer",
+    "range",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+];
+
+/// Whether the value of a header may be shown.
 pub(crate) fn is_harmless(name: &str) -> bool {
-    ["accept", "content-type", "user-agent", "traceparent"].contains(&name.to_ascii_lowercase().as_str())
+    HARMLESS.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// Redacts a parsed task and the rest of its chain. What has another type than the protocol's is redacted as a whole.

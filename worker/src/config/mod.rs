@@ -20,6 +20,7 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
+use redial_core::db::embedded;
 use redial_core::event::log::EventRetention;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -69,6 +70,7 @@ pub struct Config {
     pub log: String,
     pub log_format: LogFormat,
     pub embedded_port: u16,
+    pub embedded_password: bool,
     pub state_dir: PathBuf,
     /// Where all of this was read from.
     pub source: SettingsSource,
@@ -130,6 +132,7 @@ struct RawConfig {
     log: String,
     log_format: LogFormat,
     embedded_port: u16,
+    embedded_password: bool,
     state_dir: String,
 }
 
@@ -282,6 +285,7 @@ impl RawConfig {
             log: self.log,
             log_format: self.log_format,
             embedded_port: self.embedded_port,
+            embedded_password: self.embedded_password,
             state_dir: state_dir(&self.state_dir)?,
             source,
         })
@@ -346,11 +350,7 @@ fn state_dir(given: &str) -> anyhow::Result<PathBuf> {
     if !given.is_empty() {
         return Ok(given.into());
     }
-    if let Some(state) = std::env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()) {
-        return Ok(PathBuf::from(state).join("redial"));
-    }
-    let home = std::env::home_dir().context("state_dir is not set, and there is no home directory for its default")?;
-    Ok(home.join(".local/state/redial"))
+    embedded::default_state_dir().context("state_dir is not set, and there is no home directory for its default")
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@ use redial_gateway::GatewayConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::DEFAULT_REDIS_URL;
-
 /// Serve the queues over HTTP, so that programs need no Redis: any SDK uses Redial once its base URL is changed.
 ///
 /// POST /v1/tasks enqueues tasks and GET /v1/tasks/ID returns results, both with ?wait=SECONDS. ANY /u/NAME/PATH makes a call to the
@@ -53,7 +51,7 @@ impl ServeArgs {
         if let Some(queue) = queue {
             config.queue = QueueName::new(queue)?;
         }
-        let redis_url = redis_url.or_else(|| config.redis_url.clone()).unwrap_or_else(|| DEFAULT_REDIS_URL.into());
+        let redis_url = redis_url.or_else(|| config.redis_url.clone()).map_or_else(super::default_redis_url, Ok)?;
         let prefix = prefix.or_else(|| config.prefix.clone()).unwrap_or_else(|| DEFAULT_PREFIX.into());
         let client = Client::with_prefix(&redis_url, &prefix, config.queue.as_str())?;
         // Each caller that waits has a connection. If the limit cannot be raised, fewer can wait.
