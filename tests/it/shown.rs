@@ -73,7 +73,7 @@ async fn no_command_prints_a_control_character_that_others_chose() {
         &["enqueue", &raw],
         &["-q", HOSTILE, "queues"],
         &["--redis-url", HOSTILE, "queues"],
-        &["batch", HOSTILE, "--out", "/tmp/none"],
+        &["batch", HOSTILE, "-o", "/tmp/none"],
     ] {
         for format in [&[][..], &["--json"]] {
             let args = [format, args].concat();
@@ -112,7 +112,7 @@ async fn secrets_of_tasks_are_redacted_wherever_a_command_or_a_log_shows_them() 
     let good = secretive("a", &upstream.url("/v1"), SECRET);
     let (mut wrong, mut mistyped, mut retried) = (good.clone(), good.clone(), good.clone());
     wrong["id"] = json!("wrong");
-    wrong["timeout_ms"] = json!(SECRET);
+    wrong["timeout_ms"] = json!("soon");
     mistyped["id"] = json!("mistyped");
     mistyped["headers"] = json!(format!("Authorization: Bearer {SECRET}"));
     retried["id"] = json!("named");
@@ -123,7 +123,10 @@ async fn secrets_of_tasks_are_redacted_wherever_a_command_or_a_log_shows_them() 
     }
     let mut shown = cli.run(&["list", "waiting"]).await.stdout + &cli.run(&["--json", "list", "waiting"]).await.stdout;
     assert!(shown.contains("[redacted]"));
-    assert_eq!(cli.run(&["schedule", "add", "nightly", "@daily", &good.to_string()]).await.status, 0);
+    let mut nightly = good.clone();
+    nightly.as_object_mut().unwrap().remove("id");
+    let added = cli.run(&["schedule", "add", "nightly", "@daily", &nightly.to_string()]).await;
+    assert_eq!(added.status, 0, "{}", added.stderr);
     let worker = Worker::builder(&redis).env("RUST_LOG", "trace").spawn();
     eventually(SOON, || async { (queue.dead().await.len() >= 5).then_some(()) }).await;
     for args in [
@@ -140,6 +143,13 @@ async fn secrets_of_tasks_are_redacted_wherever_a_command_or_a_log_shows_them() 
         let output = cli.run(args).await;
         shown += &(output.stdout + &output.stderr);
     }
+    let folder = tempfile::tempdir().unwrap();
+    let (lines, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    std::fs::write(&lines, format!("{mistyped}\n{junk}\n")).unwrap();
+    let batch = cli.run(&["batch", lines.to_str().unwrap(), "-o", out.to_str().unwrap()]).await;
+    let errors = std::fs::read_to_string(folder.path().join("out.jsonl.errors")).unwrap();
+    assert!(errors.lines().count() == 2 && errors.contains("invalid type: string, expected a map"), "{errors}");
+    shown += &(batch.stdout + &batch.stderr + &errors);
     let serial = queue.dead().await.iter().map(|letter| letter.header.to_string()).collect::<String>();
     assert!(!serial.contains(SECRET), "what Redial itself writes about a dead task has no secret: {serial}");
     assert!(!shown.contains(SECRET), "{shown}");

@@ -119,9 +119,13 @@ impl<W: io::Write> io::Write for LogWriter<W> {
     /// Writes all of the line, with the line feed at its end.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        match text.strip_suffix('\n') {
-            Some(body) => self.inner.write_all((self.line(body) + "\n").as_bytes())?,
-            None => self.inner.write_all(self.line(&text).as_bytes())?,
+        let body = text.strip_suffix('\n').unwrap_or(&text);
+        match self.line(body) {
+            Cow::Borrowed(_) => self.inner.write_all(text.as_bytes())?,
+            Cow::Owned(shown) => {
+                let end = text.get(body.len()..).unwrap_or_default();
+                self.inner.write_all((shown + end).as_bytes())?;
+            }
         }
         Ok(line.len())
     }

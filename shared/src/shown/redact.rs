@@ -45,7 +45,7 @@ const HARMLESS: [&str; 18] = [
 
 /// Whether the value of a header may be shown.
 pub(crate) fn is_harmless(name: &str) -> bool {
-    HARMLESS.contains(&name.to_ascii_lowercase().as_str())
+    HARMLESS.iter().any(|harmless| harmless.eq_ignore_ascii_case(name))
 }
 
 /// Redacts a parsed task and the rest of its chain. What has another type than the protocol's is redacted as a whole.
@@ -54,9 +54,11 @@ fn redact(task: &mut Map<String, Value>) {
         match (field.as_str(), &mut *value) {
             (_, Value::Null) => {}
             ("headers", Value::Object(headers)) => {
-                for (_, value) in headers.iter_mut().filter(|(name, _)| !is_harmless(name)) {
-                    *value = REDACTED.into();
-                }
+                let shown = |(name, value): (String, Value)| {
+                    let value = if is_harmless(&name) { value } else { REDACTED.into() };
+                    (header_name(&name), value)
+                };
+                *headers = std::mem::take(headers).into_iter().map(shown).collect();
             }
             ("then", Value::Object(then)) => redact(then),
             (name, Value::String(text)) if URLS.contains(&name) => *text = url(text),
@@ -76,13 +78,19 @@ pub fn url(text: &str) -> String {
     let mut shown = login(path);
     if let Some(query) = query {
         let parameter = |pair: &str| match pair.split_once('=') {
-            Some((name, _)) if credentials::is_secret_parameter(&decoded(name)) => format!("{name}={REDACTED}"),
+            Some((name, _)) if is_secret_parameter(&decoded(name)) => format!("{name}={REDACTED}"),
             _ => pair.to_owned(),
         };
         shown.push('?');
         shown.push_str(&query.split('&').map(parameter).collect::<Vec<_>>().join("&"));
     }
     shown + fragment
+}
+
+/// Whether the value of a query parameter must not be shown: also what OAuth (RFC 6749) and single sign-on pass on in URLs.
+fn is_secret_parameter(name: &str) -> bool {
+    let of_login = ["code", "state", "assertion", "ticket", "samlresponse", "session", "jwt", "nonce", "otp"];
+    credentials::is_secret_parameter(name) || of_login.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// A name as the server reads it: `api%5Fkey` is `api_key`.
@@ -159,6 +167,7 @@ mod tests {
             r#"{"headers":[["Authorization","s3cret"]]}"#,
             r#"{"headers":"Authorization: s3cret"}"#,
             r#"{"headers":{"Authorization":["s3cret"]}}"#,
+            r#"{"headers":{"Authorization: Bearer s3cret":"x"}}"#,
             r#"{"url":["http://u:s3cret@h/"]}"#,
             r#"{"then":"http://u:s3cret@h/"}"#,
             r#"{"authorization":"s3cret"}"#,
@@ -183,6 +192,10 @@ mod tests {
             ("https:u:p@h/a", "https:[redacted]@h/a"),
             ("https://h/?api%5Fkey=k&b=2", "https://h/?api%5Fkey=[redacted]&b=2"),
             ("https://h?key=a=b", "https://h?key=[redacted]"),
+            (
+                "https://h?code=c&State=s&sig=x&page=2",
+                "https://h?code=[redacted]&State=[redacted]&sig=[redacted]&page=2",
+            ),
             ("not a url", "not a url"),
             ("", ""),
         ] {

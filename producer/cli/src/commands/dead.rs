@@ -28,7 +28,7 @@ pub enum DeadCommand {
         /// Ids, or serials as `dead list --json` shows them.
         #[arg(value_name = "ID", required = true)]
         names: Vec<String>,
-        /// Only the producer's bytes, exactly, including credentials.
+        /// Only the producer's bytes, exactly, including credentials. On a terminal, control characters in them are escaped.
         #[arg(long)]
         raw: bool,
     },
