@@ -21,33 +21,6 @@ pub fn task(raw: &[u8]) -> Option<Value> {
     Some(Value::Object(task))
 }
 
-/// Headers of which everyone may know the value.
-const HARMLESS: [&str; 18] = [
-    "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "anthropic-beta",
-    "anthropic-version",
-    "cache-control",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "date",
-    "idempotency-key",
-    "openai-beta",
-    "prefer",
-    "range",
-    "traceparent",
-    "tracestate",
-    "user-agent",
-];
-
-/// Whether the value of a header may be shown.
-pub(crate) fn is_harmless(name: &str) -> bool {
-    HARMLESS.iter().any(|harmless| harmless.eq_ignore_ascii_case(name))
-}
-
 /// Redacts a parsed task and the rest of its chain. What has another type than the protocol's is redacted as a whole.
 fn redact(task: &mut Map<String, Value>) {
     for (field, value) in task {
@@ -55,7 +28,7 @@ fn redact(task: &mut Map<String, Value>) {
             (_, Value::Null) => {}
             ("headers", Value::Object(headers)) => {
                 let shown = |(name, value): (String, Value)| {
-                    let value = if is_harmless(&name) { value } else { REDACTED.into() };
+                    let value = if credentials::is_harmless(&name) { value } else { REDACTED.into() };
                     (header_name(&name), value)
                 };
                 *headers = std::mem::take(headers).into_iter().map(shown).collect();
@@ -89,7 +62,7 @@ pub fn url(text: &str) -> String {
 
 /// Whether the value of a query parameter must not be shown: also what OAuth (RFC 6749) and single sign-on pass on in URLs.
 fn is_secret_parameter(name: &str) -> bool {
-    let of_login = ["code", "state", "assertion", "ticket", "samlresponse", "session", "jwt", "nonce", "otp"];
+    let of_login = ["state", "ticket", "samlresponse", "nonce", "otp"];
     credentials::is_secret_parameter(name) || of_login.contains(&name.to_ascii_lowercase().as_str())
 }
 

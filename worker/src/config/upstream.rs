@@ -278,7 +278,8 @@ impl RawUpstream {
     fn own_secrets(&self, secrets: &SecretReader<'_>) -> anyhow::Result<Vec<String>> {
         let mut own = Vec::new();
         for (name, text) in &self.headers {
-            if credentials::is_secret(name) || text.contains("${") || has_scheme(text) {
+            let is_secret = credentials::is_secret(name) || text.contains("${") || has_scheme(text);
+            if is_secret && !credentials::is_harmless(name) {
                 own.extend(in_header(&secrets.fill(text).with_context(|| format!("header {name:?}"))?));
             }
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{InvalidTask, MAX_HEADERS, check_length};
-use crate::shown::redact::{header_name, is_harmless};
+use crate::protocol::credentials::is_harmless;
+use crate::shown::redact::header_name;
 
 /// Headers that belong to the connection, not to the task (RFC 9110 section 7.6.1): set by a task, they could smuggle a request.
 const CONNECTION_HEADERS: [HeaderName; 10] = [
@@ -35,7 +36,7 @@ pub(super) fn headers(raw: Option<&BTreeMap<String, String>>) -> Result<HeaderMa
         let mut value =
             HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
         // Then no log of the HTTP client has it, whatever its level.
-        value.set_sensitive(!is_harmless(name));
+        value.set_sensitive(!is_harmless(parsed.as_str()));
         headers.append(parsed, value);
     }
     Ok(headers)
