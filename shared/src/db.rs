@@ -5,6 +5,7 @@
 
 mod background;
 mod cluster;
+pub mod embedded;
 pub mod keys;
 mod link;
 mod manager;

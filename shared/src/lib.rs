@@ -16,6 +16,8 @@
 //! - [`stream`]: the answer of a task while it arrives: appending it, and reading many of them
 //! - [`event`]: what happens to tasks: recording it, and reading it as it happens
 //! - [`fleet`]: the workers, as they announce themselves
+//! - [`shown`]: what people may see of tasks and answers: escaped, and without credentials
+//! - [`private_files`]: files that belong to one user
 //! - [`error`]: what can go wrong between this crate and Redis
 //!
 //! Decisions about a call, such as what to retry and how long to wait, are made in the worker.
@@ -28,10 +30,12 @@ pub mod event;
 pub mod fleet;
 pub mod limit;
 pub mod memo;
+pub mod private_files;
 pub mod protocol;
 pub mod queue;
 pub mod schedule;
 pub mod script;
+pub mod shown;
 pub mod stream;
 
 pub use consumer::Consumer;

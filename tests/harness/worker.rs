@@ -150,6 +150,11 @@ impl Worker {
         values.sum()
     }
 
+    /// The port of its pages.
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics_port.number()
+    }
+
     /// Status and body of one of its pages, such as `/healthz`.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let answer = self.try_get(path).await;

@@ -3,7 +3,7 @@
 //! - [`promises`]: what Redial promises its users
 //! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
-//! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`batch`]: the `redial` program
+//! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
 //! - [`gateway`]: `redial serve`, and what clients of it see
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
 //! - [`chaos`]: two minutes of random faults
@@ -34,6 +34,7 @@ mod promises;
 mod schema;
 mod script_bounds;
 mod scripts;
+mod shown;
 mod tidy;
 mod tidy_dependencies;
 mod tidy_scripts;

@@ -25,6 +25,7 @@
 //! - [`snapshot`]: where every task is at one instant
 //! - [`connections`]: proxies and certificates of upstreams; [`oauth`]: access tokens; [`aws`]: signatures;
 //!   [`reload`]: settings and secrets that change while a worker runs
+//! - [`own_secrets`]: the worker's credentials, which upstreams may echo; [`pages`]: the worker's own endpoints
 //! - [`embedded`], [`settings`]: starting without a Redis, and with invalid settings
 //! - [`healthcheck`]: the health check for containers; [`readiness`]: saying what keeps a worker from getting things done
 //! - [`redis_tls`]: Redis and Sentinel over TLS, with client certificates and logins
@@ -67,6 +68,8 @@ mod names;
 mod oauth;
 mod once;
 mod outages;
+mod own_secrets;
+mod pages;
 mod queues;
 mod readiness;
 mod redirects;

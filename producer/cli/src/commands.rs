@@ -16,7 +16,11 @@ pub mod status;
 pub mod stream;
 pub mod wait;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Context as _;
+use redial_core::db::embedded;
 
 /// The exit code if what the command names does not exist.
 pub(crate) const NOT_FOUND: u8 = 3;
@@ -32,5 +36,15 @@ fn exit_code(is_missing: bool, is_dead: bool) -> ExitCode {
     }
 }
 
-/// Where Redis is if nothing says so.
-pub(crate) const DEFAULT_REDIS_URL: &str = "redis://127.0.0.1:6379";
+/// Where Redis is if nothing says so: at its usual port on this machine, with the password of the embedded Redis if it has one.
+///
+/// # Errors
+/// The password cannot be read.
+pub(crate) fn default_redis_url() -> anyhow::Result<String> {
+    let port = std::env::var("REDIAL_EMBEDDED_PORT").ok().map_or(Ok(6379), |port| port.parse());
+    let port = port.context("REDIAL_EMBEDDED_PORT is not a port")?;
+    let given = std::env::var_os("REDIAL_STATE_DIR").filter(|state| !state.is_empty()).map(PathBuf::from);
+    let state_dir = given.or_else(embedded::default_state_dir);
+    embedded::url(state_dir.as_deref(), port)
+        .context("the password of the embedded Redis; REDIS_URL names another Redis")
+}

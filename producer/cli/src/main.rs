@@ -3,12 +3,11 @@
 //! - [`commands`]: one file per command
 //! - [`batch`]: `redial batch`, which pushes a file of calls, journals it and resumes it
 //! - [`task_json`]: tasks as the command line reads and builds them
-//! - [`output`]: text or JSON on standard output; [`redact`]: hiding secrets in what is shown
+//! - [`output`]: text or JSON on standard output
 
 mod batch;
 mod commands;
 mod output;
-mod redact;
 mod task_json;
 
 use std::process::ExitCode;
@@ -18,8 +17,7 @@ use redial::Client;
 use redial_core::db::keys::DEFAULT_PREFIX;
 
 use commands::{
-    DEFAULT_REDIS_URL, breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve,
-    status, stream, wait,
+    breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve, status, stream, wait,
 };
 use output::Output;
 
@@ -116,15 +114,15 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         // Generated completely before it is printed: a reader that has gone away is not an error.
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut RedialArgs::command(), "redial", &mut script);
-        output::line(String::from_utf8_lossy(&script).trim_end())?;
+        output::bytes(script.trim_ascii_end())?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::Serve(serve) = args.command {
         return serve.run(args.redis_url, args.prefix, args.queue.as_deref()).await;
     }
-    let redis_url = args.redis_url.as_deref().unwrap_or(DEFAULT_REDIS_URL);
+    let redis_url = args.redis_url.map_or_else(commands::default_redis_url, Ok)?;
     let prefix = args.prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
-    let client = Client::with_prefix(redis_url, prefix, args.queue.as_deref().unwrap_or("default"))?;
+    let client = Client::with_prefix(&redis_url, prefix, args.queue.as_deref().unwrap_or("default"))?;
     let (queue, output) = (client.queue(), if args.json { Output::Json } else { Output::Text });
     match args.command {
         Command::Enqueue(args) => args.run(&client, output).await,

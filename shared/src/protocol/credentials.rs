@@ -113,14 +113,15 @@ pub fn is_secret(header: &str) -> bool {
 
 /// Whether a header is known to change neither an answer nor on whose behalf it is given.
 pub fn is_neutral(header: &str) -> bool {
-    let name = header.to_ascii_lowercase();
-    NEUTRAL.iter().any(|known| name == *known || (known.ends_with('-') && name.starts_with(known)))
+    // Without a copy in lower case: this is asked about each header of each task.
+    let begins_with = |known: &str| header.get(..known.len()).is_some_and(|part| part.eq_ignore_ascii_case(known));
+    NEUTRAL.iter().any(|known| begins_with(known) && (known.ends_with('-') || header.len() == known.len()))
 }
 
 /// Whether a header is known not to say on whose behalf a call is made. The value of any other one may be a credential: it is hidden
 /// wherever a task is shown.
 pub fn is_harmless(header: &str) -> bool {
-    is_neutral(header) || OF_CONTENT.contains(&header.to_ascii_lowercase().as_str())
+    is_neutral(header) || OF_CONTENT.iter().any(|known| known.eq_ignore_ascii_case(header))
 }
 
 /// Whether a header may say on whose behalf a call is made.

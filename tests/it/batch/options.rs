@@ -233,3 +233,33 @@ async fn ok_when_and_retry_when_hold_for_lines_that_do_not_say_it() {
     let failed = lines(&fixture.path("out.errors"));
     assert_eq!((failed.len(), &failed[0]["id"], &failed[0]["reason"]), (1, &json!("empty"), &json!("rejected")));
 }
+
+#[tokio::test]
+async fn links_beside_the_output_are_not_followed_and_what_is_written_is_for_its_user_only() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let (fixture, _) = with_switch().await;
+    let input = fixture.write("in", format!("{{\"url\":\"{}\"}}\n", fixture.upstream.url("/good")));
+    let victim = std::path::PathBuf::from(fixture.write("victim", "precious"));
+    // Someone else who may write to the folder expects what the batch is about to write.
+    for (link, target, says) in [
+        ("out.redial-done", victim.clone(), "it is a link"),
+        ("out.errors", fixture.path("nowhere"), "it is a link"),
+        ("out", fixture.path("nowhere"), "it is a link"),
+    ] {
+        symlink(&target, fixture.path(link)).unwrap();
+        let output = fixture.batch(&input, &[]).await;
+        assert!(output.status == 1 && output.stderr.contains(says), "{link}: {}", output.stderr);
+        for file in [link, "out.redial-state", "out.redial-done"] {
+            let _ = std::fs::remove_file(fixture.path(file));
+        }
+        let _ = std::fs::remove_file(fixture.path("out"));
+    }
+    symlink(&victim, fixture.path("out.redial-state.new")).unwrap();
+    let output = fixture.batch(&input, &[]).await;
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(!fixture.path("nowhere").exists());
+    for file in ["out", "out.redial-state"] {
+        assert_eq!(std::fs::metadata(fixture.path(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+}

@@ -185,6 +185,104 @@ async fn no_second_redis_is_started_beside_one_that_requires_a_password() {
     assert!(log.contains("wants a password") && log.contains("REDIS_URL"), "{log}");
 }
 
+/// The permissions of a file or folder.
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_the_data_of_the_embedded_redis() {
+    let machine = Machine::new().await;
+    let folder = machine.state.path().join("redis");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let worker = machine.worker();
+    worker.wait_ready().await;
+    machine.answer("a").await;
+    assert_eq!(mode(&folder), 0o700);
+    let mut folders = vec![folder];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+            files += 1;
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(files > 2, "lock, log and data");
+}
+
+#[tokio::test]
+async fn a_link_in_place_of_the_lock_or_the_folder_is_not_followed() {
+    let machine = Machine::new().await;
+    let (folder, victim) = (machine.state.path().join("redis"), machine.state.path().join("victim"));
+    std::fs::write(&victim, "precious").unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(&victim, folder.join("lock")).unwrap();
+    let refused = machine.worker();
+    assert_eq!(refused.wait_exit(SOON).await.code(), Some(1), "{}", refused.log());
+    assert!(refused.log().contains("it is a link") && refused.log().contains("REDIAL_STATE_DIR"), "{}", refused.log());
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+
+    std::fs::remove_dir_all(&folder).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    let refused = machine.worker();
+    assert_eq!(refused.wait_exit(SOON).await.code(), Some(1), "{}", refused.log());
+    assert!(refused.log().contains("but a link"), "{}", refused.log());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_embedded_redis_with_a_password_is_shared_by_workers_and_commands_and_by_nobody_else() {
+    let machine = Machine::new().await;
+    let (port, state) = (machine.port.number().to_string(), machine.state.path().to_str().unwrap().to_owned());
+    let start = || {
+        let worker = Worker::without_redis_url().env("REDIAL_EMBEDDED_PORT", &port).env("REDIAL_STATE_DIR", &state);
+        worker.env("REDIAL_EMBEDDED_PASSWORD", "true").env("RUST_LOG", "trace").spawn()
+    };
+    let workers = [start(), start()];
+    for worker in &workers {
+        worker.wait_ready().await;
+    }
+    let file = machine.state.path().join("redis/password");
+    let password = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((mode(&file), password.len()), (0o600, 64));
+    assert!(machine.queue.try_push("{}").await.is_err(), "nobody gets in without the password");
+
+    let mut command = std::process::Command::new(redial_tests::Cli::new("").program());
+    let task = machine.task("a", "/ok").to_string();
+    command.env_clear().env("REDIAL_STATE_DIR", &state).env("REDIAL_EMBEDDED_PORT", &port).args([
+        "enqueue",
+        "--wait=30",
+        &task,
+    ]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("\"ok\""), "{stdout}{stderr}");
+
+    let queue = TestQueue::new(format!("redis://:{password}@127.0.0.1:{port}"), "default");
+    assert_eq!(queue.result("a").await.unwrap()["status"], "ok");
+    for worker in &workers {
+        assert!(!worker.log().contains(&password), "the password is in the log");
+    }
+    let arguments = std::process::Command::new("ps").args(["axww", "-o", "args"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&arguments.stdout).contains(&password), "everybody may read arguments");
+    for worker in workers {
+        worker.term();
+        worker.wait_exit(SOON).await;
+    }
+    machine.wait_no_server().await;
+    // A server without a password leaves none behind that commands would show.
+    let open = machine.worker();
+    open.wait_ready().await;
+    machine.answer("b").await;
+    assert!(!file.exists());
+}
+
 #[tokio::test]
 async fn without_a_redis_binary_the_error_names_the_install_command() {
     let empty = tempfile::tempdir().unwrap();

@@ -126,6 +126,62 @@ async fn of_a_names_addresses_only_those_that_may_be_reached_are_called() {
     assert_eq!(attempts(&unknown), 2, "a name that does not exist is an attempt: {unknown}");
 }
 
+#[tokio::test]
+async fn a_name_that_is_rebound_is_refused_wherever_a_task_can_name_one() {
+    // Each connection is new, so that each call asks again.
+    let upstream = Upstream::on_all_addresses(|request| match request.query("to") {
+        Some(to) => Reply::status(307).header("location", to.to_owned()).header("connection", "close"),
+        None => Reply::ok().header("connection", "close"),
+    })
+    .await;
+    let names = NamesStage { stage: Stage::on(upstream).await, dns: DnsServer::start() };
+    let port = names.stage.upstream.address().port();
+    // The first name may be called; the second one was public when someone looked, and is not any more.
+    names.dns.set_addresses("good.test", &["127.0.0.1"], 0);
+    names.dns.set_addresses("rebound.test", &["127.0.0.1"], 0);
+    let _worker = names.ready_worker().await;
+    let rebound = format!("http://rebound.test:{port}/inside");
+    let redirect = |to: &str| json!({"url": format!("http://good.test:{port}/?to={to}"), "redirects": 2});
+    let call = |id: &str, task: Value| {
+        let mut task = task;
+        task["id"] = json!(id);
+        names.stage.answer(task)
+    };
+    assert_eq!(call("before", redirect(&rebound)).await["status"], "ok");
+    assert_eq!(names.stage.upstream.calls_to("/inside").len(), 1);
+    for (n, addresses) in [
+        &["169.254.169.254"][..],
+        &["10.0.0.1", "fe80::1"],
+        &["::ffff:169.254.169.254"],
+        &["64:ff9b::a9fe:a9fe"],
+        &["fd00:ec2::254"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        names.dns.set_addresses("rebound.test", addresses, 0);
+        let direct = call(&format!("direct{n}"), json!({"url": rebound})).await;
+        assert_eq!(direct["reason"], "forbidden_target", "{addresses:?}: {direct}");
+        let redirected = call(&format!("redirected{n}"), redirect(&rebound)).await;
+        assert_eq!(redirected["reason"], "forbidden_target", "{addresses:?}: {redirected}");
+        let literal = call(&format!("literal{n}"), redirect("http://169.254.169.254/latest")).await;
+        assert_eq!(literal["reason"], "forbidden_target", "{literal}");
+    }
+    // The result of a task whose callback is rebound is stored; its delivery is dead.
+    let good = json!({"url": format!("http://good.test:{port}/ok"), "callback_url": rebound});
+    assert_eq!(call("called_back", good).await["status"], "ok");
+    let dead = || async {
+        let dead = names.stage.queue.dead().await;
+        dead.iter()
+            .any(|letter| {
+                format!("{letter:?}").contains("forbidden_target") && format!("{letter:?}").contains("rebound.test")
+            })
+            .then_some(())
+    };
+    eventually(SOON, dead).await;
+    assert_eq!(names.stage.upstream.calls_to("/inside").len(), 1, "nothing reached it after it was rebound");
+}
+
 /// Lets a running process have this many descriptors, or as many as it may.
 fn set_descriptor_limit(pid: u32, limit: Option<usize>) {
     let limit = limit.map_or_else(|| "1024:".to_owned(), |limit| format!("{limit}:"));

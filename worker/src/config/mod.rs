@@ -20,12 +20,14 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
+use redial_core::db::embedded;
 use redial_core::event::log::EventRetention;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::http::connection::name_servers::NameServers;
 use crate::observe::events::EventConfig;
+use crate::observe::hosts::ServedHosts;
 pub use limit::LimitConfig;
 use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
 
@@ -47,6 +49,7 @@ pub struct Config {
     pub queues: Vec<(QueueName, u32)>,
     pub concurrency: usize,
     pub metrics_addr: Option<SocketAddr>,
+    pub metrics_hosts: ServedHosts,
     pub allow_private: Vec<IpNet>,
     pub name_servers: NameServers,
     pub drain: Duration,
@@ -67,6 +70,7 @@ pub struct Config {
     pub log: String,
     pub log_format: LogFormat,
     pub embedded_port: u16,
+    pub embedded_password: bool,
     pub state_dir: PathBuf,
     /// Where all of this was read from.
     pub source: SettingsSource,
@@ -90,6 +94,7 @@ struct RawConfig {
     queues: String,
     concurrency: usize,
     metrics_addr: String,
+    metrics_hosts: String,
     allow_private: String,
     name_servers: String,
     drain_ms: u64,
@@ -127,6 +132,7 @@ struct RawConfig {
     log: String,
     log_format: LogFormat,
     embedded_port: u16,
+    embedded_password: bool,
     state_dir: String,
 }
 
@@ -258,6 +264,7 @@ impl RawConfig {
             queues,
             concurrency: self.concurrency,
             metrics_addr,
+            metrics_hosts: ServedHosts::new(list(&self.metrics_hosts)),
             allow_private,
             name_servers: NameServers::parse(&self.name_servers)?,
             drain: Duration::from_millis(self.drain_ms),
@@ -278,6 +285,7 @@ impl RawConfig {
             log: self.log,
             log_format: self.log_format,
             embedded_port: self.embedded_port,
+            embedded_password: self.embedded_password,
             state_dir: state_dir(&self.state_dir)?,
             source,
         })
@@ -342,11 +350,7 @@ fn state_dir(given: &str) -> anyhow::Result<PathBuf> {
     if !given.is_empty() {
         return Ok(given.into());
     }
-    if let Some(state) = std::env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()) {
-        return Ok(PathBuf::from(state).join("redial"));
-    }
-    let home = std::env::home_dir().context("state_dir is not set, and there is no home directory for its default")?;
-    Ok(home.join(".local/state/redial"))
+    embedded::default_state_dir().context("state_dir is not set, and there is no home directory for its default")
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! The `[[upstream]]` blocks: what the configuration says about the services that are called. The headers that a worker adds
 //! stay with it, so their secrets never enter Redis.
 
+mod authorization;
 mod connection;
-mod credentials;
 
 use anyhow::{Context as _, ensure};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use redial_core::Task;
+use redial_core::protocol::credentials;
 use redial_core::protocol::id::is_upstream_name;
 use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
@@ -21,9 +22,10 @@ use super::secrets::SecretReader;
 use crate::http::connection::transport::Transport;
 use crate::http::credentials::oauth::OAuthClient;
 use crate::http::credentials::sigv4::AwsSigner;
+use crate::http::own_secrets::{OwnSecrets, has_scheme, in_header};
 use crate::http::presets::{Preset, Presets};
+use authorization::{RawAws, RawOAuth};
 use connection::RawConnection;
-use credentials::{RawAws, RawOAuth};
 
 /// All `[[upstream]]` blocks, and what is known about the upstreams that have none.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ struct Upstream {
     defaults: TaskDefaults,
     /// How it is connected to; `None`: like those without a block.
     transport: Option<Arc<Transport>>,
+    /// What its answers must not contain: the secrets of all blocks of its origin, which redirects can reach.
+    secrets: OwnSecrets,
 }
 
 /// A block as written.
@@ -123,10 +127,18 @@ impl Upstreams {
         check_names(blocks)?;
         let presets = Presets::built_in().context("the built-in presets")?;
         let check = |block: &RawUpstream| {
-            Upstream::new(block.clone(), &presets, &defaults, secrets)
-                .with_context(|| format!("[[upstream]] {:?}", block.url))
+            let context = || format!("[[upstream]] {:?}", block.url);
+            let own = block.own_secrets(secrets).with_context(context)?;
+            Ok((Upstream::new(block.clone(), &presets, &defaults, secrets).with_context(context)?, own))
         };
-        let mut blocks: Vec<Upstream> = blocks.iter().map(check).collect::<Result<_, _>>()?;
+        let checked: Vec<(Upstream, Vec<String>)> = blocks.iter().map(check).collect::<anyhow::Result<_>>()?;
+        let origins: Vec<_> = checked.iter().map(|(block, own)| (block.url.origin(), own.clone())).collect();
+        let with_secrets = |(mut block, _): (Upstream, Vec<String>)| {
+            let same = origins.iter().filter(|(origin, _)| *origin == block.url.origin());
+            block.secrets = OwnSecrets::new(same.flat_map(|(_, own)| own.iter().cloned()));
+            block
+        };
+        let mut blocks: Vec<Upstream> = checked.into_iter().map(with_secrets).collect();
         // The longest first: of two that match, it is the more specific one.
         blocks.sort_by_key(|upstream| std::cmp::Reverse(upstream.url.as_str().len()));
         Ok(Self { blocks, presets, defaults })
@@ -185,6 +197,11 @@ impl Upstreams {
     pub fn aws_at(&self, url: &Url, own: &HeaderMap) -> Option<&AwsSigner> {
         let signer = self.find(url)?.aws.as_ref()?;
         (!own.contains_key(AUTHORIZATION)).then_some(signer)
+    }
+
+    /// The secrets of the worker that an answer from a URL must not contain. Those that are made for a single call are not among them.
+    pub fn secrets_at(&self, url: &Url) -> OwnSecrets {
+        self.find(url).map(|upstream| upstream.secrets.clone()).unwrap_or_default()
     }
 
     /// Whether two URLs belong to the same block.
@@ -255,6 +272,28 @@ impl Upstreams {
     }
 }
 
+impl RawUpstream {
+    /// The secrets that its calls are made with. A header is one if its name or its scheme says so, or if its value is not written in the
+    /// settings.
+    fn own_secrets(&self, secrets: &SecretReader<'_>) -> anyhow::Result<Vec<String>> {
+        let mut own = Vec::new();
+        for (name, text) in &self.headers {
+            let is_secret = credentials::is_secret(name) || text.contains("${") || has_scheme(text);
+            if is_secret && !credentials::is_harmless(name) {
+                own.extend(in_header(&secrets.fill(text).with_context(|| format!("header {name:?}"))?));
+            }
+        }
+        if let Some(oauth) = &self.oauth {
+            own.extend(oauth.own_secrets(secrets).context("oauth")?);
+        }
+        if let Some(aws) = &self.aws {
+            own.extend(aws.own_secrets(secrets).context("aws")?);
+        }
+        own.extend(self.connection.own_secrets(secrets)?);
+        Ok(own)
+    }
+}
+
 impl Upstream {
     fn new(
         block: RawUpstream,
@@ -308,6 +347,7 @@ impl Upstream {
             preset,
             defaults,
             transport,
+            secrets: OwnSecrets::default(),
         })
     }
 

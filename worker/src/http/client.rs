@@ -239,13 +239,14 @@ async fn pass_on(
     head: (u16, &HeaderMap),
     relay: &BodyRelay<'_>,
 ) -> Result<(), Failure> {
-    let mut passed = 0;
+    let mut is_first = true;
+    let mut arriving = relay.arriving_body();
     while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
         decoder.push(&chunk)?;
-        let bytes = decoder.decoded(passed)?;
+        let bytes = arriving.next(decoder.decoded(arriving.taken())?);
         if !bytes.is_empty() {
-            relay.pass((passed == 0).then_some(head), bytes).await;
-            passed += bytes.len();
+            relay.pass(is_first.then_some(head), &bytes).await;
+            is_first = false;
         }
     }
     Ok(())

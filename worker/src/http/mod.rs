@@ -6,6 +6,7 @@ pub mod connection;
 pub mod credentials;
 mod decode;
 mod failure;
+pub mod own_secrets;
 pub mod presets;
 pub mod redirect;
 pub mod relay;

@@ -2,6 +2,8 @@
 
 use http::HeaderMap;
 
+use super::own_secrets::OwnSecrets;
+
 /// A complete response. Any status is one.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -13,6 +15,18 @@ pub struct Response {
     pub body: Vec<u8>,
     /// What came before it.
     pub redirection: Redirection,
+}
+
+impl Response {
+    /// The same response without these secrets.
+    #[must_use]
+    pub fn without(mut self, secrets: &OwnSecrets) -> Self {
+        if !secrets.is_empty() {
+            secrets.clean_headers(&mut self.headers);
+            self.body = secrets.clean_body(&mut self.headers, self.body);
+        }
+        self
+    }
 }
 
 /// The redirects on the way to a response.

@@ -1,17 +1,27 @@
 //! The worker's HTTP endpoints: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Whoever reaches them can hold up neither the worker nor another reader: there are few connections at a time, and each serves one request
+//! within a few seconds.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::health::Health;
+use super::hosts::ServedHosts;
 use super::metrics::Metrics;
 use crate::config;
 use crate::queue::slots::Slots;
@@ -24,6 +34,16 @@ pub struct Endpoints {
     pub slots: Slots,
 }
 
+/// How many connections there may be. Another one is closed at once.
+const MAX_CONNECTIONS: usize = 64;
+/// How long the head of a request may take, and how long a connection may take for all.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of the head of a request.
+const MAX_HEAD: usize = 16 << 10;
+/// How long to wait when no connection can be accepted, as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// The address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on metrics_addr {addr}: {source}; set REDIAL_METRICS_ADDR to a free address, or to port 0")]
@@ -33,21 +53,55 @@ pub struct AddressUnavailable {
 }
 
 impl Endpoints {
-    /// Binds the address and serves the endpoints until the process ends.
+    /// Binds the address and serves the endpoints, and `/metrics` only under these hosts, until the process ends.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn serve(self, addr: SocketAddr) -> Result<(), AddressUnavailable> {
+    pub async fn serve(self, addr: SocketAddr, hosts: ServedHosts) -> Result<(), AddressUnavailable> {
         let listener = bind(addr).await.map_err(|source| AddressUnavailable { addr, source })?;
         let address = listener.local_addr().map_err(|source| AddressUnavailable { addr, source })?;
         tracing::info!(%address, "serving /metrics, /healthz, /readyz");
         let router = Router::new()
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(metrics).layer(middleware::from_fn_with_state(Arc::new(hosts), check_host)))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .with_state(self);
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(accept(listener, router));
         Ok(())
+    }
+}
+
+/// Accepts connections for ever.
+async fn accept(listener: TcpListener, router: Router) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        if let Ok(permit) = connections.clone().try_acquire_owned() {
+            tokio::spawn(connection(stream, router.clone(), permit));
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, _permit: OwnedSemaphorePermit) {
+    let mut http = http1::Builder::new();
+    // An idle connection would keep a place that others need.
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD).keep_alive(false);
+    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // What ends a connection, and whether its client reads the response, is its client's business.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, served).await;
+}
+
+async fn check_host(State(hosts): State<Arc<ServedHosts>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    match host.filter(|host| !hosts.serves(host)) {
+        None => next.run(request).await,
+        Some(host) => {
+            let why = format!("this worker does not serve its metrics as {host:?}: add the name to metrics_hosts\n");
+            (StatusCode::MISDIRECTED_REQUEST, why).into_response()
+        }
     }
 }
 

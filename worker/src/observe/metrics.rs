@@ -107,8 +107,9 @@ pub struct Metrics {
     known_fields: Mutex<HashSet<String>>,
 }
 
-/// How many ignored fields get a label of their own.
+/// How many ignored fields get a label of their own, and how long its name may be. Tasks choose the names.
 const MAX_FIELDS: usize = 100;
+const MAX_FIELD_NAME: usize = 64;
 
 /// Whether an ignored field was counted for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,11 +294,13 @@ impl Metrics {
         RedisErrorMetrics { errors: self.redis_errors.clone(), refusals: self.redis_refusals.clone() }
     }
 
-    /// A task has a field that this version ignores. Beyond [`MAX_FIELDS`] names, others share a label and count as repeated.
+    /// A task has a field that this version ignores. Beyond [`MAX_FIELDS`] names, others share a label and count as repeated,
+    /// and so do names that are long or not plain text.
     pub fn ignored_field(&self, field: &str) -> Occurrence {
         let mut known = self.known_fields.lock();
         let mut occurrence = Occurrence::Repeated;
-        if !known.contains(field) && known.len() < MAX_FIELDS {
+        let is_plain = field.len() <= MAX_FIELD_NAME && !field.chars().any(char::is_control);
+        if is_plain && known.len() < MAX_FIELDS && !known.contains(field) {
             known.insert(field.to_owned());
             occurrence = Occurrence::First;
         }
@@ -335,4 +338,28 @@ impl Metrics {
 
 fn label(queue: &str) -> QueueLabel {
     QueueLabel { queue: queue.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_cannot_make_the_metrics_large() {
+        let metrics = Metrics::new();
+        let long = "x".repeat(300_000);
+        for n in 0..1_000 {
+            metrics.ignored_field(&format!("{long}{n}"));
+            metrics.ignored_field(&format!("line\n{n}"));
+        }
+        assert_eq!(metrics.ignored_field("timeout"), Occurrence::First);
+        assert_eq!(metrics.ignored_field("timeout"), Occurrence::Repeated);
+        for n in 0..1_000 {
+            metrics.ignored_field(&format!("field{n}"));
+        }
+        let text = metrics.render(0);
+        assert!(text.contains(r#"field="timeout""#) && text.contains(r#"field="(others)""#), "{text}");
+        assert_eq!(text.matches("redial_ignored_fields_total{").count(), MAX_FIELDS + 1);
+        assert!(text.len() < 64 << 10, "{} bytes", text.len());
+    }
 }

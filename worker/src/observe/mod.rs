@@ -3,6 +3,7 @@
 pub mod events;
 pub mod health;
 pub mod healthcheck;
+pub mod hosts;
 pub mod http_server;
 pub mod metrics;
 pub mod telemetry;

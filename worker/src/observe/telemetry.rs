@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use redial_core::shown::escape::{EscapeForm, LogWriter};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -22,10 +23,14 @@ pub struct InvalidFilter {
 pub fn start(config: &Config) -> Result<(), InvalidFilter> {
     let filter =
         EnvFilter::try_new(&config.log).map_err(|source| InvalidFilter { filter: config.log.clone(), source })?;
+    let (colours, form) = match config.log_format {
+        LogFormat::Text => (std::io::stderr().is_terminal(), EscapeForm::Text),
+        LogFormat::Json => (false, EscapeForm::Json),
+    };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(move || LogWriter::new(std::io::stderr(), form, colours))
+        .with_ansi(colours);
     match config.log_format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),

@@ -107,7 +107,7 @@ impl Runtime {
         let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
         if let Some(addr) = config.metrics_addr {
             let (metrics, health, slots) = (shared.metrics.clone(), health.clone(), slots.clone());
-            Endpoints { metrics, health, slots }.serve(addr).await?;
+            Endpoints { metrics, health, slots }.serve(addr, config.metrics_hosts.clone()).await?;
         }
         tracing::info!(worker = %id, concurrency = config.concurrency, queues = describe_queues(config), "ready to claim");
         tokio::spawn(redis_checks::report(db.clone()));

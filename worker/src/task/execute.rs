@@ -1,15 +1,15 @@
 //! The story of a task in a worker: gate, call, classify, settle.
 
 use std::pin::pin;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use redial_core::Task;
 use redial_core::memo::MemoKey;
 use redial_core::queue::entry::Entry;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::added::{added_at, added_headers, own_secrets};
 use super::contain::contain;
 use super::gate::crashes::{self, QuarantineRefusal};
 use super::job::{InvalidJob, Job};
@@ -19,7 +19,7 @@ use super::settle::Settler;
 use super::types::{Admission, Refusal, Verdict};
 use super::{events, gate, heavy, stream};
 use crate::breaker::drain::upstream_answered;
-use crate::http::credentials::sigv4::{AwsSigner, Unsigned};
+use crate::http::own_secrets::OwnSecrets;
 use crate::http::presets::Preset;
 use crate::http::redirect::Hop;
 use crate::http::relay::BodyRelay;
@@ -176,28 +176,6 @@ enum Aborted {
     Impossible,
 }
 
-/// What the worker adds to the task's own headers.
-fn added_headers(
-    worker: &QueueWorker,
-    job: &Job,
-    admission: &Admission,
-    body: Option<&Vec<u8>>,
-) -> Result<HeaderMap, Unsigned> {
-    let upstreams = worker.shared.config.upstreams.current();
-    let mut headers = upstreams.headers_for(&job.task);
-    upstreams.add_idempotency_header(&job.task, &mut headers);
-    if let Some(token) = &admission.token {
-        headers.insert(AUTHORIZATION, token.authorization().clone());
-    }
-    if let Some(callback) = &admission.callback {
-        headers.extend(callback.headers.clone());
-    }
-    if let Some(signer) = upstreams.aws_for(&job.task) {
-        sign(worker, signer, &Hop::first(&job.task), &mut headers, body)?;
-    }
-    Ok(headers)
-}
-
 /// Makes the call, unless something ends it first.
 async fn call(
     worker: &QueueWorker,
@@ -217,13 +195,14 @@ async fn call(
         Err(unsigned) => return Ok(Err(Failure::Other(unsigned.to_string()))),
     };
     let added_at = |hop: &Hop| added_at(worker, job, admission, body, hop);
+    let secrets = own_secrets(worker, job, &headers);
     tokio::select! {
-        result = exchange(worker, job, headers, body, added_at) => match result {
+        result = exchange(worker, job, headers, body, added_at, &secrets) => match result {
             Err(Failure::LocalShortage(_)) => {
                 worker.shared.metrics.local_shortage(worker.name());
                 Err(Aborted::Impossible)
             }
-            result => Ok(result),
+            result => Ok(result.map(|response| response.without(&secrets))),
         },
         () = worker.shared.abort.cancelled() => Err(Aborted::Stopping),
         () = lease_lost(worker, job, admission, held) => Err(Aborted::LeaseLost),
@@ -237,67 +216,17 @@ async fn exchange(
     headers: HeaderMap,
     body: Option<&Vec<u8>>,
     added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+    secrets: &OwnSecrets,
 ) -> AttemptResult {
     let http = &worker.shared.http;
     let Some(progress) = &job.stream else { return http.call(&job.task, headers, body, added_at, None).await };
     let upstreams = worker.shared.config.upstreams.current();
     let criteria =
         Criteria::new(job.task.ok_when.as_ref(), job.task.retry_when.as_ref(), upstreams.preset_for(&job.task.url));
-    let (relay, pieces) = BodyRelay::new(|status| criteria.may_be_good(status));
+    let (relay, pieces) = BodyRelay::new(|status| criteria.may_be_good(status), secrets);
     let call = http.call(&job.task, headers, body, added_at, Some(relay));
     let append = stream::append_arriving(worker, job, progress, pieces);
     Box::pin(async { tokio::join!(call, append).0 }).await
-}
-
-/// What is added to the headers of a redirect: within its origin, what its URL gets anyway, as for a task of its own. A redirect must not
-/// lead around the limits of an upstream, and nobody else may have calls made with the secrets of the operator.
-fn added_at(
-    worker: &QueueWorker,
-    job: &Job,
-    admission: &Admission,
-    body: Option<&Vec<u8>>,
-    hop: &Hop,
-) -> Result<HeaderMap, String> {
-    let (url, own) = (&hop.url, &hop.headers);
-    let upstreams = worker.shared.config.upstreams.current();
-    let refused = |why: &str| format!("{} {why}: call it directly", url.host_str().unwrap_or_default());
-    let limits = upstreams.limits_at(url);
-    if !limits.is_empty() && limits != upstreams.limits_for(&job.task) {
-        return Err(refused("has limits of its own"));
-    }
-    let mut added = if hop.redirection.left_origin { HeaderMap::new() } else { upstreams.headers_at(url, own) };
-    upstreams.add_idempotency_header_at(url, &job.task, &mut added);
-    let is_same = !hop.redirection.left_origin && upstreams.share_block(&job.task.url, url);
-    if upstreams.oauth_at(url, own).is_some() {
-        let token = admission.token.as_ref().filter(|_| is_same);
-        let token =
-            token.ok_or_else(|| refused("wants an access token, which a redirect from elsewhere does not get"))?;
-        added.insert(AUTHORIZATION, token.authorization().clone());
-    }
-    if let Some(signer) = upstreams.aws_at(url, own) {
-        if !is_same {
-            return Err(refused("wants a signature, which a redirect from elsewhere does not get"));
-        }
-        let body = body.filter(|_| hop.sends_body);
-        sign(worker, signer, hop, &mut added, body).map_err(|unsigned| unsigned.to_string())?;
-    }
-    Ok(added)
-}
-
-/// Adds the signature of a request to what is added to its headers.
-fn sign(
-    worker: &QueueWorker,
-    signer: &AwsSigner,
-    hop: &Hop,
-    added: &mut HeaderMap,
-    body: Option<&Vec<u8>>,
-) -> Result<(), Unsigned> {
-    let mut headers = hop.headers.clone();
-    headers.extend(added.clone());
-    let at = UNIX_EPOCH + Duration::from_millis(worker.queue.clock.now().0);
-    let body = body.map_or(&[][..], Vec::as_slice);
-    added.extend(signer.sign(&hop.method, &hop.url, &headers, body, at)?);
-    Ok(())
 }
 
 /// Waits until the lease is lost and no memo wants the answer either. Without the lease this worker must not write a result. But a

@@ -1,5 +1,6 @@
 //! The life of a task in a worker. `execute` tells it; `gate`, `policy` and `settle` are its chapters.
 
+mod added;
 pub mod contain;
 #[cfg(debug_assertions)]
 mod debug;

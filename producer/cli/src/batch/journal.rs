@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use redial_core::private_files;
 use serde::{Deserialize, Serialize};
 
 use super::line_set::LineSet;
+use crate::output;
 
 /// The contents of `OUT.redial-state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,9 +120,8 @@ impl OutputSink {
             file.write_all(&self.new)?;
             file.sync_data()?;
         } else {
-            let mut out = io::stdout().lock();
-            out.write_all(&self.new)?;
-            out.flush()?;
+            // Lines of JSON: the printer of bodies leaves their ends as they are.
+            output::bytes(self.new.strip_suffix(b"\n").unwrap_or(&self.new))?;
         }
         self.length += self.new.len() as u64;
         self.new.clear();
@@ -184,8 +185,8 @@ impl Journal {
     pub fn open(out: &Path, fresh: JournalState, is_retry: bool) -> anyhow::Result<Self> {
         let (state_path, done) = (beside(out, ".redial-state"), beside(out, ".redial-done"));
         let append = |path: &Path| {
-            let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-            file.with_context(|| format!("{}", path.display()))
+            let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
+            private_files::open(path, &options).with_context(|| format!("{}", path.display()))
         };
         let has_state = state_path.exists();
         ensure!(has_state || !is_retry, "{} belongs to no batch: run it without --retry-failed first", out.display());
@@ -342,7 +343,7 @@ impl RetryRound {
 
 fn write_state(path: &Path, state: &JournalState) -> anyhow::Result<()> {
     let new = beside(path, ".new");
-    let mut file = File::create(&new)?;
+    let mut file = private_files::replace(&new).with_context(|| format!("{}", new.display()))?;
     file.write_all(serde_json::to_string(state)?.as_bytes())?;
     file.sync_data()?;
     std::fs::rename(&new, path)?;
@@ -370,8 +371,9 @@ fn lock(file: &File) -> Result<(), TryLockError> {
 
 /// The state of an earlier run, if it was the same batch.
 fn saved_state(path: &Path, fresh: &JournalState) -> anyhow::Result<JournalState> {
-    let state: JournalState =
-        serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{}", path.display()))?;
+    let read = private_files::open(path, OpenOptions::new().read(true)).and_then(io::read_to_string);
+    let state: JournalState = serde_json::from_str(&read.with_context(|| format!("{}", path.display()))?)
+        .with_context(|| format!("{}", path.display()))?;
     let same = JournalState {
         batch: state.batch.clone(),
         finished: state.finished,

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use redial_core::private_files;
 use redial_core::protocol::task;
 
 use super::elements::Elements;
@@ -76,7 +77,7 @@ fn copy_of(from: &mut impl Read, folder: &Path) -> anyhow::Result<File> {
 /// A new file of which nothing remains.
 fn nameless(folder: &Path) -> anyhow::Result<File> {
     let path = folder.join(format!(".redial-input-{}", redial::TaskId::random().as_str()));
-    let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path);
+    let file = private_files::open(&path, OpenOptions::new().create_new(true).read(true).write(true));
     let file = file.with_context(|| format!("{}", path.display()))?;
     std::fs::remove_file(&path)?;
     Ok(file)

@@ -6,7 +6,7 @@ use redial_core::Queue;
 use redial_core::breaker::BreakerState;
 use serde_json::json;
 
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// List upstreams that are down or recovering, for the whole fleet.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ impl BreakersArgs {
                     BreakerState::HalfOpen => "recovering: the share of calls that are let through is growing",
                     _ => "down: its tasks wait, and one probe at a time tests it",
                 };
-                format!("{upstream}  {}  for {} s  {explanation}", state.as_str(), for_ms / 1000)
+                format!("{}  {}  for {} s  {explanation}", output::escaped(&upstream), state.as_str(), for_ms / 1000)
             };
             let json = || json!({"upstream": upstream, "state": state.as_str(), "since_ms": since.0, "for_ms": for_ms});
             output.print(text, json)?;

@@ -62,13 +62,13 @@ async fn get(memos: &Memos, now: UnixMs, hash: &str, output: Output) -> anyhow::
     let answer = kept.result.to_line();
     match output {
         Output::Text => {
-            output::line(&answer)?;
+            output::json_line(&answer)?;
             output::complain(&format!("kept until {}, memo {hash}", output::utc(until.0)));
         }
         Output::Json => {
             let answer: serde_json::Value = serde_json::from_str(&answer)?;
             let memo = json!({"hash": hash, "kept_until_ms": until, "in_flight": is_led, "answer": answer});
-            output::line(&memo.to_string())?;
+            output::json_line(&memo.to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)

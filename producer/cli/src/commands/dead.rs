@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use redial_core::queue::dead::DeadLetter;
+use redial_core::shown::redact;
 use redial_core::{Queue, Reason, UnixMs};
 use serde_json::{Value, json};
 
 use crate::output::{self, Output, Tint};
-use crate::redact;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum DeadCommand {
@@ -28,7 +28,7 @@ pub enum DeadCommand {
         /// Ids, or serials as `dead list --json` shows them.
         #[arg(value_name = "ID", required = true)]
         names: Vec<String>,
-        /// Only the producer's bytes, exactly, including credentials.
+        /// Only the producer's bytes, exactly, including credentials. On a terminal, control characters in them are escaped.
         #[arg(long)]
         raw: bool,
     },
@@ -155,11 +155,27 @@ async fn show(queue: &Queue, names: &[String], raw: bool, output: Output) -> any
             if raw {
                 output::bytes(&letter.raw)?;
             } else {
-                output.print(|| format!("{:#}", to_json(letter)), || to_json(letter))?;
+                show_redacted(letter, output)?;
             }
         }
     }
     Ok(complain_of_missing(queue, names, &found))
+}
+
+fn show_redacted(letter: &DeadLetter, output: Output) -> anyhow::Result<()> {
+    let json = to_json(letter);
+    let is_unreadable = json["task"].is_null();
+    match output {
+        Output::Text => output::pretty_json(&json)?,
+        Output::Json => output::json_line(&json.to_string())?,
+    }
+    if is_unreadable {
+        output.note(|| {
+            "the task is not a JSON object, so nothing tells where its credentials are: --raw prints it with them"
+                .into()
+        });
+    }
+    Ok(())
 }
 
 async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
@@ -208,7 +224,7 @@ fn complain_of_missing(queue: &Queue, names: &[String], found: &[bool]) -> ExitC
 }
 
 fn to_text(letter: &DeadLetter) -> String {
-    let id = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
+    let id = output::escaped(letter.id().map_or(letter.serial.as_str(), |id| id.as_str()));
     let tries = letter.result.attempts.len();
     let error = output::escaped(letter.result.error.as_deref().unwrap_or_default());
     let reason = output::paint(&format!("{:<20}", reason_of(letter)), Tint::Bad);
@@ -217,7 +233,6 @@ fn to_text(letter: &DeadLetter) -> String {
 
 fn to_json(letter: &DeadLetter) -> Value {
     let task = redact::task(&letter.raw);
-    let task_text = task.is_none().then(|| String::from_utf8_lossy(&letter.raw).into_owned());
     json!({
         "id": letter.id(),
         "serial": letter.serial,
@@ -228,7 +243,6 @@ fn to_json(letter: &DeadLetter) -> Value {
         "attempts": letter.result.attempts,
         "memo": letter.memo,
         "task": task,
-        "task_text": task_text,
         "bytes": letter.raw.len(),
     })
 }

@@ -128,7 +128,7 @@ async fn show(limits: &Limits, name: &str, output: Output) -> anyhow::Result<Exi
     if status.source.is_none() {
         return Ok(not_in_use(name));
     }
-    output.print(|| text::in_full(&status), || text::to_json_in_full(&status))?;
+    output.print_lines(|| text::in_full(&status), || text::to_json_in_full(&status))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use redial_core::Queue;
 use redial_core::consumer::WaitReason;
 use redial_core::queue::list::{ListedTask, LiveState};
+use redial_core::shown::redact;
 use serde_json::{Value, json};
 
 use crate::output::{self, Output};
-use crate::redact;
 
 /// List calls that have not ended: their ids, and what they wait for until when. Credentials are redacted.
 ///

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use redial::{Client, Schedule};
+use redial_core::shown::redact;
 use serde_json::{Value, json};
 
 use crate::output::{self, Output};
-use crate::redact;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ScheduleCommand {
@@ -86,7 +86,8 @@ fn to_text(schedule: &Schedule) -> String {
     let Schedule { name, when, next, .. } = schedule;
     let next = next.map_or_else(|| "never fires again".to_owned(), |at| format!("next at {}", output::utc(at.0)));
     let task = redact::task(schedule.task.as_bytes()).unwrap_or_default();
-    format!("{name}  {when}  {next}  {}", task["url"].as_str().unwrap_or_default())
+    let url = output::escaped(task["url"].as_str().unwrap_or_default());
+    format!("{}  {when}  {next}  {url}", output::escaped(name))
 }
 
 async fn remove(client: &Client, names: &[String], output: Output) -> anyhow::Result<ExitCode> {

@@ -8,11 +8,10 @@ use std::process::ExitCode;
 use redial::Client;
 use redial_core::QueueName;
 use redial_core::db::keys::DEFAULT_PREFIX;
+use redial_core::shown::escape::{EscapeForm, LogWriter};
 use redial_gateway::GatewayConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-use super::DEFAULT_REDIS_URL;
 
 /// Serve the queues over HTTP, so that programs need no Redis: any SDK uses Redial once its base URL is changed.
 ///
@@ -42,16 +41,17 @@ impl ServeArgs {
         queue: Option<&str>,
     ) -> anyhow::Result<ExitCode> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let colours = std::io::stderr().is_terminal();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(move || LogWriter::new(std::io::stderr(), EscapeForm::Text, colours))
+            .with_ansi(colours)
             .init();
         let mut config = GatewayConfig::load(self.config.as_deref(), self.listen)?;
         if let Some(queue) = queue {
             config.queue = QueueName::new(queue)?;
         }
-        let redis_url = redis_url.or_else(|| config.redis_url.clone()).unwrap_or_else(|| DEFAULT_REDIS_URL.into());
+        let redis_url = redis_url.or_else(|| config.redis_url.clone()).map_or_else(super::default_redis_url, Ok)?;
         let prefix = prefix.or_else(|| config.prefix.clone()).unwrap_or_else(|| DEFAULT_PREFIX.into());
         let client = Client::with_prefix(&redis_url, &prefix, config.queue.as_str())?;
         // Each caller that waits has a connection. If the limit cannot be raised, fewer can wait.

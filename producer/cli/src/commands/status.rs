@@ -31,7 +31,7 @@ impl StatusArgs {
                 code = ExitCode::from(super::NOT_FOUND);
             }
             match (&search.location, output) {
-                (_, Output::Json) => output::line(&to_json(&id, &search).to_string())?,
+                (_, Output::Json) => output::json_line(&to_json(&id, &search).to_string())?,
                 (Some(location), Output::Text) => output::line(&format!("{id}  {}", describe(location)))?,
                 (None, Output::Text) => {
                     output::complain(&format!("{id}: not found in queue {}: {}", queue.name(), why_not_found(&search)));
@@ -71,7 +71,7 @@ pub fn describe(location: &TaskLocation) -> String {
         }
         TaskLocation::Dead(result) => {
             let reason = result.reason.map_or("unknown", |reason| reason.as_str());
-            let error = result.error.as_deref().unwrap_or_default();
+            let error = output::escaped(result.error.as_deref().unwrap_or_default());
             return format!("{}  {reason}: {error}", output::paint("dead", Tint::Bad));
         }
     };

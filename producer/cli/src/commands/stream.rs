@@ -1,6 +1,6 @@
 //! `redial stream`
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use base64::Engine as _;
 use redial::{Client, EntryId, Status, StreamEntry, StreamEvent, StreamFailure, TaskId};
 use serde_json::{Value, json};
 
-use crate::output::{self, Output};
+use crate::output::{self, BodyPrinter, Output};
 
 /// Print the answer of a call with `"stream": true` while it arrives; exit code 5 if the call is dead in the end, 3 if nothing more comes
 /// in time.
 ///
-/// The body is printed as it is. With --json, each entry of the stream is a line with its id, for --after.
+/// The body is printed as it is; on a terminal, control characters in it are escaped. With --json, each entry of the stream is a line with its id, for --after.
 #[derive(Debug, clap::Args)]
 pub struct StreamArgs {
     /// The id of the call.
@@ -30,6 +30,7 @@ impl StreamArgs {
     pub async fn run(self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
         let id = TaskId::new(&self.id)?;
         let after = self.after.as_deref().map_or(Ok(EntryId::START), EntryId::parse)?;
+        let mut printer = BodyPrinter::new();
         let mut entries = client.stream(&id, after);
         loop {
             let patience = self.timeout.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.into()));
@@ -44,8 +45,8 @@ impl StreamArgs {
                 _ => None,
             };
             match output {
-                Output::Json => output::line(&as_json(&entry).to_string())?,
-                Output::Text => print(&entry)?,
+                Output::Json => output::json_line(&as_json(&entry).to_string())?,
+                Output::Text => print(&entry, &mut printer)?,
             }
             if let Some(StreamFailure { status, error, .. }) = failure {
                 output::complain(&format!("{id}: {}", output::escaped(&error)));
@@ -58,9 +59,9 @@ impl StreamArgs {
 }
 
 /// Prints the bytes of the body.
-fn print(entry: &StreamEntry) -> io::Result<()> {
+fn print(entry: &StreamEntry, printer: &mut BodyPrinter) -> io::Result<()> {
     match &entry.event {
-        StreamEvent::Data(bytes) => output::piece(bytes),
+        StreamEvent::Data(bytes) => printer.print(bytes),
         StreamEvent::Restart { why } => {
             output::complain(&format!(
                 "the answer broke off, and there will be another attempt: {}",
@@ -68,7 +69,8 @@ fn print(entry: &StreamEntry) -> io::Result<()> {
             ));
             Ok(())
         }
-        StreamEvent::Head(_) | StreamEvent::End | StreamEvent::Error(_) => io::stdout().lock().flush(),
+        StreamEvent::End | StreamEvent::Error(_) => printer.end(),
+        StreamEvent::Head(_) => Ok(()),
     }
 }
 

@@ -48,7 +48,7 @@ impl DeadCalls {
 
     /// Prints a result. Returns whether it is that of a dead call, which the exit code has to say.
     pub fn print(self, completed: &Completed) -> anyhow::Result<bool> {
-        output::line(&completed.json)?;
+        output::json_line(&completed.json)?;
         Ok(self == Self::Fail && completed.result()?.status == Status::Dead)
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{InvalidTask, MAX_HEADERS, check_length};
+use crate::protocol::credentials::is_harmless;
+use crate::shown::redact::header_name;
 
 /// Headers that belong to the connection, not to the task (RFC 9110 section 7.6.1): set by a task, they could smuggle a request.
 const CONNECTION_HEADERS: [HeaderName; 10] = [
@@ -27,11 +29,14 @@ pub(super) fn headers(raw: Option<&BTreeMap<String, String>>) -> Result<HeaderMa
     }
     let mut headers = HeaderMap::with_capacity(count);
     for (name, value) in raw.into_iter().flatten() {
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(name.clone()))?;
+        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidTask::HeaderName(header_name(name)))?;
         if CONNECTION_HEADERS.contains(&parsed) {
             return Err(InvalidTask::ConnectionHeader(name.clone()));
         }
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
+        let mut value =
+            HeaderValue::from_bytes(value.as_bytes()).map_err(|_| InvalidTask::HeaderValue(name.clone()))?;
+        // Then no log of the HTTP client has it, whatever its level.
+        value.set_sensitive(!is_harmless(parsed.as_str()));
         headers.append(parsed, value);
     }
     Ok(headers)

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::{Form, InvalidTask, Limit, RawCondition, RawPart};
 use crate::UnixMs;
 use crate::protocol::json;
+use crate::shown::redact::parser_message;
 
 /// One HTTP call to make. Only `url` is required. A field that is `null` counts as absent; unknown fields are ignored, and
 /// counted.
@@ -242,9 +243,9 @@ fn explain(text: &str, first_error: &serde_json::Error) -> InvalidTask {
     let mut from = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, RawTask>(&mut from) {
         Err(error) if error.inner().is_data() && error.path().iter().len() > 0 => {
-            InvalidTask::WrongType(format!("`{}`: {}", error.path(), error.inner()))
+            InvalidTask::WrongType(format!("`{}`: {}", error.path(), parser_message(&error.inner().to_string())))
         }
-        Err(error) if error.inner().is_data() => InvalidTask::WrongType(error.inner().to_string()),
+        Err(error) if error.inner().is_data() => InvalidTask::WrongType(parser_message(&error.inner().to_string())),
         Err(error) => InvalidTask::NotJson(error.inner().to_string()),
         Ok(_) => InvalidTask::TrailingData(first_error.to_string()),
     }

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::config::secrets::SecretReader;
 use crate::http::connection::transport::{ClientIdentity, ProxyServer, Transport, TransportSettings};
+use crate::http::own_secrets::in_login;
 
 /// The settings of a block as written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -61,6 +62,18 @@ impl RawConnection {
             (Some(_), None) => bail!("client_certificate_file needs client_key_file; both may name the same file"),
             (None, Some(_)) => bail!("client_key_file needs client_certificate_file; both may name the same file"),
         }
+    }
+}
+
+impl RawConnection {
+    /// The login of the proxy.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn own_secrets(&self, secrets: &SecretReader<'_>) -> anyhow::Result<Vec<String>> {
+        let proxy = self.proxy.as_ref().map(|proxy| proxy.read(secrets)).transpose().context("proxy")?;
+        let login = proxy.and_then(|proxy| proxy.login);
+        Ok(login.map_or_else(Vec::new, |(user, password)| in_login(&user, &password).into()))
     }
 }
 

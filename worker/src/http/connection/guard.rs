@@ -4,7 +4,7 @@
 //! configuration allows more. The check applies to the address that is connected to, after DNS, so that a name cannot be rebound
 //! between check and use. Address literals bypass the resolver and are checked separately.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -12,6 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use super::names::Names;
+use super::networks::{embedded_v4, is_public, isatap_v4};
 
 /// Which addresses may be called.
 #[derive(Debug, Clone)]
@@ -58,7 +59,8 @@ impl Guard {
 
     fn allows(&self, address: IpAddr) -> bool {
         let address = embedded_v4(address).map_or(address, IpAddr::V4);
-        is_public(address) || self.allowed.iter().any(|net| net.contains(&address))
+        let is_allowed = |address: IpAddr| is_public(address) || self.allowed.iter().any(|net| net.contains(&address));
+        is_allowed(address) && isatap_v4(address).is_none_or(|inner| is_allowed(inner.into()))
     }
 }
 
@@ -76,55 +78,6 @@ impl Resolve for Guard {
                 _ => Ok(Box::new(allowed.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs),
             }
         })
-    }
-}
-
-/// The IPv4 address that is embedded in an IPv6 address: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
-fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(v6) = address else { return None };
-    let s = v6.segments();
-    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
-    match s {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            v4(high, low)
-        }
-        _ => None,
-    }
-}
-
-/// Whether an address is public unicast, after the IANA special-purpose address registries.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => is_public_v6(v6),
-    }
-}
-
-fn is_public_v4(v4: Ipv4Addr) -> bool {
-    // Azure's virtual machines reach their host here, although the address looks public.
-    const AZURE_HOST: [u8; 4] = [168, 63, 129, 16];
-    match v4.octets() {
-        AZURE_HOST
-        | [0 | 10 | 127, ..]
-        | [169, 254, ..]
-        | [192, 168, ..]
-        | [192, 0, 0 | 2, _]
-        | [192, 88, 99, _]
-        | [198, 18 | 19, ..]
-        | [198, 51, 100, _]
-        | [203, 0, 113, _] => false,
-        [100, second, ..] => second & 0xc0 != 64,
-        [172, second, ..] => second & 0xf0 != 16,
-        [first, ..] => first < 224,
-    }
-}
-
-fn is_public_v6(v6: Ipv6Addr) -> bool {
-    match v6.segments() {
-        // Teredo, benchmarking, ORCHID and documentation are inside the global unicast block 2000::/3.
-        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => false,
-        [0x3fff, second, ..] if second < 0x1000 => false,
-        [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
@@ -176,6 +129,12 @@ mod tests {
             "[ff02::1]",
             "[2001:db8::1]",
             "[::127.0.0.1]",
+            "[2606:4700::5efe:10.0.0.1]",
+            "[2606:4700::200:5efe:127.0.0.1]",
+            "[::ffff:0:127.0.0.1]",
+            "[64:ff9b:1::7f00:1]",
+            "[3fff::1]",
+            "[5f00::1]",
         ] {
             assert!(!checked(&format!("http://{host}/"), &[]), "{host}");
         }
@@ -190,6 +149,7 @@ mod tests {
             "223.255.255.1",
             "[2606:4700::1111]",
             "[2a00:1450::1]",
+            "[2606:4700::5efe:1.1.1.1]",
             "example.com",
         ] {
             assert!(checked(&format!("http://{host}/"), &[]), "{host}");

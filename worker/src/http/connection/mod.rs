@@ -5,5 +5,6 @@ pub mod descriptors;
 pub mod guard;
 pub mod name_servers;
 pub mod names;
+mod networks;
 pub mod pools;
 pub mod transport;

@@ -9,9 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderValue;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use redial_core::protocol::credentials::is_secret_parameter;
 use reqwest::Client;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
+
+use crate::http::own_secrets::{OwnSecrets, in_login};
 
 /// How long a token endpoint may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,6 +98,13 @@ impl OAuthClient {
         hasher.finish()
     }
 
+    /// The secrets that it shows to the authorization server.
+    pub fn own_secrets(&self) -> Vec<String> {
+        let params = self.params.iter().filter(|(name, _)| is_secret_parameter(name) || *name == "assertion");
+        let params = params.map(|(_, value)| value.clone());
+        in_login(&self.client_id, &self.client_secret).into_iter().chain(params).collect()
+    }
+
     /// What stands for its tokens, which change, in the identity of calls.
     pub fn identity(&self) -> HeaderValue {
         super::identity(&[self.token_url.as_str(), &self.client_id, self.scope.as_deref().unwrap_or_default()])
@@ -122,7 +132,9 @@ impl OAuthClient {
         }
         let answer: Option<TokenResponse> = serde_json::from_slice(&body).ok();
         if !status.is_success() {
-            let error = answer.and_then(TokenResponse::error);
+            // A server that quotes the request would put the secret into the log.
+            let secrets = OwnSecrets::new(self.own_secrets());
+            let error = answer.and_then(|answer| answer.error(&secrets));
             return Err(TokenError::Refused { host: host(), status: status.as_u16(), error });
         }
         answer
@@ -173,11 +185,12 @@ impl TokenResponse {
         Ok(IssuedToken { authorization, lifetime })
     }
 
-    fn error(self) -> Option<String> {
+    fn error(self, secrets: &OwnSecrets) -> Option<String> {
         let mut text = self.error?;
         if let Some(description) = self.error_description {
             text = format!("{text}: {description}");
         }
+        let mut text = secrets.clean_text(text);
         let end = (0..=MAX_QUOTED.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or_default());
         Some(text)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use redial_core::Db;
+use redial_core::db::embedded;
 
 use crate::config::Config;
 use folder::Folder;
@@ -37,13 +38,18 @@ impl Embedded {
             tracing::info!(redis = %db.target(), "using the Redis at REDIS_URL");
             return Ok(Self { url: url.clone(), server: None });
         }
-        let url = format!("redis://127.0.0.1:{}", config.embedded_port);
-        let folder = Folder::open(config.state_dir.join("redis"))?;
         let port = config.embedded_port;
+        let folder = Folder::open(embedded::data_folder(&config.state_dir), config.embedded_password)?;
+        let login = folder.password().map(|password| format!(":{password}@")).unwrap_or_default();
+        let url = format!("redis://{login}127.0.0.1:{port}");
         let db = Db::open(&url, &config.prefix)?;
+        let shown = db.target().to_string();
         match db.ping().await {
             Err(redial_core::Error::Redis(error)) if error.code() == Some("NOAUTH") => {
-                bail!("the Redis at {url} wants a password: set REDIS_URL to redis://:password@127.0.0.1:{port}")
+                bail!(
+                    "the Redis at {shown} wants a password: set REDIS_URL to redis://:password@{shown}, or, if it is the embedded Redis of a \
+                     worker with embedded_password, set that here, too"
+                )
             }
             Err(error) if is_unanswered(&error) => {
                 if !folder.is_served() && server::answers(port) {
@@ -57,7 +63,7 @@ impl Embedded {
             _ if folder.is_served() || folder.is_data_of(&db).await => {}
             _ => {
                 // Others start and stop it: taking its port during a restart would get in their way.
-                tracing::info!(redis = %url, "REDIS_URL is not set: using the Redis that answers here");
+                tracing::info!(redis = shown, "REDIS_URL is not set: using the Redis that answers here");
                 return Ok(Self { url, server: None });
             }
         }
@@ -67,7 +73,7 @@ impl Embedded {
             .await
             .with_context(|| format!("the embedded Redis did not start; its log is {}", log.display()))?;
         if !server.is_own() {
-            tracing::info!(redis = %url, "REDIS_URL is not set: joining the embedded Redis of another worker");
+            tracing::info!(redis = shown, "REDIS_URL is not set: joining the embedded Redis of another worker");
         }
         Ok(Self { url, server: Some(server) })
     }

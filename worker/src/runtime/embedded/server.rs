@@ -1,8 +1,7 @@
 //! A Redis server as a child process of this worker.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +82,8 @@ fn watch(port: u16, folder: &Folder, state: &WatchState) {
     while !state.stop.load(Ordering::Relaxed) {
         if !answers(port) && folder.try_lock() {
             state.is_own.store(true, Ordering::Relaxed);
-            let ended = run(port, folder.path(), &state.stop);
+            folder.remove_old_password();
+            let ended = run(port, folder, &state.stop);
             state.is_own.store(false, Ordering::Relaxed);
             folder.unlock();
             if let Err(error) = ended {
@@ -97,11 +97,11 @@ fn watch(port: u16, folder: &Folder, state: &WatchState) {
 }
 
 /// Starts the server, and returns when it has ended.
-fn run(port: u16, folder: &Path, stop: &AtomicBool) -> Result<(), ServerFailure> {
+fn run(port: u16, folder: &Folder, stop: &AtomicBool) -> Result<(), ServerFailure> {
     let (command, program) = program::find()?;
     let mut child =
         spawn(command, port, folder).map_err(|source| ServerFailure::Start { program: program.clone(), source })?;
-    tracing::info!(program, port, data = %folder.display(), "REDIS_URL is not set: started an embedded Redis");
+    tracing::info!(program, port, data = %folder.path().display(), "REDIS_URL is not set: started an embedded Redis");
     loop {
         if let Some(status) = child.try_wait()? {
             return Err(ServerFailure::Ended { program, status });
@@ -115,8 +115,12 @@ fn run(port: u16, folder: &Path, stop: &AtomicBool) -> Result<(), ServerFailure>
     }
 }
 
-fn spawn(mut command: Command, port: u16, folder: &Path) -> io::Result<Child> {
+fn spawn(mut command: Command, port: u16, folder: &Folder) -> io::Result<Child> {
     let port = port.to_string();
+    if folder.password().is_some() {
+        // The server reads settings from its standard input: everybody may read its arguments.
+        command.arg("-");
+    }
     let settings = [
         ("--port", port.as_str()),
         ("--bind", "127.0.0.1"),
@@ -130,19 +134,29 @@ fn spawn(mut command: Command, port: u16, folder: &Path) -> io::Result<Child> {
     for (name, value) in settings {
         command.arg(name).arg(value);
     }
-    command.current_dir(folder).arg("--dir").arg(".").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.current_dir(folder.path()).arg("--dir").arg(".").stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(if folder.password().is_some() { Stdio::piped() } else { Stdio::null() });
     // A process group of its own: Ctrl-C at a terminal must only reach the worker, which drains before it ends the server.
     command.process_group(0);
-    // SAFETY: prctl is async-signal-safe and does not touch the parent's memory.
-    #[cfg(target_os = "linux")]
+    // SAFETY: umask and prctl are async-signal-safe and do not touch the parent's memory.
     #[allow(unsafe_code)]
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+        command.pre_exec(|| {
+            // What the server writes is for this user only. It cannot fail.
+            libc::umask(0o077);
+            #[cfg(target_os = "linux")]
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
         });
     }
-    command.spawn()
+    let mut child = command.spawn()?;
+    if let Some((mut settings, password)) = child.stdin.take().zip(folder.password()) {
+        // A server that has ended already is noticed by the watch.
+        let _ = writeln!(settings, "requirepass {password}");
+    }
+    Ok(child)
 }
 
 /// Asks the server to save its data and exit; kills it if it does not.

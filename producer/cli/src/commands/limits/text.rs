@@ -26,7 +26,7 @@ pub fn line(status: &LimitStatus) -> String {
 }
 
 /// A limit as some lines: a name and a value each.
-pub fn in_full(status: &LimitStatus) -> String {
+pub fn in_full(status: &LimitStatus) -> Vec<String> {
     let LimitStatus { limit, .. } = status;
     let mut lines = vec![format!("{} ({})", escaped(&status.name), source(status))];
     let mut add = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
@@ -42,7 +42,7 @@ pub fn in_full(status: &LimitStatus) -> String {
         add(name, definition(limit) + note);
     }
     if let Some(left) = status.left {
-        let unit = limit.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
+        let unit = limit.unit.as_deref().map(|unit| format!(" {}", escaped(unit))).unwrap_or_default();
         add("left", amount(left) + &unit);
     }
     if let Some(max) = limit.concurrency {
@@ -55,7 +55,7 @@ pub fn in_full(status: &LimitStatus) -> String {
     for (queue, calls) in &status.waiting {
         add("", format!("{calls} in the queue {queue}"));
     }
-    lines.join("\n")
+    lines
 }
 
 /// A limit as programs read it in a list.
@@ -102,7 +102,7 @@ fn definition(limit: &Limit) -> String {
 }
 
 fn rate(limit: &Limit) -> String {
-    let unit = limit.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
+    let unit = limit.unit.as_deref().map(|unit| format!(" {}", escaped(unit))).unwrap_or_default();
     format!("{}{unit} in {} ms", limit.rate.unwrap_or_default(), limit.per_ms.unwrap_or(1000))
 }
 

@@ -48,6 +48,17 @@ impl RawOAuth {
     }
 }
 
+impl RawOAuth {
+    /// The secrets that it is made of.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn own_secrets(&self, secrets: &SecretReader<'_>) -> anyhow::Result<Vec<String>> {
+        let client = self.read(secrets)?;
+        Ok(client.own_secrets())
+    }
+}
+
 /// `aws` as written.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,5 +104,16 @@ impl RawAws {
             secret_access_key: fill("secret_access_key", &self.secret_access_key)?,
             session_token: session_token.map(|text| fill("session_token", text)).transpose()?,
         })
+    }
+}
+
+impl RawAws {
+    /// The secrets that it is made of.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn own_secrets(&self, secrets: &SecretReader<'_>) -> anyhow::Result<Vec<String>> {
+        let signer = self.read(secrets)?;
+        Ok([signer.secret_access_key].into_iter().chain(signer.session_token).collect())
     }
 }
