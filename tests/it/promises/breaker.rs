@@ -205,3 +205,33 @@ async fn many_upstreams_that_stay_down_cost_one_look_a_probe_interval_and_no_pol
     // Four workers' heartbeats and idle looks, and a few late retries.
     assert!(per_s <= 150, "{per_s} commands a second");
 }
+
+#[tokio::test]
+async fn tasks_that_ask_for_too_little_time_close_no_upstream_for_others() {
+    let stage = Stage::slow(Duration::from_millis(400)).await;
+    let _worker = stage.ready_worker().await;
+    let once = json!({"max_attempts": 1});
+    for (name, fields) in [
+        ("tiny", json!({"timeout_ms": 1, "retry": once})),
+        ("short", json!({"timeout_ms": 300, "retry": once})),
+        ("connect", json!({"connect_timeout_ms": 1, "timeout_ms": 100, "retry": once})),
+    ] {
+        let hasty = ids(name, 200);
+        stage.push_many(&hasty, "/x", &fields).await;
+        stage.queue.wait_results(&hasty, SOON).await;
+        let others = ids(&format!("after {name}"), 5);
+        stage.push_many(&others, "/x", &json!({"retry": once})).await;
+        assert_eq!(answered(&stage.queue.wait_results(&others, SOON).await), others.len());
+        assert_eq!(Cli::new(&stage.redis).run(&["--json", "breakers"]).await.stdout, "", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_hangs_is_noticed_by_tasks_that_ask_for_a_fair_time() {
+    let stage = Stage::slow(Duration::from_secs(3_600)).await;
+    let _worker = stage.ready_worker().await;
+    stage.push_many(&ids("t", 40), "/x", &json!({"timeout_ms": 1_500, "retry": {"max_attempts": 1}})).await;
+    let is_open =
+        async || Cli::new(&stage.redis).run(&["--json", "breakers"]).await.stdout.contains("open").then_some(());
+    eventually(SOON, is_open).await;
+}

@@ -71,7 +71,7 @@ async fn an_upstream_that_answers_on_no_connection_opens_its_breaker() {
     stage.push(&ids("first", 1), "/ok", &json!({})).await;
     stage.all_answered(&ids("first", 1)).await;
     // Every call takes longer than it may, on whatever connection.
-    let retry = json!({"timeout_ms": 300});
+    let retry = json!({"timeout_ms": 1_200});
     let stage = &stage;
     let opened = || async {
         // First calls are what a breaker judges by: they go on coming.

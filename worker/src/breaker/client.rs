@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redial_core::UnixMs;
 use redial_core::breaker::{
     BreakerConfig, BreakerReply, BreakerRequest, BreakerState, BreakerStatus, Breakers, Decision, Report, Tally,
 };
 use redial_core::consumer::{MAX_BATCH, Selection};
+use redial_core::{Task, UnixMs};
 use tokio::sync::oneshot;
 use url::Url;
 
+use crate::http::types::Failure;
 use crate::observe::metrics::Metrics;
 use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
@@ -25,6 +26,10 @@ const AWAY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Beyond this many upstreams, those that were not called for [`FORGET_AFTER`] are forgotten.
 const MAX_UPSTREAMS: usize = 10_000;
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// An upstream that does not answer in less than this may be well: its tasks may just ask for too little time.
+const MIN_FAIR_TIME: Duration = Duration::from_secs(1);
+/// What the last call counts in the average of how long calls take.
+const LAST_SHARE: f64 = 0.1;
 
 /// A worker's connection to the fleet's breakers.
 #[derive(Debug)]
@@ -50,6 +55,21 @@ struct Knowledge {
     is_sending: bool,
     /// Whether to report even if nothing asks.
     report_due: bool,
+    /// How long calls take that are answered: a moving average.
+    usual_time: Option<Duration>,
+}
+
+impl Knowledge {
+    /// Takes a call that was answered into the average.
+    fn learn_time(&mut self, took: Duration) {
+        let usual = self.usual_time.unwrap_or(took);
+        self.usual_time = Some(usual.mul_f64(1.0 - LAST_SHARE) + took.mul_f64(LAST_SHARE));
+    }
+
+    /// The time from which on a call that is not answered says something about the upstream.
+    fn fair_time(&self) -> Duration {
+        MIN_FAIR_TIME.max(self.usual_time.unwrap_or_default())
+    }
 }
 
 /// The permission of a breaker for one call.
@@ -175,9 +195,22 @@ impl BreakerClient {
         }
     }
 
-    /// Records whether a call found the upstream up. Reported at once if it did not, or if the breaker is not closed.
-    pub fn record(self: &Arc<Self>, permit: &BreakerPermit, is_up: bool) {
+    /// Whether a failure says something about the upstream. A timeout does not if it is shorter than the upstream usually needs: whoever sets
+    /// it could close the upstream for all others.
+    pub fn is_evidence(&self, permit: &BreakerPermit, failure: &Failure, task: &Task) -> bool {
+        match failure {
+            Failure::Timeout => task.timeout >= self.with(&permit.upstream, |known| known.fair_time()),
+            Failure::ConnectTimeout => task.connect_timeout.min(task.timeout) >= MIN_FAIR_TIME,
+            _ => true,
+        }
+    }
+
+    /// Records whether a call found the upstream up, and how long it took. Reported at once if it did not, or if the breaker is not closed.
+    pub fn record(self: &Arc<Self>, permit: &BreakerPermit, is_up: bool, took: Duration) {
         let is_urgent = self.with(&permit.upstream, |known| {
+            if is_up {
+                known.learn_time(took);
+            }
             let status = known.status.filter(|status| status.epoch == permit.epoch)?;
             known.tally.add(is_up, permit.counts);
             Some(status.state != BreakerState::Closed || (!is_up && permit.counts))

@@ -83,8 +83,10 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     let judgement = judge(&job.task, preset, &result).await;
     let label = label(&result, &judgement);
     worker.shared.metrics.attempt(worker.name(), label, took_ms);
-    if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset)) {
-        worker.shared.breakers.record(permit, is_up);
+    if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
+        && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
+    {
+        worker.shared.breakers.record(permit, is_up, Duration::from_millis(took_ms));
         if let Some(upstream) = permit.recovered(is_up) {
             upstream_answered(worker, upstream);
         }

@@ -1,6 +1,8 @@
 //! A call that needs an access token waits until there is one. A token endpoint that fails counts for the upstream's breaker, as the upstream
 //! cannot be called: once that opens, tasks are parked.
 
+use std::time::Duration;
+
 use redial_core::UnixMs;
 
 use crate::breaker::client::BreakerPermit;
@@ -26,7 +28,7 @@ pub async fn check(
         Err(none) => {
             shared.metrics.held_back(worker.name(), "token");
             if let Some(permit) = permit.filter(|_| none.is_failing) {
-                shared.breakers.record(permit, false);
+                shared.breakers.record(permit, false, Duration::ZERO);
             }
             let wait = none.retry_in.mul_f64(rand::random_range(1.0..1.5));
             Err(Refusal::Defer { wait, not_before: UnixMs(0) })
