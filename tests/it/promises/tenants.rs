@@ -243,3 +243,39 @@ async fn a_tenant_that_no_task_could_have_is_refused() {
         assert!(refused.log().contains(says), "{}", refused.log());
     }
 }
+
+#[tokio::test]
+async fn no_task_asks_for_more_than_the_operator_allows() {
+    let stage = Stage::unruly().await;
+    let settings = format!(
+        "max_attempts = 20\nmax_delay_ms = 60000\n[[upstream]]\nurl = \"{}\"\ntimeout_ms = 1200000\nretry = {{ max_attempts = 50 }}\n",
+        stage.url("/generous")
+    );
+    let _worker = worker(&stage, &settings, "default");
+    for (fields, says) in [
+        (
+            json!({"timeout_ms": 600_001}),
+            "`timeout_ms` is 600001, and this worker allows at most 600000 (max_timeout_ms)",
+        ),
+        (json!({"connect_timeout_ms": 700_000}), "`connect_timeout_ms` is 700000"),
+        (json!({"retry": {"max_attempts": 21}}), "`retry.max_attempts` is 21, and this worker allows at most 20"),
+        (json!({"retry": {"cap_ms": 60_001}}), "`retry.cap_ms` is 60001"),
+        (json!({"delay_ms": 60_001}), "max_delay_ms"),
+        (json!({"run_at_ms": 9_999_999_999_999_u64}), "max_delay_ms"),
+        (json!({"result_ttl_ms": 2_678_400_001_u64}), "(max_result_ttl_ms)"),
+    ] {
+        let mut task = fields.clone();
+        task["url"] = json!(stage.url("/ok"));
+        let result = answer(&stage, task).await;
+        let error = result["error"].as_str().unwrap_or_default();
+        assert!(result["reason"] == "invalid_task" && error.contains(says), "{fields}: {result}");
+    }
+    for fields in [json!({"timeout_ms": 600_000}), json!({"retry": {"max_attempts": 20, "cap_ms": 60_000}})] {
+        let mut task = fields.clone();
+        task["url"] = json!(stage.url("/ok"));
+        assert_eq!(answer(&stage, task).await["status"], "ok", "{fields}");
+    }
+    // What the operator sets for an upstream may be more.
+    assert_eq!(answer(&stage, json!({"url": stage.url("/generous")})).await["http_status"], 404);
+    assert_eq!(stage.upstream.count(), 3);
+}

@@ -32,6 +32,7 @@ pub use limit::LimitConfig;
 use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
 
 pub use reload::Reloadable;
+use rules::TaskMaxima;
 pub use rules::TaskRules;
 pub use upstream::Upstreams;
 pub use webhook::WebhookSecrets;
@@ -101,6 +102,10 @@ struct RawConfig {
     lease_ms: u64,
     max_task_bytes: usize,
     max_answer_bytes: usize,
+    max_timeout_ms: u64,
+    max_attempts: u32,
+    max_delay_ms: u64,
+    max_result_ttl_ms: u64,
     max_stated_wait_ms: u64,
     max_free_waits: u32,
     cache_max_bytes: usize,
@@ -257,7 +262,15 @@ impl RawConfig {
         };
         let limits = LimitConfig::new(self.limit)?;
         let queues = queues(&self.queues)?;
-        let rules = TaskRules::new(list(&self.reply_lists), self.tenant, queues.iter().map(|(name, _)| name))?;
+        let rules = {
+            let maxima = TaskMaxima {
+                timeout_ms: self.max_timeout_ms,
+                attempts: self.max_attempts,
+                delay_ms: self.max_delay_ms,
+                result_ttl_ms: self.max_result_ttl_ms,
+            };
+            TaskRules::new(list(&self.reply_lists), self.tenant, queues.iter().map(|(name, _)| name), maxima)?
+        };
         let ReadSettings { upstreams, webhook_secrets, .. } = source.raw.read(&limits, var)?;
         Ok(Config {
             redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),

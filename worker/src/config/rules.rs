@@ -1,12 +1,13 @@
 //! What the operator lets tasks do: which lists they may have replies sent to, which limits they may name, and whose queue is whose.
 
 use anyhow::{Context as _, ensure};
-use redial_core::protocol::task::{InvalidTask, tenant};
-use redial_core::{QueueName, Task};
+use redial_core::protocol::task::{InvalidTask, TaskDefaults, tenant};
+use redial_core::{QueueName, Task, UnixMs};
 use serde::Deserialize;
 
 use super::limit::LimitConfig;
 use super::pattern::NamePattern;
+use crate::queue::clock::millis;
 
 /// A `[[tenant]]` block as written.
 #[derive(Debug, Deserialize)]
@@ -23,9 +24,19 @@ struct QueueOwner {
     queues: Vec<NamePattern>,
 }
 
+/// The most that a task may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskMaxima {
+    pub timeout_ms: u64,
+    pub attempts: u32,
+    pub delay_ms: u64,
+    pub result_ttl_ms: u64,
+}
+
 /// What the operator lets tasks do.
 #[derive(Debug, Clone)]
 pub struct TaskRules {
+    maxima: TaskMaxima,
     reply_lists: Vec<NamePattern>,
     owners: Vec<QueueOwner>,
 }
@@ -39,7 +50,15 @@ impl TaskRules {
         reply_lists: impl Iterator<Item = &'a str>,
         blocks: Vec<RawTenant>,
         queues: impl Iterator<Item = &'a QueueName>,
+        maxima: TaskMaxima,
     ) -> anyhow::Result<Self> {
+        for (name, value) in [
+            ("max_timeout_ms", maxima.timeout_ms),
+            ("max_attempts", maxima.attempts.into()),
+            ("max_result_ttl_ms", maxima.result_ttl_ms),
+        ] {
+            ensure!(value >= 1, "{name} is 0, so no task could be valid: use at least 1");
+        }
         let mut owners: Vec<QueueOwner> = Vec::new();
         for RawTenant { name, queues } in blocks {
             let tenant = tenant(name).map_err(anyhow::Error::msg).context("[[tenant]] name")?;
@@ -47,7 +66,7 @@ impl TaskRules {
             ensure!(!queues.is_empty(), "[[tenant]] {tenant:?} has no queues: name at least one");
             owners.push(QueueOwner { tenant, queues });
         }
-        let rules = Self { reply_lists: reply_lists.map(NamePattern::new).collect(), owners };
+        let rules = Self { maxima, reply_lists: reply_lists.map(NamePattern::new).collect(), owners };
         for queue in queues {
             let owners: Vec<&str> = rules.owners_of(queue).collect();
             ensure!(owners.len() <= 1, "the queue {queue} belongs to several tenants: {}", owners.join(", "));
@@ -60,11 +79,19 @@ impl TaskRules {
         self.reply_lists.iter().any(|pattern| pattern.matches(list))
     }
 
-    /// Checks a task of a queue. One that names no tenant belongs to the owner of its queue.
+    /// Checks a task of a queue that was first seen then. One that names no tenant belongs to the owner of its queue. `defaults` are the
+    /// operator's own, to which the maxima do not apply.
     ///
     /// # Errors
     /// The operator does not allow it.
-    pub fn apply(&self, task: &mut Task, queue: &QueueName, limits: &LimitConfig) -> Result<(), InvalidTask> {
+    pub fn apply(
+        &self,
+        task: &mut Task,
+        (queue, first_seen): (&QueueName, UnixMs),
+        limits: &LimitConfig,
+        defaults: &TaskDefaults,
+    ) -> Result<(), InvalidTask> {
+        self.check_maxima(task, first_seen, defaults)?;
         if let Some(list) = task.reply_to.as_ref().filter(|list| !self.allow_reply_to(list)) {
             let allowed: Vec<String> = self.reply_lists.iter().map(ToString::to_string).collect();
             let allowed = if allowed.is_empty() { "no list".to_owned() } else { allowed.join(", ") };
@@ -85,6 +112,28 @@ impl TaskRules {
                 return Err(InvalidTask::TenantElsewhere(tenant.clone()));
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_maxima(&self, task: &Task, first_seen: UnixMs, defaults: &TaskDefaults) -> Result<(), InvalidTask> {
+        let TaskMaxima { timeout_ms, attempts, delay_ms, result_ttl_ms } = self.maxima;
+        let timeout = if task.timeout == defaults.timeout { 0 } else { millis(task.timeout) };
+        let asked = task.retry.max_attempts;
+        let asked = if asked == defaults.retry.max_attempts { 0 } else { asked };
+        let delay = task.not_before(first_seen).map_or(0, |at| at.since(first_seen));
+        for (field, value, max, setting) in [
+            ("timeout_ms", timeout, timeout_ms, "max_timeout_ms"),
+            ("connect_timeout_ms", millis(task.connect_timeout), timeout_ms, "max_timeout_ms"),
+            ("retry.max_attempts", asked.into(), attempts.into(), "max_attempts"),
+            ("retry.base_ms", millis(task.retry.base), delay_ms, "max_delay_ms"),
+            ("retry.cap_ms", millis(task.retry.cap), delay_ms, "max_delay_ms"),
+            ("delay_ms` or `run_at_ms", delay, delay_ms, "max_delay_ms"),
+            ("result_ttl_ms", millis(task.result_ttl), result_ttl_ms, "max_result_ttl_ms"),
+        ] {
+            if value > max {
+                return Err(InvalidTask::AboveMaximum { field, value, max, setting });
+            }
         }
         Ok(())
     }

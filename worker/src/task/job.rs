@@ -90,11 +90,14 @@ impl Job {
         let upstreams = config.upstreams.current();
         let parsed = Task::parse_with(&raw, config.max_task_bytes, |url| upstreams.defaults_for(url));
         let is_delivery = is_delivery(&header.serial);
-        let checked = parsed.and_then(|mut task| {
-            match check_origin(&task, is_delivery).and_then(|()| config.rules.apply(&mut task, queue, &config.limits)) {
-                Ok(()) => Ok(task),
-                Err(cause) => Err(Box::new(TaskError { cause, return_address: ReturnAddress::read(&raw) })),
-            }
+        let check = |task: &mut Task| {
+            check_origin(task, is_delivery)?;
+            let defaults = upstreams.defaults_for(&task.url);
+            config.rules.apply(task, (queue, header.first_seen), &config.limits, defaults)
+        };
+        let checked = parsed.and_then(|mut task| match check(&mut task) {
+            Ok(()) => Ok(task),
+            Err(cause) => Err(Box::new(TaskError { cause, return_address: ReturnAddress::read(&raw) })),
         });
         match checked {
             Ok(task) => {

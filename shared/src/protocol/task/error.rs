@@ -191,6 +191,18 @@ pub enum InvalidTask {
         /// The smallest allowed.
         min: u64,
     },
+    /// A number beyond what the operator allows.
+    #[error("`{field}` is {value}, and this worker allows at most {max} ({setting})")]
+    AboveMaximum {
+        /// The field.
+        field: &'static str,
+        /// What the task asks for, in the unit of the field.
+        value: u64,
+        /// What the operator allows.
+        max: u64,
+        /// The setting that says so.
+        setting: &'static str,
+    },
     /// `retry.max_attempts`.
     #[error("`retry.max_attempts` is {0}: use 1 to 1000")]
     MaxAttempts(u32),
