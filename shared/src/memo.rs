@@ -10,7 +10,7 @@ mod key;
 
 use std::time::Duration;
 
-pub use key::{MemoKey, MemoPurpose};
+pub use key::{MemoKey, MemoPurpose, upstream_key};
 
 use crate::consumer::ParkedTasks;
 use crate::db::Db;

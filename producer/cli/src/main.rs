@@ -50,7 +50,7 @@ const EVERY_COMMAND: &str = "Options of every command";
 #[derive(Debug, Subcommand)]
 enum Command {
     Enqueue(Box<enqueue::EnqueueArgs>),
-    Batch(batch::BatchArgs),
+    Batch(Box<batch::BatchArgs>),
     Result(result::ResultArgs),
     Wait(wait::WaitArgs),
     Stream(stream::StreamArgs),

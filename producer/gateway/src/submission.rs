@@ -72,7 +72,9 @@ impl Sender<'_> {
         if let Some(tenant) = self.caller.tenant() {
             set(&mut fields, "tenant", tenant);
         }
-        self.add_idempotency_key(&task, key, &mut fields);
+        if let Some(key) = task.idempotency_key.as_deref().or(key) {
+            set(&mut fields, "idempotency_key", key);
+        }
         self.add_limits(&task, &mut fields);
         // It cannot fail: keys and values are JSON already.
         let json = serde_json::to_string(&fields).unwrap_or_default();
@@ -115,21 +117,13 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Sets the idempotency key. That of a tenant begins with its name: tenants share the worker's credentials, and so their account at the
-    /// upstream, where keys must not collide either.
-    fn add_idempotency_key(self, task: &Task, key: Option<&str>, fields: &mut BTreeMap<String, Box<RawValue>>) {
-        if let Some(key) = task.idempotency_key.as_deref().or(key) {
-            set(fields, "idempotency_key", &format!("{}{key}", self.caller.id_prefix()));
-        }
-    }
-
     /// The same id each time the same caller sends the same key: different callers and accounts do not share keys.
     fn id_of_key(self, task: &Task, key: &str) -> Result<TaskId, Problem> {
         let origin = task.url.origin().ascii_serialization();
         let mut parts = vec![self.caller.account().as_bytes(), self.queue.as_str().as_bytes(), origin.as_bytes()];
-        parts.extend(task.tenant.iter().map(|tenant| tenant.as_bytes()));
+        parts.push(task.tenant.as_deref().unwrap_or_default().as_bytes());
         let secret = task.headers.iter().filter(|(name, _)| credentials::is_identity(name.as_str()));
-        parts.extend(secret.map(|(_, value)| value.as_bytes()));
+        parts.extend(secret.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]));
         parts.push(key.as_bytes());
         let mut hash = Sha256::new();
         for part in parts {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, timeout_at};
 
 use super::feed::{EventFeed, EventReader};
 use crate::protocol::event::{TaskEvent, TaskEventKind, WaitCause};
@@ -26,7 +26,8 @@ pub struct TaskEventReader {
     id: TaskId,
     feed: EventReader,
     known: KnownEvents,
-    checks: Interval,
+    /// When to look for the result next.
+    check_at: Instant,
 }
 
 /// The events of a task that are known, of which some are still to be returned.
@@ -51,10 +52,8 @@ impl TaskEventReader {
         let Some(history) = queue.history(&id, limit).await? else { return Ok(None) };
         let mut known = KnownEvents::default();
         known.add_all(history);
-        let mut checks = interval(CHECK_INTERVAL);
-        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        checks.reset();
-        Ok(Some(Self { queue: queue.clone(), id, feed: feed.read(last), known, checks }))
+        let check_at = Instant::now() + CHECK_INTERVAL;
+        Ok(Some(Self { queue: queue.clone(), id, feed: feed.read(last), known, check_at }))
     }
 
     /// The next event; `None` behind [`TaskEventKind::Done`]. It waits while Redis is away. It is safe to drop the future: no event is
@@ -67,15 +66,13 @@ impl TaskEventReader {
             if self.known.is_done {
                 return None;
             }
-            tokio::select! {
-                page = self.feed.next() => {
-                    let own = page.events.into_iter().filter(|event| event.task.as_ref() == Some(&self.id));
-                    self.known.add_all(own);
-                }
-                _ = self.checks.tick() => {
-                    if let Ok(Some(result)) = self.queue.ended(&self.id).await {
-                        self.known.add_all(of_result(&result));
-                    }
+            if let Ok(page) = timeout_at(self.check_at, self.feed.next()).await {
+                let own = page.events.into_iter().filter(|event| event.task.as_ref() == Some(&self.id));
+                self.known.add_all(own);
+            } else {
+                self.check_at = Instant::now() + CHECK_INTERVAL;
+                if let Ok(Some(result)) = self.queue.ended(&self.id).await {
+                    self.known.add_all(of_result(&result));
                 }
             }
         }

@@ -100,6 +100,19 @@ impl MemoKey {
     }
 }
 
+/// The idempotency key that the upstream gets for a task of a tenant: two tenants behind one account of an upstream do not share keys
+/// there either. It is `<tenant>.<key>`, or where that is ambiguous or has more than 255 bytes, a hash of both.
+pub fn upstream_key(tenant: &str, key: &str) -> String {
+    const MAX_BYTES: usize = 255;
+    if tenant.contains('.') || tenant.len() + 1 + key.len() > MAX_BYTES {
+        let mut hash = Hash::new("upstream key");
+        hash.add(tenant);
+        hash.add(key);
+        return hash.hex();
+    }
+    format!("{tenant}.{key}")
+}
+
 /// A hash of parts, each preceded by its length, so that no two lists of parts hash the same text.
 struct Hash(Sha256);
 

@@ -6,10 +6,13 @@
 use url::Url;
 
 /// Headers, or prefixes of headers, that change neither an answer nor on whose behalf it is given: traces, request ids, and what the
-/// official SDKs of OpenAI and Anthropic report about themselves.
-const NEUTRAL: [&str; 18] = [
+/// official SDKs of OpenAI, Anthropic, AWS, Azure, Google and Stripe report about themselves and their attempts, and what Cloudflare and
+/// Envoy add to each request.
+const NEUTRAL: [&str; 28] = [
+    "amz-sdk-",
     "baggage",
     "b3",
+    "cf-ray",
     "date",
     "idempotency-key",
     "request-id",
@@ -18,14 +21,22 @@ const NEUTRAL: [&str; 18] = [
     "tracestate",
     "uber-trace-id",
     "user-agent",
+    "x-amz-user-agent",
+    "x-amzn-requestid",
     "x-amzn-trace-id",
     "x-b3-",
     "x-client-request-id",
     "x-cloud-trace-context",
     "x-correlation-id",
     "x-datadog-",
+    "x-envoy-attempt-count",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-goog-api-client",
+    "x-ms-client-request-id",
     "x-request-id",
     "x-stainless-",
+    "x-stripe-client-telemetry",
+    "x-stripe-client-user-agent",
 ];
 
 /// Headers that may change an answer, and never say on whose behalf: content negotiation and metadata, conditions and caching (RFC 9110

@@ -74,6 +74,8 @@ async fn a_token_opens_its_own_tasks_queues_and_upstreams_only() {
         ("POST", "/v1/tasks", ACME, of("reply_to", json!("answers:mine")), 403),
         ("POST", "/v1/tasks", ACME, of("id", json!("other.1")), 403),
         ("POST", "/v1/tasks", ACME, of("id", json!("acme.1")), 202),
+        ("POST", "/v1/tasks", ACME, of("tenant", json!("acme")), 202),
+        ("POST", "/v1/tasks", ACME, of("tenant", json!("globex")), 403),
         ("POST", "/v1/tasks?queue=acme", ACME, task.clone(), 202),
     ] {
         let answer = door.gateway.send(method, path, headers, body.as_bytes()).await;

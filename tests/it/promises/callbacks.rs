@@ -164,3 +164,25 @@ async fn a_producer_cannot_have_a_result_delivered_or_made_up() {
         assert!(refused.status == 1 && refused.stderr.contains("callback_url"), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_delivery_does_not_take_along_the_result_of_a_later_task_with_the_same_id() {
+    let stage = Stage::answering(|request| match request.route() {
+        "/mine" if request.nth < 3 => Reply::status(503),
+        _ => Reply::ok().json(&json!({"secret": 1})),
+    })
+    .await;
+    let _worker = stage.ready_worker().await;
+    // A task that ends at once, with the id of another's task that is about to end.
+    let mine = json!({"id": "theirs", "url": "nowhere", "callback_url": stage.url("/mine")});
+    stage.queue.push(mine.to_string()).await;
+    stage.queue.wait_result("theirs", SOON).await;
+    redial_tests::eventually(SOON, async || (!stage.upstream.calls_to("/mine").is_empty()).then_some(())).await;
+    stage.redis.cli(&["DEL", &stage.queue.result_key("theirs")]).await;
+    stage.answer(json!({"id": "theirs", "url": stage.url("/ok")})).await;
+    let delivery = stage.queue.wait_result("theirs.callback", SOON).await;
+    assert!(delivery["error"].as_str().unwrap_or_default().contains("a later task with the same id"), "{delivery}");
+    for call in stage.upstream.calls_to("/mine") {
+        assert!(!String::from_utf8_lossy(&call.body).contains("secret"), "{call:?}");
+    }
+}

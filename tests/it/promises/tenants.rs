@@ -279,3 +279,11 @@ async fn no_task_asks_for_more_than_the_operator_allows() {
     assert_eq!(answer(&stage, json!({"url": stage.url("/generous")})).await["http_status"], 404);
     assert_eq!(stage.upstream.count(), 3);
 }
+
+async fn tenants_have_keys_of_their_own_at_the_upstream() {
+    let stage = Stage::unruly().await;
+    let _worker = worker(&stage, "[[tenant]]\nname = \"acme\"\nqueues = [\"default\"]\n", "default");
+    let task = json!({"id": "own", "url": stage.url("/echo"), "idempotency_key": "k"});
+    let result = answer(&stage, task).await;
+    assert_eq!(result["body"]["headers"]["idempotency-key"], "acme.k", "{result}");
+}

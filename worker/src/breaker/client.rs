@@ -28,6 +28,8 @@ const MAX_UPSTREAMS: usize = 10_000;
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// An upstream that does not answer in less than this may be well: its tasks may just ask for too little time.
 const MIN_FAIR_TIME: Duration = Duration::from_secs(1);
+/// Calls that took longer, such as those of one tenant, do not make the default timeout of tasks say nothing.
+const MAX_FAIR_TIME: Duration = Duration::from_secs(30);
 /// What the last call counts in the average of how long calls take.
 const LAST_SHARE: f64 = 0.1;
 
@@ -68,7 +70,7 @@ impl Knowledge {
 
     /// The time from which on a call that is not answered says something about the upstream.
     fn fair_time(&self) -> Duration {
-        MIN_FAIR_TIME.max(self.usual_time.unwrap_or_default())
+        self.usual_time.unwrap_or_default().clamp(MIN_FAIR_TIME, MAX_FAIR_TIME)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redial_core::consumer::{Completion, MAX_BATCH};
+use redial_core::memo::MemoKey;
 use redial_core::protocol::follow_ups::include_delivery;
 use redial_core::{Consumer, Error, QueueName, TaskId};
 use tokio::sync::mpsc;
@@ -91,9 +92,13 @@ impl Completer {
     async fn end_refused(&self, completion: &Completion, error: &Error) {
         let Self { consumer, retry, shared, .. } = self;
         let queue = consumer.queue().name().as_str();
-        let headers_for = |task: &redial_core::Task| shared.config.upstreams.current().identity_for(task);
+        let memo_for = |mut task: redial_core::Task| {
+            // The tenant of the queue is part of its key.
+            shared.config.rules.apply(&mut task, consumer.queue().name(), &shared.config.limits).ok()?;
+            MemoKey::idempotency(&task, &shared.config.upstreams.current().identity_for(&task))
+        };
         let max_bytes = shared.config.max_task_bytes;
-        match bury_completion(retry, consumer, max_bytes, headers_for, completion, error).await {
+        match bury_completion(retry, consumer, max_bytes, memo_for, completion, error).await {
             Ok(Some(result)) => {
                 if let Some(reason) = result.reason {
                     shared.metrics.dead(queue, reason);

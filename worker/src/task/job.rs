@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use redial_core::consumer::{Completion, dead_letter_header};
-use redial_core::memo::{Delivery, KeptAnswer, MemoKey, MemoPurpose};
+use redial_core::memo::{Delivery, KeptAnswer, MemoKey, MemoPurpose, upstream_key};
 use redial_core::protocol::follow_ups::{follow_ups, follow_ups_of_invalid};
 use redial_core::protocol::id::Token;
 use redial_core::protocol::result::Body;
@@ -100,7 +100,8 @@ impl Job {
             Err(cause) => Err(Box::new(TaskError { cause, return_address: ReturnAddress::read(&raw) })),
         });
         match checked {
-            Ok(task) => {
+            Ok(mut task) => {
+                set_upstream_key(&mut task);
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);
                 let stream = task.stream.then(Box::default);
@@ -248,6 +249,15 @@ impl Job {
 /// It is not: a producer could have any result signed and sent anywhere.
 fn check_origin(task: &Task, is_delivery: bool) -> Result<(), InvalidTask> {
     if task.callback_of.is_some() && !is_delivery { Err(InvalidTask::ForgedDelivery) } else { Ok(()) }
+}
+
+/// Keeps the idempotency keys of tenants apart at the upstream, where they may share an account: that of the worker.
+fn set_upstream_key(task: &mut Task) {
+    let (Some(tenant), Some(key)) = (&task.tenant, &task.idempotency_key) else { return };
+    // It cannot fail: the key was a header's value before, and a tenant is printable ASCII.
+    if let Ok(key) = HeaderValue::from_str(&upstream_key(tenant, key)) {
+        task.headers.insert("idempotency-key", key);
+    }
 }
 
 /// Puts the upstream's response into a result.

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use redial_core::consumer::{Completion, Consumer, dead_letter_header};
 use redial_core::memo::MemoKey;
 use redial_core::protocol::id::Token;
@@ -150,7 +149,7 @@ pub async fn bury_completion(
     retry: &RedisRetry,
     consumer: &Consumer,
     max_task_bytes: usize,
-    headers_for: impl Fn(&Task) -> HeaderMap,
+    memo_for: impl Fn(Task) -> Option<MemoKey>,
     completion: &Completion,
     error: &Error,
 ) -> Result<Option<TaskResult>, NotStored> {
@@ -160,8 +159,7 @@ pub async fn bury_completion(
     let Entry { header, raw, .. } = entry;
     let read = || {
         let task = Task::parse(&raw, max_task_bytes).ok();
-        let memo = task.and_then(|task| MemoKey::idempotency(&task, &headers_for(&task)));
-        (memo, serde_json::from_str(&completion.result))
+        (task.and_then(&memo_for), serde_json::from_str(&completion.result))
     };
     let (memo, result) = heavy::work(raw.len() + completion.result.len(), read).await;
     // It cannot fail: this worker has just written it.

@@ -53,6 +53,9 @@ pub struct LineOptions {
     /// After which answers to try again, besides those that always are; as --ok-when.
     #[arg(long, value_name = "PATH|JSON")]
     retry_when: Option<String>,
+    /// On whose behalf the calls are made, for lines that do not say it.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
 }
 
 impl LineOptions {
@@ -174,6 +177,10 @@ impl LineOptions {
         let mut fields: Vec<(&'static str, String)> = Vec::new();
         fields.extend(self.timeout.map(|seconds| ("timeout_ms", (u64::from(seconds) * 1000).to_string())));
         fields.extend(retry.map(|retry| ("retry", retry)));
+        if let Some(tenant) = &self.tenant {
+            check(&json!({"tenant": tenant})).context("--tenant")?;
+            fields.push(("tenant", json!(tenant).to_string()));
+        }
         let given = [("ok_when", "--ok-when", &self.ok_when), ("retry_when", "--retry-when", &self.retry_when)];
         for (field, option, given) in given {
             if let Some(given) = given {

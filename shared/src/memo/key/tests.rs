@@ -8,7 +8,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::MemoKey;
+use super::{MemoKey, upstream_key};
 use crate::Task;
 
 fn task(fields: Value) -> Task {
@@ -171,4 +171,13 @@ fn a_task_asks_its_idempotency_memo_first_and_the_cache_only_if_it_uses_one() {
     assert_eq!(purposes(json!({"cache_ttl_ms": 0})), ["idempotency", "cache"]);
     assert_eq!(purposes(json!({"idempotency_key": null, "cache_ttl_ms": 1})), ["cache"]);
     assert!(purposes(json!({"idempotency_key": null, "cache_key": "k"})).is_empty());
+}
+
+#[test]
+fn two_tenants_have_different_keys_at_an_upstream() {
+    assert_eq!(upstream_key("acme", "k.1"), "acme.k.1");
+    assert_ne!(upstream_key("a", "b.c"), upstream_key("a.b", "c"));
+    let long = "k".repeat(255);
+    assert_ne!(upstream_key("a", &long), upstream_key("b", &long));
+    assert!(upstream_key("a", &long).len() <= 255);
 }

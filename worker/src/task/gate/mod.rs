@@ -71,7 +71,7 @@ async fn admit(
         Box::pin(memo::gate::check(worker, job, keys, leads)).await?;
     }
     if let Some(id) = &job.task.callback_of {
-        admission.callback = Some(Box::new(Box::pin(delivery::prepare(worker, id)).await?));
+        admission.callback = Some(Box::new(Box::pin(delivery::prepare(worker, id, job.task.enqueued_at)).await?));
     }
     admission.permit = Box::pin(breaker::gate::check(worker, job)).await?;
     admission.token = Box::pin(token::check(worker, job, admission.permit.as_ref())).await?.map(Box::new);
