@@ -1,6 +1,6 @@
 //! Tests against real parts: redis-server processes, the programs that ship, an upstream over TCP.
 //!
-//! - [`promises`]: what Redial promises its users
+//! - [`promises`]: what Redial promises its users; [`attacks`]: what tasks that mean harm get
 //! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
@@ -14,6 +14,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue should stop with a message")]
 
+mod attacks;
 mod batch;
 mod chaos;
 mod clients;

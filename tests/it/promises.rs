@@ -17,6 +17,7 @@
 //! - [`events`]: what happens to tasks, for those who watch
 //! - [`cancel`]: tasks that are cancelled
 //! - [`bad_input`]: invalid tasks; [`hostile`]: tasks that are hard to parse; [`targets`]: addresses that must not be called
+//! - [`acls`]: users of Redis, each with the least that works
 //! - [`leases`]: what living workers keep, and what dead ones lose
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
 //!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
@@ -31,6 +32,7 @@
 //! - [`redis_tls`]: Redis and Sentinel over TLS, with client certificates and logins
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
 
+mod acls;
 mod answers;
 mod aws;
 mod bad_input;

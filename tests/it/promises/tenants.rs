@@ -280,10 +280,22 @@ async fn no_task_asks_for_more_than_the_operator_allows() {
     assert_eq!(stage.upstream.count(), 3);
 }
 
+#[tokio::test]
 async fn tenants_have_keys_of_their_own_at_the_upstream() {
     let stage = Stage::unruly().await;
     let _worker = worker(&stage, "[[tenant]]\nname = \"acme\"\nqueues = [\"default\"]\n", "default");
     let task = json!({"id": "own", "url": stage.url("/echo"), "idempotency_key": "k"});
     let result = answer(&stage, task).await;
     assert_eq!(result["body"]["headers"]["idempotency-key"], "acme.k", "{result}");
+}
+
+#[tokio::test]
+async fn a_maximum_below_a_default_refuses_no_task_that_does_not_ask_for_more() {
+    let stage = Stage::unruly().await;
+    let settings = "max_timeout_ms = 1\nmax_attempts = 1\nmax_delay_ms = 1\nmax_result_ttl_ms = 1\n";
+    let _worker = worker(&stage, settings, "default");
+    let task = json!({"id": "a", "url": stage.url("/ok"), "callback_url": stage.url("/ok")});
+    stage.queue.push(task.to_string()).await;
+    assert_eq!(stage.queue.wait_result("a", SOON).await["status"], "ok");
+    assert_eq!(stage.queue.wait_result("a.callback", SOON).await["status"], "ok", "Redial's own tasks ask for more");
 }

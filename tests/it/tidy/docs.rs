@@ -43,8 +43,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 /// A promise without its test is a wish.
 #[test]
-fn every_test_named_in_the_guarantees_exists() {
-    let text = page("docs/guarantees.md");
+fn every_test_named_in_the_guarantees_and_on_the_security_page_exists() {
+    let text = page("docs/guarantees.md") + &page("docs/security.md");
     let named: Vec<String> = rows(&text)
         .iter()
         .filter_map(|row| row.last())

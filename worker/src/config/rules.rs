@@ -1,7 +1,9 @@
 //! What the operator lets tasks do: which lists they may have replies sent to, which limits they may name, and whose queue is whose.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
-use redial_core::protocol::task::{InvalidTask, TaskDefaults, tenant};
+use redial_core::protocol::task::{CONNECT_TIMEOUT, InvalidTask, RESULT_TTL, TaskDefaults, tenant};
 use redial_core::{QueueName, Task, UnixMs};
 use serde::Deserialize;
 
@@ -91,7 +93,10 @@ impl TaskRules {
         limits: &LimitConfig,
         defaults: &TaskDefaults,
     ) -> Result<(), InvalidTask> {
-        self.check_maxima(task, first_seen, defaults)?;
+        // A delivery is Redial's own.
+        if task.callback_of.is_none() {
+            self.check_maxima(task, first_seen, defaults)?;
+        }
         if let Some(list) = task.reply_to.as_ref().filter(|list| !self.allow_reply_to(list)) {
             let allowed: Vec<String> = self.reply_lists.iter().map(ToString::to_string).collect();
             let allowed = if allowed.is_empty() { "no list".to_owned() } else { allowed.join(", ") };
@@ -100,6 +105,14 @@ impl TaskRules {
         if let Some(limit) = task.limits.iter().find(|limit| limits.is_for_operators(&limit.name)) {
             return Err(InvalidTask::OperatorsLimit(limit.name.clone()));
         }
+        self.assign_tenant(task, queue)
+    }
+
+    /// Gives a task that names no tenant the owner of its queue.
+    ///
+    /// # Errors
+    /// It names one that its queue does not belong to.
+    pub fn assign_tenant(&self, task: &mut Task, queue: &QueueName) -> Result<(), InvalidTask> {
         if self.owners.is_empty() {
             return Ok(());
         }
@@ -118,18 +131,18 @@ impl TaskRules {
 
     fn check_maxima(&self, task: &Task, first_seen: UnixMs, defaults: &TaskDefaults) -> Result<(), InvalidTask> {
         let TaskMaxima { timeout_ms, attempts, delay_ms, result_ttl_ms } = self.maxima;
-        let timeout = if task.timeout == defaults.timeout { 0 } else { millis(task.timeout) };
-        let asked = task.retry.max_attempts;
-        let asked = if asked == defaults.retry.max_attempts { 0 } else { asked };
+        // What a task does not ask for is the default, whatever the maximum.
+        let asked = |value: Duration, default: Duration| if value == default { 0 } else { millis(value) };
+        let attempts_asked = Some(task.retry.max_attempts).filter(|asked| *asked != defaults.retry.max_attempts);
         let delay = task.not_before(first_seen).map_or(0, |at| at.since(first_seen));
         for (field, value, max, setting) in [
-            ("timeout_ms", timeout, timeout_ms, "max_timeout_ms"),
-            ("connect_timeout_ms", millis(task.connect_timeout), timeout_ms, "max_timeout_ms"),
-            ("retry.max_attempts", asked.into(), attempts.into(), "max_attempts"),
-            ("retry.base_ms", millis(task.retry.base), delay_ms, "max_delay_ms"),
-            ("retry.cap_ms", millis(task.retry.cap), delay_ms, "max_delay_ms"),
+            ("timeout_ms", asked(task.timeout, defaults.timeout), timeout_ms, "max_timeout_ms"),
+            ("connect_timeout_ms", asked(task.connect_timeout, CONNECT_TIMEOUT), timeout_ms, "max_timeout_ms"),
+            ("retry.max_attempts", attempts_asked.unwrap_or_default().into(), attempts.into(), "max_attempts"),
+            ("retry.base_ms", asked(task.retry.base, defaults.retry.base), delay_ms, "max_delay_ms"),
+            ("retry.cap_ms", asked(task.retry.cap, defaults.retry.cap), delay_ms, "max_delay_ms"),
             ("delay_ms` or `run_at_ms", delay, delay_ms, "max_delay_ms"),
-            ("result_ttl_ms", millis(task.result_ttl), result_ttl_ms, "max_result_ttl_ms"),
+            ("result_ttl_ms", asked(task.result_ttl, RESULT_TTL), result_ttl_ms, "max_result_ttl_ms"),
         ] {
             if value > max {
                 return Err(InvalidTask::AboveMaximum { field, value, max, setting });

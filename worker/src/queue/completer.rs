@@ -94,7 +94,7 @@ impl Completer {
         let queue = consumer.queue().name().as_str();
         let memo_for = |mut task: redial_core::Task| {
             // The tenant of the queue is part of its key.
-            shared.config.rules.apply(&mut task, consumer.queue().name(), &shared.config.limits).ok()?;
+            shared.config.rules.assign_tenant(&mut task, consumer.queue().name()).ok()?;
             MemoKey::idempotency(&task, &shared.config.upstreams.current().identity_for(&task))
         };
         let max_bytes = shared.config.max_task_bytes;

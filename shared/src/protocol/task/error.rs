@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{InvalidLimit, MAX_MS, MAX_REDIRECTS};
 use crate::protocol::id::InvalidId;
-use crate::protocol::json::MAX_DEPTH;
+use crate::protocol::json::{MAX_DEPTH, too_deep};
 use crate::{Reason, TaskId};
 
 /// A task that cannot be accepted: the cause, and where its result can be sent all the same.
@@ -266,7 +266,8 @@ pub struct ReturnAddress {
     pub meta: Option<String>,
 }
 
-/// The most bytes of `meta` in the result of a task that is not valid: of one that is too large, `meta` may be what is.
+/// The most bytes of `meta` in the result of a task that is not valid: of one that is too large, `meta` may be what is. Of one that nests
+/// too deep none is kept, for the sake of whoever reads the result.
 const MAX_META_BYTES: usize = 64 << 10;
 
 impl ReturnAddress {
@@ -288,7 +289,10 @@ impl ReturnAddress {
             id: text(fields.id).and_then(|id| TaskId::new(&id).ok()),
             reply_to: text(fields.reply_to).filter(|list| !list.is_empty()),
             callback_url: text(fields.callback_url).and_then(|url| super::url("callback_url", &url).ok()),
-            meta: fields.meta.filter(|meta| meta.get().len() <= MAX_META_BYTES).map(|meta| meta.get().to_owned()),
+            meta: fields
+                .meta
+                .filter(|meta| meta.get().len() <= MAX_META_BYTES && !too_deep(raw))
+                .map(|meta| meta.get().to_owned()),
         }
     }
 }
