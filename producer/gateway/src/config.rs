@@ -32,6 +32,8 @@ pub struct GatewayConfig {
     pub queue: QueueName,
     pub(crate) max_waiting: usize,
     pub(crate) max_wait: Duration,
+    /// The origins of web pages that may use it.
+    pub(crate) origins: Vec<String>,
     pub(crate) tokens: Vec<GatewayToken>,
     pub(crate) upstreams: Vec<UpstreamTarget>,
 }
@@ -92,6 +94,8 @@ struct RawGateway {
     queue: Option<String>,
     max_waiting: Option<usize>,
     max_wait_ms: Option<u64>,
+    #[serde(default)]
+    origins: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +159,12 @@ impl RawSettings {
         if !(1..=1_000_000).contains(&max_waiting) {
             return Err(format!("[gateway] max_waiting is {max_waiting}: use 1 to 1000000"));
         }
+        for origin in &self.gateway.origins {
+            let parsed = Url::parse(origin).ok().map(|url| url.origin().ascii_serialization());
+            if parsed.as_ref() != Some(origin) {
+                return Err(format!("[gateway] origins: {origin:?} is not an origin, such as https://app.example.com"));
+            }
+        }
         let upstreams = targets(self.upstream)?;
         for (token, name) in tokens.iter().flat_map(|token| token.upstreams.iter().map(move |name| (&token.name, name)))
         {
@@ -170,6 +180,7 @@ impl RawSettings {
             queue: QueueName::new(queue).map_err(|error| format!("[gateway] queue: {error}"))?,
             max_waiting,
             max_wait: Duration::from_millis(max_wait_ms),
+            origins: self.gateway.origins,
             tokens,
             upstreams,
         })
@@ -195,7 +206,7 @@ fn targets(blocks: Vec<RawTarget>) -> Result<Vec<UpstreamTarget>, String> {
         }
         let has_credentials = block.oauth.is_some()
             || block.aws.is_some()
-            || block.headers.keys().any(|name| credentials::is_secret(name));
+            || block.headers.keys().any(|name| credentials::is_identity(name));
         targets.push(UpstreamTarget { name: block.name, url, has_credentials });
     }
     targets.sort_by_key(|target| std::cmp::Reverse(target.url.as_str().len()));

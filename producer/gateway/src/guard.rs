@@ -3,7 +3,6 @@
 //! A gateway without tokens listens on loopback only. But a web page in a browser on this machine reaches that too: directly, or under a
 //! name of its own that it makes resolve to 127.0.0.1 (DNS rebinding). A browser tells both: `Origin` names the page, and `Host` the name.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -11,8 +10,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
-use url::{Host, Url};
+use url::Url;
 
+use crate::cors;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::Caller;
@@ -20,25 +20,31 @@ use crate::tokens::Caller;
 /// Lets a request in, or refuses it; and counts it.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
     let route = route_of(request.uri().path());
-    let response = match caller_of(&gateway, &request) {
+    let origin = cors::allowed_origin(&gateway.config, &request);
+    let mut response = match caller_of(&gateway, &request, origin.is_some()) {
+        _ if origin.is_some() && cors::is_preflight(&request) => cors::preflight(&request),
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     };
+    if let Some(origin) = origin {
+        cors::allow(&mut response, origin);
+    }
     gateway.metrics.count(route, response.status().as_u16());
     response
 }
 
-/// Whether a request with these headers can only come from a program on this machine, and not from a page of another origin.
+/// Whether a request with these headers can only come from a program on this machine, and not from a page of another origin, unless that is
+/// allowed.
 ///
 /// # Errors
 /// It may not.
-pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) -> Result<(), Problem> {
     let host = uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok()));
-    let is_local = |host: &str| Url::parse(&format!("http://{host}/")).is_ok_and(|url| is_loopback(&url));
+    let is_local = |host: &str| Url::parse(&format!("http://{host}/")).is_ok_and(|url| cors::is_loopback(&url));
     if !host.is_some_and(is_local) {
         let detail = format!(
             "this gateway has no tokens, so it serves only localhost, 127.0.0.1 and [::1], and not {:?}",
@@ -47,30 +53,19 @@ pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem>
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail));
     }
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let is_own = origin.to_str().is_ok_and(|origin| Url::parse(origin).is_ok_and(|url| is_loopback(&url)));
-    if is_own {
+    if may_be_foreign || cors::is_local_origin(origin) {
         return Ok(());
     }
-    let detail = "this gateway has no tokens, so it does not serve web pages of other origins";
+    let detail =
+        "this gateway has no tokens, so it serves web pages of other origins only if [gateway] origins names them";
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail))
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let is_web = matches!(url.scheme(), "http" | "https") && url.username().is_empty();
-    is_web
-        && match url.host() {
-            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-            Some(Host::Ipv4(address)) => Ipv4Addr::is_loopback(&address),
-            Some(Host::Ipv6(address)) => Ipv6Addr::is_loopback(&address),
-            None => false,
-        }
-}
-
-fn caller_of(gateway: &Gateway, request: &Request) -> Result<Caller, Problem> {
+fn caller_of(gateway: &Gateway, request: &Request, is_allowed_origin: bool) -> Result<Caller, Problem> {
     let is_public = matches!(request.uri().path(), "/healthz" | "/readyz" | "/openapi.json");
     if gateway.config.is_open() {
         if request.uri().path() != "/healthz" && request.uri().path() != "/readyz" {
-            check_local(request.uri(), request.headers())?;
+            check_local(request.uri(), request.headers(), is_allowed_origin)?;
         }
         return Ok(Caller::anyone());
     }
@@ -102,7 +97,7 @@ mod tests {
     fn check(host: &'static str, origin: Option<&'static str>) -> Result<(), Problem> {
         let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
         headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
-        check_local(&Uri::from_static("/v1/tasks"), &headers)
+        check_local(&Uri::from_static("/v1/tasks"), &headers, false)
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! In reading order:
 //!
 //! - [`config`]: the settings, from the file that workers read too; `tokens`: who may use a gateway, and for what
-//! - `server`: connections, from accepting them to draining them; `routes`: which request goes where; `guard`: which are let in
+//! - `server`: connections, from accepting them to draining them; `routes`: which request goes where; `guard`: which are let in; `cors`: which web pages may read the answers
 //! - `gateway`: what all requests share
 //! - `upstreams`: calls to an upstream through the gateway; `forward`: how such a request becomes a task; `answer`: how a result becomes
 //!   a response; `relay`: how an answer is passed on while it arrives
@@ -20,6 +20,7 @@
 mod answer;
 mod body;
 pub mod config;
+mod cors;
 mod events;
 mod forward;
 mod gateway;

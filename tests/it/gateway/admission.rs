@@ -137,3 +137,49 @@ async fn an_address_that_others_reach_needs_a_token() {
     assert_eq!(ended.status, 1, "{}", ended.stderr);
     assert!(ended.stderr.contains(&format!("cannot listen on {listen}")), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn web_pages_of_the_origins_in_the_settings_may_read_answers_and_no_others() {
+    let app: Headers = &[("origin", "https://app.example.com")];
+    let ask: Headers = &[
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization, content-type"),
+    ];
+    let named = "[gateway]\norigins = [\"https://app.example.com\"]\n";
+    for (settings, own, status) in
+        [(named.to_owned(), app, 202), (named.to_owned() + &tokens(), &[app[0], ACME[0]], 202)]
+    {
+        // [gateway] comes first: what follows belongs to [[upstream]].
+        let upstream = redial_tests::Upstream::unruly().await;
+        let redis = RedisServer::start().await;
+        let text = format!("{settings}\n[[upstream]]\nurl = \"{}\"\nname = \"api\"\n", upstream.url("/"));
+        let gateway = redial_tests::GatewayProcess::start(&redis, &text).await;
+        let preflight = gateway.send("OPTIONS", "/v1/tasks", ask, b"").await;
+        assert_eq!(
+            (preflight.status, preflight.header("access-control-allow-origin")),
+            (204, "https://app.example.com")
+        );
+        assert_eq!(preflight.header("access-control-allow-headers"), "authorization, content-type");
+        let task = json!({"url": upstream.url("/ok")}).to_string();
+        let answer = gateway.send("POST", "/v1/tasks", own, task.as_bytes()).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, "https://app.example.com"));
+        let evil: Headers = &[("origin", "https://evil.example"), ask[1]];
+        let refused = gateway.send("OPTIONS", "/v1/tasks", evil, b"").await;
+        assert!(
+            refused.status >= 400 && !refused.headers.contains_key("access-control-allow-origin"),
+            "{}",
+            refused.status
+        );
+        let refused = gateway.send("POST", "/v1/tasks", &[evil[0]], task.as_bytes()).await;
+        assert!(
+            refused.status >= 400 && !refused.headers.contains_key("access-control-allow-origin"),
+            "{}",
+            refused.status
+        );
+    }
+    let door = FrontDoor::new("").await;
+    let local: Headers = &[("origin", "http://localhost:3000")];
+    let answer = door.gateway.send("GET", "/v1/tasks/none", local, b"").await;
+    assert_eq!(answer.header("access-control-allow-origin"), "http://localhost:3000");
+}
