@@ -37,6 +37,8 @@ pub const MAX_BYTES: usize = (1 << 20) + (64 << 10);
 pub const MAX_HEADERS: usize = 100;
 /// The longest URL, in bytes. Servers accept 8 to 16 KiB; parsers of host names take time that grows with the square of the length.
 pub const MAX_URL_BYTES: usize = 16 << 10;
+/// The longest name of a host: what fits into the 255 octets of a name in DNS (RFC 1035 section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
 /// The most limits of a task: each is asked by a command of its own, while the task holds its slot.
 pub const MAX_LIMITS: usize = 8;
 /// The longest name of a tenant, in bytes.
@@ -305,6 +307,9 @@ fn url(field: &'static str, text: &str) -> Result<Url, InvalidTask> {
     let url = Url::parse(text).map_err(|cause| InvalidTask::Url { field, cause })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidTask::Scheme { field, scheme: url.scheme().to_owned() });
+    }
+    if let Some(bytes) = url.host_str().map(str::len).filter(|bytes| *bytes > MAX_HOST_BYTES) {
+        return Err(InvalidTask::Host { field, bytes });
     }
     Ok(url)
 }

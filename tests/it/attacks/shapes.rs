@@ -14,7 +14,7 @@ async fn no_shape_of_a_task_stalls_a_worker() {
         (format!(r#"{{"id":"ID","url":"http://h/{}"}}"#, "a".repeat(20_000)), "invalid_task"),
         (
             format!(r#"{{"id":"ID","url":"http://{}.example/","retry":{{"max_attempts":1}}}}"#, "a.".repeat(5_000)),
-            "invalid_task|attempts_exhausted|rejected",
+            "invalid_task",
         ),
         (format!(r#"{{"id":"ID","url":"http://h/","body_text":"{}"}}"#, "a".repeat(2 << 20)), "too_large"),
         (r#"{"id":"ID","url":"http://h/","url":"http://i/"}"#.into(), "invalid_task"),

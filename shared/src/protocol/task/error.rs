@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{InvalidLimit, MAX_MS, MAX_REDIRECTS};
+use super::{InvalidLimit, MAX_HOST_BYTES, MAX_MS, MAX_REDIRECTS};
 use crate::protocol::id::InvalidId;
 use crate::protocol::json::{MAX_DEPTH, too_deep};
 use crate::{Reason, TaskId};
@@ -90,6 +90,14 @@ pub enum InvalidTask {
         field: &'static str,
         /// Its scheme.
         scheme: String,
+    },
+    /// A URL with a host that no DNS server could know.
+    #[error("`{field}` names a host of {bytes} bytes: the names of hosts have at most {MAX_HOST_BYTES}")]
+    Host {
+        /// The field.
+        field: &'static str,
+        /// The length of the host's name.
+        bytes: usize,
     },
     /// `method`.
     #[error("`method` {0:?} is unknown: use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS")]
