@@ -28,6 +28,9 @@ const SLOT_PATIENCE: Duration = Duration::from_millis(450);
 /// A queue that is not idle is claimed from at least this often: what another worker released or scheduled announces itself to nobody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often a fetcher that was woken by a push, and waits for a slot, looks whether there is none.
+const FULL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Claims tasks from one queue.
 #[derive(Debug)]
 pub struct QueueFetcher {
@@ -140,6 +143,8 @@ impl QueueFetcher {
                 () = stop.cancelled() => return None,
                 turn = &mut acquire => return Some(turn),
                 outcome = self.listener.ended() => self.is_woken |= outcome == ListenOutcome::Pushed,
+                // Another queue of this worker may take the slot that was free when the push came.
+                () = tokio::time::sleep(FULL_CHECK_INTERVAL), if self.is_woken => {}
             }
         }
     }
