@@ -64,7 +64,7 @@ async fn no_number_breaks_a_worker_or_holds_a_slot() {
         ("run_at_ms", "0", "ok"),
         ("enqueued_at_ms", "0", "ok"),
         ("retry", r#"{"max_attempts":0}"#, "invalid_task"),
-        ("retry", r#"{"max_attempts":101}"#, "invalid_task"),
+        ("retry", r#"{"max_attempts":1001}"#, "invalid_task"),
         ("redirects", "21", "invalid_task"),
         ("retry", r#"{"on":[99999]}"#, "invalid_task"),
         ("retry", r#"{"on":[-5]}"#, "invalid_task"),
