@@ -7,6 +7,7 @@
 mod definition;
 mod operate;
 mod types;
+mod waiting;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use definition::definition;
 pub use types::{
     Adjustment, CallInTurn, DefinedBy, DrainRequest, GrantWindow, LimitClosure, LimitRequest, LimitStatus, SaidBy,
 };
+pub use waiting::WaitingKey;
 
 /// How long a limit remembers a queue in which calls wait.
 const WAITING_TTL: Duration = Duration::from_secs(7 * 86_400);

@@ -78,6 +78,40 @@ async fn names_of_limits_and_breakers_that_are_gone_leave_their_registry_when_ot
 }
 
 #[tokio::test]
+async fn who_waits_for_a_limit_is_shown_by_fairness_key() {
+    let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
+    let _worker = Worker::spawn(&redis);
+    let (cli, queue) = (Cli::new(&redis), TestQueue::new(&redis, "default"));
+    let push = async |id: String, tenant: &str, cost: u32| {
+        let limit = json!({"name": "slow", "rate": 1, "per_ms": 600_000, "burst": 1, "cost": cost});
+        queue.push(json!({"id": id, "url": upstream.url("/ok"), "tenant": tenant, "limit": limit}).to_string()).await;
+    };
+    push("first".into(), "acme", 1).await;
+    queue.wait_result("first", SOON).await;
+    for (tenant, calls, cost) in [("acme", 7, 1), ("zeta", 3, 1), ("dear", 2, 1)] {
+        for i in 0..calls {
+            push(format!("{}{i}", &tenant[..4]), tenant, cost).await;
+        }
+    }
+    let show = async || -> Value {
+        serde_json::from_str(&cli.run(&["--json", "limits", "show", "slow"]).await.stdout).unwrap_or_default()
+    };
+    eventually(SOON, || async { (show().await["waiting"] == 12).then_some(()) }).await;
+    let keys = show().await["waiting_keys"].clone();
+    let costs: Vec<(&str, f64)> = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| (key["key"].as_str().unwrap(), key["cost"].as_f64().unwrap()))
+        .collect();
+    let expected = [("acme", 7.0), ("zeta", 3.0), ("dear", 2.0)];
+    assert!(costs.iter().zip(expected).all(|(is, due)| is.0 == due.0 && (is.1 - due.1).abs() <= 1.0), "{costs:?}");
+    assert_eq!((costs.len(), &keys[0]["queue"]), (3, &json!("default")));
+    let text = cli.run(&["limits", "show", "slow"]).await.stdout;
+    assert!(text.contains("of it: acme\n") && text.contains("of it: zeta\n"), "{text}");
+}
+
+#[tokio::test]
 async fn one_limit_is_shown_in_full_and_reset() {
     let redis = RedisServer::start().await;
     let upstream = Upstream::start(|_| Reply::status(429).header("retry-after", "600")).await;

@@ -20,6 +20,9 @@ pub struct LimitsArgs {
     command: Option<LimitsCommand>,
 }
 
+/// How many fairness keys are shown of each queue: those that wait for the most.
+const MAX_KEYS: usize = 20;
+
 #[derive(Debug, clap::Subcommand)]
 enum LimitsCommand {
     /// List the limits in use, a line each. The default without a command.
@@ -28,8 +31,8 @@ enum LimitsCommand {
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },
-    /// Show everything about one limit: who defines it and how, what is left, who waits, and since when and why it is closed. Exit code 3
-    /// if it is not in use.
+    /// Show everything about one limit: who defines it and how, what is left, who waits by queue and fairness key, and since when and why it
+    /// is closed. Exit code 3 if it is not in use.
     Show {
         /// The limit's name.
         name: String,
@@ -128,7 +131,11 @@ async fn show(limits: &Limits, name: &str, output: Output) -> anyhow::Result<Exi
     if status.source.is_none() {
         return Ok(not_in_use(name));
     }
-    output.print_lines(|| text::in_full(&status), || text::to_json_in_full(&status))?;
+    let mut keys = Vec::new();
+    for (queue, _) in &status.waiting {
+        keys.extend(limits.waiting_keys(name, queue, MAX_KEYS).await?);
+    }
+    output.print_lines(|| text::in_full(&status, &keys), || text::to_json_in_full(&status, &keys))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_core::limit::{DefinedBy, LimitClosure, LimitStatus};
+use redial_core::limit::{DefinedBy, LimitClosure, LimitStatus, WaitingKey};
 use redial_core::protocol::task::Limit;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub fn line(status: &LimitStatus) -> String {
 }
 
 /// A limit as some lines: a name and a value each.
-pub fn in_full(status: &LimitStatus) -> Vec<String> {
+pub fn in_full(status: &LimitStatus, keys: &[WaitingKey]) -> Vec<String> {
     let LimitStatus { limit, .. } = status;
     let mut lines = vec![format!("{} ({})", escaped(&status.name), source(status))];
     let mut add = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
@@ -54,6 +54,9 @@ pub fn in_full(status: &LimitStatus) -> Vec<String> {
     add("waiting", status.calls_waiting().to_string());
     for (queue, calls) in &status.waiting {
         add("", format!("{calls} in the queue {queue}"));
+        for WaitingKey { key, cost, .. } in keys.iter().filter(|key| key.queue == *queue) {
+            add("", format!("  for about {} of it: {}", amount(*cost), escaped(key)));
+        }
     }
     lines
 }
@@ -72,7 +75,7 @@ pub fn to_json(status: &LimitStatus) -> Value {
 }
 
 /// The same with all of its definitions and with who waits.
-pub fn to_json_in_full(status: &LimitStatus) -> Value {
+pub fn to_json_in_full(status: &LimitStatus, keys: &[WaitingKey]) -> Value {
     let mut json = to_json(status);
     let definition = |limit: &Option<Limit>| {
         let json = |limit: &Limit| json!({"rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst, "concurrency": limit.concurrency, "unit": limit.unit});
@@ -84,6 +87,9 @@ pub fn to_json_in_full(status: &LimitStatus) -> Value {
     });
     json["config_ends_in_ms"] = json!(ms(status.config_ends_in));
     json["waiting_in"] = waiting.collect();
+    let keys =
+        keys.iter().map(|waiting| json!({"queue": waiting.queue.as_str(), "key": waiting.key, "cost": waiting.cost}));
+    json["waiting_keys"] = keys.collect();
     json
 }
 
