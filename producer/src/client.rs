@@ -155,8 +155,8 @@ impl Client {
         self.events.read(after)
     }
 
-    /// Reads what has happened to a task, and what happens to it until it is done. `None`: it is not among up to `limit` tasks in each
-    /// state.
+    /// Reads what has happened to a task, and what happens to it until it is done. Returns `None` if the task is not among the
+    /// first `limit` tasks of each state.
     ///
     /// # Errors
     /// Redis is unreachable or refuses a command.

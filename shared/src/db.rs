@@ -12,6 +12,7 @@ mod manager;
 mod options;
 mod probe;
 mod registry;
+pub(crate) mod stream_entries;
 mod target;
 
 use std::path::PathBuf;

@@ -14,13 +14,18 @@ local function expect_room_for_deliveries(stored, scheduled, arguments)
   end
 end
 
-local function push_follow_up(waiting, stored, scheduled, token, follow_up)
-  local delivery = string.match(follow_up, DELIVERY)
-  if not delivery then
-    redis.call('LPUSH', waiting, follow_up)
-    return
-  end
-  local now, serial = now_ms(), token .. ':callback'
+-- Stores a delivery as due now.
+local function store_delivery(stored, scheduled, serial, delivery)
+  local now = now_ms()
   redis.call('HSET', stored, serial, serial .. ' ' .. now .. ' 0 0 -\n' .. delivery)
   redis.call('ZADD', scheduled, now, serial)
+end
+
+local function push_follow_up(waiting, stored, scheduled, token, follow_up)
+  local delivery = string.match(follow_up, DELIVERY)
+  if delivery then
+    store_delivery(stored, scheduled, token .. ':callback', delivery)
+  else
+    redis.call('LPUSH', waiting, follow_up)
+  end
 end

@@ -17,9 +17,7 @@ local _, raw = split_entry(letter)
 if serial == '' then
   redis.call('LPUSH', waiting, raw)
 else
-  local now = now_ms()
-  redis.call('HSET', stored, serial, serial .. ' ' .. now .. ' 0 0 -\n' .. raw)
-  redis.call('ZADD', scheduled, now, serial)
+  store_delivery(stored, scheduled, serial, raw)
 end
 count(stats, 'replayed', 1)
 if result_key then redis.call('DEL', result_key, stream) end

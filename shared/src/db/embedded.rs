@@ -44,7 +44,7 @@ pub fn password(data_folder: &Path) -> io::Result<Option<String>> {
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }
 
-/// The password, which is made if there is none. Several workers may ask for it at the same time, and get the same.
+/// Returns the password, and creates one if there is none. Workers that ask for it at the same time get the same one.
 ///
 /// # Errors
 /// Its file cannot be read or written.

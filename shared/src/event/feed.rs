@@ -8,7 +8,7 @@ use redis::Value;
 use tokio::sync::broadcast;
 
 use super::log::{EventPage, pages};
-use crate::db::{BLOCK_TIMEOUT, Link};
+use crate::db::{BLOCK_TIMEOUT, Link, stream_entries};
 use crate::script::millis;
 use crate::{EntryId, Error, Queue};
 
@@ -135,16 +135,7 @@ impl SharedFeed {
         read.arg("COUNT").arg(PAGE_SIZE).arg("BLOCK").arg(millis(BLOCK_TIMEOUT));
         read.arg("STREAMS").arg(&self.queue.keys.events).arg(after.to_string());
         let reply: Value = self.link.run(async |connection| read.query_async(connection).await).await?;
-        let entries = match reply {
-            Value::Nil => return Ok(Vec::new()),
-            Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
-            Value::Array(streams) => streams.into_iter().next().and_then(|stream| match stream {
-                Value::Array(named) => named.into_iter().nth(1),
-                _ => None,
-            }),
-            _ => None,
-        };
-        entries.map_or_else(|| Ok(Vec::new()), pages)
+        Ok(stream_entries::streams(reply)?.into_iter().flat_map(|(_, entries)| pages(entries)).collect())
     }
 }
 

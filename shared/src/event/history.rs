@@ -42,7 +42,7 @@ struct KnownEvents {
 }
 
 impl TaskEventReader {
-    /// Reads the events of a task. `None`: there is no such task, among up to `limit` in each state.
+    /// Reads the events of a task. Returns `None` if the task is not among the first `limit` tasks of each state.
     ///
     /// # Errors
     /// Redis is unreachable or refuses a command.
@@ -109,8 +109,8 @@ fn raise(highest: &mut u32, number: u32) -> bool {
 }
 
 impl Queue {
-    /// What has happened to a task so far, as far as Redis keeps it: its last attempts, what it waits for, how it ended. `None`: it is
-    /// not among up to `limit` tasks in each state.
+    /// What has happened to a task so far, as far as Redis keeps it: its last attempts, what it waits for, how it ended.
+    /// Returns `None` if the task is not among the first `limit` tasks of each state.
     ///
     /// # Errors
     /// Redis is unreachable or refuses a command.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
+use crate::db::stream_entries::{self, RawEntry};
 use crate::protocol::event::TaskEvent;
 use crate::script::millis;
 use crate::{EntryId, Error, Queue, UnixMs};
@@ -63,7 +62,7 @@ impl Queue {
     pub async fn events_after(&self, after: EntryId, limit: usize) -> Result<Vec<EventPage>, Error> {
         let mut range = redis::cmd("XRANGE");
         range.arg(&self.keys.events).arg(format!("({after}")).arg("+").arg("COUNT").arg(limit);
-        pages(self.db.run(async |connection| range.query_async(connection).await).await?)
+        Ok(pages(self.event_entries(range).await?))
     }
 
     /// The entry before the first one that was written at this time or later: the events of this time begin behind it.
@@ -78,29 +77,24 @@ impl Queue {
     pub async fn last_event(&self) -> Result<EntryId, Error> {
         let mut last = redis::cmd("XREVRANGE");
         last.arg(&self.keys.events).arg("+").arg("-").arg("COUNT").arg(1);
-        let last = pages(self.db.run(async |connection| last.query_async(connection).await).await?)?;
-        Ok(last.first().map_or(EntryId::START, |page| page.id))
+        Ok(self.event_entries(last).await?.first().map_or(EntryId::START, |(id, _)| *id))
+    }
+
+    async fn event_entries(&self, command: redis::Cmd) -> Result<Vec<RawEntry>, Error> {
+        stream_entries::entries(self.db.run(async |connection| command.query_async(connection).await).await?)
     }
 }
 
 /// Parses entries. Events that another version wrote are left out.
-pub(super) fn pages(entries: Value) -> Result<Vec<EventPage>, Error> {
-    let Value::Array(entries) = entries else { return Err(unexpected(&entries)) };
+pub(super) fn pages(entries: Vec<RawEntry>) -> Vec<EventPage> {
     entries.into_iter().map(page).collect()
 }
 
-fn page(entry: Value) -> Result<EventPage, Error> {
-    let Value::Array(entry) = entry else { return Err(unexpected(&entry)) };
-    let [Value::BulkString(id), Value::Array(fields)] = &entry[..] else { return Err(unexpected(&Value::Nil)) };
-    let id = EntryId::parse(&String::from_utf8_lossy(id))?;
+fn page((id, fields): RawEntry) -> EventPage {
     let json = match &fields[..] {
-        [Value::BulkString(field), Value::BulkString(json)] if field == FIELD.as_bytes() => json.as_slice(),
+        [field, json] if field == FIELD.as_bytes() => json.as_slice(),
         _ => b"[]",
     };
     let events: Vec<serde_json::Value> = serde_json::from_slice(json).unwrap_or_default();
-    Ok(EventPage { id, events: events.into_iter().filter_map(|event| serde_json::from_value(event).ok()).collect() })
-}
-
-fn unexpected(value: &Value) -> Error {
-    Error::Data(format!("the entries of a stream of events: {value:?}"))
+    EventPage { id, events: events.into_iter().filter_map(|event| serde_json::from_value(event).ok()).collect() }
 }

@@ -74,7 +74,7 @@ typed_calls! {
     }
 
     /// Puts a dead letter back on its queue. `false`: it is gone.
-    Replay = "task/replay" + ["clock", "types", "count", "entry"] -> bool {
+    Replay = "task/replay" + ["clock", "types", "follow_up", "count", "entry"] -> bool {
         keys: dead, waiting, stats, stored, scheduled; then result_key, stream;
         args: letter: &'a [u8], serial: &'a str;
         rest answer_keys: MoreKeys<'a> = [];

@@ -28,7 +28,7 @@ const SLOT_PATIENCE: Duration = Duration::from_millis(450);
 /// A queue that is not idle is claimed from at least this often: what another worker released or scheduled announces itself to nobody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often a fetcher that was woken by a push, and waits for a slot, looks whether there is none.
+/// How often a fetcher that a push has woken checks, while it waits for a slot, whether all slots are taken.
 const FULL_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Claims tasks from one queue.

@@ -1,7 +1,9 @@
 //! What is recorded of a task's story for those who watch it.
 
+use std::sync::Arc;
+
 use redial_core::protocol::event::{TaskEvent, TaskEventKind, WaitCause};
-use redial_core::{Attempt, Reason, Source, Status, TaskResult, UnixMs};
+use redial_core::{Attempt, Reason, Source, Status, TaskId, TaskResult, UnixMs};
 use serde::Deserialize;
 
 use super::job::Job;
@@ -53,7 +55,7 @@ pub fn waiting(worker: &QueueWorker, job: &Job, cause: WaitCause, name: Option<&
 }
 
 /// A task has ended with this result.
-pub fn done(recorder: &std::sync::Arc<EventRecorder>, result: &TaskResult) {
+pub fn done(recorder: &Arc<EventRecorder>, result: &TaskResult) {
     recorder.record(result.id.as_ref(), || TaskEvent {
         at_ms: result.finished_at_ms,
         task: result.id.clone(),
@@ -77,7 +79,7 @@ struct StoredResult {
 }
 
 /// A task has ended with a result that is JSON already.
-pub fn done_as_stored(recorder: &std::sync::Arc<EventRecorder>, id: &redial_core::TaskId, json: &str) {
+pub fn done_as_stored(recorder: &Arc<EventRecorder>, id: &TaskId, json: &str) {
     recorder.record(Some(id), || {
         let read = (json.len() <= MAX_READ_BYTES).then(|| serde_json::from_str(json).ok()).flatten();
         let StoredResult { status, reason, error, source, finished_at_ms } = read.unwrap_or(StoredResult {

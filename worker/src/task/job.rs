@@ -88,11 +88,12 @@ impl Job {
     pub fn open(entry: Entry, queue: &QueueName, config: &Config) -> Result<Self, InvalidJob> {
         let Entry { token, header, raw } = entry;
         let upstreams = config.upstreams.current();
-        let parsed = Task::parse_with(&raw, config.max_task_bytes, |url| upstreams.defaults_for(url));
+        let mut defaults = None;
+        let parsed = Task::parse_with(&raw, config.max_task_bytes, |url| *defaults.insert(upstreams.defaults_for(url)));
         let is_delivery = is_delivery(&header.serial);
         let check = |task: &mut Task| {
             check_origin(task, is_delivery)?;
-            let defaults = upstreams.defaults_for(&task.url);
+            let defaults = defaults.unwrap_or_else(|| upstreams.defaults_for(&task.url));
             config.rules.apply(task, (queue, header.first_seen), &config.limits, defaults)
         };
         let checked = parsed.and_then(|mut task| match check(&mut task) {

@@ -1,6 +1,6 @@
 //! A callback delivers a result: that result is its body, as long as Redis keeps it.
 
-use redial_core::{Reason, TaskId, TaskResult, UnixMs};
+use redial_core::{Reason, TaskId, UnixMs};
 use serde::Deserialize;
 
 use crate::http::webhook;
@@ -27,22 +27,17 @@ pub async fn prepare(worker: &QueueWorker, id: &TaskId, finished_at: Option<Unix
         let error = format!("there is no result of {id} to deliver any more: it is kept for `result_ttl_ms`");
         return Err(Refusal::Reject(Reason::Expired, error));
     };
-    let kept = heavy::work(result.len(), || serde_json::from_str(&result)).await;
-    if kept.is_ok_and(|kept: FinishedResult| finished_at != Some(kept.finished_at_ms)) {
+    let read = heavy::work(result.len(), || serde_json::from_str(&result)).await;
+    let kept = read.map_or(None, |kept: FinishedResult| Some(kept.finished_at_ms));
+    if kept.is_some() && kept != finished_at {
         let error = format!(
             "the result of {id} was replaced by that of a later task with the same id, which has a delivery of its own"
         );
         return Err(Refusal::Reject(Reason::Expired, error));
     }
     let sign = || {
-        let finished_at = serde_json::from_str(&result).map(|result: TaskResult| result.finished_at_ms);
-        webhook::headers(
-            &worker.shared.config.webhook_secrets.current(),
-            id,
-            result.as_bytes(),
-            finished_at.unwrap_or_default(),
-            worker.queue.clock.now(),
-        )
+        let secrets = worker.shared.config.webhook_secrets.current();
+        webhook::headers(&secrets, id, result.as_bytes(), kept.unwrap_or_default(), worker.queue.clock.now())
     };
     let mut headers = heavy::work(result.len(), sign).await;
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
