@@ -5,20 +5,25 @@
 --       of its stream (see lib/stream; '' for none), follow_up_count, and that many follow-ups (see lib/follow_up)
 -- Returns for each task 1, or 0 if it was no longer held: then nothing of it was written.
 -- Guarantees: each task is fenced by its own token, so a lost one does not stop the others; sent twice, it changes nothing more.
---       Counters, subscriptions and streams of another type stop nothing. Works when Redis is out of memory: the first write, HDEL, is a
---       removal.
+--       Counters, subscriptions and streams of another type stop nothing, and lists only a batch that pushes there. Works when Redis is
+--       out of memory: the first write, HDEL, is a removal.
 local held, stats, replies, waiters, waiting, stored, scheduled = unpack(KEYS, 1, 7)
 
-expect_type('list', waiting)
-expect_room_for_deliveries(stored, scheduled, ARGV)
-local has_waiters = length_if('hash', waiters) > 0
-if length_if('hash', replies) < 0 then
-  for _, argument in ipairs(ARGV) do
-    if argument == 'later' then expect_type('hash', replies) end
-  end
+local pushes, replies_later, at = false, false, 1
+while at <= #ARGV do
+  pushes = pushes or ARGV[at + 6] ~= '0'
+  replies_later = replies_later or ARGV[at + 3] == 'later'
+  at = at + 7 + ARGV[at + 6]
 end
+if pushes then
+  expect_type('list', waiting)
+  expect_room_for_deliveries(stored, scheduled, ARGV)
+end
+if replies_later then expect_type('hash', replies) end
+local has_waiters = length_if('hash', waiters) > 0
 
-local reply, key, at, finished = {}, 8, 1, 0
+local reply, key, finished = {}, 8, 0
+at = 1
 while at <= #ARGV do
   local token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count = unpack(ARGV, at, at + 6)
   local result_key, reply_key, stream = KEYS[key], nil, nil

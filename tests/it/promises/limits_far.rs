@@ -61,7 +61,7 @@ async fn a_backlog_uses_the_rate_at_any_distance_and_never_more() {
 
 /// The most commands of a call, with those that scripts execute, its claim and its result: much less than the 96 and more that asking
 /// again costs.
-const MAX_COMMANDS: u64 = 40;
+const MAX_COMMANDS: u64 = 36;
 
 /// The commands that Redis was sent so far, and those that its scripts executed.
 async fn commands(stage: &Stage) -> u64 {

@@ -101,12 +101,25 @@ async fn counters_and_subscriptions_of_another_type_stop_nothing() {
 
 #[tokio::test]
 async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
-    for key in ["active", "waiting"] {
+    let follow_ups = ["then".to_owned()];
+    let chained =
+        || FinishedTask { token: "t2", ending: Ending { follow_ups: &follow_ups, ..plain("t2", "r2").ending } };
+    for (key, tasks) in [("active", vec![plain("t", "r")]), ("waiting", vec![plain("t", "r"), chained()])] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
+        desk.hold("t2", b"h\nraw").await;
         let () = desk.ask(("SET", key, "something else")).await;
-        desk.refuses(&call(&[plain("t", "r")])).await;
+        desk.refuses(&call(&tasks)).await;
     }
+}
+
+#[tokio::test]
+async fn a_waiting_list_of_another_type_stops_no_task_that_pushes_nothing_there() {
+    let desk = Desk::new().await;
+    desk.hold("t", b"h\nraw").await;
+    let () = desk.ask(("SET", "waiting", "something else")).await;
+    assert_eq!(desk.run(&call(&[plain("t", "r")])).await, [true]);
+    assert_eq!(desk.dump().await["r"].0, Held::Text(escaped(RESULT.as_bytes())));
 }
 
 #[tokio::test]
