@@ -1,4 +1,4 @@
-//! The official OpenAI SDK through Redial, and a FastAPI service: the examples of `examples/sdk` and `examples/fastapi`. Each is run
+//! The official OpenAI SDK through Redial, and web services: the examples of `examples/sdk`, `examples/fastapi` and `examples/express`. Each is run
 //! for real where this machine has its language and can install its packages; elsewhere the test says SKIPPED.
 
 pub(crate) mod install;
@@ -203,7 +203,14 @@ async fn the_openai_sdk_of_typescript_succeeds_through_redial() {
     sdk.keeps_its_promises().await;
 }
 
-/// The FastAPI example under uvicorn.
+/// Which example a service is.
+#[derive(Debug, Clone, Copy)]
+enum Web {
+    FastApi,
+    Express,
+}
+
+/// The FastAPI example under uvicorn, or the Express example.
 struct Service {
     port: u16,
     _process: Process,
@@ -213,11 +220,23 @@ struct Service {
 
 impl Service {
     /// `None`: its packages cannot be installed here.
-    async fn start(redis_url: &str, upstream: &str) -> Option<Self> {
-        let (folder, claimed) = (install::python("examples/fastapi").await?, Port::claim());
+    async fn start(web: Web, redis_url: &str, upstream: &str) -> Option<Self> {
+        let claimed = Port::claim();
         let port = claimed.number();
-        let mut command = std::process::Command::new(folder.join("venv/bin/python"));
-        command.args(["-m", "uvicorn", "app:app", "--log-level", "warning", "--port", &port.to_string()]);
+        let (folder, mut command) = match web {
+            Web::FastApi => {
+                let folder = install::python("examples/fastapi").await?;
+                let mut command = std::process::Command::new(folder.join("venv/bin/python"));
+                command.args(["-m", "uvicorn", "app:app", "--log-level", "warning", "--port", &port.to_string()]);
+                (folder, command)
+            }
+            Web::Express => {
+                let folder = install::node("examples/express").await?;
+                let mut command = std::process::Command::new("node");
+                command.arg("app.js").env("PORT", port.to_string());
+                (folder, command)
+            }
+        };
         command.current_dir(&folder).env("REDIS_URL", redis_url).env("UPSTREAM", upstream);
         let service = Self { port, _process: Process::spawn(command), _claimed: claimed };
         eventually(SOON, || service.http("GET", "/calls/none", "")).await;
@@ -241,9 +260,18 @@ impl Service {
 
 #[tokio::test]
 async fn a_fastapi_service_returns_an_id_at_once_or_waits_for_the_answer() {
+    returns_an_id_at_once_or_waits(Web::FastApi).await;
+}
+
+#[tokio::test]
+async fn an_express_service_returns_an_id_at_once_or_waits_for_the_answer() {
+    returns_an_id_at_once_or_waits(Web::Express).await;
+}
+
+async fn returns_an_id_at_once_or_waits(web: Web) {
     let (redis, upstream) = (RedisServer::start().await, Upstream::unruly().await);
     let _worker = Worker::spawn(&redis);
-    let Some(service) = Service::start(redis.url(), &upstream.url("/echo?delay_ms=1000")).await else { return };
+    let Some(service) = Service::start(web, redis.url(), &upstream.url("/echo?delay_ms=1000")).await else { return };
 
     let (status, started) = service.http("POST", "/calls", r#"{"from":"a form"}"#).await.unwrap();
     assert_eq!(status, 202);
@@ -259,9 +287,12 @@ async fn a_fastapi_service_returns_an_id_at_once_or_waits_for_the_answer() {
 
 #[test]
 fn the_examples_are_short_and_docs_show_them_as_they_are() {
-    for (file, most) in
-        [("examples/sdk/python/ask.py", 40), ("examples/sdk/typescript/ask.ts", 40), ("examples/fastapi/app.py", 50)]
-    {
+    for (file, most) in [
+        ("examples/sdk/python/ask.py", 40),
+        ("examples/sdk/typescript/ask.ts", 40),
+        ("examples/fastapi/app.py", 50),
+        ("examples/express/app.js", 50),
+    ] {
         let text = text(file);
         let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or_default();
         assert!(text.lines().count() <= most && widest <= 140, "{file}: {} lines, {widest} wide", text.lines().count());

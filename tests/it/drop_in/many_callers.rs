@@ -11,9 +11,11 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use super::install::{self, run, text, write};
-use super::{SOON, Service, completion};
+use super::{SOON, Service, Web, completion};
 
 const CALLERS: usize = 500;
+/// How many wait in a web service, whose callers come over connections of their own.
+const WEB_CALLERS: usize = 1000;
 /// Far fewer than callers: an example that needs a connection for each of them fails.
 const MAX_CLIENTS: [&str; 2] = ["--maxclients", "64"];
 /// How many wait while connections break.
@@ -36,9 +38,9 @@ async fn all_wait(redis: &RedisServer, callers: usize) {
 }
 
 /// The worker starts only when all callers wait.
-async fn answered_all_at_once(redis: &RedisServer, callers: impl Future<Output = ()>) {
+async fn answered_all_at_once(redis: &RedisServer, count: usize, callers: impl Future<Output = ()>) {
     let worker = async {
-        all_wait(redis, CALLERS).await;
+        all_wait(redis, count).await;
         Worker::spawn(redis)
     };
     tokio::join!(callers, worker);
@@ -82,7 +84,7 @@ impl Program {
 
     async fn holds_many_callers(&self) {
         let (redis, upstream) = (RedisServer::with_args(&MAX_CLIENTS).await, upstream().await);
-        answered_all_at_once(&redis, self.ask(CALLERS, redis.url(), &upstream)).await;
+        answered_all_at_once(&redis, CALLERS, self.ask(CALLERS, redis.url(), &upstream)).await;
         assert_eq!(upstream.count(), CALLERS as u64);
     }
 
@@ -154,20 +156,38 @@ async fn ask_all(service: Arc<Service>, callers: usize) {
     asked.join_all().await;
 }
 
-#[tokio::test]
-async fn five_hundred_callers_of_the_fastapi_service_each_get_their_own_answer() {
+async fn holds_a_thousand_callers(web: Web) {
     let (redis, upstream) = (RedisServer::with_args(&MAX_CLIENTS).await, upstream().await);
-    let Some(service) = Service::start(redis.url(), &upstream.url("/")).await else { return };
-    answered_all_at_once(&redis, ask_all(Arc::new(service), CALLERS)).await;
-    assert_eq!(upstream.count(), CALLERS as u64);
+    let Some(service) = Service::start(web, redis.url(), &upstream.url("/")).await else { return };
+    answered_all_at_once(&redis, WEB_CALLERS, ask_all(Arc::new(service), WEB_CALLERS)).await;
+    assert_eq!(upstream.count(), WEB_CALLERS as u64);
+}
+
+async fn survives_broken_connections(web: Web) {
+    let (redis, upstream) = (RedisServer::with_args(&DURABLE).await, upstream().await);
+    let proxy = Proxy::before(redis.port()).await;
+    let Some(service) = Service::start(web, &proxy.url(), &upstream.url("/")).await else { return };
+    answered_in_spite_of_broken_connections(&redis, &proxy, ask_all(Arc::new(service), A_FEW)).await;
+}
+
+#[tokio::test]
+async fn a_thousand_callers_of_the_fastapi_service_each_get_their_own_answer() {
+    holds_a_thousand_callers(Web::FastApi).await;
+}
+
+#[tokio::test]
+async fn a_thousand_callers_of_the_express_service_each_get_their_own_answer() {
+    holds_a_thousand_callers(Web::Express).await;
 }
 
 #[tokio::test]
 async fn callers_of_the_fastapi_service_survive_broken_connections() {
-    let (redis, upstream) = (RedisServer::with_args(&DURABLE).await, upstream().await);
-    let proxy = Proxy::before(redis.port()).await;
-    let Some(service) = Service::start(&proxy.url(), &upstream.url("/")).await else { return };
-    answered_in_spite_of_broken_connections(&redis, &proxy, ask_all(Arc::new(service), A_FEW)).await;
+    survives_broken_connections(Web::FastApi).await;
+}
+
+#[tokio::test]
+async fn callers_of_the_express_service_survive_broken_connections() {
+    survives_broken_connections(Web::Express).await;
 }
 
 /// Copies of the README's snippet run side by side, each with a text of its own.
