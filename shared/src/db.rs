@@ -15,9 +15,10 @@ mod registry;
 pub(crate) mod stream_entries;
 mod target;
 
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{Pool, Timeouts};
@@ -64,6 +65,17 @@ struct Shared {
     blocking: Pool<Manager>,
     listening: Pool<Manager>,
     deliveries: Arc<BackgroundHandle>,
+    round_trips: RoundTripObserver,
+}
+
+/// Who learns how long Redis took to answer.
+#[derive(Default)]
+struct RoundTripObserver(OnceLock<Box<dyn Fn(Duration) + Send + Sync>>);
+
+impl fmt::Debug for RoundTripObserver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RoundTripObserver")
+    }
 }
 
 impl Db {
@@ -96,6 +108,7 @@ impl Db {
                 blocking,
                 listening,
                 deliveries: Arc::default(),
+                round_trips: RoundTripObserver::default(),
                 target,
             }),
         })
@@ -211,10 +224,21 @@ impl Db {
         &self,
         commands: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, Error> {
-        match ISOLATED.try_get() {
+        let started = Instant::now();
+        let answer = match ISOLATED.try_get() {
             Ok(link) => link.run(commands).await,
             Err(_) => self.shared.link.run(commands).await,
+        };
+        if let Some(observe) = self.shared.round_trips.0.get() {
+            observe(started.elapsed());
         }
+        answer
+    }
+
+    /// Has `observe` told from now on how long each round trip to Redis took, whatever came of it; those that block are left out. Only
+    /// the first caller is heard.
+    pub fn observe_round_trips(&self, observe: impl Fn(Duration) + Send + Sync + 'static) {
+        let _ = self.shared.round_trips.0.set(Box::new(observe));
     }
 
     /// Runs one script over the shared connection.

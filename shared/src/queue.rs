@@ -1,6 +1,7 @@
 //! A queue as producers and operators use it: enqueue, results, counts; search, cancellation, dead letters, batches.
 
 pub mod admin;
+pub mod backlog;
 pub mod batch;
 pub mod cancel;
 pub mod dead;
@@ -41,6 +42,14 @@ pub struct Counts {
     pub parked: u64,
     /// Dead letters.
     pub dead: u64,
+}
+
+impl Counts {
+    fn new(waiting: u64, handoff: u64, scheduled: u64, stored: u64, dead: u64) -> Self {
+        // A task that ends while it is scheduled leaves its serial there for a moment, hence the saturation.
+        let parked = stored.saturating_sub(scheduled);
+        Self { waiting: waiting + handoff, scheduled: scheduled.min(stored), parked, dead }
+    }
 }
 
 impl Db {
@@ -138,15 +147,19 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn counts(&self) -> Result<Counts, Error> {
+        let count = self.ask_counts();
+        let (waiting, handoff, scheduled, stored, dead) =
+            self.db.run(async |connection| count.query_async(connection).await).await?;
+        Ok(Counts::new(waiting, handoff, scheduled, stored, dead))
+    }
+
+    /// What [`Counts::new`] takes, in this order.
+    fn ask_counts(&self) -> redis::Pipeline {
         let mut count = redis::pipe();
         count.cmd("LLEN").arg(&self.keys.waiting).cmd("LLEN").arg(&self.keys.handoff);
         count.cmd("ZCARD").arg(&self.keys.scheduled).cmd("HLEN").arg(&self.keys.stored);
         count.cmd("ZCARD").arg(&self.keys.dead);
-        let (waiting, handoff, scheduled, stored, dead): (u64, u64, u64, u64, u64) =
-            self.db.run(async |connection| count.query_async(connection).await).await?;
-        // A task that ends while it is scheduled leaves its serial there for a moment, hence the saturation.
-        let parked = stored.saturating_sub(scheduled);
-        Ok(Counts { waiting: waiting + handoff, scheduled: scheduled.min(stored), parked, dead })
+        count
     }
 
     /// How many tasks lie in a list whose name is that of the queue's key without its braces: no worker claims them.

@@ -6,6 +6,7 @@
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
 //! - [`gateway`]: `redial serve`, and what clients of it see
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
+//! - [`observed`]: metrics, traces, alerts
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 //! - [`examples`]: the examples of the library
@@ -29,6 +30,7 @@ mod harness_works;
 mod leaders;
 mod library;
 mod limits_shown;
+mod observed;
 mod operating;
 mod producers;
 mod promises;

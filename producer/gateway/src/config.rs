@@ -8,6 +8,7 @@ use std::time::Duration;
 use redial_core::QueueName;
 use redial_core::protocol::credentials;
 use redial_core::protocol::id::is_upstream_name;
+use redial_traces::collector::TraceSettings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::Url;
@@ -36,6 +37,7 @@ pub struct GatewayConfig {
     pub(crate) origins: Vec<String>,
     pub(crate) tokens: Vec<GatewayToken>,
     pub(crate) upstreams: Vec<UpstreamTarget>,
+    pub(crate) traces: TraceSettings,
 }
 
 /// An `[[upstream]]` block, as far as the gateway is concerned.
@@ -85,6 +87,15 @@ struct RawSettings {
     token: Vec<TokenFields>,
     #[serde(default)]
     upstream: Vec<RawTarget>,
+    #[serde(default)]
+    traces: RawTraces,
+}
+
+/// The `[traces]` table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTraces {
+    endpoint: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,6 +194,7 @@ impl RawSettings {
             origins: self.gateway.origins,
             tokens,
             upstreams,
+            traces: TraceSettings { endpoint: Some(self.traces.endpoint).filter(|endpoint| !endpoint.is_empty()) },
         })
     }
 }

@@ -8,6 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use redial_core::protocol::credentials;
+use redial_traces::context::TRACEPARENT;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
@@ -16,6 +17,7 @@ use crate::config::{GatewayConfig, UpstreamTarget};
 use crate::problem::Problem;
 use crate::submission::{Sender, Submission, find};
 use crate::tokens::{Caller, KEY_HEADERS};
+use crate::traces::RequestContext;
 
 /// Headers of one connection (RFC 9110 section 7.6.1), and those that the worker sets itself.
 pub(crate) const CONNECTION_HEADERS: [HeaderName; 14] = [
@@ -113,8 +115,11 @@ impl<'a> ForwardedRequest<'a> {
         // The gateway's token is not the upstream's, and the worker has the upstream's key if the settings say so.
         let drops_keys = caller.has_token();
         let drops_secrets = target.has_credentials;
+        // The task carries the context of the gateway's own span on.
+        let drops_context = parts.extensions.get::<RequestContext>().is_some();
         let is_own = |name: &HeaderName| {
             (drops_keys && KEY_HEADERS.contains(name))
+                || (drops_context && name == TRACEPARENT)
                 || (drops_secrets && (KEY_HEADERS.contains(name) || credentials::is_secret(name.as_str())))
         };
         let headers = headers(&parts.headers, is_own)?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redial::Client;
 use redial_core::QueueName;
+use redial_traces::{InvalidCollector, Traces};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::GatewayConfig;
@@ -28,20 +29,31 @@ pub(crate) struct Gateway {
     pub searches: Semaphore,
     /// Whether the gateway is about to end.
     pub draining: watch::Receiver<bool>,
-    pub metrics: GatewayMetrics,
+    pub metrics: Arc<GatewayMetrics>,
+    pub traces: Traces,
 }
 
 impl Gateway {
-    pub fn new(config: GatewayConfig, client: Client, draining: watch::Receiver<bool>) -> Self {
-        Self {
+    /// # Errors
+    /// The collector of traces is not named by an address.
+    pub fn new(
+        config: GatewayConfig,
+        client: Client,
+        draining: watch::Receiver<bool>,
+    ) -> Result<Self, InvalidCollector> {
+        let metrics = Arc::new(GatewayMetrics::default());
+        let of_spans = metrics.clone();
+        let traces = Traces::start(&config.traces, "redial-gateway", move |fate, spans| of_spans.spans(fate, spans))?;
+        Ok(Self {
             waiting: Arc::new(Semaphore::new(config.max_waiting)),
             searches: Semaphore::new(MAX_SEARCHES),
             clients: Mutex::default(),
-            metrics: GatewayMetrics::default(),
+            metrics,
+            traces,
             client,
             config,
             draining,
-        }
+        })
     }
 
     /// A client of the default queue.

@@ -4,6 +4,7 @@
 //! name of its own that it makes resolve to 127.0.0.1 (DNS rebinding). A browser tells both: `Origin` names the page, and `Host` the name.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -16,10 +17,17 @@ use crate::cors;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::Caller;
+use crate::traces::RequestTrace;
 
 /// Lets a request in, or refuses it; and counts it.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
     let route = route_of(request.uri().path());
+    let is_traced = matches!(route, "/u" | "/v1/tasks");
+    let trace = is_traced.then(|| RequestTrace::begin(&gateway.traces, request.method(), request.headers())).flatten();
+    if let Some(trace) = &trace {
+        request.extensions_mut().insert(trace.context());
+    }
     let origin = cors::allowed_origin(&gateway.config, &request);
     let mut response = match caller_of(&gateway, &request, origin.is_some()) {
         _ if origin.is_some() && cors::is_preflight(&request) => cors::preflight(&request),
@@ -32,7 +40,10 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
     if let Some(origin) = origin {
         cors::allow(&mut response, origin);
     }
-    gateway.metrics.count(route, response.status().as_u16());
+    gateway.metrics.count(route, response.status().as_u16(), started.elapsed());
+    if let Some(trace) = trace {
+        trace.end(&gateway.traces, route, response.status(), response.headers());
+    }
     response
 }
 

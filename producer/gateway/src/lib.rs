@@ -15,7 +15,7 @@
 //! - `waiting`: waiting for results; `location`: where a task is
 //! - `events`: what happens to tasks
 //! - `body`: reading the body of a request; `params`: its query and preferences; `problem`: what went wrong, as a response
-//! - `metrics`, `openapi`: what operators and generators of clients read
+//! - `metrics`, `traces`, `openapi`: what operators and generators of clients read
 
 mod answer;
 mod body;
@@ -36,6 +36,7 @@ mod server;
 mod submission;
 mod tasks;
 mod tokens;
+mod traces;
 mod upstreams;
 mod waiting;
 

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::answer;
 use crate::forward::add_headers;
 use crate::gateway::Gateway;
+use crate::metrics::OpenStream;
 use crate::problem::ID;
 use crate::waiting::{CancelOnDrop, WaitingPlace};
 
@@ -39,6 +40,8 @@ pub(crate) struct Relay {
     pub cancel: CancelOnDrop,
     /// Held for as long as the answer is passed on.
     pub _place: WaitingPlace,
+    /// Counts the stream meanwhile.
+    pub _open: OpenStream,
 }
 
 /// Why a body ends early. The connection is closed, so that the caller does not take a part for the whole.

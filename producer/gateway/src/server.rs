@@ -10,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use redial::Client;
+use redial_traces::InvalidCollector;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -27,6 +28,9 @@ const MORE_CONNECTIONS: usize = 1_000;
 /// How long the responses that tell callers where to go on may take.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// How long the last spans of traces may take to their collector.
+const LAST_SPANS_TIME: Duration = Duration::from_millis(400);
+
 /// Why a gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -38,13 +42,16 @@ pub enum ServeError {
         /// Why.
         cause: std::io::Error,
     },
+    /// The collector of traces cannot be used.
+    #[error(transparent)]
+    Collector(#[from] InvalidCollector),
 }
 
 /// Serves until `shutdown` is complete. Then it accepts no connections, tells those who wait where their results will be, and ends
 /// within five seconds. `client` says where Redis is.
 ///
 /// # Errors
-/// The address cannot be bound.
+/// The address cannot be bound, or the collector of traces cannot be used.
 pub async fn serve(
     config: GatewayConfig,
     client: &Client,
@@ -58,7 +65,9 @@ pub async fn serve(
     let upstreams: Vec<&str> = config.upstreams.iter().filter_map(|target| target.name.as_deref()).collect();
     tracing::info!(%address, redis = %client.queue().db().target(), upstreams = upstreams.join(","), "serving");
     let client = client.of_queue(config.queue.clone());
-    let router = routes::router(Arc::new(Gateway::new(config, client, draining.clone())));
+    let gateway = Arc::new(Gateway::new(config, client, draining.clone())?);
+    let traces = gateway.traces.clone();
+    let router = routes::router(gateway);
     let connections = Arc::new(Semaphore::new(max_connections));
     tokio::select! {
         () = accept(listener, &router, &connections, &draining) => {}
@@ -71,6 +80,7 @@ pub async fn serve(
     if tokio::time::timeout(DRAIN, connections.acquire_many(all)).await.is_err() {
         tracing::warn!("some connections did not take their response in time");
     }
+    traces.end(LAST_SPANS_TIME).await;
     Ok(())
 }
 

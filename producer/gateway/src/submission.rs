@@ -8,6 +8,7 @@ use redial::{Client, Completed, PreparedTask, Results, TaskFingerprint};
 use redial_core::protocol::credentials;
 use redial_core::protocol::task::{InvalidTask, MAX_BYTES, TaskError};
 use redial_core::{QueueName, Task, TaskId};
+use redial_traces::context::TRACEPARENT;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::config::{GatewayConfig, UpstreamTarget};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::{Access, Caller};
+use crate::traces::RequestContext;
 
 /// For how long a push that may have reached Redis is recognized when the gateway sends it again.
 const REPEATED: Duration = Duration::from_secs(60);
@@ -46,6 +48,8 @@ pub(crate) struct Sender<'a> {
     pub config: &'a GatewayConfig,
     pub caller: &'a Caller,
     pub queue: &'a QueueName,
+    /// The context of the request, for tasks that have none of their own.
+    pub context: Option<&'a RequestContext>,
 }
 
 impl Sender<'_> {
@@ -74,6 +78,9 @@ impl Sender<'_> {
         }
         if let Some(key) = task.idempotency_key.as_deref().or(key) {
             set(&mut fields, "idempotency_key", key);
+        }
+        if let Some(RequestContext(context)) = self.context.filter(|_| !task.headers.contains_key(TRACEPARENT)) {
+            set(&mut fields, "traceparent", context);
         }
         self.add_limits(&task, &mut fields);
         // It cannot fail: keys and values are JSON already.
@@ -244,7 +251,7 @@ mod tests {
 
     fn submit(config: &GatewayConfig, caller: &Caller, raw: &str, key: Option<&str>) -> Result<Submission, Problem> {
         let queue = QueueName::new("default").map_err(|error| Problem::invalid(error.to_string()))?;
-        Sender { config, caller, queue: &queue }.submission(raw, key)
+        Sender { config, caller, queue: &queue, context: None }.submission(raw, key)
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub(crate) async fn create(
             return Err(Problem::invalid(detail));
         }
     };
-    let sender = Sender { config: &gateway.config, caller: &caller, queue: &queue };
+    let context = parts.extensions.get();
+    let sender = Sender { config: &gateway.config, caller: &caller, queue: &queue, context };
     let client = gateway.client_of(&queue);
     if many::is_many(&parts.headers, &text) {
         let tasks = many::submissions(&parts.headers, &text, key, sender)?;

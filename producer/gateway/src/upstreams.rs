@@ -52,8 +52,12 @@ pub(crate) async fn call(
         cancel.disarm();
     }
     if streams {
-        let entries = client.stream(&id, EntryId::START);
-        return Box::pin(stream(Relay { gateway, client, id, location, entries, cancel, _place: place }, task)).await;
+        let (entries, open) = (client.stream(&id, EntryId::START), gateway.metrics.stream());
+        return Box::pin(stream(
+            Relay { gateway, client, id, location, entries, cancel, _open: open, _place: place },
+            task,
+        ))
+        .await;
     }
     let is_repeatable = task.is_repeatable();
     let outcome = gateway.push_and_wait(&client, task, deadline(gateway.config.max_wait)).await;
@@ -130,7 +134,9 @@ impl PreparedCall {
         let queue = caller.queue(forwarded.queue(), &gateway.config.queue)?;
         let body = body::read(body).await?;
         let streams = forwarded.streams(&body);
-        let task = forwarded.submission(&body, streams, Sender { config: &gateway.config, caller, queue: &queue })?;
+        let context = parts.extensions.get();
+        let sender = Sender { config: &gateway.config, caller, queue: &queue, context };
+        let task = forwarded.submission(&body, streams, sender)?;
         Ok(Self {
             client: gateway.client_of(&queue),
             task,

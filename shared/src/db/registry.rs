@@ -115,6 +115,13 @@ impl Db {
         Ok(names)
     }
 
+    /// The names in a registry that were used last, up to `most`.
+    pub(crate) async fn recent_names(&self, registry: &str, most: usize) -> Result<Vec<String>, Error> {
+        let mut range = redis::cmd("ZREVRANGE");
+        range.arg(registry).arg(0).arg(most.saturating_sub(1));
+        self.run(async |connection| range.query_async(connection).await).await
+    }
+
     /// Removes a name from a registry.
     pub(crate) async fn forget_name(&self, registry: &str, name: &str) -> Result<(), Error> {
         let mut forget = redis::cmd("ZREM");

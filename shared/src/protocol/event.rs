@@ -86,6 +86,19 @@ pub enum WaitCause {
     Other,
 }
 
+impl WaitCause {
+    /// Its name, as in `for`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Limit => "limit",
+            Self::Upstream => "upstream",
+            Self::Answer => "answer",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl TaskEventKind {
     /// Its name, as in `event`.
     pub fn name(&self) -> &'static str {

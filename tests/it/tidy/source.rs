@@ -10,8 +10,9 @@ use super::{files, is_test};
 pub(super) type ModulePath = Vec<String>;
 
 /// The folder of each crate's sources, and the file names that are its roots.
-pub(super) const CRATES: [(&str, &[&str]); 9] = [
+pub(super) const CRATES: [(&str, &[&str]); 10] = [
     ("shared/src", &["lib"]),
+    ("shared/traces/src", &["lib"]),
     ("worker/src", &["main"]),
     ("producer/src", &["lib"]),
     ("producer/cli/src", &["main"]),

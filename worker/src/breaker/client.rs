@@ -26,6 +26,8 @@ const AWAY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Beyond this many upstreams, those that were not called for [`FORGET_AFTER`] are forgotten.
 const MAX_UPSTREAMS: usize = 10_000;
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// How long the state of a breaker is shown after it was seen. An open one is looked at every minute at least, by one of the workers.
+const SHOWN_FOR: Duration = Duration::from_secs(120);
 /// An upstream that does not answer in less than this may be well: its tasks may just ask for too little time.
 const MIN_FAIR_TIME: Duration = Duration::from_secs(1);
 /// Calls that took longer, such as those of one tenant, do not make the default timeout of tasks say nothing.
@@ -88,6 +90,11 @@ pub struct BreakerPermit {
 }
 
 impl BreakerPermit {
+    /// The upstream, as `host:port`.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
     /// The upstream that the call found up again after it was down.
     pub fn recovered(&self, is_up: bool) -> Option<&str> {
         (self.was_down && is_up).then_some(self.upstream.as_str())
@@ -134,6 +141,13 @@ impl BreakerClient {
     /// answer now.
     pub fn is_out_of_reach(&self, upstream: &str) -> bool {
         self.breakers.is_away(upstream) && !self.was_closed(upstream)
+    }
+
+    /// The states of the breakers that were seen lately.
+    pub fn recent_states(&self) -> Vec<(String, BreakerState)> {
+        let all = self.known.lock();
+        let seen = all.iter().filter(|(_, known)| known.learned_at.is_some_and(|at| at.elapsed() < SHOWN_FOR));
+        seen.filter_map(|(upstream, known)| Some((upstream.clone(), known.status?.state))).collect()
     }
 
     /// Whether a breaker was closed when it was last seen. One that was never seen counts as closed.

@@ -22,6 +22,7 @@ use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
 use redial_core::db::embedded;
 use redial_core::event::log::EventRetention;
+use redial_traces::collector::TraceSettings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -67,6 +68,7 @@ pub struct Config {
     pub limits: LimitConfig,
     pub rules: TaskRules,
     pub events: EventConfig,
+    pub traces: TraceSettings,
     pub prefix: String,
     pub log: String,
     pub log_format: LogFormat,
@@ -85,6 +87,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// The `[traces]` table.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawTraces {
+    endpoint: String,
 }
 
 /// The settings as written.
@@ -125,6 +134,8 @@ struct RawConfig {
     upstream: Vec<upstream::RawUpstream>,
     #[serde(default)]
     limit: Vec<limit::RawLimit>,
+    #[serde(default)]
+    traces: RawTraces,
     reply_lists: String,
     #[serde(default)]
     tenant: Vec<rules::RawTenant>,
@@ -294,6 +305,7 @@ impl RawConfig {
             limits,
             rules,
             events,
+            traces: TraceSettings { endpoint: Some(self.traces.endpoint).filter(|endpoint| !endpoint.is_empty()) },
             prefix: self.prefix,
             log: self.log,
             log_format: self.log_format,

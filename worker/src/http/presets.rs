@@ -18,6 +18,8 @@ const GENERIC: &str = "generic";
 /// How one upstream says when to call again, and what must not be called again.
 #[derive(Debug, Clone, Default)]
 pub struct Preset {
+    /// The name of the vendor, as in `presets.toml`; empty for the generic preset.
+    pub vendor: String,
     /// Statuses that are retried besides those that always are.
     pub retry_statuses: Vec<u16>,
     /// Statuses from 500 on that are final here.
@@ -193,7 +195,8 @@ impl Presets {
         let mut presets = Self { generic, ..Self::default() };
         for (name, block) in blocks {
             ensure!(!block.hosts.is_empty() && !block.sources.is_empty(), "[{name}] lacks hosts or sources");
-            let preset = presets.generic.clone().extended(block.words).with_context(|| format!("[{name}]"))?;
+            let mut preset = presets.generic.clone().extended(block.words).with_context(|| format!("[{name}]"))?;
+            preset.vendor.clone_from(&name);
             presets.hosts.extend(block.hosts.iter().map(|host| (HostPattern::new(host), name.clone())));
             presets.by_name.insert(name, preset);
         }

@@ -165,6 +165,11 @@ pub fn bytes(result: &AttemptResult) -> usize {
     result.as_ref().map_or(0, |response| response.body.len())
 }
 
+/// The status of a response, if there was one.
+pub fn status(result: &AttemptResult) -> Option<u16> {
+    result.as_ref().ok().map(|response| response.status)
+}
+
 /// How an attempt ended, as a value of the metric label `reason`: `ok`, a status, or the kind of failure.
 pub fn label(result: &AttemptResult) -> &'static str {
     match result {

@@ -32,7 +32,7 @@ pub async fn adjust_limits(
     preset: &Preset,
     result: &AttemptResult,
 ) {
-    let Ok(response) = result else { return };
+    let Ok(response) = result else { return count_used(worker, limits, &[]) };
     let max_wait = worker.shared.config.max_stated_wait;
     let advice = Advice::read(response, preset, worker.queue.clock.now(), max_wait);
     // After a failure, the line about the attempt says it.
@@ -45,6 +45,7 @@ pub async fn adjust_limits(
     let states_usage = limits.iter().any(|applied| applied.usage.is_stated());
     let used =
         if states_usage { heavy::work(response.body.len(), || used(response, limits)).await } else { Vec::new() };
+    count_used(worker, limits, &used);
     let closed_by = if close_for.is_zero() { String::new() } else { closed_by(task, response.status) };
     for (at, applied) in limits.iter().enumerate().filter(|(_, applied)| applied.may_be_adjusted()) {
         // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
@@ -60,6 +61,17 @@ pub async fn adjust_limits(
             said_by: applied.said_by,
         };
         adjust(worker, &applied.limit.name, &adjustment).await;
+    }
+}
+
+/// Counts what a call took of the limits of the configuration: its cost, unless the response states something else.
+fn count_used(worker: &QueueWorker, limits: &[AppliedLimit], used: &[Option<f64>]) {
+    let configured = &worker.shared.config.limits;
+    for (at, AppliedLimit { limit, cost, .. }) in limits.iter().enumerate() {
+        if let Some(definition) = configured.get(&limit.name) {
+            let amount = used.get(at).copied().flatten().map_or(*cost, |used| used.min(MAX_USAGE));
+            worker.shared.metrics.limits.used(&limit.name, definition.unit.as_deref(), amount);
+        }
     }
 }
 

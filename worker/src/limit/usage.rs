@@ -77,7 +77,7 @@ impl UsageSource {
 }
 
 /// Adds what an event states to what earlier ones did.
-fn collect_usage(stated: &mut Map<String, Value>, event: &Value) {
+pub fn collect_usage(stated: &mut Map<String, Value>, event: &Value) {
     for part in [event.get("message"), event.get("response"), Some(event)].into_iter().flatten() {
         for name in ["usage", "usageMetadata", "meta"] {
             let Some(Value::Object(found)) = part.get(name) else { continue };

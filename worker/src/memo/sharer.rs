@@ -18,6 +18,7 @@ use crate::task::heavy;
 use crate::task::job::Job;
 use crate::task::refused::{Place, RefusedEnding};
 use crate::task::stream;
+use crate::task::traces;
 
 /// How many bytes of answers are sent to Redis at a time.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -190,9 +191,10 @@ impl Sharer {
     fn report(&self, parked: &ParkedTasks, results: &[(Job, TaskResult)], stored: Vec<bool>) {
         let queue = parked.queue().name().as_str();
         for ((job, result), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
-            self.worker.shared.metrics.completed(queue);
+            self.worker.shared.metrics.queues.completed(queue);
             self.count_shared(queue, job);
             events::done(&self.worker.shared.events.of(parked.queue().name()), result);
+            traces::task_ended(&self.worker, job, result);
             tracing::debug!(task = %job.id, queue, "completed with the answer of its leader");
         }
     }
@@ -247,8 +249,9 @@ impl Sharer {
         self.worker.shared.metrics.dead(queue, result.reason.unwrap_or(Reason::AttemptsExhausted));
         self.count_shared(queue, job);
         events::done(&self.worker.shared.events.of(parked.queue().name()), result);
-        let error = result.error.as_deref().unwrap_or_default();
-        tracing::warn!(task = %job.id, queue, error, "task is dead, with the answer of its leader");
+        traces::task_ended(&self.worker, job, result);
+        let (error, trace_id) = (result.error.as_deref().unwrap_or_default(), traces::trace_id(&self.worker, job));
+        tracing::warn!(task = %job.id, queue, error, trace_id, "task is dead, with the answer of its leader");
     }
 
     fn count_shared(&self, queue: &str, job: &Job) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,9 +20,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::exposition::ExpositionFormat;
 use super::health::Health;
 use super::hosts::ServedHosts;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, SlotCounts};
+use crate::breaker::client::BreakerClient;
 use crate::config;
 use crate::queue::slots::Slots;
 
@@ -30,6 +32,7 @@ use crate::queue::slots::Slots;
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     pub metrics: Arc<Metrics>,
+    pub breakers: Arc<BreakerClient>,
     pub health: Arc<Health>,
     pub slots: Slots,
 }
@@ -116,9 +119,12 @@ async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-async fn metrics(State(endpoints): State<Endpoints>) -> impl IntoResponse {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], endpoints.metrics.render(endpoints.slots.in_use()))
+async fn metrics(State(endpoints): State<Endpoints>, headers: HeaderMap) -> impl IntoResponse {
+    let Endpoints { metrics, breakers, slots, .. } = endpoints;
+    let format = ExpositionFormat::accepted(&headers);
+    let slots = SlotCounts { in_use: slots.in_use(), total: slots.total() };
+    let page = metrics.render(format, slots, breakers.recent_states());
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], page)
 }
 
 async fn ready(State(endpoints): State<Endpoints>) -> (StatusCode, String) {

@@ -1,7 +1,6 @@
 //! What a worker counts, for Prometheus. The names are a public interface: `docs/operations.md` lists them. No label ever
 //! contains an id or a URL.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,13 +11,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use redial_core::Reason;
+use redial_core::breaker::BreakerState;
 use redial_core::memo::MemoPurpose;
-use redial_core::queue::Counts;
+use redial_traces::SpanFate;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueLabel {
-    queue: String,
-}
+use super::attempt_metrics::AttemptMetrics;
+use super::exposition::ExpositionFormat;
+use super::known_names::{KnownNames, OTHERS, Occurrence};
+use super::limit_metrics::LimitMetrics;
+use super::queue_metrics::{QueueLabel, QueueMetrics, whole};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
@@ -27,16 +28,20 @@ struct ReasonLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    queue: String,
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MemoLabels {
     queue: String,
     purpose: &'static str,
     event: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerLabel {
+    upstream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FateLabel {
+    outcome: &'static str,
 }
 
 /// The counters of failed commands to Redis.
@@ -82,11 +87,13 @@ struct FieldLabel {
 pub struct Metrics {
     registry: Registry,
     claimed: Family<QueueLabel, Counter>,
-    completed: Family<QueueLabel, Counter>,
     dead: Family<ReasonLabels, Counter>,
-    attempts: Family<ReasonLabels, Counter>,
-    retries: Family<ReasonLabels, Counter>,
-    attempt_seconds: Family<QueueLabel, Histogram>,
+    /// The queues.
+    pub queues: QueueMetrics,
+    /// The calls, by queue and upstream.
+    pub attempts: AttemptMetrics,
+    /// The limits of the configuration.
+    pub limits: LimitMetrics,
     lost_leases: Family<QueueLabel, Counter>,
     reaped: Family<QueueLabel, Counter>,
     given_up: Family<QueueLabel, Counter>,
@@ -101,36 +108,39 @@ pub struct Metrics {
     redis_errors: Counter,
     redis_refusals: Counter,
     fields: Family<FieldLabel, Counter>,
-    tasks: Family<StateLabels, Gauge>,
     slots_in_use: Gauge,
+    slots: Gauge,
+    redis_seconds: Histogram,
+    breakers: Family<BreakerLabel, Gauge>,
+    spans: Family<FateLabel, Counter>,
     /// The ignored fields that have a label of their own.
-    known_fields: Mutex<HashSet<String>>,
+    known_fields: KnownNames,
+    /// Held while gauges are set and shown together.
+    rendering: Mutex<()>,
 }
 
 /// How many ignored fields get a label of their own, and how long its name may be. Tasks choose the names.
 const MAX_FIELDS: usize = 100;
 const MAX_FIELD_NAME: usize = 64;
-
-/// Whether an ignored field was counted for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occurrence {
-    First,
-    Repeated,
-}
+/// How many breakers are shown, those that are not closed first.
+const MAX_BREAKERS: usize = 100;
+/// The bounds of the buckets of how long Redis takes for a round trip, in seconds.
+const ROUND_TRIP_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
 impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
-        let seconds =
-            || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]);
+        let mut registry = Registry::with_prefix("redial");
+        let queues = QueueMetrics::new(&mut registry);
+        let attempts = AttemptMetrics::new(&mut registry);
+        let limits = LimitMetrics::new(&mut registry);
         let mut metrics = Self {
-            registry: Registry::with_prefix("redial"),
+            registry,
             claimed: Family::default(),
-            completed: Family::default(),
             dead: Family::default(),
-            attempts: Family::default(),
-            retries: Family::default(),
-            attempt_seconds: Family::new_with_constructor(seconds),
+            queues,
+            attempts,
+            limits,
             lost_leases: Family::default(),
             reaped: Family::default(),
             given_up: Family::default(),
@@ -145,9 +155,13 @@ impl Metrics {
             redis_errors: Counter::default(),
             redis_refusals: Counter::default(),
             fields: Family::default(),
-            tasks: Family::default(),
             slots_in_use: Gauge::default(),
-            known_fields: Mutex::default(),
+            slots: Gauge::default(),
+            redis_seconds: Histogram::new(ROUND_TRIP_SECONDS),
+            breakers: Family::default(),
+            spans: Family::default(),
+            known_fields: KnownNames::new(MAX_FIELDS),
+            rendering: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -156,15 +170,7 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("tasks_claimed", "Tasks claimed, retries included", self.claimed.clone());
-        r.register("tasks_completed", "Tasks that ended with a good answer", self.completed.clone());
         r.register("tasks_dead", "Tasks that ended without a good answer, by reason", self.dead.clone());
-        r.register("attempts", "HTTP calls, by how they ended", self.attempts.clone());
-        r.register("retries", "Failed attempts that will be retried, by what went wrong", self.retries.clone());
-        r.register(
-            "attempt_duration_seconds",
-            "Duration of a call, from connecting to the last byte",
-            self.attempt_seconds.clone(),
-        );
         r.register(
             "lost_leases",
             "Tasks whose lease was lost before this worker finished them",
@@ -203,31 +209,26 @@ impl Metrics {
             self.redis_refusals.clone(),
         );
         r.register("ignored_fields", "Task fields that this version ignores, by name", self.fields.clone());
-        r.register("tasks", "Tasks by state; active: held by this worker", self.tasks.clone());
         r.register("slots_in_use", "Slots occupied by a task, over all queues", self.slots_in_use.clone());
+        r.register("slots", "Slots of this worker", self.slots.clone());
+        r.register(
+            "redis_round_trip_seconds",
+            "Time that Redis took to answer, for each command, script or pipeline",
+            self.redis_seconds.clone(),
+        );
+        r.register(
+            "breaker_state",
+            "Breakers that this worker has seen in the last two minutes: 0 closed, 1 half open, 2 open",
+            self.breakers.clone(),
+        );
+        r.register("trace_spans", "Spans of traces, by whether the collector took them", self.spans.clone());
     }
 
     /// Tasks were claimed.
     pub fn claimed(&self, queue: &str, tasks: usize) {
         if tasks > 0 {
-            self.claimed.get_or_create(&label(queue)).inc_by(tasks as u64);
+            self.claimed.get_or_create(&QueueLabel::new(queue)).inc_by(tasks as u64);
         }
-    }
-
-    /// An attempt ended, as `reason` says.
-    pub fn attempt(&self, queue: &str, reason: &'static str, took_ms: u64) {
-        self.attempts.get_or_create(&ReasonLabels { queue: queue.to_owned(), reason }).inc();
-        self.attempt_seconds.get_or_create(&label(queue)).observe(Duration::from_millis(took_ms).as_secs_f64());
-    }
-
-    /// An attempt failed and will be retried.
-    pub fn retry(&self, queue: &str, reason: &'static str) {
-        self.retries.get_or_create(&ReasonLabels { queue: queue.to_owned(), reason }).inc();
-    }
-
-    /// A task ended with a good answer.
-    pub fn completed(&self, queue: &str) {
-        self.completed.get_or_create(&label(queue)).inc();
     }
 
     /// A task ended as a dead letter.
@@ -237,17 +238,17 @@ impl Metrics {
 
     /// A task's lease was lost before its result was stored.
     pub fn lost_lease(&self, queue: &str) {
-        self.lost_leases.get_or_create(&label(queue)).inc();
+        self.lost_leases.get_or_create(&QueueLabel::new(queue)).inc();
     }
 
     /// Tasks were taken back from a worker that died.
     pub fn reaped(&self, queue: &str, tasks: usize) {
-        self.reaped.get_or_create(&label(queue)).inc_by(tasks as u64);
+        self.reaped.get_or_create(&QueueLabel::new(queue)).inc_by(tasks as u64);
     }
 
     /// This worker could not go on with a task.
     pub fn given_up(&self, queue: &str) {
-        self.given_up.get_or_create(&label(queue)).inc();
+        self.given_up.get_or_create(&QueueLabel::new(queue)).inc();
     }
 
     /// A memo did something for a task.
@@ -255,18 +256,18 @@ impl Metrics {
         let labels = MemoLabels { queue: queue.to_owned(), purpose: purpose.as_str(), event: event.as_str() };
         self.memo.get_or_create(&labels).inc();
         if matches!(event, MemoEvent::Hit | MemoEvent::Shared) {
-            self.calls_saved.get_or_create(&label(queue)).inc();
+            self.calls_saved.get_or_create(&QueueLabel::new(queue)).inc();
         }
     }
 
     /// A task was rescheduled because of a limit.
     pub fn limit_wait(&self, queue: &str) {
-        self.limit_waits.get_or_create(&label(queue)).inc();
+        self.limit_waits.get_or_create(&QueueLabel::new(queue)).inc();
     }
 
     /// A task was rescheduled because this machine lacks what a connection needs.
     pub fn local_shortage(&self, queue: &str) {
-        self.local_shortages.get_or_create(&label(queue)).inc();
+        self.local_shortages.get_or_create(&QueueLabel::new(queue)).inc();
     }
 
     /// A response stated a usage that is not believable.
@@ -286,7 +287,7 @@ impl Metrics {
 
     /// A schedule was fired.
     pub fn fired(&self, queue: &str) {
-        self.fired.get_or_create(&label(queue)).inc();
+        self.fired.get_or_create(&QueueLabel::new(queue)).inc();
     }
 
     /// Counts the commands that Redis did not answer or refused.
@@ -297,47 +298,58 @@ impl Metrics {
     /// A task has a field that this version ignores. Beyond [`MAX_FIELDS`] names, others share a label and count as repeated,
     /// and so do names that are long or not plain text.
     pub fn ignored_field(&self, field: &str) -> Occurrence {
-        let mut known = self.known_fields.lock();
-        let mut occurrence = Occurrence::Repeated;
-        let is_plain = field.len() <= MAX_FIELD_NAME && !field.chars().any(char::is_control);
-        if is_plain && known.len() < MAX_FIELDS && !known.contains(field) {
-            known.insert(field.to_owned());
-            occurrence = Occurrence::First;
-        }
-        let field = if known.contains(field) { field } else { "(others)" };
+        let is_short = field.len() <= MAX_FIELD_NAME;
+        let (occurrence, field) =
+            if is_short { self.known_fields.name_and_occurrence(field) } else { (Occurrence::Repeated, OTHERS) };
         self.fields.get_or_create(&FieldLabel { field: field.to_owned() }).inc();
         occurrence
     }
 
-    /// How many tasks of a queue are in which state.
-    pub fn backlog(&self, queue: &str, counts: Counts, active: usize) {
-        let states = [
-            ("waiting", counts.waiting),
-            ("scheduled", counts.scheduled),
-            ("parked", counts.parked),
-            ("dead", counts.dead),
-            ("active", active as u64),
-        ];
-        for (state, count) in states {
-            self.tasks
-                .get_or_create(&StateLabels { queue: queue.to_owned(), state })
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Redis took this long to answer.
+    pub fn redis_answered(&self, took: Duration) {
+        self.redis_seconds.observe(took.as_secs_f64());
+    }
+
+    /// This became of some spans.
+    pub fn spans(&self, fate: SpanFate, spans: usize) {
+        self.spans.get_or_create(&FateLabel { outcome: fate.as_str() }).inc_by(spans as u64);
+    }
+
+    /// All metrics, in a format of [`ExpositionFormat`].
+    pub fn render(&self, format: ExpositionFormat, slots: SlotCounts, breakers: Vec<(String, BreakerState)>) -> String {
+        let _rendering = self.rendering.lock();
+        self.slots_in_use.set(whole(slots.in_use as u64));
+        self.slots.set(whole(slots.total as u64));
+        self.show_breakers(breakers);
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => format.render(text),
+            Err(error) => format!("# {error}\n"),
         }
     }
 
-    /// All metrics in the text format of Prometheus and OpenMetrics.
-    pub fn render(&self, slots_in_use: usize) -> String {
-        self.slots_in_use.set(i64::try_from(slots_in_use).unwrap_or(i64::MAX));
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => text,
-            Err(error) => format!("# {error}\n"),
+    fn show_breakers(&self, mut breakers: Vec<(String, BreakerState)>) {
+        breakers.sort_by_key(|(_, state)| std::cmp::Reverse(level(*state)));
+        self.breakers.clear();
+        for (upstream, state) in breakers.into_iter().take(MAX_BREAKERS) {
+            self.breakers.get_or_create(&BreakerLabel { upstream }).set(level(state));
         }
     }
 }
 
-fn label(queue: &str) -> QueueLabel {
-    QueueLabel { queue: queue.to_owned() }
+/// The slots of a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotCounts {
+    pub in_use: usize,
+    pub total: usize,
+}
+
+fn level(state: BreakerState) -> i64 {
+    match state {
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open => 2,
+    }
 }
 
 #[cfg(test)]
@@ -357,7 +369,8 @@ mod tests {
         for n in 0..1_000 {
             metrics.ignored_field(&format!("field{n}"));
         }
-        let text = metrics.render(0);
+        let slots = SlotCounts { in_use: 0, total: 1 };
+        let text = metrics.render(ExpositionFormat::PlainText, slots, Vec::new());
         assert!(text.contains(r#"field="timeout""#) && text.contains(r#"field="(others)""#), "{text}");
         assert_eq!(text.matches("redial_ignored_fields_total{").count(), MAX_FIELDS + 1);
         assert!(text.len() < 64 << 10, "{} bytes", text.len());

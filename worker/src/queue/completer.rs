@@ -127,7 +127,7 @@ impl Completer {
         for (completion, was_stored) in completions.iter().zip(&stored.value) {
             if *was_stored {
                 wake_for_delivery(&self.shared, self.consumer.queue().name(), completion);
-                metrics.completed(queue);
+                metrics.queues.completed(queue);
                 events::done_as_stored(&self.events, &completion.id, &completion.result);
                 tracing::debug!(task = %completion.id, queue, "task completed");
             } else {

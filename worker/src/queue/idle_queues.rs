@@ -10,6 +10,7 @@ use redial_core::Queue;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog;
 use super::queue_worker::QueueWorker;
 use crate::observe::health::Health;
 
@@ -65,7 +66,7 @@ impl IdleQueues {
             if measuring.is_empty()
                 && let Some(worker) = self.next_to_measure()
             {
-                measuring.spawn(measure(worker));
+                measuring.spawn(async move { backlog::measure(&worker, 0).await });
             }
         }
     }
@@ -154,10 +155,4 @@ async fn look_at(worker: QueueWorker, health: Arc<Health>) {
 fn wake(worker: &QueueWorker) {
     worker.queue.activity.note();
     worker.queue.wakeups.wake();
-}
-
-async fn measure(worker: QueueWorker) {
-    if let Ok(counts) = worker.redis_queue().counts().await {
-        worker.shared.metrics.backlog(worker.name(), counts, 0);
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod announcer;
+pub mod backlog;
 pub mod cancellations;
 pub mod checker;
 pub mod checks;

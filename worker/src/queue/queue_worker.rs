@@ -8,11 +8,13 @@ use std::sync::Arc;
 use redial_core::memo::Memos;
 use redial_core::protocol::id::Token;
 use redial_core::{Consumer, Queue, QueueName};
+use redial_traces::Traces;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::QueueActivity;
+use super::backlog::RecentWaitLists;
 use super::checks::Checks;
 use super::clock::Clock;
 use super::held_tasks::{HeldTask, HeldTasks, SucceededTask};
@@ -48,6 +50,8 @@ pub struct SharedHandles {
     pub breakers: Arc<BreakerClient>,
     pub drains: DrainTasks,
     pub wakeups: Arc<QueueWakeups>,
+    pub wait_lists: RecentWaitLists,
+    pub traces: Traces,
     /// One permit: quarantined tasks run one at a time.
     pub quarantine: Arc<Semaphore>,
     /// Work that outlives the task that started it and that a drain waits for.

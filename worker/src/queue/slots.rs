@@ -60,6 +60,11 @@ impl Slots {
         self.beyond.clone().try_acquire_owned().ok()
     }
 
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
     /// How many are occupied.
     pub fn in_use(&self) -> usize {
         self.total.saturating_sub(self.free.available_permits())

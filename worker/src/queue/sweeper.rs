@@ -12,6 +12,7 @@ use redial_core::protocol::id::Token;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::backlog;
 use super::heartbeat::{HeartbeatNews, NewsReceiver};
 use super::queue_worker::QueueWorker;
 use super::vital;
@@ -140,8 +141,6 @@ async fn look_for_checks(worker: QueueWorker, mut news: NewsReceiver) {
 /// Shows how many tasks the queue has.
 async fn measure_backlog(worker: QueueWorker, mut news: NewsReceiver) {
     while let Some(news) = next_news(&mut news).await {
-        if let Ok(counts) = worker.redis_queue().counts().await {
-            worker.shared.metrics.backlog(worker.name(), counts, news.reply.held);
-        }
+        backlog::measure(&worker, news.reply.held).await;
     }
 }

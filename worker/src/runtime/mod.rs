@@ -38,6 +38,8 @@ use signals::Signals;
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// The last part of that time, for signing off.
 const SIGN_OFF_TIME: Duration = Duration::from_millis(1_500);
+/// How long the last spans of traces may take to their collector, while the embedded Redis ends.
+const LAST_SPANS_TIME: Duration = Duration::from_millis(400);
 /// How long an embedded Redis is waited for at least.
 const EMBEDDED_EXIT_TIME: Duration = Duration::from_millis(400);
 
@@ -56,13 +58,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     signals.next().await;
     tracing::info!(tasks = worker.slots.held(), "draining: no new task is claimed");
     let deadline = Instant::now() + worker.shared.config.drain + GIVE_BACK_TIMEOUT;
-    let slots = worker.slots.clone();
+    let (slots, traces) = (worker.slots.clone(), worker.shared.traces.clone());
     let stopped = tokio::select! {
         stopped = timeout_at(deadline, worker.stop(deadline)) => stopped.unwrap_or(false),
         () = signals.second() => anyhow::bail!("stopped at once: its tasks become available when its lease ends"),
     };
     // A server that needs longer has been told to end, and goes on by itself.
-    let _ = timeout_at(deadline.max(Instant::now() + EMBEDDED_EXIT_TIME), embedded.end()).await;
+    let embedded_ends = timeout_at(deadline.max(Instant::now() + EMBEDDED_EXIT_TIME), embedded.end());
+    let _ = tokio::join!(embedded_ends, traces.end(LAST_SPANS_TIME));
     if stopped {
         tracing::info!("drained");
     } else {
@@ -106,8 +109,9 @@ impl Runtime {
         let config = &shared.config;
         let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
         if let Some(addr) = config.metrics_addr {
-            let (metrics, health, slots) = (shared.metrics.clone(), health.clone(), slots.clone());
-            Endpoints { metrics, health, slots }.serve(addr, config.metrics_hosts.clone()).await?;
+            let (metrics, breakers) = (shared.metrics.clone(), shared.breakers.clone());
+            let (health, slots) = (health.clone(), slots.clone());
+            Endpoints { metrics, breakers, health, slots }.serve(addr, config.metrics_hosts.clone()).await?;
         }
         tracing::info!(worker = %id, concurrency = config.concurrency, queues = describe_queues(config), "ready to claim");
         tokio::spawn(redis_checks::report(db.clone()));

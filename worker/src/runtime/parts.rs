@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use redial_core::{Consumer, Db, WorkerId};
+use redial_traces::Traces;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,12 +16,12 @@ use crate::http::client::HttpClient;
 use crate::http::connection::descriptors::Descriptors;
 use crate::http::connection::guard::Guard;
 use crate::http::connection::names::Names;
-use crate::http::connection::transport::InvalidTransport;
 use crate::limit::client::{DrainSignal, LimitClient};
 use crate::limit::parking::Parking;
 use crate::observe::events::EventRecorders;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
+use crate::queue::backlog::RecentWaitLists;
 use crate::queue::checks::Checks;
 use crate::queue::clock::Clock;
 use crate::queue::completer::Completer;
@@ -36,14 +37,17 @@ const FLEET: &str = "(fleet)";
 /// Builds what all queues of a worker share.
 ///
 /// # Errors
-/// The HTTP client cannot be built.
+/// The HTTP client cannot be built, or the collector of traces is not named by an address.
 pub fn shared_handles(
     config: Config,
     db: &Db,
     descriptors: Descriptors,
     drains: mpsc::UnboundedSender<DrainSignal>,
-) -> Result<Arc<SharedHandles>, InvalidTransport> {
+) -> anyhow::Result<Arc<SharedHandles>> {
     let metrics = Arc::new(Metrics::new());
+    let (of_spans, of_redis) = (metrics.clone(), metrics.clone());
+    let traces = Traces::start(&config.traces, "redial-worker", move |fate, spans| of_spans.spans(fate, spans))?;
+    db.observe_round_trips(move |took| of_redis.redis_answered(took));
     let abort = CancellationToken::new();
     let background = TaskTracker::new();
     let wakeups = Arc::new(QueueWakeups::default());
@@ -67,6 +71,8 @@ pub fn shared_handles(
         breakers: Arc::new(breakers),
         drains: DrainTasks::default(),
         wakeups,
+        wait_lists: RecentWaitLists::default(),
+        traces,
         quarantine: Arc::new(Semaphore::new(1)),
         background,
         stop: CancellationToken::new(),

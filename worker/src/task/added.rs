@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use redial_traces::context::TRACEPARENT;
 
 use super::job::Job;
 use super::types::Admission;
@@ -28,6 +29,7 @@ pub fn added_headers(
     if let Some(callback) = &admission.callback {
         headers.extend(callback.headers.clone());
     }
+    add_trace(job, &mut headers);
     if let Some(signer) = upstreams.aws_for(&job.task) {
         sign(worker, signer, &Hop::first(&job.task), &mut headers, body)?;
     }
@@ -52,6 +54,9 @@ pub fn added_at(
     }
     let mut added = if hop.redirection.left_origin { HeaderMap::new() } else { upstreams.headers_at(url, own) };
     upstreams.add_idempotency_header_at(url, &job.task, &mut added);
+    if !hop.redirection.left_origin {
+        add_trace(job, &mut added);
+    }
     let is_same = !hop.redirection.left_origin && upstreams.share_block(&job.task.url, url);
     if upstreams.oauth_at(url, own).is_some() {
         let token = admission.token.as_ref().filter(|_| is_same);
@@ -67,6 +72,13 @@ pub fn added_at(
         sign(worker, signer, hop, &mut added, body).map_err(|unsigned| unsigned.to_string())?;
     }
     Ok(added)
+}
+
+/// Has the upstream's spans belong to the attempt.
+fn add_trace(job: &Job, headers: &mut HeaderMap) {
+    if let Some(value) = job.trace.as_ref().and_then(|trace| trace.header()) {
+        headers.insert(TRACEPARENT, value);
+    }
 }
 
 /// Adds the signature of a request to what is added to its headers.

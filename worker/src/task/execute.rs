@@ -16,8 +16,10 @@ use super::job::{InvalidJob, Job};
 use super::policy::classify::{self, Outcome, Policy, classify};
 use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
+use super::traces::{self, EndedAttempt, TaskTrace};
 use super::types::{Admission, Refusal, Verdict};
 use super::{events, gate, heavy, stream};
+use crate::breaker::client::upstream_of;
 use crate::breaker::drain::upstream_answered;
 use crate::http::own_secrets::OwnSecrets;
 use crate::http::presets::Preset;
@@ -27,7 +29,8 @@ use crate::http::types::{self, AttemptResult, Failure};
 use crate::limit::applied::AppliedLimit;
 use crate::limit::feedback;
 use crate::limit::grant::HeldGrant;
-use crate::observe::metrics::Occurrence;
+use crate::observe::attempt_metrics::AttemptEnding;
+use crate::observe::known_names::Occurrence;
 use crate::queue::clock::millis;
 use crate::queue::held_tasks::HeldTask;
 use crate::queue::queue_worker::QueueWorker;
@@ -57,6 +60,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
         }
     };
     job.granted = granted;
+    job.trace = TaskTrace::of(worker, &job);
+    let claimed_at = worker.queue.clock.now();
     report_ignored_fields(worker, &job.task);
     events::queued(worker, &job);
 
@@ -64,6 +69,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
         Verdict::Pass(admission) => admission,
         Verdict::Refuse(refusal, leads) => {
             held.begin_settling();
+            traces::held_back(worker, &job, claimed_at, &refusal);
             return Box::pin(refuse(&settler, &job, &leads, refusal, held)).await;
         }
     };
@@ -82,7 +88,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     let preset = upstreams.preset_for(&job.task.url);
     let judgement = judge(&job.task, preset, &result).await;
     let label = label(&result, &judgement);
-    worker.shared.metrics.attempt(worker.name(), label, took_ms);
+    let ending = AttemptEnding { reason: label, status: types::status(&result) };
+    count_attempt(worker, &job, &admission, ending, took_ms);
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
         && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
     {
@@ -98,7 +105,13 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
 
     let outcome = token_refused(&job, &admission, &result);
     let outcome = outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement)));
-    match stream::outcome(&job, outcome) {
+    let outcome = stream::outcome(&job, outcome);
+    if job.trace.is_some() {
+        let retry_in = if let Outcome::Retry { wait, .. } = &outcome { Some(*wait) } else { None };
+        let attempt = EndedAttempt { started_at, took_ms, ending, result: &result, preset, retry_in };
+        Box::pin(traces::attempt_ended(worker, &job, attempt)).await;
+    }
+    match outcome {
         Outcome::Complete => {
             job.remember(started_at, took_ms, &result, None, None);
             if job.stream.is_some() {
@@ -119,7 +132,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
             if job.has_streamed() {
                 Box::pin(stream::restart(worker, &job, &error)).await;
             }
-            Box::pin(settler.retry(&mut job, &admission.leads, label, wait, &error)).await;
+            Box::pin(settler.retry(&mut job, &admission.leads, ending, wait, &error)).await;
         }
         Outcome::Dead { reason, error } => {
             job.remember(started_at, took_ms, &result, Some(&error), None);
@@ -189,6 +202,7 @@ async fn call(
         return Err(Aborted::Impossible);
     }
     events::started(worker, job);
+    count_start(worker, job);
     #[cfg(debug_assertions)]
     super::debug::before_call(&job.task.url);
     let body = admission.callback.as_ref().map(|callback| &callback.body).or(job.task.body.as_ref());
@@ -248,6 +262,26 @@ async fn judge(task: &Task, preset: &Preset, result: &AttemptResult) -> Judgemen
         return Judgement::ByStatus;
     }
     heavy::work(criteria.bytes_to_judge(response), || criteria.judge(response)).await
+}
+
+/// Counts how long a task waited for its first attempt: since it was pushed, or since the time before which it must not start.
+fn count_start(worker: &QueueWorker, job: &Job) {
+    if events::attempts_made(job) == 0 {
+        let pushed = job.task.enqueued_at.unwrap_or(job.header.first_seen);
+        let since = job.task.not_before(job.header.first_seen).map_or(pushed, |not_before| pushed.max(not_before));
+        let delay = worker.queue.clock.now().since(since);
+        worker.shared.metrics.queues.started(worker.name(), Duration::from_millis(delay));
+    }
+}
+
+fn count_attempt(worker: &QueueWorker, job: &Job, admission: &Admission, ending: AttemptEnding, took_ms: u64) {
+    let trace = job.trace.as_ref().and_then(|trace| trace.recorded_id());
+    let attempts = &worker.shared.metrics.attempts;
+    let took = Duration::from_millis(took_ms);
+    match &admission.permit {
+        Some(permit) => attempts.attempt(worker.name(), permit.upstream(), ending, took, trace),
+        None => attempts.attempt(worker.name(), &upstream_of(&job.task.url), ending, took, trace),
+    }
 }
 
 /// How an attempt ended, as a value of the metric label `reason`.

@@ -14,6 +14,7 @@ use super::job::Job;
 use super::refused::{Place, RefusedEnding};
 use super::settle::Settler;
 use super::stream;
+use super::traces;
 use super::types::Refusal;
 use crate::limit::budget::WAITED_TOO_LONG;
 use crate::memo;
@@ -117,10 +118,14 @@ async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Comple
     }
     match stored {
         Ok(true) if result.status == Status::Ok => {
-            worker.shared.metrics.completed(worker.name());
+            worker.shared.metrics.queues.completed(worker.name());
             events::done(&worker.queue.events, result);
+            traces::task_ended(worker, job, result);
         }
-        Ok(true) => Settler::new(worker).report_dead(result),
+        Ok(true) => {
+            traces::task_ended(worker, job, result);
+            Settler::new(worker).report_dead(result, traces::trace_id(worker, job).as_deref());
+        }
         Ok(false) => {}
         Err(error) if error.recovery() == ErrorRecovery::Never => {
             let added = worker.shared.config.upstreams.current().identity_for(&job.task);
@@ -134,7 +139,8 @@ async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Comple
                 error: &error,
             };
             if let Ok(Some(result)) = refused.bury(&worker.queue.retry, Place::Stored(worker.redis_queue())).await {
-                Settler::new(worker).report_dead(&result);
+                traces::task_ended(worker, job, &result);
+                Settler::new(worker).report_dead(&result, traces::trace_id(worker, job).as_deref());
             }
         }
         Err(error) => {

@@ -17,6 +17,7 @@ use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, Task
 use serde_json::value::RawValue;
 
 use super::stream::progress::StreamProgress;
+use super::traces::TaskTrace;
 use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
 use crate::limit::grant::HeldGrant;
@@ -36,6 +37,8 @@ pub struct Job {
     pub task: Task,
     /// What it brings along from the wait list of a limit.
     pub granted: Option<HeldGrant>,
+    /// Its place in its trace, if traces are on.
+    pub trace: Option<Box<TaskTrace>>,
     /// What this delivery has appended to its stream, if it has one.
     pub stream: Option<Box<Mutex<StreamProgress>>>,
 }
@@ -106,7 +109,7 @@ impl Job {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);
                 let stream = task.stream.then(Box::default);
-                Ok(Self { token, header, id, task, granted: None, stream })
+                Ok(Self { token, header, id, task, granted: None, trace: None, stream })
             }
             Err(mut error) => {
                 error.return_address.reply_to.take_if(|list| !config.rules.allow_reply_to(list));

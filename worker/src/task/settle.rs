@@ -17,10 +17,13 @@ use super::heavy;
 use super::job::{InvalidJob, Job};
 use super::refused::{self, Place, RefusedEnding};
 use super::stream;
+use super::traces;
 use super::types::Admission;
+use crate::breaker::client::upstream_of;
 use crate::http::types::{self, AttemptResult};
 use crate::limit;
 use crate::memo::{leader, sharer};
+use crate::observe::attempt_metrics::AttemptEnding;
 use crate::queue::clock::millis;
 use crate::queue::completer::{report_not_stored, wake_for_delivery};
 use crate::queue::held_tasks::{HeldTask, SucceededTask};
@@ -34,6 +37,14 @@ const GIVE_BACK_WAIT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Settler<'a> {
     worker: &'a QueueWorker,
+}
+
+/// A task that is about to be dead.
+struct DeadTask<'a> {
+    token: &'a Token,
+    serial: &'a str,
+    /// The id of its trace, for the log.
+    trace_id: Option<String>,
 }
 
 impl<'a> Settler<'a> {
@@ -70,6 +81,7 @@ impl<'a> Settler<'a> {
 
     /// Passes a successful result to the completer, which writes many at once. The task keeps its slot until Redis has the result.
     pub fn complete(&self, job: &Job, result: &TaskResult, held: HeldTask) {
+        traces::task_ended(self.worker, job, result);
         self.pass_on(job.completion(result), held);
     }
 
@@ -88,12 +100,18 @@ impl<'a> Settler<'a> {
         // The tasks that follow are made of the result, and the letter of the task.
         let bytes = job.bytes_to_finish(result.body_bytes());
         let completion = heavy::work(bytes, || job.completion(&result)).await;
+        traces::task_ended(self.worker, job, &result);
         match result.status {
             Status::Ok => self.pass_on(completion, held),
             Status::Dead => {
                 let added = self.worker.shared.config.upstreams.current().identity_for(&job.task);
                 let letter = heavy::work(bytes, || job.dead_letter_header(&result, &added)).await;
-                self.write_dead_letter(&job.token, &job.header.serial, &letter, result, Some(&completion)).await;
+                let dead = DeadTask {
+                    token: &job.token,
+                    serial: &job.header.serial,
+                    trace_id: traces::trace_id(self.worker, job),
+                };
+                self.write_dead_letter(dead, &letter, result, Some(&completion)).await;
             }
         }
     }
@@ -117,19 +135,20 @@ impl<'a> Settler<'a> {
         self.finish(job, leads, job.dead(reason, error, self.now(), None), held).await;
     }
 
-    /// Schedules the next attempt after one that ended as `reason` says.
-    pub async fn retry(&self, job: &mut Job, leads: &[MemoKey], reason: &'static str, wait: Duration, error: &str) {
+    /// Schedules the next attempt after one that ended like this.
+    pub async fn retry(&self, job: &mut Job, leads: &[MemoKey], ending: AttemptEnding, wait: Duration, error: &str) {
         tracing::warn!(
             task = %job.id,
             queue = self.worker.name(),
             attempt = job.header.state.counted + job.header.state.uncounted,
             host = job.task.url.host_str().unwrap_or_default(),
-            reason,
+            reason = ending.reason,
             error,
             wait_ms = millis(wait),
+            trace_id = traces::trace_id(self.worker, job),
             "attempt failed, will retry"
         );
-        self.worker.shared.metrics.retry(self.worker.name(), reason);
+        self.worker.shared.metrics.attempts.retry(self.worker.name(), &upstream_of(&job.task.url), ending);
         events::attempt_failed(self.worker, job, events::attempts_made(job));
         // The attempt ended without harm to its worker, so the task is not a suspect any more.
         job.header.crashes = 0;
@@ -292,13 +311,13 @@ impl<'a> Settler<'a> {
         let result = invalid.result(self.now(), attempts);
         let letter = dead_letter_header(&invalid.serial, None, &result);
         let completion = invalid.completion(&result);
-        self.write_dead_letter(&invalid.token, &invalid.serial, &letter, result, completion.as_ref()).await;
+        let dead = DeadTask { token: &invalid.token, serial: &invalid.serial, trace_id: None };
+        self.write_dead_letter(dead, &letter, result, completion.as_ref()).await;
     }
 
     async fn write_dead_letter(
         &self,
-        token: &Token,
-        serial: &str,
+        DeadTask { token, serial, trace_id }: DeadTask<'_>,
         letter: &str,
         result: TaskResult,
         completion: Option<&Completion>,
@@ -309,7 +328,7 @@ impl<'a> Settler<'a> {
                 if let Some(completion) = completion {
                     wake_for_delivery(&self.worker.shared, self.worker.queue_name(), completion);
                 }
-                return self.report_dead(&result);
+                return self.report_dead(&result, trace_id.as_deref());
             }
             Ok(Stored { value: false, resent }) => return self.not_stored(result.id.as_ref(), resent),
             Err(NotStored::Aborted) => return,
@@ -319,14 +338,14 @@ impl<'a> Settler<'a> {
         let id = result.id.clone();
         let refused = RefusedEnding { token, result, serial, memo: memo.as_deref(), completion, error: &error };
         match refused.bury(retry, Place::Held(consumer)).await {
-            Ok(Some(result)) => self.report_dead(&result),
+            Ok(Some(result)) => self.report_dead(&result, trace_id.as_deref()),
             Ok(None) => self.not_stored(id.as_ref(), Resent::Yes),
             Err(why) => self.give_up(token, &why).await,
         }
     }
 
     /// Logs and counts a task that is dead now.
-    pub fn report_dead(&self, result: &TaskResult) {
+    pub fn report_dead(&self, result: &TaskResult, trace_id: Option<&str>) {
         if let Some(reason) = result.reason {
             self.worker.shared.metrics.dead(self.worker.name(), reason);
         }
@@ -337,6 +356,7 @@ impl<'a> Settler<'a> {
             attempts = result.attempts.len(),
             reason = result.reason.map_or("", Reason::as_str),
             error = result.error.as_deref().unwrap_or_default(),
+            trace_id,
             "task is dead"
         );
     }

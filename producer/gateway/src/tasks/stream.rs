@@ -21,6 +21,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::TaskRequest;
 use crate::events::{KEEP_ALIVE, last_event_id};
 use crate::gateway::Gateway;
+use crate::metrics::OpenStream;
 use crate::problem::Problem;
 use crate::tokens::{Access, Caller};
 use crate::waiting::WaitingPlace;
@@ -45,7 +46,8 @@ pub(crate) async fn stream(
         async move { gateway.wait_for_drain().await }
     });
     let entries = task.client.stream(&task.id, after);
-    let events = Events { entries, keep_alive, draining, is_over: false, _place: place };
+    let events =
+        Events { entries, keep_alive, draining, is_over: false, _place: place, _open: gateway.metrics.stream() };
     let mut response = Response::new(Body::from_stream(events));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -71,6 +73,8 @@ struct Events {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_over: bool,
     _place: WaitingPlace,
+    /// Counts the stream meanwhile.
+    _open: OpenStream,
 }
 
 impl Stream for Events {

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+from ._trace import traceparent
 from .errors import InvalidTask, UnknownFieldWarning
 
 MAX_BYTES = (1 << 20) + (64 << 10)
@@ -111,6 +112,9 @@ def prepare(
     if isinstance(values.get("body"), (bytes, bytearray, memoryview)):
         values["body_base64"] = base64.b64encode(values.pop("body")).decode()
     replies = reply_to is not None and values.setdefault("reply_to", reply_to) == reply_to
+    context = traceparent()
+    if context is not None:
+        values.setdefault("traceparent", context)
     values.setdefault("enqueued_at_ms", int(time.time() * 1000))
     return Prepared(id=given, line=_encode(values, max_bytes), replaces=not is_new, replies=replies)
 

@@ -10,7 +10,6 @@ use redial_core::protocol::task::Limit;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::client::LimitClient;
 use crate::queue::queue_worker::SharedHandles;
 
 /// How often a limit is stated: several times in the minute for which that counts.
@@ -40,16 +39,21 @@ pub async fn state_limits(shared: Arc<SharedHandles>) {
             if statements.len() == PARALLEL {
                 statements.join_next().await;
             }
-            statements.spawn(state(shared.limits.clone(), limit));
+            statements.spawn(state(shared.clone(), limit));
         }
         while statements.join_next().await.is_some() {}
     }
 }
 
-async fn state(client: Arc<LimitClient>, limit: Limit) {
+async fn state(shared: Arc<SharedHandles>, limit: Limit) {
+    let client = &shared.limits;
     client.register(&limit.name).await;
     let since = client.configured().since(&limit);
     if let Err(error) = client.limits().configure(&limit, since).await {
         tracing::debug!(%error, limit = limit.name, "could not state a configured limit");
+    } else if shared.metrics.limits.shows(&limit.name)
+        && let Ok(status) = client.limits().inspect(&limit.name).await
+    {
+        shared.metrics.limits.status(&status);
     }
 }

@@ -115,7 +115,7 @@ pub struct TaskOptions {
     /// The task, as JSON, to push when this one is complete; '{{$.body.id}}' in it is replaced by a value of the result.
     #[arg(long, value_name = "TASK", requires = "url")]
     then: Option<String>,
-    /// The trace that the call belongs to (W3C Trace Context).
+    /// The trace that the call belongs to (W3C Trace Context). Default: the variable TRACEPARENT, as tracing tools for shells set it.
     #[arg(long, requires = "url")]
     traceparent: Option<String>,
     /// Any JSON, which the result repeats.
@@ -126,6 +126,8 @@ pub struct TaskOptions {
 impl TaskOptions {
     /// The task that these options describe. JSON is kept byte for byte as it was typed.
     pub fn task(&self, url: &str) -> anyhow::Result<String> {
+        let inherited = || std::env::var("TRACEPARENT").ok().filter(|context| !context.is_empty());
+        let traceparent = self.traceparent.clone().or_else(inherited);
         let texts = [
             ("id", &self.id),
             ("method", &self.method),
@@ -137,7 +139,7 @@ impl TaskOptions {
             ("on_break", &self.on_break),
             ("reply_to", &self.reply_to),
             ("callback_url", &self.callback_url),
-            ("traceparent", &self.traceparent),
+            ("traceparent", &traceparent),
         ];
         let numbers = [
             ("timeout_ms", self.timeout_ms),

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs prometheus and promtool where they are missing: tests check the alerts and the dashboard with them. Debian's package would start
+# a system service, so only its programs are taken.
+set -eu
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+if have prometheus && have promtool; then
+  exit 0
+fi
+if ! have apt-get; then
+  echo "Some tests need prometheus and promtool on the PATH: install them with your system's packages ('brew install prometheus', ...)." >&2
+  exit 1
+fi
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  have sudo || { echo "Some tests need prometheus and promtool: put them on the PATH." >&2; exit 1; }
+  as_root=sudo
+fi
+echo "installing prometheus and promtool (the programs only, no system service)"
+$as_root apt-get update -qq
+unpacked=$(mktemp -d)
+trap 'rm -rf "$unpacked"' EXIT
+cd "$unpacked"
+apt-get download -qq prometheus >/dev/null
+dpkg-deb --extract prometheus_*.deb .
+$as_root install -m 755 usr/bin/prometheus usr/bin/promtool /usr/local/bin/
