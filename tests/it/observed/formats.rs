@@ -25,6 +25,7 @@ async fn exemplars_with_trace_ids_are_for_those_who_accept_open_metrics() {
     let collector = redial_tests::Upstream::start(|_| redial_tests::Reply::ok()).await;
     let fleet = Fleet::new(&format!("[traces]\nendpoint = \"{}\"\n", collector.url(""))).await;
     let worker = fleet.worker().spawn();
+    worker.wait_ready().await;
     let traceparent = format!("00-{TRACE}-b7ad6b7169203331-01");
     fleet.answer(fleet.task("a", "/", json!({"traceparent": traceparent}))).await;
     let exemplar = format!(" # {{trace_id=\"{TRACE}\"}} ");

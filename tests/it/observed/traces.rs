@@ -116,6 +116,7 @@ async fn one_trace_leads_from_the_caller_through_gateway_redis_and_worker_to_the
     let fleet = Fleet::new(&collector.settings()).await;
     let gateway = fleet.gateway().await;
     let worker = fleet.worker().env("REDIAL_LOG_FORMAT", "json").spawn();
+    worker.wait_ready().await;
     let traceparent = format!("00-{TRACE}-{CALLER}-01");
     let headers = [
         ("traceparent", traceparent.as_str()),

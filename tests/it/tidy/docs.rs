@@ -10,7 +10,7 @@ use super::{files, none, root};
 /// Last words of type names that mean what they mean in any program, and need no entry in the glossary.
 const PLAIN_WORDS: [&str; 3] = [
     // Things.
-    "args client config connection endpoint error event filter folder format guard handle health id info input line listener \
+    "args client config connection count endpoint error event filter folder format guard handle health id info input label line listener \
      manager metric name occurrence output page permit phase program refusal request rotation secret server share signal state \
      status target template timeout tint wakeup",
     // What does a job of the worker, after that job.

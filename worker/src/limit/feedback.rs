@@ -32,7 +32,7 @@ pub async fn adjust_limits(
     preset: &Preset,
     result: &AttemptResult,
 ) {
-    let Ok(response) = result else { return count_used(worker, limits, &[]) };
+    let Ok(response) = result else { return limits.iter().for_each(|applied| count_used(worker, applied, None)) };
     let max_wait = worker.shared.config.max_stated_wait;
     let advice = Advice::read(response, preset, worker.queue.clock.now(), max_wait);
     // After a failure, the line about the attempt says it.
@@ -45,9 +45,12 @@ pub async fn adjust_limits(
     let states_usage = limits.iter().any(|applied| applied.usage.is_stated());
     let used =
         if states_usage { heavy::work(response.body.len(), || used(response, limits)).await } else { Vec::new() };
-    count_used(worker, limits, &used);
     let closed_by = if close_for.is_zero() { String::new() } else { closed_by(task, response.status) };
-    for (at, applied) in limits.iter().enumerate().filter(|(_, applied)| applied.may_be_adjusted()) {
+    for (at, applied) in limits.iter().enumerate() {
+        if !applied.may_be_adjusted() {
+            count_used(worker, applied, None);
+            continue;
+        }
         // What an upstream says about itself does not concern a tenant's limit, if the two are distinguished.
         let concerned = applied.of_upstream || !has_upstream_limit;
         let used = used.get(at).copied().flatten();
@@ -60,18 +63,16 @@ pub async fn adjust_limits(
             granted_at: applied.granted_at(),
             said_by: applied.said_by,
         };
-        adjust(worker, &applied.limit.name, &adjustment).await;
+        let is_believed = adjust(worker, &applied.limit.name, &adjustment).await;
+        count_used(worker, applied, used.filter(|_| is_believed));
     }
 }
 
-/// Counts what a call took of the limits of the configuration: its cost, unless the response states something else.
-fn count_used(worker: &QueueWorker, limits: &[AppliedLimit], used: &[Option<f64>]) {
-    let configured = &worker.shared.config.limits;
-    for (at, AppliedLimit { limit, cost, .. }) in limits.iter().enumerate() {
-        if let Some(definition) = configured.get(&limit.name) {
-            let amount = used.get(at).copied().flatten().map_or(*cost, |used| used.min(MAX_USAGE));
-            worker.shared.metrics.limits.used(&limit.name, definition.unit.as_deref(), amount);
-        }
+/// Counts what a call took of a limit of the configuration: its cost, unless the response states something else.
+fn count_used(worker: &QueueWorker, applied: &AppliedLimit, used: Option<f64>) {
+    if let Some(definition) = worker.shared.config.limits.get(&applied.limit.name) {
+        let amount = used.map_or(applied.cost, |used| used.min(MAX_USAGE));
+        worker.shared.metrics.limits.used(&definition.name, definition.unit.as_deref(), amount);
     }
 }
 
@@ -81,10 +82,11 @@ fn closed_by(task: &Task, status: u16) -> String {
     format!("{host} answered {status} and asked for a pause")
 }
 
-async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) {
+/// Tells one limit. `false`: it does not believe what the response states.
+async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) -> bool {
     let closes = !adjustment.close_for.is_zero();
     if !closes && adjustment.remaining.is_none() && adjustment.charge == 0.0 {
-        return;
+        return true;
     }
     let client = &worker.shared.limits;
     let retried = client.retry().retry("adjust", || client.limits().adjust(limit, adjustment));
@@ -95,7 +97,7 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
             queue = worker.name(),
             "could not tell a limit what a response revealed about it: Redis does not answer"
         );
-        return;
+        return true;
     };
     if adjustment.charge < 0.0 {
         client.signal(limit, DrainReason::Refunded);
@@ -122,6 +124,7 @@ async fn adjust(worker: &QueueWorker, limit: &str, adjustment: &Adjustment<'_>) 
             "a response states a usage out of all proportion to the call's cost: charging a part of it; check the limit's `cost` and `usage`"
         );
     }
+    !matches!(adjusted, Ok(Adjusted::Refused | Adjusted::Capped))
 }
 
 /// What a successful response states that the call took of each limit, in its JSON or in the events of its stream.

@@ -25,4 +25,5 @@ mod slot_allocator;
 pub mod slots;
 pub mod sweeper;
 pub mod vital;
+pub mod wait_lists;
 pub mod wakeups;

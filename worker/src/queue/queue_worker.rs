@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::QueueActivity;
-use super::backlog::RecentWaitLists;
 use super::checks::Checks;
 use super::clock::Clock;
 use super::held_tasks::{HeldTask, HeldTasks, SucceededTask};
 use super::redis_retry::RedisRetry;
+use super::wait_lists::RecentWaitLists;
 use super::wakeups::{QueueWakeups, Wakeups};
 use crate::breaker::client::BreakerClient;
 use crate::breaker::drain_tasks::DrainTasks;

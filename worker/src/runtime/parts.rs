@@ -21,7 +21,6 @@ use crate::limit::parking::Parking;
 use crate::observe::events::EventRecorders;
 use crate::observe::metrics::Metrics;
 use crate::queue::activity::QueueActivity;
-use crate::queue::backlog::RecentWaitLists;
 use crate::queue::checks::Checks;
 use crate::queue::clock::Clock;
 use crate::queue::completer::Completer;
@@ -29,6 +28,7 @@ use crate::queue::held_tasks::{HeldTasks, SucceededTask};
 use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
 use crate::queue::redis_retry::RedisRetry;
 use crate::queue::vital;
+use crate::queue::wait_lists::RecentWaitLists;
 use crate::queue::wakeups::QueueWakeups;
 
 /// The name under which failures of commands about limits and breakers are logged.

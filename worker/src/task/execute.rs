@@ -16,7 +16,7 @@ use super::job::{InvalidJob, Job};
 use super::policy::classify::{self, Outcome, Policy, classify};
 use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
-use super::traces::{self, EndedAttempt, TaskTrace};
+use super::traces::{self, EndedAttempt};
 use super::types::{Admission, Refusal, Verdict};
 use super::{events, gate, heavy, stream};
 use crate::breaker::client::upstream_of;
@@ -60,7 +60,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
         }
     };
     job.granted = granted;
-    job.trace = TaskTrace::of(worker, &job);
+    job.trace = traces::trace_of(worker, &job);
     let claimed_at = worker.queue.clock.now();
     report_ignored_fields(worker, &job.task);
     events::queued(worker, &job);

@@ -17,7 +17,7 @@ use redial_core::{Attempt, QueueName, Reason, Source, Status, Task, TaskId, Task
 use serde_json::value::RawValue;
 
 use super::stream::progress::StreamProgress;
-use super::traces::TaskTrace;
+use super::task_trace::TaskTrace;
 use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
 use crate::limit::grant::HeldGrant;

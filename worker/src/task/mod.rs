@@ -15,5 +15,6 @@ pub mod policy;
 pub mod refused;
 pub mod settle;
 pub mod stream;
+mod task_trace;
 pub mod traces;
 pub mod types;

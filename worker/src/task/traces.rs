@@ -5,15 +5,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
 use redial_core::protocol::event::WaitCause;
 use redial_core::shown::redact;
 use redial_core::{Attempt, Status, TaskResult, UnixMs};
-use redial_traces::context::{self, TRACEPARENT, TRACESTATE};
-use redial_traces::{Event, KeyValue, Span, SpanContext, SpanKind, Status as SpanStatus};
+use redial_traces::{Event, KeyValue, Span, SpanKind, Status as SpanStatus, context};
 
 use super::gen_ai;
 use super::job::Job;
+use super::task_trace::{TaskTrace, producers_span};
 use super::types::Refusal;
 use crate::http::presets::Preset;
 use crate::http::types::AttemptResult;
@@ -21,55 +20,18 @@ use crate::observe::attempt_metrics::AttemptEnding;
 use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
 
-/// The place of a task in its trace.
-#[derive(Debug)]
-pub struct TaskTrace {
-    /// The producer's span.
-    parent: SpanContext,
-    /// That of the task.
-    task: SpanContext,
-    /// That of the attempt which is made, or about to be.
-    attempt: SpanContext,
-}
-
-impl TaskTrace {
-    /// The trace of a task. `None` if traces are off.
-    pub fn of(worker: &QueueWorker, job: &Job) -> Option<Box<Self>> {
-        let traces = &worker.shared.traces;
-        if !traces.is_on() {
-            return None;
-        }
-        let parent = producers_span(job);
-        let is_sampled = |id| traces.samples(&parent, id, "process", &SpanKind::Consumer);
-        let task = context::named(&job.header.serial, &parent, is_sampled);
-        Some(Box::new(Self { attempt: context::sibling(&task), parent, task }))
-    }
-
-    /// The id of a trace that is recorded.
-    pub fn recorded_id(&self) -> Option<String> {
-        self.task.is_sampled().then(|| self.task.trace_id().to_string())
-    }
-
-    /// What the upstream gets in place of the producer's context, if there is one.
-    pub fn header(&self) -> Option<HeaderValue> {
-        let is_recorded = self.parent.is_valid() && self.task.is_sampled();
-        is_recorded.then(|| HeaderValue::from_str(&context::traceparent(&self.attempt)).ok()).flatten()
-    }
+/// The trace of a task. `None` if traces are off.
+pub fn trace_of(worker: &QueueWorker, job: &Job) -> Option<Box<TaskTrace>> {
+    TaskTrace::of(&worker.shared.traces, &job.task, &job.header.serial)
 }
 
 /// The id of a task's trace, for the log: also while no traces are recorded here, if the producer has one.
 pub fn trace_id(worker: &QueueWorker, job: &Job) -> Option<String> {
-    if let Some(trace) = TaskTrace::of(worker, job) {
+    if let Some(trace) = trace_of(worker, job) {
         return Some(trace.task.trace_id().to_string());
     }
-    let parent = producers_span(job);
+    let parent = producers_span(&job.task);
     parent.is_valid().then(|| parent.trace_id().to_string())
-}
-
-/// What the task says of where it comes from: in its field, which is a header of its call too, or in that header.
-fn producers_span(job: &Job) -> SpanContext {
-    let header = |name: &str| job.task.headers.get(name).and_then(|value| value.to_str().ok());
-    context::from_headers(header(TRACEPARENT), header(TRACESTATE))
 }
 
 /// An attempt that has ended.
@@ -86,7 +48,7 @@ pub struct EndedAttempt<'a> {
 
 /// Records an attempt, if its trace is recorded.
 pub async fn attempt_ended(worker: &QueueWorker, job: &Job, attempt: EndedAttempt<'_>) {
-    let Some(trace) = job.trace.as_ref().filter(|trace| trace.task.is_sampled()) else { return };
+    let Some(trace) = job.trace.as_ref().filter(|trace| trace.is_recorded()) else { return };
     let EndedAttempt { started_at, took_ms, ending, result, preset, retry_in } = attempt;
     let ended_at = started_at.plus(took_ms);
     let url = &job.task.url;
@@ -126,7 +88,7 @@ pub async fn attempt_ended(worker: &QueueWorker, job: &Job, attempt: EndedAttemp
 
 /// Records that a task has to wait before its attempt, and for what.
 pub fn held_back(worker: &QueueWorker, job: &Job, claimed_at: UnixMs, refusal: &Refusal) {
-    let Some(trace) = job.trace.as_ref().filter(|trace| trace.task.is_sampled()) else { return };
+    let Some(trace) = job.trace.as_ref().filter(|trace| trace.is_recorded()) else { return };
     let now = worker.queue.clock.now();
     let (cause, wait, name) = match refusal {
         Refusal::Defer { wait, not_before } => {
@@ -151,7 +113,7 @@ pub fn held_back(worker: &QueueWorker, job: &Job, claimed_at: UnixMs, refusal: &
 
 /// Records the span of a task that ends with this result.
 pub fn task_ended(worker: &QueueWorker, job: &Job, result: &TaskResult) {
-    let Some(trace) = TaskTrace::of(worker, job).filter(|trace| trace.task.is_sampled()) else { return };
+    let Some(trace) = trace_of(worker, job).filter(|trace| trace.is_recorded()) else { return };
     let mut attributes = vec![
         KeyValue::new("messaging.system", "redial"),
         KeyValue::new("messaging.operation.name", "process"),

@@ -1,0 +1,52 @@
+//! The place of a task in its trace, which follows from the task: every worker finds the same one.
+
+use http::HeaderValue;
+use redial_core::Task;
+use redial_traces::context::{self, TRACEPARENT, TRACESTATE};
+use redial_traces::{SpanContext, SpanKind, Traces};
+
+/// The place of a task in its trace.
+#[derive(Debug)]
+pub struct TaskTrace {
+    /// The producer's span.
+    pub parent: SpanContext,
+    /// That of the task.
+    pub task: SpanContext,
+    /// That of the attempt which is made, or about to be.
+    pub attempt: SpanContext,
+}
+
+impl TaskTrace {
+    /// The trace of the task with this serial. `None` if traces are off.
+    pub fn of(traces: &Traces, task: &Task, serial: &str) -> Option<Box<Self>> {
+        if !traces.is_on() {
+            return None;
+        }
+        let parent = producers_span(task);
+        let is_sampled = |id| traces.samples(&parent, id, "process", &SpanKind::Consumer);
+        let task = context::named(serial, &parent, is_sampled);
+        Some(Box::new(Self { attempt: context::sibling(&task), parent, task }))
+    }
+
+    /// Whether it is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.task.is_sampled()
+    }
+
+    /// Its id, if it is recorded.
+    pub fn recorded_id(&self) -> Option<String> {
+        self.is_recorded().then(|| self.task.trace_id().to_string())
+    }
+
+    /// What the upstream gets in place of the producer's context, if there is one.
+    pub fn header(&self) -> Option<HeaderValue> {
+        let is_continued = self.parent.is_valid() && self.is_recorded();
+        is_continued.then(|| HeaderValue::from_str(&context::traceparent(&self.attempt)).ok()).flatten()
+    }
+}
+
+/// What the task says of where it comes from: in its field, which is a header of its call too, or in that header.
+pub fn producers_span(task: &Task) -> SpanContext {
+    let header = |name: &str| task.headers.get(name).and_then(|value| value.to_str().ok());
+    context::from_headers(header(TRACEPARENT), header(TRACESTATE))
+}
