@@ -161,7 +161,7 @@ async fn the_limits_of_the_configuration_show_what_is_left_who_waits_and_what_wa
     for id in ["b", "c", "d"] {
         fleet
             .queue
-            .push(fleet.task(id, "/slow/40000", json!({"limit": "one", "timeout_ms": 60_000})).to_string())
+            .push(fleet.task(id, "/slow/300000", json!({"limit": "one", "timeout_ms": 400_000})).to_string())
             .await;
     }
     for (metric, least) in [
@@ -184,9 +184,9 @@ async fn the_limits_of_the_configuration_show_what_is_left_who_waits_and_what_wa
 async fn parked_tasks_are_told_apart_by_what_they_wait_for() {
     let fleet = Fleet::new("").await;
     let worker = ready(fleet.worker().env("REDIAL_BREAKER_CALLS", "5")).await;
-    let same = json!({"cache_ttl_ms": 60_000, "timeout_ms": 60_000});
+    let same = json!({"cache_ttl_ms": 60_000, "timeout_ms": 120_000});
     for id in ["lead", "follow-1", "follow-2"] {
-        fleet.queue.push(fleet.task(id, "/slow/20000", same.clone()).to_string()).await;
+        fleet.queue.push(fleet.task(id, "/slow/60000", same.clone()).to_string()).await;
     }
     let refused = Port::claim();
     let url = format!("http://127.0.0.1:{}/", refused.number());
@@ -205,7 +205,21 @@ async fn parked_tasks_are_told_apart_by_what_they_wait_for() {
         assert_reaches(&worker, metric, least).await;
     }
     assert!(worker.metric(r#"redial_admissible_backlog{queue="default"}"#).await < 0.5);
-    assert_reaches(&worker, r#"redial_calls_saved_total{queue="default"}"#, 2.0).await;
+}
+
+#[tokio::test]
+async fn answers_that_are_kept_save_calls() {
+    let fleet = Fleet::new("").await;
+    let worker = ready(fleet.worker()).await;
+    for id in ["a", "b", "c"] {
+        fleet.answer(fleet.task(id, "/", json!({"cache_ttl_ms": 600_000}))).await;
+    }
+    for (metric, least) in [
+        (r#"redial_memo_total{queue="default",purpose="cache",event="hit"}"#, 2.0),
+        (r#"redial_calls_saved_total{queue="default"}"#, 2.0),
+    ] {
+        assert_reaches(&worker, metric, least).await;
+    }
 }
 
 #[tokio::test]
@@ -217,14 +231,14 @@ async fn the_admissible_backlog_is_what_more_workers_could_call_now() {
     let worker = ready(fleet.worker().env("REDIAL_CONCURRENCY", "1")).await;
     assert_reaches(&worker, r#"redial_schedules_fired_total{queue="default"}"#, 1.0).await;
     assert_eq!(cli.run(&["schedule", "remove", "tick"]).await.status, 0);
-    fleet.queue.push(fleet.task("busy", "/slow/50000", json!({"timeout_ms": 60_000})).to_string()).await;
+    fleet.queue.push(fleet.task("busy", "/slow/300000", json!({"timeout_ms": 400_000})).to_string()).await;
     assert_reaches(&worker, "redial_slots_in_use", 1.0).await;
     for n in 0..10 {
         fleet.queue.push(fleet.task(&format!("t{n}"), "/", json!({})).to_string()).await;
     }
     assert_reaches(&worker, r#"redial_admissible_backlog{queue="default"}"#, 10.0).await;
     assert_reaches(&worker, r#"redial_tasks{queue="default",state="waiting"}"#, 10.0).await;
-    assert_eq!(cli.run(&["pause"]).await.status, 0);
+    assert_eq!(cli.run(&["pause", "default"]).await.status, 0);
     let none = || async { (worker.metric(r#"redial_admissible_backlog{queue="default"}"#).await < 0.5).then_some(()) };
     redial_tests::eventually(SOON, none).await;
 }

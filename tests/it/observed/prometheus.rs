@@ -191,7 +191,7 @@ async fn a_real_prometheus_evaluates_every_alert_and_finds_data_for_every_panel(
         let tasks = [
             fleet.task(&id("ok"), "/", json!({"limit": "tokens"})),
             fleet.task(&id("cached"), "/same", json!({"cache_ttl_ms": 60_000})),
-            fleet.task(&id("limited"), "/slow/300", json!({"limit": "one"})),
+            fleet.task(&id("limited"), "/slow/3000", json!({"limit": "one"})),
             fleet.task(&id("dead"), "/status/404", json!({})),
             fleet.task(&id("retried"), "/status/503", json!({"retry": {"max_attempts": 2, "base_ms": 20}})),
             fleet.task(&id("limited-by-it"), "/status/429", json!({"retry": {"max_attempts": 2, "base_ms": 20}})),
