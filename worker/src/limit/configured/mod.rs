@@ -47,11 +47,14 @@ pub async fn state_limits(shared: Arc<SharedHandles>) {
 
 async fn state(shared: Arc<SharedHandles>, limit: Limit) {
     let client = &shared.limits;
-    client.register(&limit.name).await;
     let since = client.configured().since(&limit);
     if let Err(error) = client.limits().configure(&limit, since).await {
         tracing::debug!(%error, limit = limit.name, "could not state a configured limit");
-    } else if shared.metrics.limits.shows(&limit.name)
+        return;
+    }
+    // Once it is there: a name whose limit does not exist is dropped when another one is registered.
+    client.register(&limit.name).await;
+    if shared.metrics.limits.shows(&limit.name)
         && let Ok(status) = client.limits().inspect(&limit.name).await
     {
         shared.metrics.limits.status(&status);
