@@ -78,7 +78,7 @@ mod tests {
         let child = child_of(&context, |_| context.is_sampled());
         assert!(child.trace_id() == context.trace_id() && child.span_id() != context.span_id() && child.is_sampled());
         let zero = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
-        for bad in ["", "x", zero, &GIVEN[1..], "zz-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
+        for bad in ["", "x", zero, &GIVEN[..30], "zz-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
             let none = from_headers(Some(bad), None);
             assert!(!none.is_valid(), "{bad}");
             assert!(child_of(&none, |_| true).is_valid());
