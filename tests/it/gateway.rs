@@ -21,6 +21,7 @@ use std::time::Duration;
 use redial_tests::{GatewayProcess, RedisServer, Upstream, Worker};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -62,6 +63,18 @@ impl FrontDoor {
 
 /// Headers of a test.
 type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// What has arrived of a response as soon as it contains `wanted`.
+async fn read_until(socket: &mut (impl AsyncRead + Unpin), wanted: &str) -> String {
+    let mut seen = Vec::new();
+    let read = async {
+        while !String::from_utf8_lossy(&seen).contains(wanted) {
+            assert!(socket.read_buf(&mut seen).await.unwrap() > 0, "ended: {}", String::from_utf8_lossy(&seen));
+        }
+    };
+    tokio::time::timeout(SOON, read).await.unwrap_or_else(|_| panic!("no {wanted}"));
+    String::from_utf8_lossy(&seen).into_owned()
+}
 
 /// The `[[token]]` block of the token `token-of-<name>`.
 fn token_block(name: &str, more: &str) -> String {
