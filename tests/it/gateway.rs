@@ -2,6 +2,7 @@
 //!
 //! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`events`]: what happens to tasks; [`admission`]: who is
 //!   let in
+//! - [`tls`]: certificates, HTTP/2, silent handshakes
 //! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
@@ -14,11 +15,13 @@ mod openapi;
 mod sdks;
 mod streams;
 mod tasks;
+mod tls;
 mod upstreams;
 
 use std::time::Duration;
 
-use redial_tests::{GatewayProcess, RedisServer, Upstream, Worker};
+use redial_tests::certificates::CertificateFiles;
+use redial_tests::{Certificates, GatewayProcess, RedisServer, Upstream, Worker};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -43,6 +46,18 @@ impl FrontDoor {
         let redis = RedisServer::with_args(&["--appendfsync", "always"]).await;
         let settings = format!("[[upstream]]\nurl = \"{}\"\nname = \"api\"\n{more_settings}", upstream.url("/"));
         let gateway = GatewayProcess::start(&redis, &settings).await;
+        Self { redis, upstream, gateway, settings }
+    }
+
+    /// One whose gateway speaks TLS with this certificate.
+    async fn over_tls(upstream: Upstream, authority: &Certificates, certificate: &CertificateFiles) -> Self {
+        let redis = RedisServer::with_args(&["--appendfsync", "always"]).await;
+        let (file, key) = (certificate.certificate(), certificate.key());
+        let settings = format!(
+            "[[upstream]]\nurl = \"{}\"\nname = \"api\"\n[gateway]\ntls_certificate_file = \"{file}\"\ntls_key_file = \"{key}\"\n",
+            upstream.url("/")
+        );
+        let gateway = GatewayProcess::start_tls(&redis, &settings, authority).await;
         Self { redis, upstream, gateway, settings }
     }
 
