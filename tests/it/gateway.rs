@@ -3,7 +3,7 @@
 //! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`events`]: what happens to tasks; [`admission`]: who is
 //!   let in
 //! - [`tls`]: certificates, HTTP/2, silent handshakes
-//! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
+//! - [`failures`]: what dies while callers wait; [`readers`]: what dies while streams are read; [`many`]: how many can wait
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
 
@@ -12,6 +12,7 @@ mod events;
 mod failures;
 mod many;
 mod openapi;
+mod readers;
 mod sdks;
 mod streams;
 mod tasks;
