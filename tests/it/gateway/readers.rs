@@ -137,3 +137,28 @@ async fn three_readers_have_every_byte_once_and_in_order_whatever_is_killed_mean
     }
     assert_eq!(door.upstream.calls().len(), 1, "the call was made once");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_come_while_others_are_further_miss_nothing() {
+    const FEW: usize = 400;
+    let upstream = Upstream::start(|_| {
+        Reply::streamed((0..FEW).map(|n| (Duration::from_millis(5), event(n))))
+            .header("content-type", "text/event-stream")
+    })
+    .await;
+    let door = FrontDoor::before(upstream, "").await;
+    let _worker = door.worker();
+    let task = json!({"id": "long", "url": door.upstream.url("/long"), "stream": true, "timeout_ms": 300_000});
+    let accepted = door.gateway.send("POST", "/v1/tasks", &[], task.to_string().as_bytes()).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let (port, path) = (door.gateway.port(), "/v1/tasks/long/stream");
+    let mut reading = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        reading.spawn(Reader::default().read_to_the_end(port, path, 0));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let whole: String = (0..FEW).map(event).collect();
+    for reader in tokio::time::timeout(LONG, reading.join_all()).await.expect("the stream has an end") {
+        assert!(reader.text == whole, "{} of {} bytes", reader.text.len(), whole.len());
+    }
+}
