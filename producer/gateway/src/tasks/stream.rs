@@ -40,8 +40,8 @@ pub(crate) async fn stream(
         async move { gateway.wait_for_drain().await }
     });
     let entries = task.client.stream(&task.id, after);
-    let _open = gateway.metrics.stream();
-    Ok(event_stream(Events { entries, keep_alive: keep_alive(), draining, is_over: false, _place: place, _open }))
+    let open = gateway.metrics.stream();
+    Ok(event_stream(Events { entries, keep_alive: keep_alive(), draining, is_over: false, _place: place, _open: open }))
 }
 
 impl TaskRequest {
