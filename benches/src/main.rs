@@ -27,6 +27,7 @@ mod memory;
 mod path;
 mod rounds;
 
+use gateway::Awaited;
 use rounds::{CONCURRENCY, ROUNDS};
 
 #[global_allocator]
@@ -136,11 +137,20 @@ async fn batches(tasks: usize) -> anyhow::Result<()> {
 
 async fn through_the_gateway(tasks: usize) -> anyhow::Result<()> {
     // At its rate, a round takes ten seconds by default.
-    let [direct, through] = gateway::measure((tasks / 12).max(100)).await?;
+    let [direct, through] = gateway::measure((tasks / 12).max(100), Awaited::Answer).await?;
     println!("| direct calls at {} a second, p50, p99 | {:.2} ms, {:.2} ms | |", gateway::RATE, direct.p50, direct.p99);
     println!("| the same through the gateway | {:.2} ms, {:.2} ms | |", through.p50, through.p99);
     println!("| added, p50 | {:.2} ms | <= 1 ms |", through.p50 - direct.p50);
     println!("| added, p99 | {:.2} ms | <= 4 ms |", through.p99 - direct.p99);
+    let [direct, through] = gateway::measure((tasks / 60).max(100), Awaited::FirstByte).await?;
+    println!(
+        "| direct streams at {} a second, first byte, p50, p99 | {:.2} ms, {:.2} ms | |",
+        gateway::STREAM_RATE,
+        direct.p50,
+        direct.p99
+    );
+    println!("| the same through the gateway | {:.2} ms, {:.2} ms | |", through.p50, through.p99);
+    println!("| added to the first byte, p50 | {:.2} ms | <= 2 ms |", through.p50 - direct.p50);
     let waiting = gateway::wait_together().await?;
     println!(
         "| {} callers wait: memory of the gateway, connections to Redis, all answered after a worker starts | {} MiB, {}, {:.1} s | |",
@@ -148,6 +158,14 @@ async fn through_the_gateway(tasks: usize) -> anyhow::Result<()> {
         waiting.memory >> 20,
         waiting.connections,
         waiting.answered_after.as_secs_f64()
+    );
+    let open = gateway::open_streams().await?;
+    println!(
+        "| {} open streams, each with an event a second: memory of the gateway, connections to Redis (worker included), the longest wait of any for an event | {} MiB, {}, {:.2} s | |",
+        open.streams,
+        open.memory >> 20,
+        open.connections,
+        open.longest_wait.as_secs_f64()
     );
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use redial_tests::{Reply, Request, Upstream};
+use redial_tests::{Reply, Request};
 use serde_json::{Value, json};
 
 pub(crate) const PATH: &str = "/v1/chat/completions";
@@ -18,10 +18,10 @@ pub(crate) const MAX_CHARS: usize = 1_500;
 const FASTEST_MS: f64 = 20.0;
 const SLOWEST_MS: f64 = 400.0;
 
-/// Starts it on a free port.
-pub(crate) async fn start() -> Upstream {
+/// What it answers.
+pub(crate) fn handler() -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
     let calls: Mutex<HashMap<u64, u32>> = Mutex::default();
-    Upstream::start(move |request| {
+    move |request| {
         let body = request.json();
         let Some(prompt) = prompt(&body) else {
             return refusal("messages[0].content is missing", "invalid_request");
@@ -31,8 +31,7 @@ pub(crate) async fn start() -> Upstream {
         let before = calls.entry(draw.0).or_default();
         *before += 1;
         answer(request, prompt, &draw, *before).after(draw.latency())
-    })
-    .await
+    }
 }
 
 fn answer(request: &Request, prompt: &str, draw: &Draw, call: u32) -> Reply {

@@ -11,6 +11,7 @@ mod progress;
 mod sdk;
 mod summary;
 mod tasks;
+mod traffic;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,16 @@ async fn main() -> ExitCode {
         let message = panic.payload().downcast_ref::<String>();
         eprintln!("demo: {}", message.map_or("a fault of the demo", String::as_str));
     }));
-    match demo().await {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match args.as_slice() {
+        [] => demo().await,
+        [host, per_second] => tokio::select! {
+            pushed = traffic::push(QUEUE, host, per_second) => pushed,
+            () = asked_to_stop() => Ok(()),
+        },
+        _ => Err(anyhow!("usage: demo, or REDIS_URL=... demo HOST CALLS_PER_SECOND")),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error:#}");
@@ -53,7 +63,7 @@ async fn main() -> ExitCode {
 async fn demo() -> anyhow::Result<()> {
     let mut stop = pin!(asked_to_stop());
     let sdk = Sdk::install();
-    let api = chat::start().await;
+    let api = Upstream::start(chat::handler()).await;
     let fleet = tokio::select! {
         fleet = Fleet::start() => fleet?,
         () = &mut stop => bail!("stopped"),

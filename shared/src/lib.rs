@@ -17,7 +17,8 @@
 //! - [`event`]: what happens to tasks: recording it, and reading it as it happens
 //! - [`fleet`]: the workers, as they announce themselves
 //! - [`shown`]: what people may see of tasks and answers: escaped, and without credentials
-//! - [`private_files`]: files that belong to one user
+//! - [`private_files`]: files that belong to one user; [`watched_files`]: noticing that files have changed
+//! - [`served_hosts`]: under which names a server answers
 //! - [`error`]: what can go wrong between this crate and Redis
 //!
 //! Decisions about a call, such as what to retry and how long to wait, are made in the worker.
@@ -35,8 +36,10 @@ pub mod protocol;
 pub mod queue;
 pub mod schedule;
 pub mod script;
+pub mod served_hosts;
 pub mod shown;
 pub mod stream;
+pub mod watched_files;
 
 pub use consumer::Consumer;
 pub use db::Db;

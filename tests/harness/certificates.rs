@@ -1,17 +1,21 @@
 //! A certificate authority for one test: certificates of servers and clients, in files.
 
 use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A certificate authority. Its files vanish with it.
 pub struct Certificates {
@@ -103,6 +107,25 @@ impl Certificates {
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
+
+    /// What a client needs that trusts this authority only and speaks one of these protocols, in one of these versions of TLS.
+    pub fn connector(&self, protocols: &[&str], versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("a certificate that was just made");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .expect("ring supports these versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+/// Connects to a server on this machine.
+pub async fn connect(connector: &TlsConnector, port: u16) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from("localhost").expect("this is a valid name");
+    connector.connect(name, TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?).await
 }
 
 impl Default for Certificates {

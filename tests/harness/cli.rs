@@ -17,6 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(180);
 #[derive(Clone, Debug)]
 pub struct Cli {
     redis_url: String,
+    variables: Vec<(String, String)>,
 }
 
 /// What a command printed, and how it ended.
@@ -33,7 +34,14 @@ pub struct CommandOutput {
 impl Cli {
     /// Runs commands against this Redis (a URL, a `RedisServer` or a `Cluster`).
     pub fn new(redis: impl AsRef<str>) -> Self {
-        Self { redis_url: redis.as_ref().to_owned() }
+        Self { redis_url: redis.as_ref().to_owned(), variables: Vec::new() }
+    }
+
+    /// The same with one more variable in the environment of its commands.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        self
     }
 
     /// The path of the binary.
@@ -49,6 +57,7 @@ impl Cli {
             .env_clear()
             .envs(["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
             .env("REDIS_URL", &self.redis_url)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

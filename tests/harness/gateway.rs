@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::Ipv4Addr;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ALL_VERSIONS;
 
+use crate::certificates::{Certificates, connect};
 use crate::port::Port;
 use crate::process::Process;
 use crate::wait::within;
@@ -21,12 +25,25 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running gateway. Dropping it kills the process.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "a TLS connector does not implement it")]
 pub struct GatewayProcess {
     process: Process,
     redis_url: String,
     port: Port,
     folder: TempDir,
+    /// Over TLS, what its clients connect with.
+    tls: Option<TlsConnector>,
+}
+
+/// A connection, with TLS or without.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+impl std::fmt::Debug for dyn Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Socket")
+    }
 }
 
 /// A response of a server.
@@ -43,10 +60,20 @@ pub struct HttpAnswer {
 impl GatewayProcess {
     /// Starts a gateway on this Redis with these settings (the text of `redial.toml`), and waits until it is ready.
     pub async fn start(redis: impl AsRef<str>, settings: &str) -> Self {
+        Self::start_with(redis, settings, None).await
+    }
+
+    /// The same over TLS, where the settings say so. Its clients trust these certificates and speak HTTP/1.1.
+    pub async fn start_tls(redis: impl AsRef<str>, settings: &str, certificates: &Certificates) -> Self {
+        let connector = certificates.connector(&["http/1.1"], ALL_VERSIONS);
+        Self::start_with(redis, settings, Some(connector)).await
+    }
+
+    async fn start_with(redis: impl AsRef<str>, settings: &str, tls: Option<TlsConnector>) -> Self {
         let (folder, port) = (tempfile::tempdir().expect("the temp folder is writable"), Port::claim());
         fs::write(folder.path().join("redial.toml"), settings).expect("the temp folder is writable");
         let redis_url = redis.as_ref().to_owned();
-        let gateway = Self { process: launch(&redis_url, &port, &folder), redis_url, port, folder };
+        let gateway = Self { process: launch(&redis_url, &port, &folder), redis_url, port, folder, tls };
         gateway.wait_ready().await;
         gateway
     }
@@ -68,7 +95,8 @@ impl GatewayProcess {
 
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port.number())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}{path}", self.port.number())
     }
 
     /// Its port on loopback.
@@ -84,6 +112,11 @@ impl GatewayProcess {
     /// Asks it to drain, with SIGTERM.
     pub fn term(&self) {
         self.process.term();
+    }
+
+    /// Asks it to read its certificate again, with SIGHUP.
+    pub fn hangup(&self) {
+        self.process.hangup();
     }
 
     /// Waits until it ends; panics if it is still running at the timeout.
@@ -125,7 +158,13 @@ impl GatewayProcess {
     }
 
     /// Sends a request and leaves its response to the caller.
-    pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<TcpStream> {
+    pub async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Box<dyn Socket>> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "host") {
             head += "host: localhost\r\n";
@@ -135,7 +174,10 @@ impl GatewayProcess {
                 head += piece;
             }
         }
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port.number())).await?;
+        let mut socket: Box<dyn Socket> = match &self.tls {
+            Some(connector) => Box::new(connect(connector, self.port.number()).await?),
+            None => Box::new(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port.number())).await?),
+        };
         socket.write_all((head + "\r\n").as_bytes()).await?;
         // A server that refuses a request may close the connection before it has read it.
         let _ = socket.write_all(body).await;
@@ -187,17 +229,29 @@ fn parse(answer: &[u8]) -> Option<HttpAnswer> {
     })
 }
 
+/// The body of a chunked response as far as it has arrived; `None` if its head has not.
+pub fn arrived(response: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = [httparse::EMPTY_HEADER; 64];
+    let httparse::Status::Complete(length) = httparse::Response::new(&mut lines).parse(response).ok()? else {
+        return None;
+    };
+    Some(chunks(&response[length..]).0)
+}
+
 /// A chunked body without its framing (RFC 9112 section 7.1); `None` if its last chunk is missing.
-fn unchunked(mut framed: &[u8]) -> Option<Vec<u8>> {
+fn unchunked(framed: &[u8]) -> Option<Vec<u8>> {
+    let (body, is_whole) = chunks(framed);
+    is_whole.then_some(body)
+}
+
+/// The chunks that have arrived whole, and whether the last one is among them.
+fn chunks(mut framed: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    loop {
-        let httparse::Status::Complete((line, size)) = httparse::parse_chunk_size(framed).ok()? else { return None };
-        let size = usize::try_from(size).ok()?;
-        let chunk = framed.get(line..line + size)?;
-        if size == 0 {
-            return Some(body);
-        }
+    while let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(framed) {
+        let Some(size) = usize::try_from(size).ok().filter(|size| *size > 0) else { return (body, true) };
+        let (Some(chunk), Some(rest)) = (framed.get(line..line + size), framed.get(line + size + 2..)) else { break };
         body.extend_from_slice(chunk);
-        framed = framed.get(line + size + 2..)?;
+        framed = rest;
     }
+    (body, false)
 }

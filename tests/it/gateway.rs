@@ -2,7 +2,8 @@
 //!
 //! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`events`]: what happens to tasks; [`admission`]: who is
 //!   let in
-//! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
+//! - [`tls`]: certificates, HTTP/2, silent handshakes
+//! - [`failures`]: what dies while callers wait; [`readers`]: what dies while streams are read; [`many`]: how many can wait
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
 
@@ -11,16 +12,20 @@ mod events;
 mod failures;
 mod many;
 mod openapi;
+mod readers;
 mod sdks;
 mod streams;
 mod tasks;
+mod tls;
 mod upstreams;
 
 use std::time::Duration;
 
-use redial_tests::{GatewayProcess, RedisServer, Upstream, Worker};
+use redial_tests::certificates::CertificateFiles;
+use redial_tests::{Certificates, GatewayProcess, RedisServer, Upstream, Worker};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -45,6 +50,18 @@ impl FrontDoor {
         Self { redis, upstream, gateway, settings }
     }
 
+    /// One whose gateway speaks TLS with this certificate.
+    async fn over_tls(upstream: Upstream, authority: &Certificates, certificate: &CertificateFiles) -> Self {
+        let redis = RedisServer::with_args(&["--appendfsync", "always"]).await;
+        let (file, key) = (certificate.certificate(), certificate.key());
+        let settings = format!(
+            "[[upstream]]\nurl = \"{}\"\nname = \"api\"\n[gateway]\ntls_certificate_file = \"{file}\"\ntls_key_file = \"{key}\"\n",
+            upstream.url("/")
+        );
+        let gateway = GatewayProcess::start_tls(&redis, &settings, authority).await;
+        Self { redis, upstream, gateway, settings }
+    }
+
     /// A worker with the same settings file.
     fn worker(&self) -> Worker {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -62,6 +79,18 @@ impl FrontDoor {
 
 /// Headers of a test.
 type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// What has arrived of a response as soon as it contains `wanted`.
+async fn read_until(socket: &mut (impl AsyncRead + Unpin), wanted: &str) -> String {
+    let mut seen = Vec::new();
+    let read = async {
+        while !String::from_utf8_lossy(&seen).contains(wanted) {
+            assert!(socket.read_buf(&mut seen).await.unwrap() > 0, "ended: {}", String::from_utf8_lossy(&seen));
+        }
+    };
+    tokio::time::timeout(SOON, read).await.unwrap_or_else(|_| panic!("no {wanted}"));
+    String::from_utf8_lossy(&seen).into_owned()
+}
 
 /// The `[[token]]` block of the token `token-of-<name>`.
 fn token_block(name: &str, more: &str) -> String {

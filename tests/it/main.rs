@@ -7,6 +7,7 @@
 //! - [`gateway`]: `redial serve`, and what clients of it see
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
 //! - [`observed`]: metrics, traces, alerts
+//! - [`deploy`]: the files by which a fleet is run: Docker Compose, systemd, Kubernetes
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 //! - [`examples`]: the examples of the library
@@ -22,6 +23,7 @@ mod clients;
 mod cluster;
 mod command_line;
 mod conservation;
+mod deploy;
 mod documented;
 mod drop_in;
 mod examples;

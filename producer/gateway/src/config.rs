@@ -8,17 +8,22 @@ use std::time::Duration;
 use redial_core::QueueName;
 use redial_core::protocol::credentials;
 use redial_core::protocol::id::is_upstream_name;
+use redial_core::served_hosts::ServedHosts;
 use redial_traces::collector::TraceSettings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::Url;
 
-use crate::tokens::{GatewayToken, TokenFields};
+use crate::tls::GatewayCertificate;
+use crate::tokens::{EnvironmentToken, GatewayToken, TOKEN_VARIABLE, TokenFields};
 
 /// The file that is read if none is named and if it exists.
 const DEFAULT_FILE: &str = "redial.toml";
 /// The longest time that a request may be set to wait: a day.
 const MAX_WAIT_MS: u64 = 24 * 3600 * 1000;
+
+/// How many connections there may be besides those that wait.
+const MORE_CONNECTIONS: usize = 1_000;
 
 /// The settings of a gateway, validated.
 #[derive(Debug, Clone)]
@@ -35,9 +40,26 @@ pub struct GatewayConfig {
     pub(crate) max_wait: Duration,
     /// The origins of web pages that may use it.
     pub(crate) origins: Vec<String>,
+    /// The names under which it is served, if it has tokens.
+    pub(crate) hosts: ServedHosts,
+    /// With it, connections are encrypted.
+    pub(crate) certificate: Option<GatewayCertificate>,
     pub(crate) tokens: Vec<GatewayToken>,
     pub(crate) upstreams: Vec<UpstreamTarget>,
     pub(crate) traces: TraceSettings,
+}
+
+/// What the command line and the environment say, which takes precedence over the file.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayArgs {
+    /// Where to listen.
+    pub listen: Option<SocketAddr>,
+    /// The file of the certificate.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// The file of its key.
+    pub tls_key_file: Option<PathBuf>,
+    /// A token that opens everything, besides those of the file.
+    pub token: Option<EnvironmentToken>,
 }
 
 /// An `[[upstream]]` block, as far as the gateway is concerned.
@@ -85,6 +107,8 @@ struct RawSettings {
     gateway: RawGateway,
     #[serde(default)]
     token: Vec<TokenFields>,
+    #[serde(skip)]
+    environment_token: Option<EnvironmentToken>,
     #[serde(default)]
     upstream: Vec<RawTarget>,
     #[serde(default)]
@@ -107,6 +131,10 @@ struct RawGateway {
     max_wait_ms: Option<u64>,
     #[serde(default)]
     origins: Vec<String>,
+    #[serde(default)]
+    hosts: Vec<String>,
+    tls_certificate_file: Option<PathBuf>,
+    tls_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,18 +148,25 @@ struct RawTarget {
 }
 
 impl GatewayConfig {
-    /// Reads the settings from `file`, or else from `redial.toml` in the current directory if it exists. `listen` takes precedence over
-    /// what the file says.
+    /// Reads the settings from `file`, or else from `redial.toml` in the current directory if it exists.
     ///
     /// # Errors
     /// The file cannot be read, or a setting is invalid: for example an address that others can reach, without tokens.
-    pub fn load(file: Option<&Path>, listen: Option<SocketAddr>) -> Result<Self, InvalidConfig> {
-        let raw = match file {
+    pub fn load(file: Option<&Path>, args: GatewayArgs) -> Result<Self, InvalidConfig> {
+        let mut raw = match file {
             Some(path) => read(path)?,
             None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
             None => RawSettings::default(),
         };
-        raw.check(listen).map_err(InvalidConfig::Value)
+        raw.gateway.tls_certificate_file = args.tls_certificate_file.or(raw.gateway.tls_certificate_file);
+        raw.gateway.tls_key_file = args.tls_key_file.or(raw.gateway.tls_key_file);
+        raw.environment_token = args.token;
+        raw.check(args.listen).map_err(InvalidConfig::Value)
+    }
+
+    /// How many connections there may be at a time, and how many requests.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.max_waiting + MORE_CONNECTIONS
     }
 
     /// Whether the gateway serves whoever reaches it, which only programs on this machine can.
@@ -155,11 +190,14 @@ impl RawSettings {
                 .map_err(|_| format!("[gateway] listen is {text:?}: use address:port, such as 127.0.0.1:8080"))?,
             (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
         };
-        let tokens: Vec<GatewayToken> = self.token.into_iter().map(TokenFields::check).collect::<Result<_, _>>()?;
+        let tokens = self.token.into_iter().map(TokenFields::check);
+        let tokens = tokens.chain(self.environment_token.map(|token| Ok(token.into())));
+        let tokens: Vec<GatewayToken> = tokens.collect::<Result<_, _>>()?;
         if !listen.ip().is_loopback() && tokens.is_empty() {
             return Err(format!(
                 "listen is {listen}, which others can reach, and there is no [[token]]: whoever reaches it could make calls with \
-                 your credentials. Add a [[token]] to the settings, or listen on 127.0.0.1; docs/gateway.md shows both"
+                 your credentials. Add a [[token]] to the settings, set {TOKEN_VARIABLE}, or listen on 127.0.0.1; \
+                 docs/gateway.md shows all of them"
             ));
         }
         let max_wait_ms = self.gateway.max_wait_ms.unwrap_or(3_600_000);
@@ -176,6 +214,8 @@ impl RawSettings {
                 return Err(format!("[gateway] origins: {origin:?} is not an origin, such as https://app.example.com"));
             }
         }
+        let certificate = self.gateway.certificate()?;
+        let hosts = self.gateway.hosts(!tokens.is_empty())?;
         let upstreams = targets(self.upstream)?;
         for (token, name) in tokens.iter().flat_map(|token| token.upstreams.iter().map(move |name| (&token.name, name)))
         {
@@ -192,11 +232,50 @@ impl RawSettings {
             max_waiting,
             max_wait: Duration::from_millis(max_wait_ms),
             origins: self.gateway.origins,
+            hosts,
+            certificate,
             tokens,
             upstreams,
             traces: TraceSettings { endpoint: Some(self.traces.endpoint).filter(|endpoint| !endpoint.is_empty()) },
         })
     }
+}
+
+impl RawGateway {
+    fn certificate(&self) -> Result<Option<GatewayCertificate>, String> {
+        match (&self.tls_certificate_file, &self.tls_key_file) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => {
+                Ok(Some(GatewayCertificate { certificate: certificate.clone(), key: key.clone() }))
+            }
+            (Some(_), None) => {
+                Err("[gateway] tls_certificate_file needs tls_key_file; both may name the same file".into())
+            }
+            (None, Some(_)) => {
+                Err("[gateway] tls_key_file needs tls_certificate_file; both may name the same file".into())
+            }
+        }
+    }
+
+    fn hosts(&self, has_tokens: bool) -> Result<ServedHosts, String> {
+        if !self.hosts.is_empty() && !has_tokens {
+            return Err(
+                "[gateway] hosts is for a gateway with tokens: without a [[token]] it serves this machine only, \
+                        as localhost, 127.0.0.1 and [::1]"
+                    .into(),
+            );
+        }
+        if let Some(host) = self.hosts.iter().find(|host| !is_host(host)) {
+            return Err(format!(
+                "[gateway] hosts: {host:?} is not the name of a host, such as redial.example.com, without scheme and port"
+            ));
+        }
+        Ok(ServedHosts::new(self.hosts.iter().map(String::as_str)))
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// The blocks, the longest URL first: of two that match, it is the more specific one, as for workers.
@@ -266,6 +345,10 @@ mod tests {
             ("[gateway]\nlisen = \"8080\"", None, "unknown field `lisen`"),
             ("[gateway]\nmax_waiting = 0", None, "max_waiting is 0"),
             ("[gateway]\nmax_wait_ms = 5", None, "max_wait_ms is 5"),
+            ("[gateway]\ntls_key_file = \"key.pem\"", None, "needs tls_certificate_file"),
+            ("[gateway]\ntls_certificate_file = \"cert.pem\"", None, "needs tls_key_file"),
+            ("[gateway]\nhosts = [\"a.example\"]", None, "hosts is for a gateway with tokens"),
+            (&format!("[gateway]\nhosts = [\"https://a.example\"]\n{token}"), None, "is not the name of a host"),
             ("[gateway]\nqueue = \"a{b\"", None, "[gateway] queue"),
             ("[[upstream]]\nurl = \"https://h/\"\nname = \"a/b\"", None, "its name is \"a/b\""),
             ("[[token]]\nname = \"ci\"\nhash = \"secret\"", None, "sha256sum"),

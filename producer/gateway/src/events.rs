@@ -14,9 +14,9 @@ use axum::response::Response;
 use futures_core::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use redial::{EntryId, EventPage, EventReader, Queue, TaskEvent, TaskEventReader, UnixMs};
+use redial::{EntryId, EventPage, EventReader, TaskEvent, TaskEventReader};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::gateway::Gateway;
 use crate::params::since;
@@ -25,8 +25,10 @@ use crate::tasks::{STATE_SEARCH, TaskRequest};
 use crate::tokens::{Access, Caller};
 use crate::waiting::{WaitingPlace, deadline};
 
-/// How often a stream that says nothing is kept alive by a comment: proxies close connections that are idle for a minute or so.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a stream may say nothing.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What it says then, which readers ignore.
+pub(crate) const KEEP_ALIVE_COMMENT: &str = ": nothing yet\n\n";
 /// How many events wait for a caller that reads slowly. The others wait in Redis.
 const MAX_WAITING: usize = 16;
 
@@ -61,14 +63,9 @@ pub(crate) async fn of_queue(
     let (last, since) = (last_event_id(request.headers())?, since(request.uri())?);
     let place = gateway.place()?;
     let client = gateway.client_of(&queue);
-    let after = match (last, since) {
-        (Some(last), _) => last,
-        (None, None) => gateway.patiently(|| async { Ok(client.queue().last_event().await?) }).await?,
-        (None, Some(since)) => {
-            let now = gateway.patiently(|| async { Ok(client.queue().db().now().await?) }).await?;
-            let span = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-            Queue::events_before(UnixMs(now.0.saturating_sub(span)))
-        }
+    let after = match last {
+        Some(last) => last,
+        None => gateway.patiently(|| async { Ok(client.queue().events_since(since).await?) }).await?,
     };
     Ok(respond(gateway, Source::Queue(Box::new(client.events(after)), caller), place))
 }
@@ -131,25 +128,37 @@ fn respond(gateway: Arc<Gateway>, source: Source, place: WaitingPlace) -> Respon
         pass_on(&gateway, source, sender).await;
         drop(place);
     });
-    let mut response = Response::new(Body::from_stream(Texts(texts)));
+    event_stream(Texts(texts))
+}
+
+/// A response that consists of events, as text.
+pub(crate) fn event_stream(texts: impl Stream<Item = Result<String, Infallible>> + Send + 'static) -> Response {
+    let mut response = Response::new(Body::from_stream(texts));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Passes events on until there are no more, the caller goes away, the gateway ends, or the time is over for which a request may wait.
-/// Readers then connect again.
-async fn pass_on(gateway: &Gateway, mut source: Source, texts: mpsc::Sender<String>) {
+/// When [`KEEP_ALIVE_COMMENT`] is due: a stream that says nothing is kept alive by it, since proxies close connections that are idle for a minute or
+/// so. Whatever else is sent resets it.
+pub(crate) fn keep_alive() -> Interval {
     let mut keep_alive = interval(KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     keep_alive.reset();
+    keep_alive
+}
+
+/// Passes events on until there are no more, the caller goes away, the gateway ends, or the time is over for which a request may wait.
+/// Readers then connect again.
+async fn pass_on(gateway: &Gateway, mut source: Source, texts: mpsc::Sender<String>) {
+    let mut keep_alive = keep_alive();
     let mut is_over = pin!(sleep_until(deadline(gateway.config.max_wait)));
     loop {
         let text = tokio::select! {
             () = texts.closed() => return,
             () = gateway.wait_for_drain() => return,
             () = &mut is_over => return,
-            _ = keep_alive.tick() => Some(": nothing yet\n\n".to_owned()),
+            _ = keep_alive.tick() => Some(KEEP_ALIVE_COMMENT.to_owned()),
             next = source.next() => next,
         };
         keep_alive.reset();

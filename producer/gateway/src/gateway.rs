@@ -25,6 +25,8 @@ pub(crate) struct Gateway {
     clients: Mutex<HashMap<QueueName, Client>>,
     /// One permit for each request that may wait for results.
     pub waiting: Arc<Semaphore>,
+    /// One permit for each request that has no response yet. Over HTTP/2, a connection has many.
+    pub requests: Semaphore,
     /// One permit for each search.
     pub searches: Semaphore,
     /// Whether the gateway is about to end.
@@ -46,6 +48,7 @@ impl Gateway {
         let traces = Traces::start(&config.traces, "redial-gateway", move |fate, spans| of_spans.spans(fate, spans))?;
         Ok(Self {
             waiting: Arc::new(Semaphore::new(config.max_waiting)),
+            requests: Semaphore::new(config.max_connections()),
             searches: Semaphore::new(MAX_SEARCHES),
             clients: Mutex::default(),
             metrics,

@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
+use redial_core::served_hosts::ServedHosts;
 use url::Url;
 
 use crate::cors;
@@ -31,10 +32,13 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
     let origin = cors::allowed_origin(&gateway.config, &request);
     let mut response = match caller_of(&gateway, &request, origin.is_some()) {
         _ if origin.is_some() && cors::is_preflight(&request) => cors::preflight(&request),
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+        Ok(caller) => match gateway.requests.try_acquire() {
+            Ok(_permit) => {
+                request.extensions_mut().insert(caller);
+                next.run(request).await
+            }
+            Err(_) => Problem::too_many("requests are being served", gateway.config.max_connections()).into_response(),
+        },
         Err(problem) => problem.into_response(),
     };
     if let Some(origin) = origin {
@@ -53,14 +57,11 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
 /// # Errors
 /// It may not.
 pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) -> Result<(), Problem> {
-    let host = uri.authority().map(|authority| authority.as_str());
-    let host = host.or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok()));
+    let host = host_of(uri, headers);
     let is_local = |host: &str| Url::parse(&format!("http://{host}/")).is_ok_and(|url| cors::is_loopback(&url));
-    if !host.is_some_and(is_local) {
-        let detail = format!(
-            "this gateway has no tokens, so it serves only localhost, 127.0.0.1 and [::1], and not {:?}",
-            host.unwrap_or_default()
-        );
+    if !is_local(host) {
+        let detail =
+            format!("this gateway has no tokens, so it serves only localhost, 127.0.0.1 and [::1], and not {host:?}");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail));
     }
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
@@ -72,15 +73,35 @@ pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) 
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail))
 }
 
+/// Whether a gateway with tokens is served under the name by which a request reached it. A page under another name has no token; this keeps
+/// it from trying some, and from learning what is here.
+fn check_host(hosts: &ServedHosts, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    let host = host_of(uri, headers);
+    if hosts.serves(host) {
+        return Ok(());
+    }
+    let detail = format!("this gateway is not served as {host:?}: if that is its name, add it to [gateway] hosts");
+    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail))
+}
+
+/// By which name a request reached the gateway: `:authority` in HTTP/2, `Host` in HTTP/1.1.
+fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    let host = uri.authority().map(|authority| authority.as_str());
+    host.or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok())).unwrap_or_default()
+}
+
 fn caller_of(gateway: &Gateway, request: &Request, is_allowed_origin: bool) -> Result<Caller, Problem> {
-    let is_public = matches!(request.uri().path(), "/healthz" | "/readyz" | "/openapi.json");
-    if gateway.config.is_open() {
-        if request.uri().path() != "/healthz" && request.uri().path() != "/readyz" {
-            check_local(request.uri(), request.headers(), is_allowed_origin)?;
-        }
+    let path = request.uri().path();
+    // Checks of health come by any name, and learn nothing.
+    if matches!(path, "/healthz" | "/readyz") {
         return Ok(Caller::anyone());
     }
-    if is_public {
+    if gateway.config.is_open() {
+        check_local(request.uri(), request.headers(), is_allowed_origin)?;
+        return Ok(Caller::anyone());
+    }
+    check_host(&gateway.config.hosts, request.uri(), request.headers())?;
+    if path == "/openapi.json" {
         return Ok(Caller::anyone());
     }
     Caller::identify(&gateway.config.tokens, request.headers())

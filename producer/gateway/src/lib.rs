@@ -7,7 +7,8 @@
 //! In reading order:
 //!
 //! - [`config`]: the settings, from the file that workers read too; `tokens`: who may use a gateway, and for what
-//! - `server`: connections, from accepting them to draining them; `routes`: which request goes where; `guard`: which are let in; `cors`: which web pages may read the answers
+//! - `server`: connections, from accepting them to draining them; `connection`: one of them; `tls`: the certificate
+//! - `routes`: which request goes where; `guard`: which are let in; `cors`: which web pages may read the answers
 //! - `gateway`: what all requests share
 //! - `upstreams`: calls to an upstream through the gateway; `forward`: how such a request becomes a task; `answer`: how a result becomes
 //!   a response; `relay`: how an answer is passed on while it arrives
@@ -15,16 +16,18 @@
 //! - `waiting`: waiting for results; `location`: where a task is
 //! - `events`: what happens to tasks
 //! - `body`: reading the body of a request; `params`: its query and preferences; `problem`: what went wrong, as a response
-//! - `metrics`, `traces`, `openapi`: what operators and generators of clients read
+//! - `metrics`, `traces`, `openapi`: what operators and generators of clients read; [`healthcheck`]: what containers ask
 
 mod answer;
 mod body;
 pub mod config;
+mod connection;
 mod cors;
 mod events;
 mod forward;
 mod gateway;
 mod guard;
+pub mod healthcheck;
 mod location;
 mod metrics;
 mod openapi;
@@ -35,10 +38,13 @@ mod routes;
 mod server;
 mod submission;
 mod tasks;
+mod tls;
 mod tokens;
 mod traces;
 mod upstreams;
 mod waiting;
 
-pub use config::GatewayConfig;
+pub use config::{GatewayArgs, GatewayConfig};
 pub use server::{ServeError, serve};
+pub use tls::{GatewayCertificate, InvalidCertificate};
+pub use tokens::EnvironmentToken;

@@ -53,6 +53,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).retry_after(1)
     }
 
+    /// So many requests, as many as may, do this already.
+    pub fn too_many(doing: &str, max: usize) -> Self {
+        let detail = format!("{max} {doing} already: come back later, or run another gateway (max_waiting)");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_waiting", detail).retry_after(2)
+    }
+
     /// It is about a task, which goes on, and whose result will be there.
     pub fn about(mut self, id: &TaskId, location: &str) -> Self {
         self.task = Some(id.clone());

@@ -248,6 +248,7 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GatewayArgs;
 
     fn submit(config: &GatewayConfig, caller: &Caller, raw: &str, key: Option<&str>) -> Result<Submission, Problem> {
         let queue = QueueName::new("default").map_err(|error| Problem::invalid(error.to_string()))?;
@@ -256,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_task_for_the_same_caller_and_account() -> Result<(), Problem> {
-        let config = GatewayConfig::load(None, None).map_err(|error| Problem::invalid(error.to_string()))?;
+        let config =
+            GatewayConfig::load(None, GatewayArgs::default()).map_err(|error| Problem::invalid(error.to_string()))?;
         let id = |raw: &str, key| submit(&config, &Caller::anyone(), raw, key).map(|task| task.id().clone());
         let task = r#"{"url":"http://h/a","body":{"n":9007199254740993}}"#;
         assert_eq!(id(task, Some("k"))?, id(task, Some("k"))?);

@@ -66,6 +66,42 @@ pub(crate) struct GatewayToken {
     access: Access,
 }
 
+/// The variable of the environment that has a token.
+pub(crate) const TOKEN_VARIABLE: &str = "REDIAL_GATEWAY_TOKEN";
+/// Fewer characters could be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// A token that the environment has, such as that of a container, and not the settings. It opens everything.
+#[derive(Debug, Clone)]
+pub struct EnvironmentToken {
+    hash: [u8; 32],
+}
+
+impl EnvironmentToken {
+    /// The token in the environment, if there is one.
+    ///
+    /// # Errors
+    /// It is too short.
+    pub fn read() -> Result<Option<Self>, String> {
+        let token = std::env::var(TOKEN_VARIABLE).unwrap_or_default();
+        match token.len() {
+            0 => Ok(None),
+            MIN_TOKEN.. => Ok(Some(Self { hash: Sha256::digest(token).into() })),
+            _ => Err(format!(
+                "{TOKEN_VARIABLE} has fewer than {MIN_TOKEN} characters, which could be guessed: openssl rand -hex 32 makes one"
+            )),
+        }
+    }
+}
+
+impl From<EnvironmentToken> for GatewayToken {
+    fn from(EnvironmentToken { hash }: EnvironmentToken) -> Self {
+        let (queues, upstreams, limits) = (Vec::new(), Vec::new(), Vec::new());
+        let name = TOKEN_VARIABLE.to_owned();
+        Self { name, hash, tenant: None, queues, upstreams, limits, access: Access::Operate }
+    }
+}
+
 /// Whoever sent a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(Option<Arc<GatewayToken>>);

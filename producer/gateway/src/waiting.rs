@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use redial::{Client, Completed, Results};
 use redial_core::TaskId;
 use tokio::sync::OwnedSemaphorePermit;
@@ -38,13 +37,8 @@ impl Gateway {
         if self.is_draining() {
             return Err(Problem::draining());
         }
-        let permit = self.waiting.clone().try_acquire_owned().map_err(|_| {
-            let detail = format!(
-                "{} requests wait for results already: come back later, or run another gateway (max_waiting)",
-                self.config.max_waiting
-            );
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_waiting", detail).retry_after(2)
-        })?;
+        let full = |_| Problem::too_many("requests wait for results", self.config.max_waiting);
+        let permit = self.waiting.clone().try_acquire_owned().map_err(full)?;
         Ok(WaitingPlace { _permit: permit })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::db::stream_entries::{self, RawEntry};
 use crate::protocol::event::TaskEvent;
 use crate::script::millis;
-use crate::{EntryId, Error, Queue, UnixMs};
+use crate::{EntryId, Error, Queue};
 
 /// The field of an entry: a JSON array of events.
 const FIELD: &str = "events";
@@ -65,9 +65,14 @@ impl Queue {
         Ok(pages(self.event_entries(range).await?))
     }
 
-    /// The entry before the first one that was written at this time or later: the events of this time begin behind it.
-    pub fn events_before(at: UnixMs) -> EntryId {
-        EntryId::before_ms(at.0)
+    /// Behind which entry the events of this last span of time begin; without one, those that are yet to come.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn events_since(&self, span: Option<Duration>) -> Result<EntryId, Error> {
+        let Some(span) = span else { return self.last_event().await };
+        let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Ok(EntryId::before_ms(self.db.now().await?.0.saturating_sub(span)))
     }
 
     /// The last entry of the stream.

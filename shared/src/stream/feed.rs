@@ -187,7 +187,7 @@ impl Feed {
             match self.read(&cursors, wakeups).await {
                 Ok(found) => {
                     let is_idle = found.is_empty();
-                    wakeups = self.deliver(found).unwrap_or(wakeups);
+                    wakeups = self.deliver(found, &cursors).unwrap_or(wakeups);
                     if !is_idle && cursors.len() > PACED_FROM {
                         tokio::time::sleep(PACE).await;
                     }
@@ -238,8 +238,8 @@ impl Feed {
         reply::parse(reply)
     }
 
-    /// Hands over what was read. Returns the last wake-up, if there was one.
-    fn deliver(&self, found: FoundEntries) -> Option<EntryId> {
+    /// Hands over what was read from behind these entries. Returns the last wake-up, if there was one.
+    fn deliver(&self, found: FoundEntries, cursors: &HashMap<String, EntryId>) -> Option<EntryId> {
         let mut woken = None;
         let mut state = self.state();
         for (key, entries) in found {
@@ -248,8 +248,10 @@ impl Feed {
                 continue;
             }
             let entries: Vec<StreamEntry> = entries.into_iter().map(|(id, event)| StreamEntry { id, event }).collect();
+            let cursor = cursors.get(&key).copied().unwrap_or(EntryId::START);
             state.subscribers.retain_mut(|subscriber| {
-                if subscriber.key != key {
+                // One that came during the command, or had no room before it, may need entries before these: the next command reads them.
+                if subscriber.key != key || subscriber.last < cursor {
                     return true;
                 }
                 let taken = entries.iter().take_while(|entry| subscriber.take(entry));

@@ -2,6 +2,7 @@
 
 use redial_tests::{Cli, RedisServer};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use super::{FrontDoor, Headers, token_block};
 
@@ -123,6 +124,54 @@ async fn without_tokens_foreign_hosts_and_origins_are_refused() {
         let answer = door.gateway.send("POST", "/v1/tasks", headers, door.task("/ok").to_string().as_bytes()).await;
         assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn with_tokens_only_its_own_names_are_served() {
+    let hosts = "[gateway]\nhosts = [\"gateway.example.com\"]\n";
+    let door = FrontDoor::new(&(tokens() + hosts)).await;
+    for (host, status) in [
+        ("gateway.example.com", 404),
+        ("gateway.example.com:8443", 404),
+        ("127.0.0.1:8080", 404),
+        ("redial-gateway.jobs.svc.cluster.local", 404),
+        ("evil.example", 421),
+        ("gateway.example.com.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+    ] {
+        let headers = [ACME[0], ("host", host)];
+        let answer = door.gateway.send("GET", "/v1/tasks/acme.none", &headers, b"").await;
+        assert_eq!(answer.status, status, "{host}: {}", answer.text());
+        let described = door.gateway.send("GET", "/openapi.json", &[("host", host)], b"").await;
+        assert_eq!(described.status == 200, status == 404, "{host}: {}", described.text());
+        // Whoever checks its health may call it as they like, and learns nothing.
+        assert_eq!(door.gateway.send("GET", "/readyz", &[("host", host)], b"").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_environment_opens_everything_and_its_health_can_be_asked_for() {
+    let (redis, port) = (RedisServer::start().await, redial_tests::Port::claim());
+    let listen = format!("0.0.0.0:{}", port.number());
+    let token = ("REDIAL_GATEWAY_TOKEN", "token-of-the-environment");
+    let ended = Cli::new(&redis).env(token.0, "short").run(&["serve", "--listen", &listen]).await;
+    assert!(ended.status == 1 && ended.stderr.contains("openssl rand -hex 32"), "{}", ended.stderr);
+
+    let cli = Cli::new(&redis).env(token.0, token.1).env("REDIAL_GATEWAY_LISTEN", &listen);
+    let ended = cli.run(&["serve", "--healthcheck"]).await;
+    assert!(ended.status == 1 && ended.stderr.contains("is the gateway running"), "{}", ended.stderr);
+    let serving = cli.start(&["serve"]);
+    let healthy = || async { (cli.run(&["serve", "--healthcheck"]).await.status == 0).then_some(()) };
+    redial_tests::eventually(super::SOON, healthy).await;
+    let ask = async |token: &str| {
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port.number())).await.unwrap();
+        let head = format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        super::read_until(&mut socket, "\r\n").await
+    };
+    assert!(ask(token.1).await.starts_with("HTTP/1.1 200"));
+    assert!(ask("token-of-the-environmenT").await.starts_with("HTTP/1.1 401"));
+    drop(serving);
 }
 
 #[tokio::test]

@@ -4,22 +4,8 @@ use std::time::Duration;
 
 use redial_tests::Reply;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
-use super::{FrontDoor, Headers, SOON, token_block};
-
-/// What has arrived of a response as soon as it contains `wanted`.
-async fn read_until(socket: &mut TcpStream, wanted: &str) -> String {
-    let mut seen = Vec::new();
-    let read = async {
-        while !String::from_utf8_lossy(&seen).contains(wanted) {
-            assert!(socket.read_buf(&mut seen).await.unwrap() > 0, "ended: {}", String::from_utf8_lossy(&seen));
-        }
-    };
-    tokio::time::timeout(SOON, read).await.unwrap_or_else(|_| panic!("no {wanted}"));
-    String::from_utf8_lossy(&seen).into_owned()
-}
+use super::{FrontDoor, Headers, read_until, token_block};
 
 /// The names of the events of a text, in order.
 fn names(text: &str) -> Vec<&str> {

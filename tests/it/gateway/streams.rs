@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use redial_tests::{Reply, TestQueue, Upstream, eventually};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
 
-use super::{FrontDoor, Headers, SOON};
+use super::{FrontDoor, Headers, SOON, read_until};
 
 const JSON: Headers = &[("content-type", "application/json")];
 const ASK: &[u8] = br#"{"stream":true}"#;
@@ -18,18 +17,6 @@ fn event(n: usize) -> String {
 /// An upstream that sends events, and holds each back for this long.
 fn events(count: usize, pause: Duration) -> Reply {
     Reply::streamed((0..count).map(move |n| (pause, event(n)))).header("content-type", "text/event-stream")
-}
-
-/// What has arrived of a response as soon as it contains `wanted`.
-async fn read_until(socket: &mut tokio::net::TcpStream, wanted: &str) -> String {
-    let mut seen = Vec::new();
-    let read = async {
-        while !String::from_utf8_lossy(&seen).contains(wanted) {
-            assert!(socket.read_buf(&mut seen).await.unwrap() > 0, "ended: {}", String::from_utf8_lossy(&seen));
-        }
-    };
-    tokio::time::timeout(SOON, read).await.unwrap_or_else(|_| panic!("no {wanted}"));
-    String::from_utf8_lossy(&seen).into_owned()
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! The settings. The environment overrides the file, which overrides the defaults in `config.default.toml`; that file explains each
 //! setting.
 
-pub mod file_stamp;
 mod limit;
 mod pattern;
 pub mod reload;
@@ -22,13 +21,13 @@ use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
 use redial_core::db::embedded;
 use redial_core::event::log::EventRetention;
+use redial_core::served_hosts::ServedHosts;
 use redial_traces::collector::TraceSettings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::http::connection::name_servers::NameServers;
 use crate::observe::events::EventConfig;
-use crate::observe::hosts::ServedHosts;
 pub use limit::LimitConfig;
 use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
 
@@ -221,6 +220,8 @@ pub fn unknown_variables(given: impl Iterator<Item = String>) -> anyhow::Result<
                 // Names the file, so it is not in it.
                 && name != "REDIAL_CONFIG"
                 && !name.starts_with("REDIAL_DEBUG_")
+                // `redial serve` reads them.
+                && !name.starts_with("REDIAL_GATEWAY_")
                 && !known.contains(name)
         })
         .collect())

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use config::Value;
 use parking_lot::RwLock;
 use redial_core::protocol::task::TaskDefaults;
+use redial_core::watched_files::WatchedFiles;
 
-use super::file_stamp::FileStamp;
 use super::limit::LimitConfig;
 use super::retry::RetryConfig;
 use super::secrets::SecretReader;
@@ -107,8 +107,8 @@ pub struct Reloader {
     limits: LimitConfig,
     upstreams: Reloadable<Upstreams>,
     webhook_secrets: Reloadable<WebhookSecrets>,
-    /// Each file that holds a secret or a certificate, as it was when it was last read, and as it was at the last look.
-    files: BTreeMap<PathBuf, (FileStamp, FileStamp)>,
+    /// Those that hold a secret or a certificate.
+    files: WatchedFiles,
 }
 
 /// Which settings differ from those in force.
@@ -129,7 +129,7 @@ impl Reloader {
         upstreams: Reloadable<Upstreams>,
         webhook_secrets: Reloadable<WebhookSecrets>,
     ) -> Self {
-        let mut reloader = Self { load, source, limits, upstreams, webhook_secrets, files: BTreeMap::new() };
+        let mut reloader = Self { load, source, limits, upstreams, webhook_secrets, files: WatchedFiles::default() };
         // What is wrong was told when the settings were first read.
         if let Ok(read) = reloader.source.raw.read(&reloader.limits, &from_environment) {
             reloader.watch(&read.files);
@@ -138,21 +138,12 @@ impl Reloader {
     }
 
     fn watch(&mut self, files: &[PathBuf]) {
-        self.files = files.iter().map(|file| (file.clone(), (FileStamp::of(file), FileStamp::of(file)))).collect();
+        self.files = WatchedFiles::new(files.iter().map(PathBuf::as_path));
     }
 
-    /// Which files of secrets and certificates have changed since they were last read. One that changed since the last look as well is
-    /// left for the next one: it may be half written.
+    /// Which files of secrets and certificates have changed since they were last read.
     pub fn changed_files(&mut self) -> Vec<PathBuf> {
-        let mut changed = Vec::new();
-        for (file, (read, seen)) in &mut self.files {
-            let now = FileStamp::of(file);
-            if now != *read && now == *seen {
-                changed.push(file.clone());
-            }
-            *seen = now;
-        }
-        changed
+        self.files.changed()
     }
 
     /// Reloads all secrets and certificates, by the settings as they were last read.
@@ -160,9 +151,7 @@ impl Reloader {
     /// # Errors
     /// One of them cannot be used: the old ones stay in force, until a file changes again.
     pub fn reload_secrets(&mut self) -> anyhow::Result<()> {
-        for (file, (read, _)) in &mut self.files {
-            *read = FileStamp::of(file);
-        }
+        self.files.reading();
         let read = self.source.raw.read(&self.limits, &from_environment)?;
         self.put_in_force(read);
         Ok(())

@@ -22,11 +22,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::exposition::ExpositionFormat;
 use super::health::Health;
-use super::hosts::ServedHosts;
 use super::metrics::{Metrics, SlotCounts};
 use crate::breaker::client::BreakerClient;
 use crate::config;
 use crate::queue::slots::Slots;
+use redial_core::served_hosts::ServedHosts;
 
 /// What the endpoints show.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ pub mod events;
 pub mod exposition;
 pub mod health;
 pub mod healthcheck;
-pub mod hosts;
 pub mod http_server;
 pub mod known_names;
 pub mod limit_metrics;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use redial_core::consumer::TakenBack;
 use redial_core::{Db, WorkerId};
+use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -54,8 +55,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let reloader = config.reloader();
     let worker = Runtime::start(config, &db).await?;
     tokio::spawn(reload::run(reloader, signals.hangups(), worker.shared.stop.clone()));
+    tell_systemd(NotifyState::Ready);
 
     signals.next().await;
+    tell_systemd(NotifyState::Stopping);
     tracing::info!(tasks = worker.slots.held(), "draining: no new task is claimed");
     let deadline = Instant::now() + worker.shared.config.drain + GIVE_BACK_TIMEOUT;
     let (slots, traces) = (worker.slots.clone(), worker.shared.traces.clone());
@@ -75,6 +78,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Tells systemd, if it started this worker and wants to know (`Type=notify`).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told: see NOTIFY_SOCKET");
+    }
 }
 
 /// Checks what a worker needs from its settings before it connects to anything. Reading them has checked all of the rest.

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use redial::{Client, EntryId, Queue, TaskEvent, TaskEventKind, TaskId, UnixMs, WaitCause};
+use redial::{Client, TaskEvent, TaskEventKind, TaskId, WaitCause};
 use serde_json::json;
 
 use crate::output::{self, Output};
@@ -58,15 +57,7 @@ async fn of_task(client: &Client, id: &TaskId, output: Output) -> anyhow::Result
 }
 
 async fn of_queue(client: &Client, since: Option<Duration>, output: Output) -> anyhow::Result<ExitCode> {
-    let queue = client.queue();
-    let after: EntryId = match since {
-        None => queue.last_event().await?,
-        Some(since) => {
-            let span = u64::try_from(since.as_millis()).context("--since is too long")?;
-            Queue::events_before(UnixMs(queue.db().now().await?.0.saturating_sub(span)))
-        }
-    };
-    let mut events = client.events(after);
+    let mut events = client.events(client.queue().events_since(since).await?);
     loop {
         for event in events.next().await.events {
             print(&event, output)?;

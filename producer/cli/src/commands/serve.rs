@@ -4,13 +4,15 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use redial::Client;
 use redial_core::QueueName;
 use redial_core::db::keys::DEFAULT_PREFIX;
 use redial_core::shown::escape::{EscapeForm, LogWriter};
-use redial_gateway::GatewayConfig;
+use redial_gateway::{EnvironmentToken, GatewayArgs, GatewayConfig, healthcheck};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
 /// Serve the queues over HTTP, so that programs need no Redis: any SDK uses Redial once its base URL is changed.
@@ -20,16 +22,26 @@ use tracing_subscriber::EnvFilter;
 ///
 ///   OPENAI_BASE_URL=http://127.0.0.1:8080/u/openai python ask.py
 ///
-/// Without a [[token]] in the settings it serves this machine only. docs/gateway.md describes headers, tokens and errors.
+/// Without a [[token]] in the settings, or a token in REDIAL_GATEWAY_TOKEN, it serves this machine only. docs/gateway.md describes
+/// headers, tokens and errors.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ServeArgs {
     /// Where to listen. Default: `listen` in the settings, or else 127.0.0.1:8080.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "REDIAL_GATEWAY_LISTEN")]
     listen: Option<SocketAddr>,
+    /// Speak TLS (https), with this certificate in PEM. It is read again when the file changes and at SIGHUP.
+    #[arg(long, value_name = "FILE", env = "REDIAL_GATEWAY_TLS_CERTIFICATE_FILE")]
+    tls_certificate_file: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "REDIAL_GATEWAY_TLS_KEY_FILE")]
+    tls_key_file: Option<PathBuf>,
     /// The settings, in the file that workers read too. Default: redial.toml in the current directory, if it exists.
     #[arg(long, value_name = "FILE", env = "REDIAL_CONFIG")]
     config: Option<PathBuf>,
+    /// Ask the gateway with these settings whether it is ready, and exit: 0 if it is, else 1.
+    #[arg(long)]
+    healthcheck: bool,
 }
 
 impl ServeArgs {
@@ -47,7 +59,17 @@ impl ServeArgs {
             .with_writer(move || LogWriter::new(std::io::stderr(), EscapeForm::Text, colours))
             .with_ansi(colours)
             .init();
-        let mut config = GatewayConfig::load(self.config.as_deref(), self.listen)?;
+        let args = GatewayArgs {
+            listen: self.listen,
+            tls_certificate_file: self.tls_certificate_file,
+            tls_key_file: self.tls_key_file,
+            token: EnvironmentToken::read().map_err(anyhow::Error::msg)?,
+        };
+        let mut config = GatewayConfig::load(self.config.as_deref(), args)?;
+        if self.healthcheck {
+            healthcheck::check(&config).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         if let Some(queue) = queue {
             config.queue = QueueName::new(queue)?;
         }
@@ -57,13 +79,20 @@ impl ServeArgs {
         // Each caller that waits has a connection. If the limit cannot be raised, fewer can wait.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut hangup, hangups) = (signal(SignalKind::hangup())?, Arc::new(Notify::new()));
+        let told = hangups.clone();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                told.notify_one();
+            }
+        });
         let shutdown = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        redial_gateway::serve(config, &client, shutdown).await?;
+        redial_gateway::serve(config, &client, hangups, shutdown).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

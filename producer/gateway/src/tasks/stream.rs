@@ -5,21 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_core::Stream;
-use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use redial::{AnswerStream, EntryId, StreamEntry, StreamEvent};
 use redial_core::stream::append::StreamRemains;
 use serde_json::{Value, json};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::Interval;
 
 use super::TaskRequest;
-use crate::events::{KEEP_ALIVE, last_event_id};
+use crate::events::{KEEP_ALIVE_COMMENT, event_stream, keep_alive, last_event_id};
 use crate::gateway::Gateway;
 use crate::metrics::OpenStream;
 use crate::problem::Problem;
@@ -38,20 +35,13 @@ pub(crate) async fn stream(
     let task = TaskRequest::read(gateway.clone(), &caller, &id, &request)?;
     let place = gateway.place()?;
     task.require_known().await?;
-    let mut keep_alive = interval(KEEP_ALIVE);
-    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    keep_alive.reset();
     let draining = Box::pin({
         let gateway = gateway.clone();
         async move { gateway.wait_for_drain().await }
     });
     let entries = task.client.stream(&task.id, after);
-    let events =
-        Events { entries, keep_alive, draining, is_over: false, _place: place, _open: gateway.metrics.stream() };
-    let mut response = Response::new(Body::from_stream(events));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    let open = gateway.metrics.stream();
+    Ok(event_stream(Events { entries, keep_alive: keep_alive(), draining, is_over: false, _place: place, _open: open }))
 }
 
 impl TaskRequest {
@@ -90,7 +80,7 @@ impl Stream for Events {
             self.is_over = next.as_ref().is_none_or(|entry| entry.event.is_last());
             return Poll::Ready(next.map(|entry| Ok(to_event(&entry))));
         }
-        self.keep_alive.poll_tick(context).map(|_| Some(Ok(": nothing yet\n\n".to_owned())))
+        self.keep_alive.poll_tick(context).map(|_| Some(Ok(KEEP_ALIVE_COMMENT.to_owned())))
     }
 }
 

@@ -13,7 +13,7 @@ use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Resolver, TokioResolver};
 use parking_lot::Mutex;
 
-use crate::config::file_stamp::FileStamp;
+use redial_core::watched_files::FileStamp;
 
 /// The files that say how names are resolved here, and how often they are looked at.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];

@@ -1,7 +1,7 @@
-//! Under which names the worker's metrics are served.
+//! Under which names a server answers: a worker its metrics, the gateway everything.
 //!
-//! A web page can make a name of its own resolve to any address (DNS rebinding), and then the browser of someone who can reach the worker
-//! lets it read what the worker answers. `Host` tells, because the page cannot change it: it is the page's own name.
+//! A web page can make a name of its own resolve to any address (DNS rebinding), and then the browser of someone who can reach the server
+//! lets it read what the server answers. `Host` tells, because the page cannot change it: it is the page's own name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Kubernetes appends to the names of services.
 const PRIVATE_SUFFIXES: [&str; 6] = [".localhost", ".local", ".internal", ".home.arpa", ".test", ".svc"];
 
-/// The names under which the metrics are served.
+/// The names under which a server answers.
 #[derive(Debug, Clone, Default)]
 pub struct ServedHosts {
     /// Those of the settings, in lower case.
