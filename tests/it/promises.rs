@@ -7,7 +7,7 @@
 //! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
-//! - [`outages`]: upstreams that are away for a while
+//! - [`outages`]: upstreams that are away for a while; [`in_flight`]: one that hangs leaves room for the others
 //! - [`cache`], [`sharing`], [`idempotency`]: calls that are not made twice; [`tenants`]: those who do not trust each other
 //! - [`limits`], [`limits_far`]: no more calls than the upstream allows; [`budgets`]: no more money than there is; [`limit_owners`]: who
 //!   may define and move a limit; [`breaker`]: no calls while it is down
@@ -21,7 +21,7 @@
 //! - [`leases`]: what living workers keep, and what dead ones lose
 //! - [`kills`], [`crashes`]: workers that die; [`redis_restarts`]: a Redis that dies; [`lost_replies`]: replies of Redis that never
 //!   arrive; [`drain`]: workers that stop in order, [`shutdown`]: in time, whatever happens
-//! - [`shortages`]: a machine that lacks descriptors
+//! - [`shortages`]: a machine that lacks descriptors; [`answer_memory`]: more answers at a time than there is memory for
 //! - [`refused`]: what Redis refuses for good
 //! - [`snapshot`]: where every task is at one instant
 //! - [`connections`]: proxies and certificates of upstreams; [`oauth`]: access tokens; [`aws`]: signatures;
@@ -33,6 +33,7 @@
 //! - [`cluster`]: a Redis Cluster, and a failover by Sentinel; [`cluster_nodes`]: one of its nodes hangs or dies
 
 mod acls;
+mod answer_memory;
 mod answers;
 mod aws;
 mod bad_input;
@@ -58,6 +59,7 @@ mod healthcheck;
 mod hostile;
 mod http2;
 mod idempotency;
+mod in_flight;
 mod keep_alive;
 mod kills;
 mod leases;

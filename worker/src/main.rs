@@ -5,6 +5,7 @@
 //! - [`task`]: the life of a task: gate, call, classify, settle
 //! - [`http`]: the call itself
 //! - [`memo`], [`limit`], [`breaker`]: what the fleet shares, asked before a call and told after it
+//! - [`in_flight`]: the calls in flight to each upstream, so that one which hangs leaves room for the others
 //! - [`queue`]: claims, slots, completions, heartbeats, and what is taken over from workers that died
 //! - [`runtime`]: start and stop in order, and the embedded Redis
 //! - [`observe`]: metrics, health, the HTTP endpoints, logs
@@ -13,6 +14,7 @@
 mod breaker;
 mod config;
 mod http;
+mod in_flight;
 mod limit;
 mod memo;
 mod observe;

@@ -316,7 +316,7 @@ impl Queue {
 /// call failed stand before those that were not called yet.
 fn position(list: &WaitList, header: &EntryHeader) -> Option<u64> {
     match list.reason {
-        WaitReason::Memo | WaitReason::Limit => None,
+        WaitReason::Memo | WaitReason::Limit | WaitReason::InFlight => None,
         WaitReason::Breaker => Some(header.first_seen.0),
     }
 }

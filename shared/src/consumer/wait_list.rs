@@ -7,7 +7,7 @@ pub use crate::script::task::Selection;
 pub struct WaitList {
     /// What they wait for.
     pub reason: WaitReason,
-    /// The name of what they wait for: a memo's hash, an upstream or a limit.
+    /// The name of what they wait for: a memo's hash, an upstream, a limit, or the beginning of an upstream's URLs.
     pub name: String,
 }
 
@@ -20,10 +20,12 @@ pub enum WaitReason {
     Breaker,
     /// Their turn under a limit.
     Limit,
+    /// One of the calls in flight to their upstream to end: it has as many as it may.
+    InFlight,
 }
 
 impl WaitReason {
-    const ALL: [Self; 3] = [Self::Memo, Self::Breaker, Self::Limit];
+    const ALL: [Self; 4] = [Self::Memo, Self::Breaker, Self::Limit, Self::InFlight];
 
     /// Its name in keys.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +33,7 @@ impl WaitReason {
             Self::Memo => "memo",
             Self::Breaker => "breaker",
             Self::Limit => "limit",
+            Self::InFlight => "in_flight",
         }
     }
 }
@@ -49,6 +52,11 @@ impl WaitList {
     /// The tasks that wait for the limit `name`.
     pub fn limit(name: &str) -> Self {
         Self { reason: WaitReason::Limit, name: name.to_owned() }
+    }
+
+    /// The tasks that wait until fewer calls are in flight to the upstream whose URLs begin like this.
+    pub fn in_flight(upstream: &str) -> Self {
+        Self { reason: WaitReason::InFlight, name: upstream.to_owned() }
     }
 
     /// Its form in `watch`: `<reason> <name>`, with the name's spaces escaped.

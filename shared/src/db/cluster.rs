@@ -41,6 +41,8 @@ pub struct ClusterClient {
     away: Arc<AwayNodes>,
     /// When the map was last asked for. Held while it is.
     looking: tokio::sync::Mutex<Option<Instant>>,
+    /// Why a node refused to tell the map when it was last asked.
+    refusal: Mutex<Option<RedisError>>,
 }
 
 /// Connections to the nodes of a Cluster, each made when it is first needed. Clones share them.
@@ -53,7 +55,14 @@ pub struct ClusterConnection {
 impl ClusterClient {
     /// The Cluster of these nodes. Connects to none of them yet.
     pub fn new(seeds: Vec<ConnectionInfo>, config: AsyncConnectionConfig) -> Self {
-        Self { seeds, config, map: Mutex::default(), away: Arc::default(), looking: tokio::sync::Mutex::default() }
+        Self {
+            seeds,
+            config,
+            map: Mutex::default(),
+            away: Arc::default(),
+            looking: tokio::sync::Mutex::default(),
+            refusal: Mutex::default(),
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, SlotMap> {
@@ -125,7 +134,7 @@ impl ClusterConnection {
         }
         let masters = self.cluster.map().masters();
         if masters.is_empty() {
-            return Err(unserved());
+            return Err(self.unserved());
         }
         let mut answers = Vec::with_capacity(masters.len());
         for master in masters {
@@ -196,7 +205,7 @@ impl ClusterConnection {
             return Ok(owner);
         }
         self.look(true).await;
-        self.cluster.owner(slot).ok_or_else(unserved)
+        self.cluster.owner(slot).ok_or_else(|| self.unserved())
     }
 
     fn node(&self, address: &Address) -> RedisResult<Arc<Node>> {
@@ -209,6 +218,11 @@ impl ClusterConnection {
         let node = Arc::new(Node::new(address.to_string(), info, self.cluster.config.clone(), away)?);
         nodes.insert(address.clone(), node.clone());
         Ok(node)
+    }
+
+    /// Why nobody is known to have a slot.
+    fn unserved(&self) -> RedisError {
+        locked(&self.cluster.refusal).clone().unwrap_or_else(unserved)
     }
 
     /// Looks at the map in the background.
@@ -231,16 +245,23 @@ impl ClusterConnection {
         let mut candidates = self.cluster.map().masters();
         candidates.extend(self.cluster.seed_addresses().filter(|seed| !candidates.contains(seed)).collect::<Vec<_>>());
         for some in candidates.chunks(LOOK_AT_ONCE) {
-            if let Some(map) = self.first_map(some).await {
-                self.forget_nodes_outside(&map);
-                *self.cluster.map() = map;
-                return;
+            match self.first_map(some).await {
+                Ok(map) => {
+                    self.forget_nodes_outside(&map);
+                    *self.cluster.map() = map;
+                    *locked(&self.cluster.refusal) = None;
+                    return;
+                }
+                Err(refusal) => *locked(&self.cluster.refusal) = refusal,
             }
         }
     }
 
     /// The map, from the first of these nodes that tells it.
-    async fn first_map(&self, candidates: &[Address]) -> Option<SlotMap> {
+    ///
+    /// # Errors
+    /// None does. One of them may have refused to.
+    async fn first_map(&self, candidates: &[Address]) -> Result<SlotMap, Option<RedisError>> {
         let mut asked = JoinSet::new();
         for address in candidates {
             let (Ok(node), address) = (self.node(address), address.clone()) else { continue };
@@ -248,17 +269,24 @@ impl ClusterConnection {
                 let mut ask = redis::cmd("CLUSTER");
                 ask.arg("SLOTS");
                 let answer = tokio::time::timeout(LOOK_TIMEOUT, node.send(Commands::One(&ask), false)).await;
-                let reply = answer.ok()?.ok()?.into_iter().next()?;
-                let map = SlotMap::parse(reply, &address)?;
-                (!map.masters().is_empty()).then_some(map)
+                let reply = match answer {
+                    Ok(Ok(reply)) => reply.into_iter().next().ok_or(None)?,
+                    Ok(Err(refusal)) if is_refusal(&refusal) => return Err(Some(refusal)),
+                    Ok(Err(_)) | Err(_) => return Err(None),
+                };
+                let map = SlotMap::parse(reply, &address).ok_or(None)?;
+                if map.masters().is_empty() { Err(None) } else { Ok(map) }
             });
         }
+        let mut refused = None;
         while let Some(answer) = asked.join_next().await {
-            if let Ok(Some(map)) = answer {
-                return Some(map);
+            match answer {
+                Ok(Ok(map)) => return Ok(map),
+                Ok(Err(refusal)) => refused = refused.or(refusal),
+                Err(_) => {}
             }
         }
-        None
+        Err(refused)
     }
 
     /// Closes the connections to nodes that have no slots any more.
@@ -285,6 +313,12 @@ fn slot_of(command: &Cmd) -> Option<Slot> {
         _ => words.next(),
     };
     key.map(Slot::for_key)
+}
+
+/// Whether a node answers, but does not let this user ask.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoPerm))
+        || error.kind() == ErrorKind::AuthenticationFailed
 }
 
 fn unserved() -> RedisError {

@@ -78,7 +78,7 @@ pub enum WaitCause {
     Time,
     /// Its turn under a limit.
     Limit,
-    /// An upstream that is down.
+    /// An upstream: it is down, or has as many calls in flight as it may.
     Upstream,
     /// The answer of another task that makes the same call.
     Answer,

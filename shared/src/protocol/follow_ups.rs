@@ -16,13 +16,16 @@ pub fn include_delivery(follow_ups: &[String]) -> bool {
     follow_ups.iter().any(|next| next.starts_with(DELIVERY))
 }
 
-/// The tasks that follow a task with this result.
-pub fn follow_ups(task: &Task, result: &TaskResult) -> Vec<String> {
+/// The tasks that follow a task with this result, each of at most `max_bytes`.
+pub fn follow_ups(task: &Task, result: &TaskResult, max_bytes: usize) -> Vec<String> {
     let Some(id) = &result.id else { return Vec::new() };
     let delivery =
         task.callback_url.as_ref().map(|url| delivery(url, id, task.tenant.as_deref(), task.result_ttl, result));
     let then = task.then.as_deref().filter(|_| result.status == Status::Ok);
-    delivery.into_iter().chain(then.map(|then| then::fill(then, id, task.tenant.as_deref(), result))).collect()
+    delivery
+        .into_iter()
+        .chain(then.map(|then| then::fill(then, id, task.tenant.as_deref(), result, max_bytes)))
+        .collect()
 }
 
 /// The tasks that follow an invalid task: the delivery of its result, where both URL and id could be read.
@@ -69,14 +72,14 @@ mod tests {
     fn a_delivery_is_a_task_that_names_the_result() -> Result<(), Box<dyn std::error::Error>> {
         let task = Task::parse(br#"{"url":"http://h/","callback_url":"https://me/hook"}"#, 1_000)?;
         for status in [Status::Ok, Status::Dead] {
-            let next = follow_ups(&task, &result("a", status)?);
+            let next = follow_ups(&task, &result("a", status)?, 1_000);
             let delivery = Task::parse(next[0].strip_prefix(DELIVERY).ok_or("a delivery")?.as_bytes(), 1_000)?;
             assert_eq!((next.len(), delivery.url.as_str()), (1, "https://me/hook"));
             assert_eq!(delivery.id.map(|id| id.to_string()), Some("a.callback".into()));
             assert_eq!(delivery.callback_of.map(|id| id.to_string()), Some("a".into()));
             assert_eq!((delivery.method, delivery.callback_url), (http::Method::POST, None));
         }
-        let long = follow_ups(&task, &result(&"x".repeat(200), Status::Ok)?);
+        let long = follow_ups(&task, &result(&"x".repeat(200), Status::Ok)?, 1_000);
         let long = long[0].strip_prefix(DELIVERY).ok_or("a delivery")?;
         assert!(Task::parse(long.as_bytes(), 2_000).is_ok(), "an id too long to extend is replaced");
         Ok(())

@@ -99,7 +99,7 @@ impl Queue {
         result.attempts = target.state.attempts;
         let (reply_to, ttl, has_stream, next) = match Task::parse(target.raw, MAX_BYTES) {
             Ok(task) => {
-                let next = follow_ups(&task, &result);
+                let next = follow_ups(&task, &result, MAX_BYTES);
                 result.meta = task.meta;
                 result.enqueued_at_ms = task.enqueued_at;
                 (task.reply_to, task.result_ttl, task.stream, next)

@@ -62,3 +62,15 @@ async fn every_chain_completes_despite_worker_kills() {
     assert_eq!(answered(&stage.queue.wait_results(&ends, 2 * SOON).await), ids.len());
     QueueSnapshot::take(&stage.redis).await.assert_all_ended(3 * ids.len());
 }
+
+#[tokio::test]
+async fn a_task_of_a_chain_is_no_larger_than_any_task_may_be() {
+    let stage = Stage::unruly().await;
+    let _worker = stage.worker().env("REDIAL_MAX_TASK_BYTES", "100000").spawn();
+    let then = json!({"id": "next", "url": stage.url("/echo"), "body": {"copy": "{{$.body_text}}"}});
+    stage.answer(json!({"id": "first", "url": stage.url("/big/200000"), "then": then})).await;
+    let result = stage.queue.wait_result("next", SOON).await;
+    let error = result["error"].as_str().unwrap_or_default();
+    assert_eq!(result["reason"], "invalid_task", "{result}");
+    assert!(error.contains("with `body` filled in, the task has more than 100000 bytes"), "{error}");
+}

@@ -20,12 +20,15 @@ async fn unready(worker: &Worker, reason: &str) {
 
 #[tokio::test]
 async fn a_worker_whose_slots_are_all_stuck_is_not_ready_until_one_moves() {
-    let stage = Stage::answering(|_| Reply::hang()).await;
+    // Two hosts: in place of the slots that a single one holds, others would be lent.
+    let (stage, other) = (Stage::answering(|_| Reply::hang()).await, Upstream::start(|_| Reply::hang()).await);
     let worker = stage.worker().env("REDIAL_CONCURRENCY", "2").spawn();
     worker.wait_ready().await;
-    let timeout = json!({"timeout_ms": 14_000, "retry": {"max_attempts": 1}});
-    stage.push_many(&ids("t", 2), "/", &timeout).await;
-    stage.wait_in_flight(2).await;
+    for (id, url) in [("t0", stage.url("/")), ("t1", other.url("/"))] {
+        let task = json!({"id": id, "url": url, "timeout_ms": 14_000, "retry": {"max_attempts": 1}});
+        stage.queue.push(task.to_string()).await;
+    }
+    eventually(SOON, || async { (stage.upstream.in_flight() + other.in_flight() == 2).then_some(()) }).await;
     assert_eq!(worker.get("/readyz").await.0, 200, "slots that have only just filled are no standstill");
     unready(&worker, "all slots are in use, and no task has left one for 1").await;
     stage.queue.wait_results(&ids("t", 2), SOON).await;

@@ -177,3 +177,42 @@ async fn an_idempotency_key_of_a_named_account_outlives_a_change_of_its_secret()
     assert_eq!(again["source"], "idempotency", "a payment is not made twice because a password changed: {again}");
     assert_eq!(files.stage.upstream.count(), 1);
 }
+
+#[tokio::test]
+async fn sighup_reloads_tenants_and_metrics_name_those_that_have_a_block() {
+    let files = ReloadStage::new().await;
+    let block = |name: &str| format!("[[tenant]]\nname = \"{name}\"\nqueues = [\"default\"]\n");
+    files.write("redial.toml", "");
+    let worker = files.worker().await;
+    let push = async |id: &str, tenant: Value| {
+        let task = json!({"id": id, "url": files.stage.url("/ok"), "tenant": tenant});
+        files.stage.answer(task).await["status"].clone()
+    };
+    assert_eq!(push("free", json!("whoever")).await, "ok");
+    assert!(!worker.metrics().await.contains("redial_tenant_attempts_total{"), "nobody has a block");
+    files.write("redial.toml", &block("acme"));
+    worker.hangup();
+    logged(&worker, "SIGHUP: reloaded", 1).await;
+    assert!(worker.log().contains("changed=\"tenant\""), "{}", worker.log());
+    assert_eq!(push("foreign", json!("whoever")).await, "dead");
+    assert_eq!(push("own", Value::Null).await, "ok");
+    let counted = || async {
+        (worker.metric("redial_tenant_attempts_total{tenant=\"acme\",reason=\"ok\"}").await >= 1.0).then_some(())
+    };
+    eventually(SOON, counted).await;
+    // One that cannot be is not used, and does not end the old one.
+    files.write("redial.toml", &(block("acme") + &block("other")));
+    worker.hangup();
+    logged(&worker, "belongs to several tenants", 1).await;
+    assert_eq!(push("still", json!("other")).await, "dead");
+    files.write("redial.toml", &block("other").replace("default", "elsewhere"));
+    worker.hangup();
+    logged(&worker, "SIGHUP: reloaded", 2).await;
+    for n in 0..20 {
+        assert_eq!(push(&format!("made up {n}"), json!(format!("tenant {n}"))).await, "ok");
+    }
+    let others =
+        || async { (worker.metric("redial_tenant_attempts_total{tenant=\"(others)\"}").await >= 20.0).then_some(()) };
+    eventually(SOON, others).await;
+    assert_eq!(worker.metrics().await.matches("redial_tenant_attempts_total{").count(), 2, "tasks add no labels");
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Stage, attempts};
 
-fn gzip(text: &str) -> Vec<u8> {
+pub(super) fn gzip(text: &str) -> Vec<u8> {
     let pipe = |program: &str| {
         let mut child = std::process::Command::new(program)
             .args(["-c"])

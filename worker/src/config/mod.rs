@@ -2,11 +2,13 @@
 //! setting.
 
 mod limit;
+mod lists;
 mod pattern;
 pub mod reload;
 mod retry;
 mod rules;
 mod secrets;
+mod tenant;
 mod upstream;
 mod webhook;
 
@@ -15,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
@@ -29,11 +31,13 @@ use serde::de::IgnoredAny;
 use crate::http::connection::name_servers::NameServers;
 use crate::observe::events::EventConfig;
 pub use limit::LimitConfig;
-use reload::{RawReloadable, ReadSettings, Reloader, SettingsSource};
+use lists::{list, queues};
+use reload::{RawReloadable, ReadSettings, ReloadableHandles, Reloader, SettingsSource};
 
 pub use reload::Reloadable;
 use rules::TaskMaxima;
 pub use rules::TaskRules;
+pub use tenant::Tenants;
 pub use upstream::Upstreams;
 pub use webhook::WebhookSecrets;
 
@@ -57,12 +61,14 @@ pub struct Config {
     pub lease: Duration,
     pub max_task_bytes: usize,
     pub max_answer_bytes: usize,
+    pub max_answers_bytes: usize,
     pub max_stated_wait: Duration,
     pub max_free_waits: u32,
     pub cache_max_bytes: usize,
     pub idempotency_hold: Duration,
     pub breaker: BreakerConfig,
     pub upstreams: Reloadable<Upstreams>,
+    pub tenants: Reloadable<Tenants>,
     pub webhook_secrets: Reloadable<WebhookSecrets>,
     pub limits: LimitConfig,
     pub rules: TaskRules,
@@ -110,6 +116,7 @@ struct RawConfig {
     lease_ms: u64,
     max_task_bytes: usize,
     max_answer_bytes: usize,
+    max_answers_bytes: usize,
     max_timeout_ms: u64,
     max_attempts: u32,
     max_delay_ms: u64,
@@ -137,7 +144,7 @@ struct RawConfig {
     traces: RawTraces,
     reply_lists: String,
     #[serde(default)]
-    tenant: Vec<rules::RawTenant>,
+    tenant: Vec<tenant::RawTenant>,
     /// The gateway's own settings, which are in the same file.
     #[serde(default, rename = "gateway")]
     _gateway: IgnoredAny,
@@ -166,8 +173,9 @@ impl Config {
     /// What reloads the settings that can change while a worker runs with these.
     pub fn reloader(&self) -> Reloader {
         let load = |file: Option<&Path>| Self::load(file, |name| std::env::var(name).ok()).map(|config| config.source);
-        let Self { source, limits, upstreams, webhook_secrets, .. } = self;
-        Reloader::new(load, source.clone(), limits.clone(), upstreams.clone(), webhook_secrets.clone())
+        let Self { source, limits, queues, upstreams, tenants, webhook_secrets, .. } = self.clone();
+        let handles = ReloadableHandles { upstreams, tenants, webhook_secrets };
+        Reloader::new(load, source, limits, queues, handles)
     }
 }
 
@@ -245,6 +253,12 @@ impl RawConfig {
             "prefix is {:?}: use at least one character and no braces",
             self.prefix
         );
+        ensure!(
+            self.max_answers_bytes >= self.max_answer_bytes,
+            "max_answers_bytes is {}: use at least max_answer_bytes, {}, since one answer may need as much",
+            self.max_answers_bytes,
+            self.max_answer_bytes
+        );
         let metrics_addr = match self.metrics_addr.as_str() {
             "" => None,
             addr => Some(
@@ -274,6 +288,8 @@ impl RawConfig {
         };
         let limits = LimitConfig::new(self.limit)?;
         let queues = queues(&self.queues)?;
+        let ReadSettings { upstreams, tenants, webhook_secrets, .. } = source.raw.read(&limits, &queues, var)?;
+        let tenants = Reloadable::new(tenants);
         let rules = {
             let maxima = TaskMaxima {
                 timeout_ms: self.max_timeout_ms,
@@ -281,9 +297,8 @@ impl RawConfig {
                 delay_ms: self.max_delay_ms,
                 result_ttl_ms: self.max_result_ttl_ms,
             };
-            TaskRules::new(list(&self.reply_lists), self.tenant, queues.iter().map(|(name, _)| name), maxima)?
+            TaskRules::new(list(&self.reply_lists), tenants.clone(), maxima)?
         };
-        let ReadSettings { upstreams, webhook_secrets, .. } = source.raw.read(&limits, var)?;
         Ok(Config {
             redis_url: Some(self.redis_url).filter(|url| !url.is_empty()),
             queues,
@@ -296,12 +311,14 @@ impl RawConfig {
             lease: Duration::from_millis(self.lease_ms),
             max_task_bytes: self.max_task_bytes,
             max_answer_bytes: self.max_answer_bytes,
+            max_answers_bytes: self.max_answers_bytes,
             max_stated_wait: Duration::from_millis(self.max_stated_wait_ms),
             max_free_waits: self.max_free_waits,
             cache_max_bytes: self.cache_max_bytes,
             idempotency_hold: Duration::from_millis(self.idempotency_hold_ms),
             breaker,
             upstreams: Reloadable::new(upstreams),
+            tenants,
             webhook_secrets: Reloadable::new(webhook_secrets),
             limits,
             rules,
@@ -321,8 +338,13 @@ impl RawConfig {
 impl RawConfig {
     /// What may change while the worker runs.
     fn reloadable(&self) -> RawReloadable {
-        let Self { upstream, retry, webhook_secret, .. } = self;
-        RawReloadable { upstream: upstream.clone(), retry: retry.clone(), webhook_secret: webhook_secret.clone() }
+        let Self { upstream, retry, tenant, webhook_secret, .. } = self;
+        RawReloadable {
+            upstream: upstream.clone(),
+            retry: retry.clone(),
+            tenant: tenant.clone(),
+            webhook_secret: webhook_secret.clone(),
+        }
     }
 
     fn breaker(&self) -> anyhow::Result<BreakerConfig> {
@@ -348,27 +370,6 @@ impl RawConfig {
             retries_per_second: self.retry_budget_per_s,
         })
     }
-}
-
-fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
-}
-
-fn queues(text: &str) -> anyhow::Result<Vec<(QueueName, u32)>> {
-    let mut queues: Vec<(QueueName, u32)> = Vec::new();
-    for item in list(text) {
-        let (name, weight) = item.split_once('=').unwrap_or((item, "1"));
-        let name = QueueName::new(name.trim()).with_context(|| format!("queues holds {item:?}"))?;
-        let weight = weight.trim().parse().ok().filter(|weight| (1..=1000).contains(weight));
-        let weight =
-            weight.with_context(|| format!("queues holds {item:?}: use name=weight with a weight from 1 to 1000"))?;
-        if queues.iter().any(|(other, _)| *other == name) {
-            bail!("queues names {name} twice");
-        }
-        queues.push((name, weight));
-    }
-    ensure!(!queues.is_empty(), "queues is empty: name at least one, such as default=1");
-    Ok(queues)
 }
 
 /// Where state that should survive restarts belongs, according to the XDG Base Directory Specification.

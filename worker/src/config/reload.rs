@@ -1,5 +1,5 @@
-//! Settings that can be reloaded while the worker runs: the `[[upstream]]` blocks with their secrets and certificates, `[retry]` and
-//! `webhook_secret`. The others take effect at the next start.
+//! Settings that can be reloaded while the worker runs: the `[[upstream]]` blocks with their secrets and certificates, the `[[tenant]]` blocks,
+//! `[retry]` and `webhook_secret`. The others take effect at the next start.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use config::Value;
 use parking_lot::RwLock;
+use redial_core::QueueName;
 use redial_core::protocol::task::TaskDefaults;
 use redial_core::watched_files::WatchedFiles;
 
 use super::limit::LimitConfig;
 use super::retry::RetryConfig;
 use super::secrets::SecretReader;
+use super::tenant::{RawTenant, Tenants};
 use super::upstream::{RawUpstream, Upstreams};
 use super::webhook::WebhookSecrets;
 
 /// The settings that can change while the worker runs, by the names that they have in the file.
-pub const RELOADABLE: [&str; 3] = ["retry", "upstream", "webhook_secret"];
+pub const RELOADABLE: [&str; 4] = ["retry", "tenant", "upstream", "webhook_secret"];
 
 /// A setting that can be replaced while others read it. Clones share it.
 #[derive(Debug, Default)]
@@ -52,12 +54,14 @@ impl<T> Reloadable<T> {
 pub struct RawReloadable {
     pub upstream: Vec<RawUpstream>,
     pub retry: RetryConfig,
+    pub tenant: Vec<RawTenant>,
     pub webhook_secret: String,
 }
 
 /// The values of these settings, and the files that some of them are in.
 pub struct ReadSettings {
     pub upstreams: Upstreams,
+    pub tenants: Tenants,
     pub webhook_secrets: WebhookSecrets,
     files: Vec<PathBuf>,
 }
@@ -67,14 +71,20 @@ impl RawReloadable {
     ///
     /// # Errors
     /// A setting is invalid, or a secret cannot be read.
-    pub fn read(&self, limits: &LimitConfig, var: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<ReadSettings> {
+    pub fn read(
+        &self,
+        limits: &LimitConfig,
+        queues: &[(QueueName, u32)],
+        var: &dyn Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<ReadSettings> {
         let secrets = SecretReader::new(var);
         let defaults = TaskDefaults::default().with(None, self.retry.clone().into(), None).context("[retry]")?;
         let upstreams = Upstreams::new(&self.upstream, defaults, &secrets)?;
         upstreams.limits_named().try_for_each(|name| limits.require(name))?;
+        let tenants = Tenants::new(&self.tenant, queues.iter().map(|(name, _)| name))?;
         let webhook_secret = secrets.fill(&self.webhook_secret).context("webhook_secret")?;
         let webhook_secrets = WebhookSecrets::parse(&webhook_secret)?;
-        Ok(ReadSettings { upstreams, webhook_secrets, files: secrets.into_files() })
+        Ok(ReadSettings { upstreams, tenants, webhook_secrets, files: secrets.into_files() })
     }
 }
 
@@ -105,10 +115,18 @@ pub struct Reloader {
     load: LoadSettings,
     source: SettingsSource,
     limits: LimitConfig,
-    upstreams: Reloadable<Upstreams>,
-    webhook_secrets: Reloadable<WebhookSecrets>,
+    queues: Vec<(QueueName, u32)>,
+    handles: ReloadableHandles,
     /// Those that hold a secret or a certificate.
     files: WatchedFiles,
+}
+
+/// What a reload replaces.
+#[derive(Debug, Clone)]
+pub struct ReloadableHandles {
+    pub upstreams: Reloadable<Upstreams>,
+    pub tenants: Reloadable<Tenants>,
+    pub webhook_secrets: Reloadable<WebhookSecrets>,
 }
 
 /// Which settings differ from those in force.
@@ -126,12 +144,12 @@ impl Reloader {
         load: LoadSettings,
         source: SettingsSource,
         limits: LimitConfig,
-        upstreams: Reloadable<Upstreams>,
-        webhook_secrets: Reloadable<WebhookSecrets>,
+        queues: Vec<(QueueName, u32)>,
+        handles: ReloadableHandles,
     ) -> Self {
-        let mut reloader = Self { load, source, limits, upstreams, webhook_secrets, files: WatchedFiles::default() };
+        let mut reloader = Self { load, source, limits, queues, handles, files: WatchedFiles::default() };
         // What is wrong was told when the settings were first read.
-        if let Ok(read) = reloader.source.raw.read(&reloader.limits, &from_environment) {
+        if let Ok(read) = reloader.source.raw.read(&reloader.limits, &reloader.queues, &from_environment) {
             reloader.watch(&read.files);
         }
         reloader
@@ -152,7 +170,7 @@ impl Reloader {
     /// One of them cannot be used: the old ones stay in force, until a file changes again.
     pub fn reload_secrets(&mut self) -> anyhow::Result<()> {
         self.files.reading();
-        let read = self.source.raw.read(&self.limits, &from_environment)?;
+        let read = self.source.raw.read(&self.limits, &self.queues, &from_environment)?;
         self.put_in_force(read);
         Ok(())
     }
@@ -164,7 +182,7 @@ impl Reloader {
     pub fn reload(&mut self) -> anyhow::Result<ChangedSettings> {
         // All of them are checked, so that an error shows now and not at the next start.
         let source = (self.load)(self.source.path.as_deref())?;
-        let read = source.raw.read(&self.limits, &from_environment)?;
+        let read = source.raw.read(&self.limits, &self.queues, &from_environment)?;
         let changed = ChangedSettings::between(&self.source.all, &source.all);
         self.source = source;
         self.put_in_force(read);
@@ -173,8 +191,9 @@ impl Reloader {
 
     fn put_in_force(&mut self, read: ReadSettings) {
         self.watch(&read.files);
-        self.upstreams.replace(read.upstreams);
-        self.webhook_secrets.replace(read.webhook_secrets);
+        self.handles.upstreams.replace(read.upstreams);
+        self.handles.tenants.replace(read.tenants);
+        self.handles.webhook_secrets.replace(read.webhook_secrets);
     }
 }
 

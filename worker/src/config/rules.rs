@@ -2,29 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use redial_core::protocol::task::{CONNECT_TIMEOUT, InvalidTask, RESULT_TTL, TaskDefaults, tenant};
+use anyhow::ensure;
+use redial_core::protocol::task::{CONNECT_TIMEOUT, InvalidTask, RESULT_TTL, TaskDefaults};
 use redial_core::{QueueName, Task, UnixMs};
-use serde::Deserialize;
 
 use super::limit::LimitConfig;
 use super::pattern::NamePattern;
+use super::reload::Reloadable;
+use super::tenant::Tenants;
 use crate::queue::clock::millis;
-
-/// A `[[tenant]]` block as written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawTenant {
-    name: String,
-    queues: Vec<NamePattern>,
-}
-
-/// A tenant with queues of its own.
-#[derive(Debug, Clone)]
-struct QueueOwner {
-    tenant: String,
-    queues: Vec<NamePattern>,
-}
 
 /// The most that a task may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -40,18 +26,17 @@ pub struct TaskMaxima {
 pub struct TaskRules {
     maxima: TaskMaxima,
     reply_lists: Vec<NamePattern>,
-    owners: Vec<QueueOwner>,
+    tenants: Reloadable<Tenants>,
 }
 
 impl TaskRules {
-    /// Checks the settings. `queues` are those that the worker serves.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// A tenant has a name that no task could have, has no queue, is defined twice, or shares a queue with another one.
+    /// A maximum lets no task be valid.
     pub fn new<'a>(
         reply_lists: impl Iterator<Item = &'a str>,
-        blocks: Vec<RawTenant>,
-        queues: impl Iterator<Item = &'a QueueName>,
+        tenants: Reloadable<Tenants>,
         maxima: TaskMaxima,
     ) -> anyhow::Result<Self> {
         for (name, value) in [
@@ -61,19 +46,7 @@ impl TaskRules {
         ] {
             ensure!(value >= 1, "{name} is 0, so no task could be valid: use at least 1");
         }
-        let mut owners: Vec<QueueOwner> = Vec::new();
-        for RawTenant { name, queues } in blocks {
-            let tenant = tenant(name).map_err(anyhow::Error::msg).context("[[tenant]] name")?;
-            ensure!(owners.iter().all(|other| other.tenant != tenant), "[[tenant]] {tenant:?} is defined twice");
-            ensure!(!queues.is_empty(), "[[tenant]] {tenant:?} has no queues: name at least one");
-            owners.push(QueueOwner { tenant, queues });
-        }
-        let rules = Self { maxima, reply_lists: reply_lists.map(NamePattern::new).collect(), owners };
-        for queue in queues {
-            let owners: Vec<&str> = rules.owners_of(queue).collect();
-            ensure!(owners.len() <= 1, "the queue {queue} belongs to several tenants: {}", owners.join(", "));
-        }
-        Ok(rules)
+        Ok(Self { maxima, reply_lists: reply_lists.map(NamePattern::new).collect(), tenants })
     }
 
     /// Whether a task may have its reply sent to a list.
@@ -113,20 +86,12 @@ impl TaskRules {
     /// # Errors
     /// It names one that its queue does not belong to.
     pub fn assign_tenant(&self, task: &mut Task, queue: &QueueName) -> Result<(), InvalidTask> {
-        if self.owners.is_empty() {
-            return Ok(());
-        }
-        match (self.owners_of(queue).next(), &task.tenant) {
-            (Some(owner), None) => task.tenant = Some(owner.to_owned()),
-            (Some(owner), Some(tenant)) if owner != tenant => {
-                return Err(InvalidTask::ForeignQueue { tenant: tenant.clone(), owner: owner.to_owned() });
-            }
-            (None, Some(tenant)) if self.owners.iter().any(|owner| owner.tenant == *tenant) => {
-                return Err(InvalidTask::TenantElsewhere(tenant.clone()));
-            }
-            _ => {}
-        }
-        Ok(())
+        self.tenants.current().assign(task, queue)
+    }
+
+    /// What metrics call the tenant of a task. `None`: no tenant has a block.
+    pub fn tenant_label(&self, task: &Task) -> Option<String> {
+        self.tenants.current().label(task)
     }
 
     fn check_maxima(&self, task: &Task, first_seen: UnixMs, defaults: &TaskDefaults) -> Result<(), InvalidTask> {
@@ -149,10 +114,5 @@ impl TaskRules {
             }
         }
         Ok(())
-    }
-
-    fn owners_of(&self, queue: &QueueName) -> impl Iterator<Item = &str> {
-        let owns = |owner: &&QueueOwner| owner.queues.iter().any(|pattern| pattern.matches(queue.as_str()));
-        self.owners.iter().filter(owns).map(|owner| owner.tenant.as_str())
     }
 }

@@ -12,9 +12,10 @@ use redial_core::protocol::credentials;
 use redial_core::protocol::id::is_upstream_name;
 use redial_core::protocol::task::TaskDefaults;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use url::Url;
+use url::{Position, Url};
 
 use super::pattern::NamePattern;
 use super::retry::RetryConfig;
@@ -40,6 +41,10 @@ pub struct Upstreams {
 struct Upstream {
     /// What its URLs begin with.
     url: Url,
+    /// The same without a user and password, which is its name where others can read it.
+    name: String,
+    /// The most calls that a worker may have in flight to it.
+    max_in_flight: Option<usize>,
     headers: HeaderMap,
     /// Whose credentials these are, if the block says so.
     account: Option<HeaderValue>,
@@ -80,6 +85,7 @@ pub struct RawUpstream {
     adjusts: Vec<NamePattern>,
     #[serde(default = "enabled")]
     breaker: bool,
+    max_in_flight: Option<usize>,
     timeout_ms: Option<u64>,
     redirects: Option<u32>,
     #[serde(default)]
@@ -112,6 +118,10 @@ fn check_names(blocks: &[RawUpstream]) -> anyhow::Result<()> {
         ensure!(names.insert(name), "[[upstream]] {url:?}: its name {name:?} is that of another block");
     }
     Ok(())
+}
+
+fn without_login(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 fn enabled() -> bool {
@@ -165,6 +175,23 @@ impl Upstreams {
     /// Whether a task's call has a breaker and a retry budget.
     pub fn has_breaker(&self, task: &Task) -> bool {
         self.find(&task.url).is_none_or(|upstream| upstream.breaker)
+    }
+
+    /// What the upstream at a URL is called among those to which calls are in flight, and the most that its block allows: the beginning
+    /// of its URLs, which is that of its block, or else the origin.
+    pub fn in_flight_at<'a>(&'a self, url: &'a Url) -> (Cow<'a, str>, Option<usize>) {
+        match self.find(url) {
+            Some(upstream) => (Cow::Borrowed(&upstream.name), upstream.max_in_flight),
+            None if url.username().is_empty() && url.password().is_none() => {
+                (Cow::Borrowed(&url[..Position::BeforePath]), None)
+            }
+            None => (Cow::Owned(url.origin().ascii_serialization()), None),
+        }
+    }
+
+    /// The most calls in flight that the block of this name allows.
+    pub fn max_in_flight_of(&self, name: &str) -> Option<usize> {
+        self.blocks.iter().find(|upstream| upstream.name == name)?.max_in_flight
     }
 
     /// What is known about the API at a URL.
@@ -335,7 +362,10 @@ impl Upstream {
             authorizations.into_iter().filter(|is_given| *is_given).count() <= 1,
             "it has more than one of oauth, aws, and an Authorization in headers: only one of them can be sent"
         );
+        ensure!(block.max_in_flight != Some(0), "its max_in_flight is 0, so nothing could be called: use at least 1");
         Ok(Self {
+            name: without_login(&url),
+            max_in_flight: block.max_in_flight,
             url,
             headers,
             account,

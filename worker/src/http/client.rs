@@ -1,5 +1,6 @@
 //! Makes one attempt: a request and its response, bounded in time and size.
 
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
@@ -8,6 +9,7 @@ use redial_core::Task;
 use redial_core::protocol::task::Effect;
 use url::Url;
 
+use super::answer_memory::HeldMemory;
 use super::connection::descriptors::Descriptors;
 use super::connection::guard::Guard;
 use super::connection::pools::{PooledClient, Pools, TimeoutCause};
@@ -16,7 +18,7 @@ use super::credentials::oauth::OAuthClient;
 use super::credentials::tokens::{AccessToken, AccessTokens, NoToken};
 use super::decode::{self, BodyDecoder};
 use super::redirect::Hop;
-use super::relay::BodyRelay;
+use super::relay::{AnswerReading, BodyRelay};
 use super::types::{AttemptResult, Failure, Response};
 use crate::config::{Reloadable, Upstreams};
 
@@ -64,7 +66,8 @@ impl HttpClient {
     }
 
     /// Makes one attempt with the task's headers, replaced or completed by `added`, and with `body`. `added_at` says what is added to the
-    /// headers of a redirect, or why it must not be followed. The body is also passed on to `relay`, which ends with the call.
+    /// headers of a redirect, or why it must not be followed. The body is also passed on to the relay of `reading`, which ends with the call.
+    /// The time in which the call waits for memory is not part of its timeout.
     ///
     /// # Errors
     /// There is no complete response: see [`Failure`]. Any status is a response.
@@ -74,7 +77,7 @@ impl HttpClient {
         added: HeaderMap,
         body: Option<&Vec<u8>>,
         added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
-        relay: Option<BodyRelay<'_>>,
+        reading: AnswerReading<'_>,
     ) -> AttemptResult {
         self.guard.check_literal(&task.url).map_err(|forbidden| Failure::ForbiddenTarget(forbidden.to_string()))?;
         if !self.may_open() {
@@ -82,8 +85,11 @@ impl HttpClient {
         }
         let mut pooled = self.client_for(task, &task.url)?;
         let started = Instant::now();
-        let exchange = self.follow(&mut pooled, task, added, body, added_at, relay.as_ref());
-        let Ok(result) = tokio::time::timeout(task.timeout, exchange).await else {
+        let result = {
+            let exchange = pin!(self.follow(&mut pooled, task, added, body, added_at, &reading));
+            in_time(task.timeout, reading.memory, exchange).await
+        };
+        let Some(result) = result else {
             let cause = match task.effect {
                 Effect::Idempotent => self.pools.timed_out(&pooled, started)?,
                 // A connection of its own cannot have died before.
@@ -98,7 +104,10 @@ impl HttpClient {
             self.pools.close_idle();
             self.report_shortage(what);
         }
-        result
+        // An upstream may give up a connection from which nothing is read.
+        result.map_err(|failure| {
+            if is_broken_off(&failure) && reading.memory.has_waited() { Failure::MemorySpent } else { failure }
+        })
     }
 
     /// An access token of this client.
@@ -152,13 +161,13 @@ impl HttpClient {
         added: HeaderMap,
         body: Option<&Vec<u8>>,
         added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
-        relay: Option<&BodyRelay<'_>>,
+        reading: &AnswerReading<'_>,
     ) -> AttemptResult {
         let mut hop = Hop::first(task);
         if task.redirects == 0 {
-            return self.exchange(pooled, task, hop, added, body, relay).await;
+            return self.exchange(pooled, task, hop, added, body, reading).await;
         }
-        let mut response = self.exchange(pooled, task, hop.clone(), added, body, relay).await?;
+        let mut response = self.exchange(pooled, task, hop.clone(), added, body, reading).await?;
         while let Some(next) = hop.next(&response) {
             let next = next.and_then(|next| {
                 if next.redirection.followed > task.redirects {
@@ -179,13 +188,13 @@ impl HttpClient {
             let answer = match self.guard.check_literal(&hop.url) {
                 Ok(()) => {
                     *pooled = self.client_for(task, &hop.url)?;
-                    self.exchange(pooled, task, hop.clone(), added, body, relay).await
+                    self.exchange(pooled, task, hop.clone(), added, body, reading).await
                 }
                 Err(forbidden) => Err(Failure::ForbiddenTarget(forbidden.to_string())),
             };
             response = answer.map_err(|failure| match failure {
                 // Not the target's fault, nor that of the one that redirected.
-                Failure::ForbiddenTarget(_) | Failure::ResponseTooLarge(_) => failure,
+                Failure::ForbiddenTarget(_) | Failure::ResponseTooLarge(_) | Failure::MemorySpent => failure,
                 failure => Failure::Redirected { failure: Box::new(failure), has_acted },
             })?;
         }
@@ -199,7 +208,7 @@ impl HttpClient {
         hop: Hop,
         added: HeaderMap,
         body: Option<&Vec<u8>>,
-        relay: Option<&BodyRelay<'_>>,
+        AnswerReading { relay, memory }: &AnswerReading<'_>,
     ) -> AttemptResult {
         let Hop { method, url, headers, sends_body, redirection } = hop;
         let mut request = pooled.client.request(method, url).headers(headers);
@@ -222,13 +231,64 @@ impl HttpClient {
         let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
         // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
         let mut decoder = BodyDecoder::of(&mut headers, self.max_response_bytes);
-        if let Some(relay) = relay.filter(|relay| relay.accepts(status)) {
-            Box::pin(pass_on(&mut incoming, &mut decoder, (status, &headers), relay)).await?;
+        if let Some(relay) = relay.as_ref().filter(|relay| relay.accepts(status)) {
+            Box::pin(pass_on(&mut incoming, &mut decoder, (status, &headers), (relay, memory))).await?;
         }
+        let length = incoming.content_length();
         while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
-            decoder.push(&chunk)?;
+            take(&chunk, &mut decoder, memory, length).await?;
         }
-        Ok(Response { status, headers, body: decoder.finish()?, redirection })
+        let body = decoder.finish()?;
+        memory.set(body.capacity());
+        Ok(Response { status, headers, body, redirection })
+    }
+}
+
+/// Decodes the next bytes of a body as soon as there is memory for them: for all of it at once if its length is known, so that those which
+/// begin can end.
+async fn take(
+    chunk: &[u8],
+    decoder: &mut BodyDecoder,
+    memory: &HeldMemory,
+    length: Option<u64>,
+) -> Result<(), Failure> {
+    match decoder.bytes_after(chunk.len()) {
+        Some(bytes) => {
+            memory.may_have(bytes).await?;
+            if HeldMemory::counts(bytes) {
+                decoder.expect(length);
+            }
+        }
+        None => memory.may_have(usize::MAX).await?,
+    }
+    decoder.push(chunk)?;
+    memory.set(decoder.capacity());
+    Ok(())
+}
+
+/// Waits for an exchange. The time in which it waits for memory does not count. `None`: it took too long.
+async fn in_time<T>(
+    timeout: Duration,
+    memory: &HeldMemory,
+    mut exchange: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let started = Instant::now();
+    let mut left = timeout;
+    while !left.is_zero() {
+        if let Ok(done) = tokio::time::timeout(left, exchange.as_mut()).await {
+            return Some(done);
+        }
+        left = (timeout + memory.waited()).saturating_sub(started.elapsed());
+    }
+    None
+}
+
+/// Whether a connection ended before its answer did.
+fn is_broken_off(failure: &Failure) -> bool {
+    match failure {
+        Failure::Redirected { failure, .. } => is_broken_off(failure),
+        Failure::Reset | Failure::Closed | Failure::Truncated(_) | Failure::Other(_) => true,
+        _ => false,
     }
 }
 
@@ -237,12 +297,14 @@ async fn pass_on(
     incoming: &mut reqwest::Response,
     decoder: &mut BodyDecoder,
     head: (u16, &HeaderMap),
-    relay: &BodyRelay<'_>,
+    (relay, memory): (&BodyRelay<'_>, &HeldMemory),
 ) -> Result<(), Failure> {
     let mut is_first = true;
     let mut arriving = relay.arriving_body();
     while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
-        decoder.push(&chunk)?;
+        take(&chunk, decoder, memory, None).await?;
+        // What is on its way to the stream is there twice.
+        memory.set(2 * decoder.capacity());
         let bytes = arriving.next(decoder.decoded(arriving.taken())?);
         if !bytes.is_empty() {
             relay.pass(is_first.then_some(head), &bytes).await;

@@ -1,6 +1,7 @@
 //! The call itself: the client, its connections, how an attempt fails, what is known about the APIs of vendors, and the signatures of
 //! callbacks.
 
+pub mod answer_memory;
 pub mod client;
 pub mod connection;
 pub mod credentials;

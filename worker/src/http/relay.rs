@@ -3,10 +3,20 @@
 use http::HeaderMap;
 use tokio::sync::mpsc;
 
+use super::answer_memory::HeldMemory;
 use super::own_secrets::{ArrivingBody, OwnSecrets};
 
 /// How many pieces may wait. Whoever takes them too slowly slows the reading of the response down.
 const MAX_WAITING: usize = 16;
+
+/// What reading a response needs.
+#[derive(Debug)]
+pub struct AnswerReading<'a> {
+    /// Where it is passed on to while it arrives.
+    pub relay: Option<BodyRelay<'a>>,
+    /// What it may occupy.
+    pub memory: &'a HeldMemory,
+}
 
 /// A piece of a response.
 #[derive(Debug)]

@@ -106,6 +106,11 @@ pub enum Failure {
     /// This machine lacks descriptors, ports or memory for a connection. It says nothing about the upstream.
     #[error("this worker's machine is short of something: {0}")]
     LocalShortage(String),
+    /// The answer could not be read, because others had all of the memory for answers for too long. It says nothing about the upstream.
+    #[error(
+        "the answer was not read in time: others had the worker's memory for answers, which max_answers_bytes sets"
+    )]
+    MemorySpent,
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -132,6 +137,7 @@ impl Failure {
             | Self::NotHttp(_)
             | Self::NotDecodable(_)
             | Self::ResponseTooLarge(_)
+            | Self::MemorySpent
             | Self::Other(_) => false,
         }
     }
@@ -155,6 +161,7 @@ impl Failure {
             Self::ResponseTooLarge(_) => "answer_too_large",
             Self::ForbiddenTarget(_) => "forbidden_target",
             Self::LocalShortage(_) => "local_shortage",
+            Self::MemorySpent => "memory_spent",
             Self::Other(_) => "other",
         }
     }

@@ -2,7 +2,7 @@
 //! takes that many from the wait lists of its queues, each with the moment for which it was granted. The others look again when the
 //! leader may be gone, or may need help.
 
-mod release;
+pub mod release;
 mod round;
 
 use std::collections::HashMap;
@@ -55,14 +55,14 @@ struct DrainControl {
 }
 
 impl LimitDrains {
-    /// Drains what waits in these queues, into these slots.
-    pub fn new(workers: &[QueueWorker], slots: Slots, id: &WorkerId) -> Self {
+    /// Drains what waits in these queues, into these slots. `numbers` are those of the requests to wait lists.
+    pub fn new(workers: &[QueueWorker], slots: Slots, id: &WorkerId, numbers: Arc<AtomicU64>) -> Self {
         let by_name = workers.iter().map(|worker| (worker.name().to_owned(), worker.clone()));
         Self {
             workers: Arc::new(by_name.collect()),
             slots,
             worker: id.as_str().into(),
-            numbers: Arc::default(),
+            numbers,
             running: HashMap::new(),
         }
     }

@@ -77,7 +77,9 @@ pub async fn acquire(
                 Some(closed) => Err(give_way(worker, job, admission, closed, brought)),
             };
         };
-        let has_priority = brought.is_some() || round > 0 || asks > 0;
+        // One that has waited for its upstream may have waited for the limit before.
+        let has_waited = brought.is_some() || admission.call.as_ref().is_some_and(|call| call.has_waited);
+        let has_priority = has_waited || round > 0 || asks > 0;
         if let Err(refusal) = ask(worker, job, admission, next, due, has_priority).await {
             admission.limits.iter_mut().for_each(|applied| applied.grant = None);
             budget::note_wait(worker, job, &admission.limits[next], &refusal);
@@ -136,7 +138,7 @@ async fn sleep_until_due(worker: &QueueWorker, limits: &[AppliedLimit]) {
 
 /// Attaches the grant that a call brings along from its wait list. Returns the name of its limit and the place that it had.
 fn take_over_grant(worker: &QueueWorker, job: &mut Job, admission: &mut Admission) -> Option<(String, Option<String>)> {
-    let grant = job.granted.take()?;
+    let grant = job.turn.grant.take()?;
     if grant.is_timed() {
         worker.shared.limits.note_start(&grant.limit, grant.due().elapsed());
     }

@@ -1,13 +1,15 @@
-//! Parks calls that have to wait for a limit. Those of one queue that meet on the way share one command, and are announced together.
+//! Parks calls that have to wait for a limit, or until fewer are in flight. Those of one queue that meet on the way share one command, and
+//! are announced together.
 
 use std::sync::Arc;
 
 use redial_core::Consumer;
-use redial_core::consumer::{TurnRequest, WaitList};
+use redial_core::consumer::{TurnRequest, WaitList, WaitReason};
 use tokio::sync::oneshot;
 
 use super::client::{DrainReason, LimitClient};
 use super::pending::PendingRequests;
+use crate::in_flight::calls::CallsInFlight;
 use crate::queue::redis_retry::{NotStored, RedisRetry, Resent, Stored};
 use crate::queue::vital;
 
@@ -17,7 +19,8 @@ pub struct Parking {
     consumer: Arc<Consumer>,
     retry: Arc<RedisRetry>,
     limits: Arc<LimitClient>,
-    /// By limit.
+    in_flight: Arc<CallsInFlight>,
+    /// By wait list.
     pending: PendingRequests<Parked>,
 }
 
@@ -29,30 +32,38 @@ struct Parked {
 
 impl Parking {
     /// Parks the calls of one queue.
-    pub fn new(consumer: Arc<Consumer>, retry: Arc<RedisRetry>, limits: Arc<LimitClient>) -> Self {
-        Self { consumer, retry, limits, pending: PendingRequests::default() }
+    pub fn new(
+        consumer: Arc<Consumer>,
+        retry: Arc<RedisRetry>,
+        limits: Arc<LimitClient>,
+        in_flight: Arc<CallsInFlight>,
+    ) -> Self {
+        Self { consumer, retry, limits, in_flight, pending: PendingRequests::default() }
     }
 
-    /// Parks a call until it is its turn under a limit, and sees to it that somebody drains the list. `false`: the lease was lost.
+    /// Parks a call until it is its turn, and sees to it that somebody drains the list. `false`: the lease was lost.
     ///
     /// # Errors
     /// The worker aborts, or Redis refuses to park the call.
-    pub async fn park(self: &Arc<Self>, limit: &str, request: TurnRequest) -> Result<bool, NotStored> {
+    pub async fn park(self: &Arc<Self>, list: WaitList, request: TurnRequest) -> Result<bool, NotStored> {
         let (reply, parked) = oneshot::channel();
-        if self.pending.push(limit, Parked { request, reply }) {
-            vital::spawn("parking", self.clone().send(limit.to_owned()));
+        let key = format!("{} {}", list.reason.as_str(), list.name);
+        if self.pending.push(&key, Parked { request, reply }) {
+            vital::spawn("parking", self.clone().send(list, key));
         }
         parked.await.unwrap_or(Err(NotStored::Aborted))
     }
 
-    async fn send(self: Arc<Self>, limit: String) {
-        let list = WaitList::limit(&limit);
-        while let Some(batch) = self.pending.next_batch(&limit) {
+    async fn send(self: Arc<Self>, list: WaitList, key: String) {
+        while let Some(batch) = self.pending.next_batch(&key) {
             let (requests, replies): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|parked| (parked.request, parked.reply)).unzip();
             let answers = self.store(&list, requests).await;
             if answers.iter().any(|answer| matches!(answer, Ok(true))) {
-                self.announce(&limit).await;
+                match list.reason {
+                    WaitReason::InFlight => self.in_flight.waits(&list.name, self.consumer.queue().name().as_str()),
+                    WaitReason::Limit | WaitReason::Breaker | WaitReason::Memo => self.announce(&list.name).await,
+                }
             }
             replies.into_iter().zip(answers).for_each(|(reply, answer)| drop(reply.send(answer)));
         }

@@ -44,6 +44,12 @@ struct FateLabel {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabels {
+    tenant: String,
+    reason: &'static str,
+}
+
 /// The counters of failed commands to Redis.
 #[derive(Debug, Clone)]
 pub struct RedisErrorMetrics {
@@ -94,6 +100,7 @@ pub struct Metrics {
     pub attempts: AttemptMetrics,
     /// The limits of the configuration.
     pub limits: LimitMetrics,
+    tenant_attempts: Family<TenantLabels, Counter>,
     lost_leases: Family<QueueLabel, Counter>,
     reaped: Family<QueueLabel, Counter>,
     given_up: Family<QueueLabel, Counter>,
@@ -102,6 +109,7 @@ pub struct Metrics {
     limit_waits: Family<QueueLabel, Counter>,
     held_back: Family<ReasonLabels, Counter>,
     usage_capped: Counter,
+    answer_waits: Counter,
     local_shortages: Family<QueueLabel, Counter>,
     breakers_opened: Counter,
     fired: Family<QueueLabel, Counter>,
@@ -141,6 +149,7 @@ impl Metrics {
             queues,
             attempts,
             limits,
+            tenant_attempts: Family::default(),
             lost_leases: Family::default(),
             reaped: Family::default(),
             given_up: Family::default(),
@@ -149,6 +158,7 @@ impl Metrics {
             limit_waits: Family::default(),
             held_back: Family::default(),
             usage_capped: Counter::default(),
+            answer_waits: Counter::default(),
             local_shortages: Family::default(),
             breakers_opened: Counter::default(),
             fired: Family::default(),
@@ -171,6 +181,7 @@ impl Metrics {
         let r = &mut self.registry;
         r.register("tasks_claimed", "Tasks claimed, retries included", self.claimed.clone());
         r.register("tasks_dead", "Tasks that ended without a good answer, by reason", self.dead.clone());
+        r.register("tenant_attempts", "HTTP calls by tenant and how they ended", self.tenant_attempts.clone());
         r.register(
             "lost_leases",
             "Tasks whose lease was lost before this worker finished them",
@@ -190,10 +201,11 @@ impl Metrics {
             self.local_shortages.clone(),
         );
         r.register("usage_capped", "Responses that stated an unbelievable usage", self.usage_capped.clone());
+        r.register("answer_waits", "Times that a call waited for memory for its answer", self.answer_waits.clone());
         r.register("limit_waits", "Times that a task was rescheduled because of a limit", self.limit_waits.clone());
         r.register(
             "held_back",
-            "Times that a task had to wait for its upstream: its breaker was open or its retry budget exhausted",
+            "Times that a task had to wait for its upstream: its breaker was open, its retry budget exhausted, or enough calls in flight",
             self.held_back.clone(),
         );
         r.register(
@@ -229,6 +241,11 @@ impl Metrics {
         if tasks > 0 {
             self.claimed.get_or_create(&QueueLabel::new(queue)).inc_by(tasks as u64);
         }
+    }
+
+    /// An attempt ended, by its tenant as the settings know it.
+    pub fn tenant_attempt(&self, tenant: String, reason: &'static str) {
+        self.tenant_attempts.get_or_create(&TenantLabels { tenant, reason }).inc();
     }
 
     /// A task ended as a dead letter.
@@ -275,7 +292,12 @@ impl Metrics {
         self.usage_capped.inc();
     }
 
-    /// A task has to wait because of its upstream's `breaker` or `retry_budget`.
+    /// Counts how often a call waits for memory for its answer.
+    pub fn answer_waits(&self) -> Counter {
+        self.answer_waits.clone()
+    }
+
+    /// A task has to wait because of its upstream's `breaker`, its `retry_budget` or the calls `in_flight` to it.
     pub fn held_back(&self, queue: &str, reason: &'static str) {
         self.held_back.get_or_create(&ReasonLabels { queue: queue.to_owned(), reason }).inc();
     }

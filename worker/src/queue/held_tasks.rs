@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::millis;
 use super::slots::{Room, Slots};
+use crate::http::answer_memory::HeldMemory;
+use crate::in_flight::calls::{CallInFlight, UpstreamCalls};
 
 /// How long a task may be on its way to its call, or back to Redis, before it gives its slot to another one. The first is longer than the
 /// gates may take in all, the second than Redis takes from 200 ms away.
@@ -59,10 +61,20 @@ pub struct HeldTask {
 #[derive(Debug)]
 struct HeldState {
     lost: CancellationToken,
-    /// `None` once the task has left.
-    room: Mutex<Option<Room>>,
+    occupied: Mutex<Occupied>,
     /// From when on the task gives its slot to another one if that needs it, in ms since the [`HeldTasks`] started.
     overdue_at_ms: AtomicU64,
+}
+
+/// What a task occupies.
+#[derive(Debug, Default)]
+struct Occupied {
+    /// `None` once the task has left.
+    room: Option<Room>,
+    /// Its call while it is in flight.
+    call: Option<CallInFlight>,
+    /// The memory that its answer has, until its result is stored.
+    memory: Option<HeldMemory>,
 }
 
 /// A task that succeeded. It keeps its slot until Redis has the result.
@@ -77,7 +89,7 @@ impl HeldTasks {
     pub fn hold(self: &Arc<Self>, token: &Token, slot: OwnedSemaphorePermit) -> HeldTask {
         let state = Arc::new(HeldState {
             lost: CancellationToken::new(),
-            room: Mutex::new(Some(Room::Slot(slot))),
+            occupied: Mutex::new(Occupied { room: Some(Room::Slot(slot)), call: None, memory: None }),
             overdue_at_ms: AtomicU64::new(self.in_ms(GATE_PATIENCE)),
         });
         self.tasks.lock().insert(token.clone(), state.clone());
@@ -91,6 +103,13 @@ impl HeldTasks {
         let tasks = self.tasks.lock();
         let overdue = tasks.values().filter(|state| state.overdue_at_ms.load(Ordering::Relaxed) <= now);
         overdue.map_while(|state| state.give_up_slot(slots)).filter(|freed| *freed).count()
+    }
+
+    /// Lends slots in place of those that at most this many slow calls to an upstream hold. Returns how many.
+    pub fn lend_slots(&self, slots: &Slots, upstream: &Arc<UpstreamCalls>, limit: usize) -> usize {
+        let tasks = self.tasks.lock();
+        let lent = tasks.values().map_while(|state| state.lend_slot(slots, upstream)).filter(|lent| *lent);
+        lent.take(limit).count()
     }
 
     /// The time at which `wait` will have passed, in ms since the start.
@@ -162,9 +181,21 @@ impl HeldTasks {
 impl HeldState {
     /// Takes the slot, if the task has one. `None`: there is no room beyond the slots.
     fn give_up_slot(&self, slots: &Slots) -> Option<bool> {
-        let mut room = self.room.lock();
-        if matches!(*room, Some(Room::Slot(_))) {
-            *room = Some(Room::Beyond(slots.try_beyond()?));
+        let mut occupied = self.occupied.lock();
+        if matches!(occupied.room, Some(Room::Slot(_))) {
+            occupied.room = Some(Room::Beyond(slots.try_beyond()?));
+            return Some(true);
+        }
+        Some(false)
+    }
+
+    /// Lends a slot in place of this one, if it is that of a slow call to this upstream. `None`: there is no more to lend.
+    fn lend_slot(&self, slots: &Slots, upstream: &Arc<UpstreamCalls>) -> Option<bool> {
+        let Occupied { room, call, .. } = &mut *self.occupied.lock();
+        let Some(call) = call.as_mut().filter(|call| call.may_be_lent_for(upstream)) else { return Some(false) };
+        if matches!(room, Some(Room::Slot(_))) {
+            *room = Some(slots.try_lend()?);
+            call.set_lent();
             return Some(true);
         }
         Some(false)
@@ -177,23 +208,37 @@ impl HeldTask {
         self.state.lost.cancelled().await;
     }
 
-    /// The call begins. `false`: the task has no slot any more, because Redis kept it waiting for too long, and may not make it.
+    /// The call begins, and is in flight until [`begin_settling`](Self::begin_settling). `false`: the task has no slot any more, because Redis kept it waiting for too long, and may not make it.
     #[must_use]
-    pub fn begin_call(&self) -> bool {
+    pub fn begin_call(&self, mut call: Option<CallInFlight>) -> bool {
         self.state.overdue_at_ms.store(NEVER, Ordering::Relaxed);
-        matches!(*self.state.room.lock(), Some(Room::Slot(_)))
+        let mut occupied = self.state.occupied.lock();
+        let has_slot = matches!(occupied.room, Some(Room::Slot(_)));
+        if has_slot {
+            call.as_mut().into_iter().for_each(CallInFlight::begin);
+            occupied.call = call;
+        }
+        has_slot
+    }
+
+    /// The answer is held until the task leaves.
+    pub fn keep_memory(&self, memory: HeldMemory) {
+        if !memory.is_empty() {
+            self.state.occupied.lock().memory = Some(memory);
+        }
     }
 
     /// There is no call to make any more: what is left is for Redis to store.
     pub fn begin_settling(&self) {
         self.state.overdue_at_ms.store(self.held.in_ms(SETTLING_PATIENCE), Ordering::Relaxed);
+        drop(self.state.occupied.lock().call.take());
     }
 }
 
 impl Drop for HeldTask {
     fn drop(&mut self) {
         self.held.tasks.lock().remove(&self.token);
-        drop(self.state.room.lock().take());
+        drop(std::mem::take(&mut *self.state.occupied.lock()));
         self.held.record_change();
         if std::thread::panicking() {
             self.held.panicked.lock().push(self.token.clone());

@@ -1,4 +1,4 @@
-//! Takes the slots of tasks that Redis keeps waiting, when other tasks need them.
+//! Frees slots when other tasks need them: of tasks that Redis keeps waiting, and of calls to an upstream that holds more than its share.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue_worker::QueueWorker;
 use super::slots::Slots;
+use crate::in_flight::lending::lend_slots;
 
 /// How often it is looked whether tasks keep slots that others need.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -23,6 +24,9 @@ pub async fn run(slots: Slots, workers: Vec<QueueWorker>, abort: CancellationTok
         is_reported &= slots.held() > slots.in_use();
         if !slots.is_full() {
             continue;
+        }
+        if let Some(worker) = workers.first() {
+            lend_slots(&slots, &worker.shared.in_flight, &workers);
         }
         let freed: usize = workers.iter().map(|worker| worker.queue.held.free_overdue_slots(&slots)).sum();
         if freed > 0 && !is_reported {

@@ -19,6 +19,7 @@ use crate::observe::health::Health;
 use crate::task::execute::execute;
 use crate::task::job::InvalidJob;
 use crate::task::settle::Settler;
+use crate::task::types::Turn;
 
 /// A claim that is not answered for this long does not hold up the next queue's turn.
 const TURN_PATIENCE: Duration = Duration::from_millis(50);
@@ -232,7 +233,7 @@ impl QueueFetcher {
     /// Not asynchronous, so that the future of a task is never a part of the fetcher's own.
     fn start(&self, entry: Entry, slot: OwnedSemaphorePermit) {
         let held = self.worker.hold(&entry.token, slot);
-        tokio::spawn(execute(self.worker.clone(), entry, held, None));
+        tokio::spawn(execute(self.worker.clone(), entry, held, Turn::default()));
     }
 
     fn start_burial(&self, token: Token, error: Error) {

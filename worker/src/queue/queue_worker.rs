@@ -23,7 +23,9 @@ use super::wakeups::{QueueWakeups, Wakeups};
 use crate::breaker::client::BreakerClient;
 use crate::breaker::drain_tasks::DrainTasks;
 use crate::config::Config;
+use crate::http::answer_memory::AnswerMemory;
 use crate::http::client::HttpClient;
+use crate::in_flight::calls::CallsInFlight;
 use crate::limit::client::LimitClient;
 use crate::limit::parking::Parking;
 use crate::observe::events::{EventRecorder, EventRecorders};
@@ -43,10 +45,12 @@ pub struct QueueWorker {
 pub struct SharedHandles {
     pub config: Config,
     pub http: HttpClient,
+    pub answers: Arc<AnswerMemory>,
     pub metrics: Arc<Metrics>,
     pub events: EventRecorders,
     pub memos: Memos,
     pub limits: Arc<LimitClient>,
+    pub in_flight: Arc<CallsInFlight>,
     pub breakers: Arc<BreakerClient>,
     pub drains: DrainTasks,
     pub wakeups: Arc<QueueWakeups>,

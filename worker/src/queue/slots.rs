@@ -1,7 +1,8 @@
 //! The slots of a worker, which bound how many calls it makes at a time and how many tasks it holds.
 //!
 //! A task whose call has ended needs its slot only until Redis has stored what came of it. If Redis keeps it waiting, because the node that
-//! it needs does not answer, it gives the slot to another task and waits beyond the slots: as many tasks may do so as there are slots.
+//! it needs does not answer, it gives the slot to another task and waits beyond the slots: as many tasks may do so as there are slots. A
+//! call of an upstream that holds more than its share of the slots goes on beyond them as well, so that others can be made meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,8 @@ pub struct Slots {
     free: Arc<Semaphore>,
     /// Room for tasks that have given up their slots.
     beyond: Arc<Semaphore>,
+    /// The part of that room that may be lent: half as many as there are slots.
+    lendable: Arc<Semaphore>,
     total: usize,
 }
 
@@ -25,12 +28,19 @@ pub enum Room {
     Slot(OwnedSemaphorePermit),
     /// Room beyond the slots.
     Beyond(OwnedSemaphorePermit),
+    /// The same for a call in flight, in place of whose slot another one was lent.
+    Lent(OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Slots {
     /// This many free slots, and room for as many tasks beyond them.
     pub fn new(total: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(total)), beyond: Arc::new(Semaphore::new(total)), total }
+        Self {
+            free: Arc::new(Semaphore::new(total)),
+            beyond: Arc::new(Semaphore::new(total)),
+            lendable: Arc::new(Semaphore::new(total / 2)),
+            total,
+        }
     }
 
     /// Waits for a free slot. `None`: there are no slots any more.
@@ -63,6 +73,12 @@ impl Slots {
     /// How many there are.
     pub fn total(&self) -> usize {
         self.total
+    }
+
+    /// Takes room beyond the slots for a call in flight, if there is any that may be lent.
+    pub fn try_lend(&self) -> Option<Room> {
+        let lent = self.lendable.clone().try_acquire_owned().ok()?;
+        Some(Room::Lent(lent, self.try_beyond()?))
     }
 
     /// How many are occupied.

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::http::connection::descriptors::{self, Descriptors};
+use crate::in_flight::drain::UpstreamDrains;
 use crate::limit;
 use crate::limit::drain::LimitDrains;
 use crate::observe::health::Health;
@@ -115,7 +116,8 @@ impl Runtime {
         let id = WorkerId::random();
         let slots = Slots::new(config.concurrency);
         let (drains, drain_signals) = mpsc::unbounded_channel();
-        let shared = parts::shared_handles(config, db, descriptors, drains)?;
+        let (busy, busy_signals) = mpsc::unbounded_channel();
+        let shared = parts::shared_handles(config, db, descriptors, drains, busy)?;
         let config = &shared.config;
         let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
         if let Some(addr) = config.metrics_addr {
@@ -138,8 +140,11 @@ impl Runtime {
             vital::spawn("scheduler", scheduler::run(worker.clone()));
             vital::spawn("checker", checker::run(worker.clone()));
         }
-        let drains = LimitDrains::new(&workers, slots.clone(), &id);
+        let numbers = Arc::default();
+        let drains = LimitDrains::new(&workers, slots.clone(), &id, Arc::clone(&numbers));
         vital::spawn("limit drains", drains.run(drain_signals));
+        let drains = UpstreamDrains::new(&workers, slots.clone(), numbers);
+        vital::spawn("upstream drains", drains.run(busy_signals));
         vital::spawn("cancellations", cancellations::run(db.clone(), id.clone(), workers.clone()));
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));

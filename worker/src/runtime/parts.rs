@@ -12,10 +12,12 @@ use tokio_util::task::TaskTracker;
 use crate::breaker::client::BreakerClient;
 use crate::breaker::drain_tasks::DrainTasks;
 use crate::config::Config;
+use crate::http::answer_memory::AnswerMemory;
 use crate::http::client::HttpClient;
 use crate::http::connection::descriptors::Descriptors;
 use crate::http::connection::guard::Guard;
 use crate::http::connection::names::Names;
+use crate::in_flight::calls::{CallsInFlight, UpstreamCalls};
 use crate::limit::client::{DrainSignal, LimitClient};
 use crate::limit::parking::Parking;
 use crate::observe::events::EventRecorders;
@@ -43,6 +45,7 @@ pub fn shared_handles(
     db: &Db,
     descriptors: Descriptors,
     drains: mpsc::UnboundedSender<DrainSignal>,
+    busy: mpsc::UnboundedSender<Arc<UpstreamCalls>>,
 ) -> anyhow::Result<Arc<SharedHandles>> {
     let metrics = Arc::new(Metrics::new());
     let (of_spans, of_redis) = (metrics.clone(), metrics.clone());
@@ -64,10 +67,12 @@ pub fn shared_handles(
             config.upstreams.clone(),
             descriptors,
         )?,
+        answers: Arc::new(AnswerMemory::new(config.max_answers_bytes, metrics.answer_waits())),
         metrics,
         events: EventRecorders::new(db.clone(), config.events.clone(), background.clone()),
         memos: db.memos(),
         limits: Arc::new(limits),
+        in_flight: Arc::new(CallsInFlight::new(config.concurrency, busy)),
         breakers: Arc::new(breakers),
         drains: DrainTasks::default(),
         wakeups,
@@ -111,7 +116,8 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
-    let parking = Arc::new(Parking::new(consumer.clone(), retry.clone(), shared.limits.clone()));
+    let (limits, in_flight) = (shared.limits.clone(), shared.in_flight.clone());
+    let parking = Arc::new(Parking::new(consumer.clone(), retry.clone(), limits, in_flight));
     let queue = QueueHandles {
         consumer,
         clock: Clock::new(),

@@ -57,7 +57,7 @@ fn report(reloaded: anyhow::Result<ChangedSettings>) {
             let reloaded = if reloaded.is_empty() { "none".to_owned() } else { reloaded.join(", ") };
             tracing::info!(
                 changed = reloaded,
-                "SIGHUP: reloaded [[upstream]], [retry], webhook_secret, and the secrets and certificates in files"
+                "SIGHUP: reloaded [[upstream]], [[tenant]], [retry], webhook_secret, and the secrets and certificates in files"
             );
             if !at_restart.is_empty() {
                 tracing::warn!(changed = at_restart.join(", "), "SIGHUP: these settings take effect at the next start");

@@ -17,18 +17,19 @@ use super::policy::classify::{self, Outcome, Policy, classify};
 use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
 use super::traces::{self, EndedAttempt};
-use super::types::{Admission, Refusal, Verdict};
+use super::types::{Admission, Refusal, Turn, Verdict};
 use super::{events, gate, heavy, stream};
 use crate::breaker::client::upstream_of;
 use crate::breaker::drain::upstream_answered;
+use crate::http::answer_memory::HeldMemory;
 use crate::http::own_secrets::OwnSecrets;
 use crate::http::presets::Preset;
 use crate::http::redirect::Hop;
-use crate::http::relay::BodyRelay;
+use crate::http::relay::{AnswerReading, BodyRelay};
 use crate::http::types::{self, AttemptResult, Failure};
+use crate::in_flight::calls::CallInFlight;
 use crate::limit::applied::AppliedLimit;
 use crate::limit::feedback;
-use crate::limit::grant::HeldGrant;
 use crate::observe::attempt_metrics::AttemptEnding;
 use crate::observe::known_names::Occurrence;
 use crate::queue::clock::millis;
@@ -36,16 +37,16 @@ use crate::queue::held_tasks::HeldTask;
 use crate::queue::queue_worker::QueueWorker;
 
 /// Takes one claimed task as far as it goes now: to its end, or back to Redis for later. If that panics, the task is given up. A task that
-/// waited for a limit brings its grant along.
-pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask, granted: Option<HeldGrant>) {
-    let mut story = pin!(run(&worker, entry, held, granted));
+/// waited for a limit or its upstream brings along what it has got there.
+pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
+    let mut story = pin!(run(&worker, entry, held, turn));
     if let Err(panic) = contain(story.as_mut()).await {
         Box::pin(Settler::new(&worker).give_up_panicked(&panic)).await;
     }
 }
 
 /// Thousands of these futures are alive at a time, so the rare paths are boxed: they take space only when they are taken.
-async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option<HeldGrant>) {
+async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
     let settler = Settler::new(worker);
     let is_plain = entry.header.crashes == 0 && entry.raw.len() <= heavy::SMALL_BYTES;
     let (mut job, _quarantine) = if is_plain {
@@ -59,7 +60,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
             None => return,
         }
     };
-    job.granted = granted;
+    job.turn = turn;
     job.trace = traces::trace_of(worker, &job);
     let claimed_at = worker.queue.clock.now();
     report_ignored_fields(worker, &job.task);
@@ -75,8 +76,12 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     };
 
     let started_at = worker.queue.clock.now();
-    let called = call(worker, &job, &admission, &held).await;
+    let in_flight = admission.call.take();
+    let memory = worker.shared.answers.hold();
+    let called = call(worker, &job, &admission, in_flight, &held, &memory).await;
     held.begin_settling();
+    let waited = memory.waited();
+    held.keep_memory(memory);
     let result = match called {
         Ok(result) => result,
         Err(Aborted::Stopping) => return Box::pin(settler.release(&job, &admission.leads, held)).await,
@@ -90,10 +95,13 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     let label = label(&result, &judgement);
     let ending = AttemptEnding { reason: label, status: types::status(&result) };
     count_attempt(worker, &job, &admission, ending, took_ms);
+    if let Some(tenant) = worker.shared.config.rules.tenant_label(&job.task) {
+        worker.shared.metrics.tenant_attempt(tenant, label);
+    }
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
         && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
     {
-        worker.shared.breakers.record(permit, is_up, Duration::from_millis(took_ms));
+        worker.shared.breakers.record(permit, is_up, Duration::from_millis(took_ms).saturating_sub(waited));
         if let Some(upstream) = permit.recovered(is_up) {
             upstream_answered(worker, upstream);
         }
@@ -174,6 +182,7 @@ async fn refuse(settler: &Settler<'_>, job: &Job, leads: &[MemoKey], refusal: Re
         Refusal::Answered(kept, purpose) => settler.answer_from_memo(job, leads, &kept, purpose, held).await,
         Refusal::Follow(key) => settler.park_behind_leader(job, leads, &key).await,
         Refusal::AwaitLimit(wait) => settler.park_for_limit(job, leads, *wait).await,
+        Refusal::UpstreamBusy(upstream) => settler.park_while_busy(job, leads, &upstream).await,
         Refusal::UpstreamDown(wait) => settler.park_until_up(job, leads, wait).await,
         Refusal::Reject(reason, error) => settler.bury(job, leads, reason, error, held).await,
         Refusal::LeaseLost => settler.lease_lost(Some(&job.id)),
@@ -196,9 +205,11 @@ async fn call(
     worker: &QueueWorker,
     job: &Job,
     admission: &Admission,
+    in_flight: Option<CallInFlight>,
     held: &HeldTask,
+    memory: &HeldMemory,
 ) -> Result<AttemptResult, Aborted> {
-    if !held.begin_call() {
+    if !held.begin_call(in_flight) {
         return Err(Aborted::Impossible);
     }
     events::started(worker, job);
@@ -213,7 +224,7 @@ async fn call(
     let added_at = |hop: &Hop| added_at(worker, job, admission, body, hop);
     let secrets = own_secrets(worker, job, &headers);
     tokio::select! {
-        result = exchange(worker, job, headers, body, added_at, &secrets) => match result {
+        result = exchange(worker, job, headers, body, added_at, (&secrets, memory)) => match result {
             Err(Failure::LocalShortage(_)) => {
                 worker.shared.metrics.local_shortage(worker.name());
                 Err(Aborted::Impossible)
@@ -232,15 +243,19 @@ async fn exchange(
     headers: HeaderMap,
     body: Option<&Vec<u8>>,
     added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
-    secrets: &OwnSecrets,
+    (secrets, memory): (&OwnSecrets, &HeldMemory),
 ) -> AttemptResult {
     let http = &worker.shared.http;
-    let Some(progress) = &job.stream else { return http.call(&job.task, headers, body, added_at, None).await };
+    let Some(progress) = &job.stream else {
+        let reading = AnswerReading { relay: None, memory };
+        return http.call(&job.task, headers, body, added_at, reading).await;
+    };
     let upstreams = worker.shared.config.upstreams.current();
     let criteria =
         Criteria::new(job.task.ok_when.as_ref(), job.task.retry_when.as_ref(), upstreams.preset_for(&job.task.url));
     let (relay, pieces) = BodyRelay::new(|status| criteria.may_be_good(status), secrets);
-    let call = http.call(&job.task, headers, body, added_at, Some(relay));
+    let reading = AnswerReading { relay: Some(relay), memory };
+    let call = http.call(&job.task, headers, body, added_at, reading);
     let append = stream::append_arriving(worker, job, progress, pieces);
     Box::pin(async { tokio::join!(call, append).0 }).await
 }

@@ -18,9 +18,9 @@ use serde_json::value::RawValue;
 
 use super::stream::progress::StreamProgress;
 use super::task_trace::TaskTrace;
+use super::types::Turn;
 use crate::config::Config;
 use crate::http::types::{AttemptResult, Response};
-use crate::limit::grant::HeldGrant;
 
 /// The bytes of the shortest path in a chain, `{{$}}`.
 const SHORTEST_PATH: usize = 5;
@@ -35,8 +35,10 @@ pub struct Job {
     /// Its id: the producer's, or a derived one.
     pub id: TaskId,
     pub task: Task,
-    /// What it brings along from the wait list of a limit.
-    pub granted: Option<HeldGrant>,
+    /// What it brings along from a wait list.
+    pub turn: Turn,
+    /// How large a task may be, which one that follows it may not exceed.
+    pub max_task_bytes: usize,
     /// Its place in its trace, if traces are on.
     pub trace: Option<Box<TaskTrace>>,
     /// What this delivery has appended to its stream, if it has one.
@@ -109,7 +111,16 @@ impl Job {
                 let derived = || TaskId::derive(&header.serial, header.first_seen);
                 let id = task.id.clone().unwrap_or_else(derived);
                 let stream = task.stream.then(Box::default);
-                Ok(Self { token, header, id, task, granted: None, trace: None, stream })
+                Ok(Self {
+                    token,
+                    header,
+                    id,
+                    task,
+                    turn: Turn::default(),
+                    max_task_bytes: config.max_task_bytes,
+                    trace: None,
+                    stream,
+                })
             }
             Err(mut error) => {
                 error.return_address.reply_to.take_if(|list| !config.rules.allow_reply_to(list));
@@ -235,7 +246,7 @@ impl Job {
             ttl: self.task.result_ttl,
             reply_to: self.task.reply_to.clone(),
             last_entry: self.task.stream.then(|| last_entry(result)),
-            follow_ups: follow_ups(&self.task, result),
+            follow_ups: follow_ups(&self.task, result, self.max_task_bytes),
         }
     }
 

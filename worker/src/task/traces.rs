@@ -96,6 +96,7 @@ pub fn held_back(worker: &QueueWorker, job: &Job, claimed_at: UnixMs, refusal: &
         }
         Refusal::Follow(_) => (WaitCause::Answer, None, None),
         Refusal::AwaitLimit(wait) => (WaitCause::Limit, None, Some(wait.limit.as_str())),
+        Refusal::UpstreamBusy(_) => (WaitCause::Upstream, None, job.task.url.host_str()),
         Refusal::UpstreamDown(wait) => (WaitCause::Upstream, Some(*wait), job.task.url.host_str()),
         Refusal::Answered(..) | Refusal::Reject(..) | Refusal::LeaseLost => return,
     };

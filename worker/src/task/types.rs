@@ -1,5 +1,6 @@
 //! What the gate decides about a task.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -8,7 +9,9 @@ use redial_core::{Reason, UnixMs};
 
 use crate::breaker::client::BreakerPermit;
 use crate::http::credentials::tokens::AccessToken;
+use crate::in_flight::calls::{CallInFlight, UpstreamCalls};
 use crate::limit::applied::AppliedLimit;
+use crate::limit::grant::HeldGrant;
 use crate::queue::redis_retry::NotStored;
 
 /// The gate's decision. A refused task keeps the memos that it leads: they have to be settled, or kept while it waits.
@@ -20,11 +23,22 @@ pub enum Verdict {
     Refuse(Refusal, Vec<MemoKey>),
 }
 
+/// What a task brings along from a wait list, as it was its turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The grant of the limit that it waited for.
+    pub grant: Option<HeldGrant>,
+    /// Its call among those in flight to the upstream that it waited for.
+    pub call: Option<CallInFlight>,
+}
+
 /// What the gate grants to a call. Dropping it gives everything back, except for the leads.
 #[derive(Debug, Default)]
 pub struct Admission {
     /// The memos that the task leads, to be settled with its result.
     pub leads: Vec<MemoKey>,
+    /// The call among those in flight to its upstream.
+    pub call: Option<CallInFlight>,
     /// The permission of its upstream's breaker.
     pub permit: Option<BreakerPermit>,
     /// The limits that apply to the call, with their grants.
@@ -86,6 +100,8 @@ pub enum Refusal {
     Follow(MemoKey),
     /// A limit lets it wait for its turn.
     AwaitLimit(Box<LimitWait>),
+    /// The upstream has as many calls in flight as it may: wait until there are fewer.
+    UpstreamBusy(Arc<UpstreamCalls>),
     /// The upstream is down: wait until it is up, for this long at least.
     UpstreamDown(Duration),
     /// Never: the task is dead.

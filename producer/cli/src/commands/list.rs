@@ -129,6 +129,9 @@ fn why(listed: &ListedTask) -> Option<String> {
         parts.push(match list.reason {
             WaitReason::Limit => format!("waits for the limit {name} (`redial limits show {name}`)"),
             WaitReason::Breaker => format!("waits for {name}, which is down (`redial breakers`)"),
+            WaitReason::InFlight => {
+                format!("waits until fewer calls are in flight to {name} (`max_in_flight` in docs/upstreams.md)")
+            }
             WaitReason::Memo => "waits for another call that is the same".to_owned(),
         });
     }

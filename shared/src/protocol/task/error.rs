@@ -311,9 +311,6 @@ pub(super) const MAX_LENGTH: usize = 20;
 pub(super) const MAX_PATHS: usize = 256;
 /// The most filters in the paths of a chain: each takes the parser a while.
 pub(super) const MAX_FILTERS: usize = 16;
-/// The most bytes of a task that is filled in, far above what a worker accepts as a task.
-pub(super) const MAX_FILLED_BYTES: usize = 16 << 20;
-
 /// What is wrong with a `then`, or why it could not be filled in.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidThen {
@@ -369,8 +366,18 @@ pub enum PathError {
     #[error("{{{{{0}}}}} would take too long on a result of this size: use a path without filters, `..` and `*`")]
     TooSlow(String),
     /// What it finds is too large.
-    #[error("filled in, it has more than {MAX_FILLED_BYTES} bytes: pass a reference instead")]
+    #[error("filled in, it has too many bytes: pass a reference instead")]
     TooLarge,
+    /// A field makes the task larger than a task may be.
+    #[error(
+        "with `{field}` filled in, the task has more than {limit} bytes, which max_task_bytes allows: pass a part of the result, or a reference"
+    )]
+    FieldTooLarge {
+        /// The field.
+        field: String,
+        /// What is allowed.
+        limit: usize,
+    },
     /// The result does not have what it asks for.
     #[error("{{{{{0}}}}} finds nothing in the result")]
     NotFound(String),

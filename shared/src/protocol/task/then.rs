@@ -13,7 +13,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 pub use super::error::{InvalidThen, PathError};
-use super::error::{MAX_FILLED_BYTES, MAX_FILTERS, MAX_LENGTH, MAX_PATHS};
+use super::error::{MAX_FILTERS, MAX_LENGTH, MAX_PATHS};
 use super::path::{BoundedPath, Searched};
 use super::{InvalidTask, RawTask, Task, TaskDefaults};
 use crate::{TaskId, TaskResult};
@@ -34,7 +34,8 @@ pub(super) fn check(then: &RawValue) -> Result<(), InvalidThen> {
     let (mut link, mut unknown) = (then, Unknown::default());
     for _ in 0..MAX_LENGTH {
         let fields: Fields<'_> = serde_json::from_str(link.get()).map_err(|_| InvalidThen::NotAnObject)?;
-        let (_, has_paths) = fill_fields(&fields, &mut unknown).map_err(InvalidThen::Path)?;
+        // It is a part of a task, and nothing is filled in yet.
+        let (_, has_paths) = fill_fields(&fields, &mut unknown, usize::MAX).map_err(InvalidThen::Path)?;
         if !fields.contains_key("url") {
             return Err(InvalidThen::NoUrl);
         }
@@ -87,18 +88,24 @@ impl Values for Searched<'_> {
 }
 
 /// A text of bounded size, as it is filled in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Filled {
     text: String,
     paths: usize,
     /// How many bytes were written so far, also those that were moved elsewhere.
     bytes: usize,
+    /// The most that there may be.
+    limit: usize,
 }
 
 impl Filled {
+    fn new(bytes: usize, limit: usize) -> Self {
+        Self { text: String::new(), paths: 0, bytes, limit }
+    }
+
     fn push(&mut self, text: &str) -> Result<(), PathError> {
         self.bytes += text.len();
-        if self.bytes > MAX_FILLED_BYTES {
+        if self.bytes > self.limit {
             return Err(PathError::TooLarge);
         }
         self.text.push_str(text);
@@ -129,10 +136,16 @@ impl std::io::Write for Filled {
     }
 }
 
-/// The task that follows the task `id` with this result. One that cannot be made is pushed all the same and says why: it becomes
+/// The task that follows the task `id` with this result, of at most `max_bytes`. One that cannot be made is pushed all the same and says why: it becomes
 /// a dead letter.
-pub(in crate::protocol) fn fill(then: &RawValue, id: &TaskId, tenant: Option<&str>, result: &TaskResult) -> String {
-    try_fill(then, id, tenant, result).unwrap_or_else(|error| {
+pub(in crate::protocol) fn fill(
+    then: &RawValue,
+    id: &TaskId,
+    tenant: Option<&str>,
+    result: &TaskResult,
+    max_bytes: usize,
+) -> String {
+    try_fill(then, id, tenant, result, max_bytes).unwrap_or_else(|error| {
         let fields: Option<Fields<'_>> = serde_json::from_str(then.get()).ok();
         let own_id = fields.and_then(|fields| serde_json::from_str::<String>(fields.get("id")?.get()).ok());
         let id = own_id.and_then(|id| TaskId::new(&id).ok()).unwrap_or_else(|| follow_up_id(id, "then"));
@@ -140,15 +153,27 @@ pub(in crate::protocol) fn fill(then: &RawValue, id: &TaskId, tenant: Option<&st
     })
 }
 
-fn try_fill(then: &RawValue, id: &TaskId, tenant: Option<&str>, result: &TaskResult) -> Result<String, PathError> {
+fn try_fill(
+    then: &RawValue,
+    id: &TaskId,
+    tenant: Option<&str>,
+    result: &TaskResult,
+    max_bytes: usize,
+) -> Result<String, PathError> {
     let unreadable = |error: serde_json::Error| PathError::Unreadable(error.to_string());
     let result = serde_json::to_value(result).map_err(unreadable)?;
     let fields: Fields<'_> = serde_json::from_str(then.get()).map_err(unreadable)?;
-    let (mut filled, _) = fill_fields(&fields, &mut Searched::new(&result))?;
+    let (mut filled, _) = fill_fields(&fields, &mut Searched::new(&result), max_bytes)?;
     filled.entry("id".into()).or_insert_with(|| json!(follow_up_id(id, "then")).to_string());
     filled.entry("enqueued_at_ms".into()).or_insert_with(|| result["finished_at_ms"].to_string());
     filled.extend(tenant.map(|tenant| ("tenant".to_owned(), json!(tenant).to_string())));
-    Ok(object(&filled))
+    let task = object(&filled);
+    if task.len() <= max_bytes {
+        return Ok(task);
+    }
+    let largest = filled.into_iter().max_by_key(|(_, json)| json.len());
+    let field = largest.map(|(field, _)| field).unwrap_or_default();
+    Err(PathError::FieldTooLarge { field, limit: max_bytes })
 }
 
 fn object(fields: &BTreeMap<String, String>) -> String {
@@ -156,15 +181,22 @@ fn object(fields: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Fills in all fields except `then`. Returns them, and whether there was anything to fill in.
-fn fill_fields(fields: &Fields<'_>, values: &mut impl Values) -> Result<(BTreeMap<String, String>, bool), PathError> {
+/// Fills in all fields except `then`, with at most `limit` bytes. Returns them, and whether there was anything to fill in.
+fn fill_fields(
+    fields: &Fields<'_>,
+    values: &mut impl Values,
+    limit: usize,
+) -> Result<(BTreeMap<String, String>, bool), PathError> {
     let mut all = BTreeMap::new();
-    let mut filled = Filled::default();
+    let mut filled = Filled::new(0, limit);
     for (name, value) in fields {
         let json = if name == "then" {
             Cow::Borrowed(value.get())
         } else {
-            fill_strings(value.get(), name == "url", values, &mut filled)?
+            fill_strings(value.get(), name == "url", values, &mut filled).map_err(|error| match error {
+                PathError::TooLarge => PathError::FieldTooLarge { field: name.clone(), limit },
+                error => error,
+            })?
         };
         all.insert(name.clone(), json.into_owned());
     }
@@ -217,7 +249,7 @@ fn fill_text(text: &str, in_url: bool, values: &mut impl Values, filled: &mut Fi
         if before.is_empty() && inserted.is_empty() && after.is_empty() {
             return values.write(path.trim(), filled);
         }
-        let mut value = Filled { bytes: filled.bytes + inserted.len(), ..Filled::default() };
+        let mut value = Filled::new(filled.bytes + inserted.len(), filled.limit);
         values.write(path.trim(), &mut value)?;
         let value = serde_json::from_str(&value.text).unwrap_or(value.text);
         inserted.push_str(before);
@@ -257,7 +289,7 @@ mod tests {
         check(&then)?;
         let mut result = TaskResult::new(Some(TaskId::new("a")?), Status::Ok, UnixMs(7));
         result.set_body(Body::new(body.into(), Some("application/json")));
-        Ok(serde_json::from_str(&fill(&then, &TaskId::new("a")?, None, &result))?)
+        Ok(serde_json::from_str(&fill(&then, &TaskId::new("a")?, None, &result, 10_000))?)
     }
 
     #[test]
@@ -295,12 +327,25 @@ mod tests {
             serde_json::from_str(r#"{"url":"{{$.body.u}}","body":{"n": 9007199254740993.10,"s":"\u00e9"}}"#)?;
         let mut result = TaskResult::new(Some(TaskId::new("a")?), Status::Ok, UnixMs(7));
         result.set_body(Body::new(br#"{"u":"http://h/"}"#.to_vec(), Some("application/json")));
-        let next = fill(&then, &TaskId::new("a")?, Some("acme"), &result);
+        let next = fill(&then, &TaskId::new("a")?, Some("acme"), &result, 10_000);
         assert!(next.contains(r#""tenant":"acme""#), "{next}");
         assert!(
             next.contains(r#"{"n": 9007199254740993.10,"s":"\u00e9"}"#) && next.contains(r#""url":"http://h/""#),
             "{next}"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_task_grows_to_no_more_than_a_task_may_have() -> Result<(), Box<dyn std::error::Error>> {
+        let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(6_000));
+        let body = |given: &str| filled(&format!(r#"{{"id":"b","url":"http://h/","body":{given}}}"#), &large);
+        assert_eq!(body(r#""{{$.body.text}}""#)?["then_error"], Value::Null);
+        for given in [r#"["{{$.body.text}}","{{$.body.text}}"]"#, r#""{{$.body.text}} {{$.body.text}}""#] {
+            let next = body(given)?;
+            let says = "with `body` filled in, the task has more than 10000 bytes, which max_task_bytes allows";
+            assert!(next["then_error"].as_str().is_some_and(|error| error.starts_with(says)), "{next}");
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ fn upstreams(blocks: &[(&str, &str, &str)]) -> anyhow::Result<Upstreams> {
     let blocks: Vec<_> = blocks
         .iter()
         .map(|(url, name, value)| RawUpstream {
+            max_in_flight: None,
             url: (*url).to_owned(),
             name: None,
             headers: BTreeMap::from([((*name).to_owned(), (*value).to_owned())]),

@@ -33,6 +33,7 @@ pub struct BodyDecoder {
     outer: Stage,
     /// The codings inside of it, in the order in which they were applied.
     inner: Vec<Coding>,
+    is_coded: bool,
     limit: usize,
 }
 
@@ -46,7 +47,7 @@ impl BodyDecoder {
             headers.remove(header::CONTENT_LENGTH);
         }
         let outer = codings.pop();
-        Self { outer: Stage::new(outer, limit), inner: codings, limit }
+        Self { outer: Stage::new(outer, limit), inner: codings, is_coded: outer.is_some(), limit }
     }
 
     /// Takes the next bytes of the response.
@@ -55,6 +56,22 @@ impl BodyDecoder {
     /// They cannot be decoded, or are too many.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.outer.push(bytes).map_err(|error| failure(&error))
+    }
+
+    /// How many bytes there are once this many more have arrived. `None`: it has to be decoded, so that it may grow by much more.
+    pub fn bytes_after(&self, more: usize) -> Option<usize> {
+        (!self.is_coded).then(|| self.outer.len() + more)
+    }
+
+    /// Makes room for a body of this length, which nothing promises.
+    pub fn expect(&mut self, length: Option<u64>) {
+        let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        self.outer.reserve(length.min(self.limit));
+    }
+
+    /// How much memory the body occupies.
+    pub fn capacity(&self) -> usize {
+        self.outer.capacity()
     }
 
     /// What is decoded so far, without the first `from` bytes. If there are several codings, one inside another, nothing is before the

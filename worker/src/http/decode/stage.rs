@@ -112,6 +112,21 @@ impl Stage {
         Ok(&self.decoder.sink().bytes)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.decoder.sink().bytes.len()
+    }
+
+    /// Makes room for a body that is not coded and has this length.
+    pub(super) fn reserve(&mut self, length: usize) {
+        if let Decoder::None(sink) = &mut self.decoder {
+            sink.bytes.reserve_exact(length.saturating_sub(sink.bytes.len()));
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.decoder.sink().bytes.capacity()
+    }
+
     pub(super) fn finish(mut self) -> io::Result<Vec<u8>> {
         if self.progress == Progress::Within {
             self.decoder.close()?;

@@ -1,4 +1,4 @@
-//! Takes granted calls from a wait list into this worker's slots, and starts them.
+//! Takes calls whose turn it is from a wait list into this worker's slots, and starts them.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use redial_core::limit::{NextInTurn, TakenInTurn};
 use redial_core::protocol::id::Token;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::grant::HeldGrant;
 use crate::queue::queue_fetcher::bury_unreadable;
 use crate::queue::queue_worker::QueueWorker;
 use crate::task::execute::execute;
+use crate::task::types::Turn;
 
 /// A call that waits, picked to ask for.
 #[derive(Debug)]
@@ -23,19 +23,19 @@ pub struct PickedCall {
     pub token: Token,
 }
 
-/// Takes calls of one queue and starts them. What was granted to those that are not there any more goes back. Returns who is next; `None`
-/// if Redis refuses, or the worker aborts.
+/// Takes calls of one queue and starts them, each with what it brings along, which goes back if the call is not there any more. Returns
+/// who is next; `None` if Redis refuses, or the worker aborts.
 pub async fn release(
     worker: QueueWorker,
     list: &WaitList,
     most_next: usize,
-    calls: Vec<(PickedCall, Option<HeldGrant>, OwnedSemaphorePermit)>,
+    calls: Vec<(PickedCall, Turn, OwnedSemaphorePermit)>,
 ) -> Option<ReleasedTasks> {
     let mut taken = Vec::with_capacity(calls.len());
-    let mut granted = HashMap::with_capacity(calls.len());
-    for (call, grant, slot) in calls {
+    let mut turns = HashMap::with_capacity(calls.len());
+    for (call, turn, slot) in calls {
         taken.push(TakenInTurn { serial: call.next.serial, token: call.token.clone() });
-        granted.insert(call.token, (grant, slot));
+        turns.insert(call.token, (turn, slot));
     }
     let queue = worker.queue.clone();
     let tokens: Vec<Token> = taken.iter().map(|task| task.token.clone()).collect();
@@ -52,9 +52,9 @@ pub async fn release(
         return None;
     };
     for entry in std::mem::take(&mut released.entries) {
-        if let Some((grant, slot)) = granted.remove(&entry.token) {
+        if let Some((turn, slot)) = turns.remove(&entry.token) {
             let held = worker.hold(&entry.token, slot);
-            tokio::spawn(execute(worker.clone(), entry, held, grant));
+            tokio::spawn(execute(worker.clone(), entry, held, turn));
         }
     }
     for (token, error) in std::mem::take(&mut released.unreadable) {

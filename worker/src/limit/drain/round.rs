@@ -18,6 +18,7 @@ use super::drains;
 use super::release::{PickedCall, release};
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::slots::Slots;
+use crate::task::types::Turn;
 
 /// How long a leader leads after each of its requests.
 const LEASE: Duration = Duration::from_secs(3);
@@ -326,7 +327,7 @@ impl LimitDrain {
             };
             let Some(slot) = slots.pop() else { continue };
             self.last_queue.clone_from(&call.queue);
-            of_queue.entry(call.queue.clone()).or_default().push((call, granted, slot));
+            of_queue.entry(call.queue.clone()).or_default().push((call, Turn { grant: granted, call: None }, slot));
         }
         let mut releases = JoinSet::new();
         let most_next = self.most_next();

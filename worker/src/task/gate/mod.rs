@@ -16,7 +16,7 @@ use super::stream;
 use super::types::{Admission, Refusal, Verdict};
 use crate::limit::applied::AppliedLimit;
 use crate::queue::queue_worker::QueueWorker;
-use crate::{breaker, limit, memo};
+use crate::{breaker, in_flight, limit, memo};
 use reach::GateKeys;
 
 /// Asks every gate in turn; the first refusal decides.
@@ -73,6 +73,7 @@ async fn admit(
     if let Some(id) = &job.task.callback_of {
         admission.callback = Some(Box::new(Box::pin(delivery::prepare(worker, id, job.task.enqueued_at)).await?));
     }
+    admission.call = in_flight::gate::check(worker, job)?;
     admission.permit = Box::pin(breaker::gate::check(worker, job)).await?;
     admission.token = Box::pin(token::check(worker, job, admission.permit.as_ref())).await?.map(Box::new);
     for round in 0.. {

@@ -9,6 +9,7 @@ use redial_core::protocol::event::WaitCause;
 use super::Settler;
 use crate::breaker::client::upstream_of;
 use crate::breaker::drain;
+use crate::in_flight::calls::UpstreamCalls;
 use crate::memo::{leader, sharer};
 use crate::queue::clock::millis;
 use crate::queue::redis_retry::{NotStored, Resent, Stored};
@@ -18,6 +19,15 @@ use crate::task::types::LimitWait;
 
 /// How long a parked task keeps the memos that it leads: nobody knows how long it will wait.
 const PARKED_LEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// What a task waits for in a wait list whose order is fair between keys, and in which order.
+struct TurnWait {
+    list: WaitList,
+    cost: f64,
+    fairness_key: String,
+    position: Option<String>,
+    dies_when_spent: bool,
+}
 
 impl Settler<'_> {
     /// Parks a task while another one makes the call. Then looks at the memo again, in case the other one has just ended.
@@ -78,10 +88,35 @@ impl Settler<'_> {
         }
     }
 
+    /// Parks a task until fewer calls are in flight to its upstream, in a wait list that every worker drains as far as it has room.
+    pub async fn park_while_busy(&self, job: &Job, leads: &[MemoKey], upstream: &UpstreamCalls) {
+        let wait = TurnWait {
+            list: WaitList::in_flight(upstream.name()),
+            cost: 1.0,
+            fairness_key: job.task.tenant.as_deref().unwrap_or(self.worker.name()).to_owned(),
+            position: None,
+            dies_when_spent: false,
+        };
+        if self.park_in_turn(job, leads, wait).await {
+            events::waiting(self.worker, job, WaitCause::Upstream, Some(upstream.name()), None);
+            tracing::debug!(task = %job.id, queue = self.worker.name(), upstream = upstream.name(), "waiting until fewer calls are in flight");
+        }
+    }
+
     /// Parks a task until it is its turn under a limit, in a wait list that the fleet drains.
     pub async fn park_for_limit(&self, job: &Job, leads: &[MemoKey], wait: LimitWait) {
-        self.keep_leads(job, leads).await;
         let LimitWait { limit, cost, fairness_key, position, dies_when_spent } = wait;
+        let list = WaitList::limit(&limit);
+        if self.park_in_turn(job, leads, TurnWait { list, cost, fairness_key, position, dies_when_spent }).await {
+            events::waiting(self.worker, job, WaitCause::Limit, Some(&limit), None);
+            tracing::debug!(task = %job.id, queue = self.worker.name(), limit, "waiting for its turn under a limit");
+        }
+    }
+
+    /// Parks a task in a wait list whose order is fair between keys. `false`: this worker no longer has the task.
+    async fn park_in_turn(&self, job: &Job, leads: &[MemoKey], wait: TurnWait) -> bool {
+        self.keep_leads(job, leads).await;
+        let TurnWait { list, cost, fairness_key, position, dies_when_spent } = wait;
         // At the earlier of the two it ends: see `expire.rs`.
         let deadlines = [job.task.deadline(job.header.first_seen), job.header.state.waits_until];
         let deadline = deadlines.into_iter().flatten().min();
@@ -96,16 +131,21 @@ impl Settler<'_> {
             dies_when_spent,
         };
         let queue = &self.worker.queue;
-        match queue.parking.park(&limit, request).await {
+        match queue.parking.park(list, request).await {
             Ok(true) => {
                 if let Some(deadline) = deadline {
                     queue.checks.due_in(queue.clock.until(deadline));
                 }
-                events::waiting(self.worker, job, WaitCause::Limit, Some(&limit), None);
-                tracing::debug!(task = %job.id, queue = self.worker.name(), limit, "waiting for its turn under a limit");
+                true
             }
-            Ok(false) => self.lease_lost(Some(&job.id)),
-            Err(why) => self.give_up(&job.token, &why).await,
+            Ok(false) => {
+                self.lease_lost(Some(&job.id));
+                false
+            }
+            Err(why) => {
+                self.give_up(&job.token, &why).await;
+                false
+            }
         }
     }
 

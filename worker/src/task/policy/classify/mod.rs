@@ -91,6 +91,7 @@ pub fn is_up(result: &AttemptResult, preset: &Preset) -> Option<bool> {
         Err(
             Failure::ForbiddenTarget(_)
             | Failure::LocalShortage(_)
+            | Failure::MemorySpent
             | Failure::ConnectionSilent
             | Failure::NotProcessed(_),
         ) => None,
@@ -211,7 +212,8 @@ fn retry(result: &AttemptResult, advice: &Advice, policy: &Policy, error: String
             format!("{error}; the upstream asks to wait {} s, more than max_stated_wait_ms allows", stated.as_secs());
         return Outcome::Dead { reason: Reason::AttemptsExhausted, error };
     }
-    let counts = !(refused_for.is_some() || policy.is_probe) || policy.free_waits >= policy.max_free_waits;
+    let is_free = refused_for.is_some() || policy.is_probe || matches!(result, Err(Failure::MemorySpent));
+    let counts = !is_free || policy.free_waits >= policy.max_free_waits;
     let failures = policy.counted + u32::from(counts);
     if counts && failures >= policy.retry.max_attempts {
         return Outcome::Dead { reason: Reason::AttemptsExhausted, error };
