@@ -31,6 +31,7 @@ use crate::limit::feedback;
 use crate::limit::grant::HeldGrant;
 use crate::observe::attempt_metrics::AttemptEnding;
 use crate::observe::known_names::Occurrence;
+use crate::observe::statistics::CountedAttempt;
 use crate::queue::clock::millis;
 use crate::queue::held_tasks::HeldTask;
 use crate::queue::queue_worker::QueueWorker;
@@ -90,6 +91,9 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     let label = label(&result, &judgement);
     let ending = AttemptEnding { reason: label, status: types::status(&result) };
     count_attempt(worker, &job, &admission, ending, took_ms);
+    let status = result.as_ref().ok().map(|response| response.status);
+    let is_good = matches!(judgement, Judgement::Good) && status.is_some();
+    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, is_good, took_ms });
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
         && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
     {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use redial_core::queue::dead::DeadLetter;
 use redial_core::shown::redact;
-use redial_core::{Queue, Reason, UnixMs};
+use redial_core::{Queue, Reason};
 use serde_json::{Value, json};
 
 use crate::output::{self, Output, Tint};
@@ -251,11 +251,6 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
     letter.reason().map_or(UNKNOWN_REASON, |reason| reason.as_str())
 }
 
-/// Whether the upstream may have forgotten the letter's idempotency key: Stripe and others keep keys for a day.
-fn is_past_its_key(letter: &DeadLetter, now: UnixMs) -> bool {
-    letter.memo.is_some() && now.since(letter.at) > redial_core::memo::IDEMPOTENCY_TTL_MS
-}
-
 impl LettersArgs {
     async fn apply(self, queue: &Queue, action: Action, output: Output) -> anyhow::Result<ExitCode> {
         let (mut done, mut skip, mut refused) = (0_usize, 0, false);
@@ -284,7 +279,7 @@ impl LettersArgs {
                     found[name] = true;
                 }
                 let acted = match action {
-                    Action::Replay { forgotten_keys: false } if is_past_its_key(letter, now) => {
+                    Action::Replay { forgotten_keys: false } if letter.is_past_its_key(now) => {
                         let name = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
                         output::complain(&format!(
                             "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: use --forgotten-keys if that does no harm"
