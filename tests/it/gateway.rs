@@ -3,6 +3,7 @@
 //! - [`tasks`]: tasks and results over HTTP; [`upstreams`]: calls through it; [`streams`]: answers while they arrive; [`events`]: what happens to tasks; [`admission`]: who is
 //!   let in
 //! - [`failures`]: what dies while callers wait; [`many`]: how many can wait
+//! - [`operate`]: what operators see and change
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
 
@@ -11,6 +12,7 @@ mod events;
 mod failures;
 mod many;
 mod openapi;
+mod operate;
 mod sdks;
 mod streams;
 mod tasks;

@@ -22,6 +22,7 @@ mod clients;
 mod cluster;
 mod command_line;
 mod conservation;
+mod dashboard;
 mod documented;
 mod drop_in;
 mod examples;

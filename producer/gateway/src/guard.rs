@@ -13,11 +13,11 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
 use url::Url;
 
-use crate::cors;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::Caller;
 use crate::traces::RequestTrace;
+use crate::{cors, dashboard};
 
 /// Lets a request in, or refuses it; and counts it.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
@@ -73,7 +73,8 @@ pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) 
 }
 
 fn caller_of(gateway: &Gateway, request: &Request, is_allowed_origin: bool) -> Result<Caller, Problem> {
-    let is_public = matches!(request.uri().path(), "/healthz" | "/readyz" | "/openapi.json");
+    let is_public = matches!(request.uri().path(), "/healthz" | "/readyz" | "/openapi.json")
+        || dashboard::is_part(request.uri().path());
     if gateway.config.is_open() {
         if request.uri().path() != "/healthz" && request.uri().path() != "/readyz" {
             check_local(request.uri(), request.headers(), is_allowed_origin)?;

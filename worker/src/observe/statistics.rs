@@ -18,6 +18,9 @@ use url::Url;
 /// How long Redis may take to store what was counted.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What metrics call an attempt that brought a good answer.
+const GOOD: &str = "ok";
+
 /// The recorders of all queues whose tasks a worker ends.
 #[derive(Debug)]
 pub struct StatisticsRecorders {
@@ -52,8 +55,6 @@ pub struct CountedAttempt {
     pub status: Option<u16>,
     /// What it is called in metrics.
     pub label: &'static str,
-    /// Whether its answer was good.
-    pub is_good: bool,
     /// How long it took.
     pub took_ms: u64,
 }
@@ -106,10 +107,10 @@ impl StatisticsRecorders {
 impl StatisticsRecorder {
     /// An attempt at the upstream of this URL ended.
     pub fn attempt(&self, url: &Url, attempt: CountedAttempt) {
-        let CountedAttempt { status, label, is_good, took_ms } = attempt;
+        let CountedAttempt { status, label, took_ms } = attempt;
         self.record(|counted| {
             let upstream = counted.lately.upstream(named(&mut counted.name, url));
-            upstream.attempt(status, label, is_good, took_ms);
+            upstream.attempt(status, label, label == GOOD, took_ms);
         });
     }
 

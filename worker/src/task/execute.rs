@@ -92,8 +92,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, granted: Option
     let ending = AttemptEnding { reason: label, status: types::status(&result) };
     count_attempt(worker, &job, &admission, ending, took_ms);
     let status = result.as_ref().ok().map(|response| response.status);
-    let is_good = matches!(judgement, Judgement::Good) && status.is_some();
-    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, is_good, took_ms });
+    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, took_ms });
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
         && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
     {

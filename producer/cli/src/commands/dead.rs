@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use redial_core::queue::dead::DeadLetter;
-use redial_core::shown::redact;
+use redial_core::shown;
 use redial_core::{Queue, Reason};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::output::{self, Output, Tint};
 
@@ -131,7 +131,7 @@ async fn list(queue: &Queue, reason: Option<&str>, limit: usize, output: Output)
         skip += page.len();
         let wanted = page.iter().filter(|letter| reason.is_none_or(|reason| reason_of(letter) == reason));
         for letter in wanted.take(limit - shown) {
-            output.print(|| to_text(letter), || to_json(letter))?;
+            output.print(|| to_text(letter), || shown::json::dead_letter(letter))?;
             shown += 1;
         }
     }
@@ -163,7 +163,7 @@ async fn show(queue: &Queue, names: &[String], raw: bool, output: Output) -> any
 }
 
 fn show_redacted(letter: &DeadLetter, output: Output) -> anyhow::Result<()> {
-    let json = to_json(letter);
+    let json = shown::json::dead_letter(letter);
     let is_unreadable = json["task"].is_null();
     match output {
         Output::Text => output::pretty_json(&json)?,
@@ -229,22 +229,6 @@ fn to_text(letter: &DeadLetter) -> String {
     let error = output::escaped(letter.result.error.as_deref().unwrap_or_default());
     let reason = output::paint(&format!("{:<20}", reason_of(letter)), Tint::Bad);
     format!("{}  {reason} {id}  {tries} attempts  {error}", output::utc(letter.at.0))
-}
-
-fn to_json(letter: &DeadLetter) -> Value {
-    let task = redact::task(&letter.raw);
-    json!({
-        "id": letter.id(),
-        "serial": letter.serial,
-        "at_ms": letter.at,
-        "reason": letter.reason(),
-        "error": letter.result.error,
-        "http_status": letter.result.http_status,
-        "attempts": letter.result.attempts,
-        "memo": letter.memo,
-        "task": task,
-        "bytes": letter.raw.len(),
-    })
 }
 
 fn reason_of(letter: &DeadLetter) -> &'static str {
