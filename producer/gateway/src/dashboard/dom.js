@@ -39,7 +39,8 @@ function align(shown, next) {
       if (old.data !== node.data) old.data = node.data;
     } else {
       for (const { name } of [...old.attributes]) if (!node.hasAttribute(name) && name !== "open") old.removeAttribute(name);
-      for (const { name, value } of node.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      // The policy forbids styles as attributes; a width is a property, below.
+      for (const { name, value } of node.attributes) if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
       for (const handler of HANDLERS) old[handler] = node[handler];
       if (node.style?.width) old.style.width = node.style.width;
       align(old, node);

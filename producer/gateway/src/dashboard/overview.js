@@ -105,7 +105,7 @@ function limit_panel(app, limits) {
     const definition = [limit.rate && `${count(limit.rate)} ${limit.unit ?? "calls"} in ${span(limit.per_ms ?? 1000)}`, limit.concurrency && `${count(limit.concurrency)} at a time`].filter(Boolean).join(", ");
     return h("tr", { class: limit.closed_ms ? "bad" : "" },
       h("th", { scope: "row", class: "id" }, limit.name, h("div", { class: "quiet" }, definition)),
-      h("td", null, meter(Math.max(0, used) / of, level), h("div", { class: "quiet" }, level), limit.closed_ms > 0 && h("div", { class: "bad" }, `closed for ${span(limit.closed_ms)}: ${limit.closed_by || "as the upstream asked"}`)),
+      h("td", { class: "wide" }, meter(Math.max(0, used) / of, level), h("div", { class: "quiet" }, level), limit.closed_ms > 0 && h("div", { class: "bad" }, `closed for ${span(limit.closed_ms)}: ${limit.closed_by || "as the upstream asked"}`)),
       num(limit.waiting),
       app.may_operate && h("td", null, h("button", { type: "button", "aria-label": `set ${limit.name}`, onclick: () => set_limit(app, limit) }, "Set"), " ",
         h("button", { type: "button", "aria-label": `reset ${limit.name}`, onclick: () => app.act(`${limit.name} is full again`, send("POST", `/v1/limits/${encodeURIComponent(limit.name)}/reset`)) }, "Reset")));
