@@ -5,6 +5,7 @@
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
 //! - [`gateway`]: `redial serve`, and what clients of it see
+//! - [`dashboard`]: its page, in a browser
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
 //! - [`observed`]: metrics, traces, alerts
 //! - [`chaos`]: two minutes of random faults
