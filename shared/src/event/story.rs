@@ -34,7 +34,12 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses a command.
     pub async fn story(&self, id: &TaskId, limit: usize) -> Result<Option<TaskStory>, Error> {
-        let Some(found) = self.find_entry(id, limit).await? else { return Ok(None) };
+        // A task that is rescheduled moves against the order of the search, and may be missed once.
+        let found = match self.find_entry(id, limit).await? {
+            Some(found) => Some(found),
+            None => self.find_entry(id, limit).await?,
+        };
+        let Some(found) = found else { return Ok(None) };
         let now = self.db().now().await?;
         let (mut raw, mut letter) = (None, None);
         match &found {
