@@ -23,6 +23,8 @@ pub(crate) mod jobs;
 
 /// How many letters one request looks at.
 const MAX_SEARCHED: usize = 4_000;
+/// The highest position of a letter that a request may name: JSON has no larger whole numbers.
+const MAX_POSITION: usize = 1 << 53;
 /// How many letters a page has at most.
 const MAX_PAGE: usize = 200;
 /// `GET /v1/queues/{queue}/dead/groups`: how many letters there are by reason and upstream.
@@ -64,7 +66,7 @@ pub(crate) async fn list(
     // It fails only when the semaphore is closed, which it never is.
     let _permit = gateway.searches.acquire().await;
     let dead = usize::try_from(queue.counts().await.map_err(Problem::core)?.dead).unwrap_or(usize::MAX);
-    let mut end = query.number("before", dead, usize::MAX)?.min(dead);
+    let mut end = query.number("before", dead, MAX_POSITION.max(dead))?.min(dead);
     let (mut found, mut searched) = (Vec::new(), 0);
     // Steps go back from the newest: a step is as long as a page of Redis may be.
     while end > 0 && found.len() < limit && searched < MAX_SEARCHED {

@@ -123,10 +123,10 @@ pub(crate) async fn statistics(
 ) -> Result<Response, Problem> {
     caller.require_all_tasks(Access::Read)?;
     let query = Query::read(request.uri(), &["queue", "window"])?;
-    let window = statistics::StatisticsWindow::parse(query.text("window").as_deref())?;
+    let window = statistics::StatisticsWindow::parse(query.given("window"))?;
     let db = gateway.client().queue().db();
-    let queues = if let Some(named) = query.text("queue") {
-        vec![caller.queue(Some(&named), &gateway.config.queue)?]
+    let queues = if let Some(named) = query.given("queue") {
+        vec![caller.queue(Some(named), &gateway.config.queue)?]
     } else {
         let known = db.known_queues().await.map_err(Problem::core)?;
         known.into_iter().filter(|name| caller.sees(name)).take(MAX_QUEUES).collect()

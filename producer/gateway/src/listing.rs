@@ -42,10 +42,13 @@ pub(crate) async fn tasks(
     let queue = queue_of(&gateway, &caller, &queue, Access::Read)?;
     let query = Query::read(request.uri(), &["state", "skip", "limit", "for", "name"])?;
     let (skip, limit) = (query.number("skip", 0, MAX_SKIP)?, query.number("limit", 50, MAX_PAGE)?);
-    let state = query.text("state").unwrap_or_else(|| "waiting".to_owned());
+    let state = query.given("state").unwrap_or("waiting");
+    if query.given("for").is_some() && state != "parked" {
+        return Err(Problem::invalid("the parameter for is about tasks that are parked: add state=parked"));
+    }
     // It fails only when the semaphore is closed, which it never is.
     let _permit = gateway.searches.acquire().await;
-    let page: Result<Vec<ListedTask>, Error> = match state.as_str() {
+    let page: Result<Vec<ListedTask>, Error> = match state {
         "waiting" => queue.list(LiveState::Waiting, skip, limit).await,
         "scheduled" => queue.list(LiveState::Scheduled, skip, limit).await,
         "active" => queue.list(LiveState::Active, skip, limit).await,
@@ -55,7 +58,7 @@ pub(crate) async fn tasks(
             return Err(Problem::invalid(detail));
         }
     };
-    let page: Vec<Value> = page.map_err(Problem::core)?.iter().map(|listed| listed_task(listed, &state)).collect();
+    let page: Vec<Value> = page.map_err(Problem::core)?.iter().map(|listed| listed_task(listed, state)).collect();
     let next = (page.len() == limit && limit > 0).then_some(skip + limit);
     Ok(ok(&json!({"tasks": page, "next": next})))
 }
@@ -66,9 +69,9 @@ async fn parked(
     skip: usize,
     limit: usize,
 ) -> Result<Result<Vec<ListedTask>, Error>, Problem> {
-    let lists = match query.text("for") {
+    let lists = match query.given("for") {
         Some(cause) => {
-            let list = WaitList::named(&cause, &query.text("name").unwrap_or_default());
+            let list = WaitList::named(cause, &query.text("name").unwrap_or_default());
             let wrong = || Problem::invalid(format!("the parameter for is {cause:?}: use limit, breaker or memo"));
             vec![list.ok_or_else(wrong)?]
         }

@@ -53,7 +53,7 @@ impl Query {
     /// Reads them.
     ///
     /// # Errors
-    /// A parameter is not among the known ones.
+    /// A parameter is not among the known ones, or there twice.
     pub fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let mut params = HashMap::new();
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
@@ -61,7 +61,9 @@ impl Query {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(Problem::invalid(format!("the parameter {name:?} is unknown: there are {known}")));
             }
-            params.insert(name.into_owned(), value.into_owned());
+            if params.insert(name.to_string(), value.into_owned()).is_some() {
+                return Err(Problem::invalid(format!("the parameter {name:?} is given twice")));
+            }
         }
         Ok(Self(params))
     }
@@ -69,6 +71,11 @@ impl Query {
     /// A parameter that is not empty.
     pub fn text(&self, name: &str) -> Option<String> {
         self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    /// A parameter as it was given.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     /// A whole number up to `max`.

@@ -13,7 +13,7 @@ export function queue_view(app, queue, state = "waiting", cause = "", name = "")
   let skip = 0;
   const turn = (to) => { skip = Math.max(0, to); app.refresh(); };
   return async () => {
-    const listing = `tasks?state=${state}&skip=${skip}&limit=${PAGE}${cause && `&for=${encodeURIComponent(cause)}&name=${encodeURIComponent(name)}`}`;
+    const listing = `tasks?state=${encodeURIComponent(state)}&skip=${skip}&limit=${PAGE}${cause && `&for=${encodeURIComponent(cause)}&name=${encodeURIComponent(name)}`}`;
     const counted = (window) => get(`/v1/statistics?queue=${encodeURIComponent(queue)}&window=${window}`);
     const [{ queues, now_ms: now }, page, lately, hourly] = await Promise.all([get("/v1/queues"), get(queue_path(queue, listing)), counted("five_minutes"), counted("hour")]);
     const drawn = (statistics, time) => h("div", { class: "body" }, chart(statistics.steps, `Attempts of the last ${time}`), h("p", { class: "quiet" }, `Attempts of the last ${time}, failed ones on top`));

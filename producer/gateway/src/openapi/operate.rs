@@ -65,7 +65,7 @@ fn param(name: &str, schema: &Value, description: &str) -> Value {
 }
 
 fn in_path(name: &str) -> Value {
-    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1, "maxLength": 300}})
+    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
 }
 
 fn with_body(mut operation: Value, schema: &Value) -> Value {
@@ -91,9 +91,10 @@ pub(super) fn queue_paths() -> Value {
         param("for", &json!({"enum": ["limit", "breaker", "memo"]}), "Parked tasks that wait for such a thing."),
         param("name", &text, "The name of that thing."),
     ];
+    let nullable = json!({"type": ["string", "null"]});
     let job = json!({"type": "object", "required": ["action", "per_second"], "additionalProperties": false, "properties": {
         "action": {"enum": ["replay", "drop"]}, "per_second": {"type": "number", "minimum": 0.01, "maximum": 1000},
-        "reason": text, "upstream": text, "text": text, "forgotten_keys": {"type": "boolean"},
+        "reason": nullable, "upstream": nullable, "text": nullable, "forgotten_keys": {"type": "boolean"},
     }});
     let queue = || queue_in_path();
     let forgotten = param(
