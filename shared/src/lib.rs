@@ -15,6 +15,7 @@
 //! - [`schedule`]: tasks that are pushed at the times of a cron expression
 //! - [`stream`]: the answer of a task while it arrives: appending it, and reading many of them
 //! - [`event`]: what happens to tasks: recording it, and reading it as it happens
+//! - [`statistics`]: what the workers of a queue count, and adding that up
 //! - [`fleet`]: the workers, as they announce themselves
 //! - [`shown`]: what people may see of tasks and answers: escaped, and without credentials
 //! - [`private_files`]: files that belong to one user; [`watched_files`]: noticing that files have changed
@@ -38,6 +39,7 @@ pub mod schedule;
 pub mod script;
 pub mod served_hosts;
 pub mod shown;
+pub mod statistics;
 pub mod stream;
 pub mod watched_files;
 

@@ -5,6 +5,7 @@ pub mod backlog;
 pub mod batch;
 pub mod cancel;
 pub mod dead;
+pub mod dead_page;
 pub mod entry;
 pub mod find;
 mod idle;

@@ -5,6 +5,7 @@
 //! it re-export it.
 
 pub mod breaker;
+pub mod dead_page;
 pub mod fleet;
 pub mod limit;
 pub mod memo;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<&'static Script> {
     [
         task::SCRIPTS,
         stored::SCRIPTS,
+        dead_page::SCRIPTS,
         fleet::SCRIPTS,
         limit::SCRIPTS,
         breaker::SCRIPTS,

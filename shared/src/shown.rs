@@ -2,6 +2,8 @@
 //!
 //! - [`escape`]: nothing in it controls a terminal, adds a line or reorders one
 //! - [`redact`]: credentials in it are hidden
+//! - [`json`]: tasks, dead letters and limits as programs read them
 
 pub mod escape;
+pub mod json;
 pub mod redact;

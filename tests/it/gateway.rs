@@ -4,6 +4,7 @@
 //!   let in
 //! - [`tls`]: certificates, HTTP/2, silent handshakes
 //! - [`failures`]: what dies while callers wait; [`readers`]: what dies while streams are read; [`many`]: how many can wait
+//! - [`operate`]: what operators see and change
 //! - [`openapi`]: whether it does what its OpenAPI document says
 //! - [`sdks`]: the SDKs of OpenAI and Anthropic, with a base URL as the only change
 
@@ -12,6 +13,7 @@ mod events;
 mod failures;
 mod many;
 mod openapi;
+mod operate;
 mod readers;
 mod sdks;
 mod streams;

@@ -5,6 +5,7 @@
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
 //! - [`gateway`]: `redial serve`, and what clients of it see
+//! - [`dashboard`]: its page, in a browser
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
 //! - [`observed`]: metrics, traces, alerts
 //! - [`deploy`]: the files by which a fleet is run: Docker Compose, systemd, Kubernetes
@@ -23,6 +24,7 @@ mod clients;
 mod cluster;
 mod command_line;
 mod conservation;
+mod dashboard;
 mod deploy;
 mod documented;
 mod drop_in;

@@ -12,6 +12,7 @@ mod bury_stored;
 mod claim;
 mod claim_again;
 mod consult;
+mod dead_page;
 mod define_limit;
 mod deliver;
 mod drain_limit;

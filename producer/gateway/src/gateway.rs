@@ -9,7 +9,10 @@ use redial_traces::{InvalidCollector, Traces};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::GatewayConfig;
+use crate::letters::counts::GroupCounts;
+use crate::letters::job::DeadLetterJobs;
 use crate::metrics::GatewayMetrics;
+use crate::statistics::StatisticsReaders;
 
 /// How many queues have a client at a time. Each has a connection on which it waits.
 const MAX_CLIENTS: usize = 64;
@@ -33,6 +36,10 @@ pub(crate) struct Gateway {
     pub draining: watch::Receiver<bool>,
     pub metrics: Arc<GatewayMetrics>,
     pub traces: Traces,
+    /// What workers counted.
+    pub statistics: StatisticsReaders,
+    pub dead_groups: GroupCounts,
+    pub dead_jobs: DeadLetterJobs,
 }
 
 impl Gateway {
@@ -53,6 +60,9 @@ impl Gateway {
             clients: Mutex::default(),
             metrics,
             traces,
+            statistics: StatisticsReaders::default(),
+            dead_groups: GroupCounts::default(),
+            dead_jobs: DeadLetterJobs::default(),
             client,
             config,
             draining,

@@ -14,11 +14,11 @@ use http::{HeaderMap, StatusCode, Uri};
 use redial_core::served_hosts::ServedHosts;
 use url::Url;
 
-use crate::cors;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::Caller;
 use crate::traces::RequestTrace;
+use crate::{cors, dashboard};
 
 /// Lets a request in, or refuses it; and counts it.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
@@ -101,7 +101,7 @@ fn caller_of(gateway: &Gateway, request: &Request, is_allowed_origin: bool) -> R
         return Ok(Caller::anyone());
     }
     check_host(&gateway.config.hosts, request.uri(), request.headers())?;
-    if path == "/openapi.json" {
+    if path == "/openapi.json" || dashboard::is_part(path) {
         return Ok(Caller::anyone());
     }
     Caller::identify(&gateway.config.tokens, request.headers())

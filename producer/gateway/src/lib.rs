@@ -15,6 +15,7 @@
 //! - `tasks`: tasks and results as they are; `submission`: a task on its way to the queue
 //! - `waiting`: waiting for results; `location`: where a task is
 //! - `events`: what happens to tasks
+//! - `fleet`, `statistics`, `limits`, `listing`, `dead_letters`, `letters`: what operators see and change; `dashboard`: the page that shows it
 //! - `body`: reading the body of a request; `params`: its query and preferences; `problem`: what went wrong, as a response
 //! - `metrics`, `traces`, `openapi`: what operators and generators of clients read; [`healthcheck`]: what containers ask
 
@@ -23,11 +24,17 @@ mod body;
 pub mod config;
 mod connection;
 mod cors;
+mod dashboard;
+mod dead_letters;
 mod events;
+mod fleet;
 mod forward;
 mod gateway;
 mod guard;
 pub mod healthcheck;
+mod letters;
+mod limits;
+mod listing;
 mod location;
 mod metrics;
 mod openapi;
@@ -36,6 +43,7 @@ mod problem;
 mod relay;
 mod routes;
 mod server;
+mod statistics;
 mod submission;
 mod tasks;
 mod tls;

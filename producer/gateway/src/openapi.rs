@@ -1,6 +1,8 @@
 //! The description of the gateway for generators of clients: OpenAPI 3.1, with the schemas of the types that parse and write tasks and
 //! results.
 
+mod operate;
+
 use std::sync::LazyLock;
 
 use redial_core::protocol::schema;
@@ -36,7 +38,8 @@ fn generate() -> Value {
         "properties": {"type": text, "title": text, "status": {"type": "integer"}, "detail": text, "code": text, "task": text,
             "error": {"type": "object"}},
     }));
-    json!({
+    schemas.extend(operate::schemas());
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Redial gateway", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "MIT OR Apache-2.0"},
@@ -48,13 +51,20 @@ fn generate() -> Value {
             "/v1/tasks/{id}": {"parameters": [id(), queue()], "get": show(), "delete": cancel()},
             "/v1/tasks/{id}/stream": {"parameters": [id(), queue()], "get": stream()},
             "/v1/tasks/{id}/events": {"parameters": [id(), queue()], "get": task_events()},
+            "/v1/tasks/{id}/story": {"parameters": [id(), queue()], "get": operate::story()},
             "/v1/queues/{queue}/events": {"parameters": [queue_in_path()], "get": queue_events()},
         },
         "components": {
             "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-    })
+    });
+    for paths in [operate::queue_paths(), operate::fleet_paths()] {
+        for (path, operations) in paths.as_object().into_iter().flatten() {
+            document["paths"][path] = operations.clone();
+        }
+    }
+    document
 }
 
 /// A schema refers to its parts by their place in its own document; here they are components as well.

@@ -1,5 +1,6 @@
 //! What a request asks for besides its body: the query, and the preference to wait (RFC 7240).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
@@ -41,6 +42,52 @@ impl TaskParams {
             }
         }
         Ok(params)
+    }
+}
+
+/// The parameters of a query, of which there is a fixed list.
+#[derive(Debug)]
+pub(crate) struct Query(HashMap<String, String>);
+
+impl Query {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A parameter is not among the known ones, or there twice.
+    pub fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let mut params = HashMap::new();
+        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            if !known.contains(&&*name) {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(Problem::invalid(format!("the parameter {name:?} is unknown: there are {known}")));
+            }
+            if params.insert(name.to_string(), value.into_owned()).is_some() {
+                return Err(Problem::invalid(format!("the parameter {name:?} is given twice")));
+            }
+        }
+        Ok(Self(params))
+    }
+
+    /// A parameter that is not empty.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    /// A parameter as it was given.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A whole number up to `max`.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
+        let Some(text) = self.0.get(name) else { return Ok(default) };
+        let number = text.parse().ok().filter(|number| *number <= max);
+        number.ok_or_else(|| {
+            Problem::invalid(format!("the parameter {name} is {text:?}: use a whole number from 0 to {max}"))
+        })
     }
 }
 

@@ -47,6 +47,11 @@ impl Problem {
         }
     }
 
+    /// A command to Redis failed.
+    pub fn core(error: redial_core::Error) -> Self {
+        Self::redis(&error.into())
+    }
+
     /// The gateway is about to end.
     pub fn draining() -> Self {
         let detail = "this gateway is shutting down. A task that was enqueued goes on: ask for its result at Location";

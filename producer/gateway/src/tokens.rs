@@ -27,8 +27,20 @@ pub(crate) enum Access {
     /// To make calls and cancel them.
     #[default]
     Call,
-    /// To also choose where results go: `reply_to`.
+    /// To also choose where results go (`reply_to`), and to change what the fleet does: pause queues, replay and drop dead letters, set
+    /// limits, remove schedules.
     Operate,
+}
+
+impl Access {
+    /// Its name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Call => "call",
+            Self::Operate => "operate",
+        }
+    }
 }
 
 /// A `[[token]]` block as written.
@@ -226,6 +238,42 @@ impl Caller {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks that it may do what this access allows with the tasks of all tenants.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn require_all_tasks(&self, access: Access) -> Result<(), Problem> {
+        self.require(access)?;
+        if self.owns_all() {
+            return Ok(());
+        }
+        let detail = format!("the token {:?} is for the tasks of one tenant: this is about those of all", self.name());
+        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
+    }
+
+    /// Checks that it may do what this access allows with what all queues share.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn require_fleet(&self, access: Access) -> Result<(), Problem> {
+        self.require_all_tasks(access)?;
+        if self.0.as_ref().is_none_or(|token| token.queues.is_empty() && token.upstreams.is_empty()) {
+            return Ok(());
+        }
+        let detail = format!("the token {:?} is for some queues or upstreams: this is about all of them", self.name());
+        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
+    }
+
+    /// What it may do.
+    pub fn access(&self) -> Access {
+        self.0.as_ref().map_or(Access::Operate, |token| token.access)
+    }
+
+    /// Whether it may know of a queue.
+    pub fn sees(&self, queue: &QueueName) -> bool {
+        self.0.as_ref().is_none_or(|token| token.queues.is_empty() || token.queues.contains(queue))
     }
 
     /// The queue that it names, or else the first one of its token, or else the default.

@@ -251,6 +251,8 @@ impl Queue {
 pub fn dead_letter_header(serial: &str, memo: Option<&str>, result: &TaskResult) -> String {
     /// The most bytes of a body that a dead letter keeps, as it has no TTL. The result has the whole body.
     const MAX_BODY: usize = 64 << 10;
+    /// How many bytes of the error its beginning has.
+    const MAX_ERROR: usize = 300;
     let mut result = result.clone();
     if result.body.as_ref().is_some_and(|body| body.get().len() > MAX_BODY) {
         result.body = None;
@@ -261,6 +263,11 @@ pub fn dead_letter_header(serial: &str, memo: Option<&str>, result: &TaskResult)
         }
     }
     let line = result.to_line();
+    // What one chooses letters by comes first, so that nobody has to read the rest: see `dead_page.lua`.
+    let error = result.error.as_deref().unwrap_or_default();
+    let end = (0..=error.len().min(MAX_ERROR)).rev().find(|end| error.is_char_boundary(*end)).unwrap_or(0);
+    let summary = serde_json::json!({"died_of": result.reason, "why": &error[..end]}).to_string();
+    let summary = summary.trim_start_matches('{').trim_end_matches('}');
     let memo = memo.map(|hash| format!("\"memo\":\"{hash}\",")).unwrap_or_default();
-    format!("{{\"serial\":\"{serial}\",{memo}{}", line.strip_prefix('{').unwrap_or("}"))
+    format!("{{\"serial\":\"{serial}\",{memo}{summary},{}", line.strip_prefix('{').unwrap_or("}"))
 }

@@ -39,6 +39,12 @@ impl WaitReason {
 }
 
 impl WaitList {
+    /// The list of this reason (`memo`, `breaker` or `limit`) and name.
+    pub fn named(reason: &str, name: &str) -> Option<Self> {
+        let reason = WaitReason::ALL.into_iter().find(|known| known.as_str() == reason)?;
+        Some(Self { reason, name: name.to_owned() })
+    }
+
     /// The tasks that wait for the leader of the memo `hash`.
     pub fn memo(hash: &str) -> Self {
         Self { reason: WaitReason::Memo, name: hash.to_owned() }

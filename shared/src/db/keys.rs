@@ -11,13 +11,15 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// The suffixes of a queue's keys that producers must not write to, except the list itself.
-const QUEUE_SUFFIXES: [&str; 13] = [
+const QUEUE_SUFFIXES: [&str; 15] = [
     "handoff",
     "scheduled",
     "workers",
     "dead",
     "events",
     "stats",
+    "statistics",
+    "hourly-statistics",
     "replies",
     "stored",
     "watch",
@@ -90,6 +92,10 @@ pub struct QueueKeys {
     pub events: String,
     /// HASH of counters.
     pub stats: String,
+    /// STREAM, TTL: what workers counted lately, every five seconds.
+    pub statistics: String,
+    /// STREAM, TTL: the same every minute, for longer.
+    pub hourly_statistics: String,
     /// HASH by token: replies to lists in another Cluster slot, until they are delivered.
     pub replies: String,
     /// ZSET by ms: wait lists by when to check on them, and the serials of stored tasks that have a deadline, by that.
@@ -117,6 +123,8 @@ impl QueueKeys {
             dead: key("dead"),
             events: key("events"),
             stats: key("stats"),
+            statistics: key("statistics"),
+            hourly_statistics: key("hourly-statistics"),
             replies: key("replies"),
             stored: key("stored"),
             watch: key("watch"),

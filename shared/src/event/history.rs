@@ -117,20 +117,25 @@ impl Queue {
     pub async fn history(&self, id: &TaskId, limit: usize) -> Result<Option<Vec<TaskEvent>>, Error> {
         let Some(found) = self.find_entry(id, limit).await? else { return Ok(None) };
         let now = self.db().now().await?;
-        Ok(Some(match found {
-            FoundTask::Waiting { .. } | FoundTask::Taken { .. } => {
-                vec![TaskEvent { at_ms: now, task: Some(id.clone()), kind: TaskEventKind::Queued }]
-            }
-            FoundTask::Stored { entry, due } => {
-                let mut events = of_entry(id, entry);
-                let cause = if due.is_some() { WaitCause::Time } else { WaitCause::Other };
-                let kind = TaskEventKind::Waiting { cause, name: None, until_ms: due };
-                events.push(TaskEvent { at_ms: now, task: Some(id.clone()), kind });
-                events
-            }
-            FoundTask::Active { entry, .. } => of_entry(id, entry),
-            FoundTask::Ended(result) => of_result(&result),
-        }))
+        Ok(Some(events_of(id, &found, now)))
+    }
+}
+
+/// The events of a task that was found now.
+pub(super) fn events_of(id: &TaskId, found: &FoundTask, now: UnixMs) -> Vec<TaskEvent> {
+    match found {
+        FoundTask::Waiting { .. } | FoundTask::Taken { .. } => {
+            vec![TaskEvent { at_ms: now, task: Some(id.clone()), kind: TaskEventKind::Queued }]
+        }
+        FoundTask::Stored { entry, due } => {
+            let mut events = of_entry(id, entry.clone());
+            let cause = if due.is_some() { WaitCause::Time } else { WaitCause::Other };
+            let kind = TaskEventKind::Waiting { cause, name: None, until_ms: *due };
+            events.push(TaskEvent { at_ms: now, task: Some(id.clone()), kind });
+            events
+        }
+        FoundTask::Active { entry, .. } => of_entry(id, entry.clone()),
+        FoundTask::Ended(result) => of_result(result),
     }
 }
 

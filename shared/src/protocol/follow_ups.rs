@@ -16,6 +16,32 @@ pub fn include_delivery(follow_ups: &[String]) -> bool {
     follow_ups.iter().any(|next| next.starts_with(DELIVERY))
 }
 
+/// The tasks that a task belongs to, and that belong to it, as far as the task tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskLinks {
+    /// The task before it in a chain, or whose result it delivers.
+    pub parent: Option<TaskId>,
+    /// The next task of its chain, which is there once it succeeds.
+    pub next: Option<TaskId>,
+    /// The delivery of its result, which is there once it ends.
+    pub delivery: Option<TaskId>,
+}
+
+impl TaskLinks {
+    /// Reads them from the producer's bytes and the task's id.
+    pub fn read(raw: &[u8], id: &TaskId) -> Self {
+        let task: serde_json::Value = serde_json::from_slice(raw).unwrap_or_default();
+        let named = |value: &serde_json::Value| value.as_str().and_then(|id| TaskId::new(id).ok());
+        let before = id.as_str().strip_suffix(".then").and_then(|id| TaskId::new(id).ok());
+        let next = || named(&task["then"]["id"]).unwrap_or_else(|| then::follow_up_id(id, "then"));
+        Self {
+            parent: named(&task["callback_of"]).or(before),
+            next: task["then"].is_object().then(next),
+            delivery: task["callback_url"].is_string().then(|| then::follow_up_id(id, "callback")),
+        }
+    }
+}
+
 /// The tasks that follow a task with this result, each of at most `max_bytes`.
 pub fn follow_ups(task: &Task, result: &TaskResult, max_bytes: usize) -> Vec<String> {
     let Some(id) = &result.id else { return Vec::new() };

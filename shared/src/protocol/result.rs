@@ -96,6 +96,18 @@ pub enum Source {
     Idempotency,
 }
 
+impl Source {
+    /// The source as it appears in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Cache => "cache",
+            Self::Shared => "shared",
+            Self::Idempotency => "idempotency",
+        }
+    }
+}
+
 /// Why a task is dead. The list is fixed: programs rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

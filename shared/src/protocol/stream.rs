@@ -25,6 +25,11 @@ impl EntryId {
         Self { epoch: ms.saturating_sub(1), number: u64::MAX }
     }
 
+    /// When the entry was written, in a stream whose ids Redis chose.
+    pub(crate) const fn written_at(self) -> crate::UnixMs {
+        crate::UnixMs(self.epoch)
+    }
+
     /// Parses an id as it was displayed.
     ///
     /// # Errors

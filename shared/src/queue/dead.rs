@@ -28,6 +28,11 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// Reads a letter that died then.
+    pub(crate) fn read(member: &[u8], at: UnixMs) -> Self {
+        Self { at, ..Self::parse(member, 0.0) }
+    }
+
     /// Parses a member of the set. One that Redial did not write does not stop the others: it is shown as it is, and cannot be
     /// replayed.
     fn parse(member: &[u8], at: f64) -> Self {
@@ -57,6 +62,12 @@ impl DeadLetter {
     /// Why it is dead.
     pub fn reason(&self) -> Option<Reason> {
         self.result.reason
+    }
+
+    /// Whether the upstream may have forgotten its idempotency key, and act a second time if the letter is replayed: Stripe and others
+    /// keep keys for a day.
+    pub fn is_past_its_key(&self, now: UnixMs) -> bool {
+        self.memo.is_some() && now.since(self.at) > crate::memo::IDEMPOTENCY_TTL_MS
     }
 
     /// All of its bytes, as they are in the set. One that Redial did not write has no header, and cannot be replayed or dropped.

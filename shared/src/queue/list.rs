@@ -110,10 +110,24 @@ impl Queue {
         Ok(listed)
     }
 
-    async fn list_parked(&self, mut skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
+    async fn list_parked(&self, skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
+        let lists = self.wait_lists(usize::MAX).await?;
+        self.list_parked_in(&lists, skip, limit).await
+    }
+
+    /// Lists up to `limit` tasks that are parked in these wait lists, without the first `skip`.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn list_parked_in(
+        &self,
+        lists: &[WaitList],
+        mut skip: usize,
+        limit: usize,
+    ) -> Result<Vec<ListedTask>, Error> {
         let mut listed = Vec::new();
-        for list in self.wait_lists().await? {
-            let key = self.keys.wait_list(&list);
+        for list in lists {
+            let key = self.keys.wait_list(list);
             let mut count = redis::cmd("ZCARD");
             count.arg(&key);
             let count: usize = self.db.run(async |connection| count.query_async(connection).await).await?;
@@ -157,10 +171,29 @@ impl Queue {
         Ok(listed)
     }
 
-    /// What tasks of this queue wait for.
-    async fn wait_lists(&self) -> Result<Vec<WaitList>, Error> {
+    /// How many tasks are parked in each of these wait lists.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn parked_counts(&self, lists: &[WaitList]) -> Result<Vec<u64>, Error> {
+        if lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut count = redis::pipe();
+        for list in lists {
+            count.cmd("ZCARD").arg(self.keys.wait_list(list));
+        }
+        self.db.run(async |connection| count.query_async(connection).await).await
+    }
+
+    /// What tasks of this queue wait for. Wait lists are kept among the deadlines of tasks: at most about this many thousand of both are
+    /// read.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn wait_lists(&self, max_thousands: usize) -> Result<Vec<WaitList>, Error> {
         let (mut lists, mut cursor) = (Vec::new(), "0".to_owned());
-        loop {
+        for _ in 0..max_thousands {
             let mut scan = redis::cmd("ZSCAN");
             scan.arg(&self.keys.watch).arg(&cursor).arg("COUNT").arg(1_000);
             let (next, page): (String, Vec<(String, f64)>) =

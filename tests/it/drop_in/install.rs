@@ -89,6 +89,12 @@ pub async fn node(example: &str) -> Option<PathBuf> {
     installed(example, NODE_CLIENT_FOLDER, &client, &NODE).await
 }
 
+/// A copy of a folder of tests in JavaScript with its packages, in the same way.
+pub async fn node_tools(folder: &str) -> Option<PathBuf> {
+    let _alone = INSTALLING.lock().await;
+    installed(folder, folder, Path::new(""), &[NPM_INSTALL]).await
+}
+
 /// The same for the client in Python, with what its own tests need.
 pub async fn python_client() -> Option<PathBuf> {
     let _alone = INSTALLING.lock().await;

@@ -74,6 +74,8 @@ pub struct Config {
     pub rules: TaskRules,
     pub events: EventConfig,
     pub traces: TraceSettings,
+    /// Whether what tasks do is counted for those who watch.
+    pub statistics: bool,
     pub prefix: String,
     pub log: String,
     pub log_format: LogFormat,
@@ -134,6 +136,7 @@ struct RawConfig {
     events_per_s: u32,
     events_keep_ms: u64,
     events_max_bytes: usize,
+    statistics: bool,
     #[serde(default)]
     retry: retry::RetryConfig,
     #[serde(default)]
@@ -324,6 +327,7 @@ impl RawConfig {
             rules,
             events,
             traces: TraceSettings { endpoint: Some(self.traces.endpoint).filter(|endpoint| !endpoint.is_empty()) },
+            statistics: self.statistics,
             prefix: self.prefix,
             log: self.log,
             log_format: self.log_format,

@@ -192,6 +192,7 @@ impl Sharer {
         let queue = parked.queue().name().as_str();
         for ((job, result), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
             self.worker.shared.metrics.queues.completed(queue);
+            self.worker.shared.statistics.of(parked.queue().name()).completed(result.source);
             self.count_shared(queue, job);
             events::done(&self.worker.shared.events.of(parked.queue().name()), result);
             traces::task_ended(&self.worker, job, result);
@@ -246,7 +247,9 @@ impl Sharer {
 
     fn report_dead(&self, parked: &ParkedTasks, job: &Job, result: &TaskResult) {
         let queue = parked.queue().name().as_str();
-        self.worker.shared.metrics.dead(queue, result.reason.unwrap_or(Reason::AttemptsExhausted));
+        let reason = result.reason.unwrap_or(Reason::AttemptsExhausted);
+        self.worker.shared.metrics.dead(queue, reason);
+        self.worker.shared.statistics.of(parked.queue().name()).dead(reason);
         self.count_shared(queue, job);
         events::done(&self.worker.shared.events.of(parked.queue().name()), result);
         traces::task_ended(&self.worker, job, result);

@@ -10,4 +10,5 @@ pub mod known_names;
 pub mod limit_metrics;
 pub mod metrics;
 mod queue_metrics;
+pub mod statistics;
 pub mod telemetry;

@@ -102,6 +102,7 @@ impl Completer {
             Ok(Some(result)) => {
                 if let Some(reason) = result.reason {
                     shared.metrics.dead(queue, reason);
+                    shared.statistics.of(consumer.queue().name()).dead(reason);
                 }
                 events::done(&self.events, &result);
                 let error = result.error.as_deref().unwrap_or_default();

@@ -30,6 +30,7 @@ use crate::limit::client::LimitClient;
 use crate::limit::parking::Parking;
 use crate::observe::events::{EventRecorder, EventRecorders};
 use crate::observe::metrics::Metrics;
+use crate::observe::statistics::{StatisticsRecorder, StatisticsRecorders};
 
 /// A worker at one queue. A clone costs two reference counts.
 #[derive(Debug, Clone)]
@@ -48,6 +49,7 @@ pub struct SharedHandles {
     pub answers: Arc<AnswerMemory>,
     pub metrics: Arc<Metrics>,
     pub events: EventRecorders,
+    pub statistics: StatisticsRecorders,
     pub memos: Memos,
     pub limits: Arc<LimitClient>,
     pub in_flight: Arc<CallsInFlight>,
@@ -79,6 +81,7 @@ pub struct QueueHandles {
     pub checks: Checks,
     pub parking: Arc<Parking>,
     pub events: Arc<EventRecorder>,
+    pub statistics: Arc<StatisticsRecorder>,
 }
 
 impl QueueWorker {

@@ -148,6 +148,7 @@ impl Runtime {
         vital::spawn("cancellations", cancellations::run(db.clone(), id.clone(), workers.clone()));
         let announcer = WorkerAnnouncer::new(db.clone(), id, config);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
+        heartbeats.spawn(vital::guard("statistics", publish_statistics(workers.clone())));
         vital::spawn("misplaced pushes", misplaced_pushes::watch(workers.clone(), shared.stop.clone()));
         vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
         vital::spawn("overdue slots", overdue::run(slots.clone(), workers.clone(), shared.abort.clone()));
@@ -181,6 +182,10 @@ impl Runtime {
         if let Some(fetcher) = fetcher {
             fetcher.end().await;
         }
+        if let Some(worker) = workers.first() {
+            let now = worker.queue.clock.now();
+            let _ = timeout_at(deadline, shared.statistics.publish(now, true)).await;
+        }
         let mut sign_offs = JoinSet::new();
         for worker in workers {
             sign_offs.spawn(async move { sign_off(&worker).await });
@@ -188,6 +193,13 @@ impl Runtime {
         sign_offs.spawn(async move { announcer.withdraw().await });
         sign_offs.join_all().await.into_iter().all(|signed_off| signed_off)
     }
+}
+
+/// Publishes what the worker counts, until it is aborted.
+async fn publish_statistics(workers: Vec<QueueWorker>) {
+    // All of them estimate the same clock.
+    let Some(worker) = workers.first() else { return };
+    worker.shared.statistics.publish_regularly(|| worker.queue.clock.now()).await;
 }
 
 /// Waits for the calls in flight. After the drain's time they are aborted and their tasks given back, until `deadline`.

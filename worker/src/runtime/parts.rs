@@ -22,6 +22,7 @@ use crate::limit::client::{DrainSignal, LimitClient};
 use crate::limit::parking::Parking;
 use crate::observe::events::EventRecorders;
 use crate::observe::metrics::Metrics;
+use crate::observe::statistics::StatisticsRecorders;
 use crate::queue::activity::QueueActivity;
 use crate::queue::checks::Checks;
 use crate::queue::clock::Clock;
@@ -70,6 +71,7 @@ pub fn shared_handles(
         answers: Arc::new(AnswerMemory::new(config.max_answers_bytes, metrics.answer_waits())),
         metrics,
         events: EventRecorders::new(db.clone(), config.events.clone(), background.clone()),
+        statistics: StatisticsRecorders::new(db.clone(), config.statistics),
         memos: db.memos(),
         limits: Arc::new(limits),
         in_flight: Arc::new(CallsInFlight::new(config.concurrency, busy)),
@@ -111,6 +113,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     let (name, db) = (consumer.queue().name().to_string(), consumer.queue().db().clone());
     let retry = Arc::new(RedisRetry::new(name, db, shared.metrics.redis_errors(), shared.abort.clone()));
     let events = shared.events.of(consumer.queue().name());
+    let statistics = shared.statistics.of(consumer.queue().name());
     let completer_part =
         Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone(), events: events.clone() };
     vital::spawn("completer", completer_part.run(succeeded));
@@ -129,6 +132,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
         checks: Checks::default(),
         parking,
         events,
+        statistics,
     };
     QueueWorker { shared: shared.clone(), queue: Arc::new(queue) }
 }

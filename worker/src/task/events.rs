@@ -48,6 +48,7 @@ pub fn attempt_failed(worker: &QueueWorker, job: &Job, attempt: u32) {
 
 /// The task waits from now on. `name` is that of a limit, or the upstream.
 pub fn waiting(worker: &QueueWorker, job: &Job, cause: WaitCause, name: Option<&str>, until: Option<UnixMs>) {
+    worker.queue.statistics.waiting(cause);
     record(worker, job, || {
         let kind = TaskEventKind::Waiting { cause, name: name.map(str::to_owned), until_ms: until };
         (worker.queue.clock.now(), kind)

@@ -32,6 +32,7 @@ use crate::limit::applied::AppliedLimit;
 use crate::limit::feedback;
 use crate::observe::attempt_metrics::AttemptEnding;
 use crate::observe::known_names::Occurrence;
+use crate::observe::statistics::CountedAttempt;
 use crate::queue::clock::millis;
 use crate::queue::held_tasks::HeldTask;
 use crate::queue::queue_worker::QueueWorker;
@@ -98,6 +99,8 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
     if let Some(tenant) = worker.shared.config.rules.tenant_label(&job.task) {
         worker.shared.metrics.tenant_attempt(tenant, label);
     }
+    let status = result.as_ref().ok().map(|response| response.status);
+    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, took_ms });
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
         && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
     {

@@ -119,6 +119,7 @@ async fn report(worker: &QueueWorker, (job, result): &Ended, completion: &Comple
     match stored {
         Ok(true) if result.status == Status::Ok => {
             worker.shared.metrics.queues.completed(worker.name());
+            worker.queue.statistics.completed(result.source);
             events::done(&worker.queue.events, result);
             traces::task_ended(worker, job, result);
         }

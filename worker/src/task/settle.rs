@@ -10,7 +10,7 @@ use redial_core::protocol::event::WaitCause;
 use redial_core::protocol::id::Token;
 use redial_core::protocol::task::{Effect, InvalidTask, OnBreak, ReturnAddress, TaskError};
 use redial_core::queue::entry::{Entry, EntryHeader};
-use redial_core::{Attempt, Reason, Status, TaskId, TaskResult, UnixMs};
+use redial_core::{Attempt, Reason, Source, Status, TaskId, TaskResult, UnixMs};
 
 use super::events;
 use super::heavy;
@@ -82,10 +82,11 @@ impl<'a> Settler<'a> {
     /// Passes a successful result to the completer, which writes many at once. The task keeps its slot until Redis has the result.
     pub fn complete(&self, job: &Job, result: &TaskResult, held: HeldTask) {
         traces::task_ended(self.worker, job, result);
-        self.pass_on(job.completion(result), held);
+        self.pass_on(job.completion(result), result.source, held);
     }
 
-    fn pass_on(&self, completion: Completion, held: HeldTask) {
+    fn pass_on(&self, completion: Completion, source: Source, held: HeldTask) {
+        self.worker.queue.statistics.completed(source);
         let succeeded = SucceededTask { completion, held };
         // The completer runs until every slot is free, so it is there as long as a task is held.
         let _ = self.worker.queue.completer.send(succeeded);
@@ -102,7 +103,7 @@ impl<'a> Settler<'a> {
         let completion = heavy::work(bytes, || job.completion(&result)).await;
         traces::task_ended(self.worker, job, &result);
         match result.status {
-            Status::Ok => self.pass_on(completion, held),
+            Status::Ok => self.pass_on(completion, result.source, held),
             Status::Dead => {
                 let added = self.worker.shared.config.upstreams.current().identity_for(&job.task);
                 let letter = heavy::work(bytes, || job.dead_letter_header(&result, &added)).await;
@@ -149,6 +150,7 @@ impl<'a> Settler<'a> {
             "attempt failed, will retry"
         );
         self.worker.shared.metrics.attempts.retry(self.worker.name(), &upstream_of(&job.task.url), ending);
+        self.worker.queue.statistics.retry(&job.task.url);
         events::attempt_failed(self.worker, job, events::attempts_made(job));
         // The attempt ended without harm to its worker, so the task is not a suspect any more.
         job.header.crashes = 0;
@@ -348,6 +350,7 @@ impl<'a> Settler<'a> {
     pub fn report_dead(&self, result: &TaskResult, trace_id: Option<&str>) {
         if let Some(reason) = result.reason {
             self.worker.shared.metrics.dead(self.worker.name(), reason);
+            self.worker.queue.statistics.dead(reason);
         }
         events::done(&self.worker.queue.events, result);
         tracing::warn!(

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use redial_core::queue::dead::DeadLetter;
-use redial_core::shown::redact;
-use redial_core::{Queue, Reason, UnixMs};
-use serde_json::{Value, json};
+use redial_core::shown;
+use redial_core::{Queue, Reason};
+use serde_json::json;
 
 use crate::output::{self, Output, Tint};
 
@@ -131,7 +131,7 @@ async fn list(queue: &Queue, reason: Option<&str>, limit: usize, output: Output)
         skip += page.len();
         let wanted = page.iter().filter(|letter| reason.is_none_or(|reason| reason_of(letter) == reason));
         for letter in wanted.take(limit - shown) {
-            output.print(|| to_text(letter), || to_json(letter))?;
+            output.print(|| to_text(letter), || shown::json::dead_letter(letter))?;
             shown += 1;
         }
     }
@@ -163,7 +163,7 @@ async fn show(queue: &Queue, names: &[String], raw: bool, output: Output) -> any
 }
 
 fn show_redacted(letter: &DeadLetter, output: Output) -> anyhow::Result<()> {
-    let json = to_json(letter);
+    let json = shown::json::dead_letter(letter);
     let is_unreadable = json["task"].is_null();
     match output {
         Output::Text => output::pretty_json(&json)?,
@@ -231,29 +231,8 @@ fn to_text(letter: &DeadLetter) -> String {
     format!("{}  {reason} {id}  {tries} attempts  {error}", output::utc(letter.at.0))
 }
 
-fn to_json(letter: &DeadLetter) -> Value {
-    let task = redact::task(&letter.raw);
-    json!({
-        "id": letter.id(),
-        "serial": letter.serial,
-        "at_ms": letter.at,
-        "reason": letter.reason(),
-        "error": letter.result.error,
-        "http_status": letter.result.http_status,
-        "attempts": letter.result.attempts,
-        "memo": letter.memo,
-        "task": task,
-        "bytes": letter.raw.len(),
-    })
-}
-
 fn reason_of(letter: &DeadLetter) -> &'static str {
     letter.reason().map_or(UNKNOWN_REASON, |reason| reason.as_str())
-}
-
-/// Whether the upstream may have forgotten the letter's idempotency key: Stripe and others keep keys for a day.
-fn is_past_its_key(letter: &DeadLetter, now: UnixMs) -> bool {
-    letter.memo.is_some() && now.since(letter.at) > redial_core::memo::IDEMPOTENCY_TTL_MS
 }
 
 impl LettersArgs {
@@ -284,7 +263,7 @@ impl LettersArgs {
                     found[name] = true;
                 }
                 let acted = match action {
-                    Action::Replay { forgotten_keys: false } if is_past_its_key(letter, now) => {
+                    Action::Replay { forgotten_keys: false } if letter.is_past_its_key(now) => {
                         let name = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
                         output::complain(&format!(
                             "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: use --forgotten-keys if that does no harm"

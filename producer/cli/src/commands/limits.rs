@@ -8,7 +8,7 @@ use anyhow::ensure;
 use redial_core::Queue;
 use redial_core::limit::{LimitStatus, Limits};
 use redial_core::protocol::task::Limit;
-use serde_json::json;
+use redial_core::shown::json;
 
 use crate::output::{self, Output};
 
@@ -92,8 +92,10 @@ impl LimitsArgs {
                     output::complain(&format!("the limit {name:?} was not set: nothing to unset"));
                     return Ok(ExitCode::from(super::NOT_FOUND));
                 }
-                output
-                    .print(|| "unset: the configuration and tasks define it again".into(), || json!({"unset": true}))?;
+                output.print(
+                    || "unset: the configuration and tasks define it again".into(),
+                    || serde_json::json!({"unset": true}),
+                )?;
                 Ok(ExitCode::SUCCESS)
             }
             LimitsCommand::Reset { name } => {
@@ -135,12 +137,12 @@ async fn show(limits: &Limits, name: &str, output: Output) -> anyhow::Result<Exi
     for (queue, _) in &status.waiting {
         keys.extend(limits.waiting_keys(name, queue, MAX_KEYS).await?);
     }
-    output.print_lines(|| text::in_full(&status, &keys), || text::to_json_in_full(&status, &keys))?;
+    output.print_lines(|| text::in_full(&status, &keys), || json::limit_in_full(&status, &keys))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(status: &LimitStatus, output: Output) -> anyhow::Result<ExitCode> {
-    output.print(|| text::line(status), || text::to_json(status))?;
+    output.print(|| text::line(status), || json::limit(status))?;
     Ok(ExitCode::SUCCESS)
 }
 

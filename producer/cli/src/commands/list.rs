@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use redial_core::Queue;
 use redial_core::consumer::WaitReason;
 use redial_core::queue::list::{ListedTask, LiveState};
-use redial_core::shown::redact;
-use serde_json::{Value, json};
+use redial_core::shown::{json, redact};
+use serde_json::Value;
 
 use crate::output::{self, Output};
 
@@ -65,7 +65,7 @@ impl ListArgs {
             let most = PAGE.min(self.limit - shown);
             let page = queue.list(self.state.live_state(), self.skip + shown, most).await?;
             for listed in &page {
-                output.print(|| to_text(listed), || self.to_json(listed))?;
+                output.print(|| to_text(listed), || json::listed_task(listed, self.state.name()))?;
             }
             shown += page.len();
             if page.len() < most {
@@ -78,26 +78,6 @@ impl ListArgs {
             output.note(|| format!("there may be more: --skip {}", self.skip + shown));
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn to_json(&self, listed: &ListedTask) -> Value {
-        let task = redact::task(&listed.raw);
-        let id = id(listed, task.as_ref().unwrap_or(&Value::Null));
-        let header = listed.header.as_ref();
-        let attempts = header.map_or(&[][..], |header| &header.state.attempts[..]);
-        json!({
-            "id": id,
-            "state": self.state.name(),
-            "serial": header.map(|header| &header.serial),
-            "first_seen_ms": header.map(|header| header.first_seen),
-            "attempts": attempts.len(),
-            "last_error": attempts.last().and_then(|attempt| attempt.error.as_ref()),
-            "waits_for": listed.waits_for.as_ref().map(|list| json!({"kind": list.reason.as_str(), "name": list.name})),
-            "due_ms": listed.due,
-            "worker": listed.worker.as_ref().map(|worker| worker.as_str()),
-            "task": task,
-            "bytes": listed.raw.len(),
-        })
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use redial_core::limit::{DefinedBy, LimitClosure, LimitStatus, WaitingKey};
 use redial_core::protocol::task::Limit;
-use serde_json::{Value, json};
 
 use crate::output::{escaped, utc};
 
@@ -59,38 +58,6 @@ pub fn in_full(status: &LimitStatus, keys: &[WaitingKey]) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A limit as programs read it in a list.
-pub fn to_json(status: &LimitStatus) -> Value {
-    let LimitStatus { name, limit, left, in_flight, closed, .. } = status;
-    json!({
-        "name": name, "defined_by": source(status), "rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst,
-        "concurrency": limit.concurrency, "unit": limit.unit, "left": left, "in_flight": in_flight,
-        "waiting": status.calls_waiting(),
-        "closed_ms": closed.as_ref().map_or(0, |closed| ms(closed.ends_in)),
-        "closed_since_ms": closed.as_ref().map(|closed| closed.since),
-        "closed_by": closed.as_ref().map(|closed| &closed.by),
-    })
-}
-
-/// The same with all of its definitions and with who waits.
-pub fn to_json_in_full(status: &LimitStatus, keys: &[WaitingKey]) -> Value {
-    let mut json = to_json(status);
-    let definition = |limit: &Option<Limit>| {
-        let json = |limit: &Limit| json!({"rate": limit.rate, "per_ms": limit.per_ms, "burst": limit.burst, "concurrency": limit.concurrency, "unit": limit.unit});
-        limit.as_ref().map(json)
-    };
-    let waiting = status.waiting.iter().map(|(queue, calls)| json!({"queue": queue.as_str(), "calls": calls}));
-    json["definitions"] = json!({
-        "set": definition(&status.set), "config": definition(&status.config), "inline": definition(&status.inline),
-    });
-    json["config_ends_in_ms"] = json!(ms(status.config_ends_in));
-    json["waiting_in"] = waiting.collect();
-    let keys =
-        keys.iter().map(|waiting| json!({"queue": waiting.queue.as_str(), "key": waiting.key, "cost": waiting.cost}));
-    json["waiting_keys"] = keys.collect();
-    json
 }
 
 fn source(status: &LimitStatus) -> &'static str {

@@ -1,0 +1,4 @@
+//! Work on many dead letters.
+
+pub(crate) mod counts;
+pub(crate) mod job;
