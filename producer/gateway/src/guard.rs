@@ -42,18 +42,21 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
 /// # Errors
 /// It may not.
 pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) -> Result<(), Problem> {
-    let host = uri.authority().map(|authority| authority.as_str());
-    let host = host.or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok()));
+    // Of several, no part of a server may believe one and another part another one.
+    let hosts: Vec<&str> = match uri.authority() {
+        Some(authority) => vec![authority.as_str()],
+        None => headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or_default()).collect(),
+    };
     let is_local = |host: &str| Url::parse(&format!("http://{host}/")).is_ok_and(|url| cors::is_loopback(&url));
-    if !host.is_some_and(is_local) {
+    let foreign = hosts.iter().find(|host| !is_local(host));
+    if hosts.is_empty() || foreign.is_some() {
         let detail = format!(
             "this gateway has no tokens, so it serves only localhost, 127.0.0.1 and [::1], and not {:?}",
-            host.unwrap_or_default()
+            foreign.copied().unwrap_or_default()
         );
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail));
     }
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    if may_be_foreign || cors::is_local_origin(origin) {
+    if may_be_foreign || headers.get_all(ORIGIN).iter().all(cors::is_local_origin) {
         return Ok(());
     }
     let detail =
