@@ -136,7 +136,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 fn directions() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let to = |target: &str| empty("302 Found", &format!("Location: {target}\r\n"));
+    let to = |target: &str| empty("302 Found", &format!("Connection: close\r\nLocation: {target}\r\n"));
     let wait = |value: &str| empty("429 Too Many", &format!("Retry-After: {value}\r\n"));
     vec![
         ("redirect to metadata", to("http://169.254.169.254/latest/"), "forbidden_target"),

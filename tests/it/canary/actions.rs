@@ -153,6 +153,7 @@ pub(super) async fn commands(fleet: &Fleet, secrets: &Secrets, findings: &mut Fi
         &["batch", &lines, "-o", &out, "--url", &url, "-H", &header][..],
         &["enqueue", "--url", &url, "-H", &header, "--wait=30"],
         &["enqueue", "--url", "nowhere", "-H", &header],
+        &["-q", "unserved", "enqueue", "--url", &url, "-H", &header],
         &["-q", "unserved", "list", "waiting"],
         &["-q", "unserved", "--json", "list", "waiting"],
         &["list", "scheduled"],
