@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos lint bench build schema redis faketime prometheus chromium clean help
+.PHONY: demo test soak chaos fuzz lint bench build schema redis faketime prometheus chromium clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -25,6 +25,9 @@ soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length,
 chaos: redis faketime ## Put a fleet under random faults and check every promise; CHAOS="--redis cluster --minutes 10" changes the run
 	cargo build --workspace --bins
 	target/debug/chaos $(CHAOS)
+
+fuzz: ## Look for inputs that break what Redial reads, by cargo-fuzz; FUZZ="task --seconds 600" changes the targets and the time
+	tests/fuzz/run.sh $(FUZZ)
 
 lint: ## Check formatting, and build all programs and tests under clippy; warnings are errors
 	cargo fmt --all --check

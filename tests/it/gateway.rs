@@ -95,7 +95,7 @@ async fn read_until(socket: &mut (impl AsyncRead + Unpin), wanted: &str) -> Stri
 }
 
 /// The `[[token]]` block of the token `token-of-<name>`.
-fn token_block(name: &str, more: &str) -> String {
+pub(crate) fn token_block(name: &str, more: &str) -> String {
     let digest = Sha256::digest(format!("token-of-{name}"));
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     let hex: String = digits.map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect();

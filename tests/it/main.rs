@@ -1,6 +1,7 @@
 //! Tests against real parts: redis-server processes, the programs that ship, an upstream over TCP.
 //!
-//! - [`promises`]: what Redial promises its users; [`attacks`]: what tasks that mean harm get
+//! - [`promises`]: what Redial promises its users; [`attacks`]: what those who mean harm get
+//! - [`canary`]: secrets, which are found nowhere but where the docs say
 //! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
@@ -19,6 +20,7 @@
 
 mod attacks;
 mod batch;
+mod canary;
 mod chaos;
 mod clients;
 mod cluster;

@@ -5,6 +5,7 @@ mod base_url;
 mod elements;
 mod encoding;
 mod format;
+pub mod fuzz;
 mod input;
 mod journal;
 mod line;

@@ -9,6 +9,7 @@ use redial_core::QueueName;
 use redial_core::protocol::credentials;
 use redial_core::protocol::id::is_upstream_name;
 use redial_core::served_hosts::ServedHosts;
+use redial_core::shown::redact;
 use redial_traces::collector::TraceSettings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -85,7 +86,7 @@ pub enum InvalidConfig {
         cause: std::io::Error,
     },
     /// It is not TOML, or a setting has the wrong type.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {}", path.display(), redact::settings_message(&cause.to_string()))]
     NotToml {
         /// The file.
         path: PathBuf,
@@ -283,16 +284,20 @@ fn targets(blocks: Vec<RawTarget>) -> Result<Vec<UpstreamTarget>, String> {
     let mut names = BTreeSet::new();
     let mut targets = Vec::new();
     for block in blocks {
-        let url = Url::parse(&block.url).map_err(|error| format!("[[upstream]] {:?}: url: {error}", block.url))?;
+        let url = Url::parse(&block.url)
+            .map_err(|error| format!("[[upstream]] {:?}: url: {error}", redact::url(&block.url)))?;
         if let Some(name) = &block.name {
             if !is_upstream_name(name) {
                 return Err(format!(
                     "[[upstream]] {:?}: its name is {name:?}: use 1 to 64 letters, digits, dots, dashes and underscores",
-                    block.url
+                    redact::url(&block.url)
                 ));
             }
             if !names.insert(name.clone()) {
-                return Err(format!("[[upstream]] {:?}: its name {name:?} is that of another block", block.url));
+                return Err(format!(
+                    "[[upstream]] {:?}: its name {name:?} is that of another block",
+                    redact::url(&block.url)
+                ));
             }
         }
         let has_credentials = block.oauth.is_some()

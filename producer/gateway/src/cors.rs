@@ -25,7 +25,9 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The origin of the page that sends a request, if it may read the answer.
 pub(crate) fn allowed_origin(config: &GatewayConfig, request: &Request) -> Option<HeaderValue> {
-    let origin = request.headers().get(ORIGIN)?;
+    let mut origins = request.headers().get_all(ORIGIN).iter();
+    // No browser sends several.
+    let origin = origins.next().filter(|_| origins.next().is_none())?;
     let is_named = config.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
     (is_named || (config.is_open() && is_local_origin(origin))).then(|| origin.clone())
 }

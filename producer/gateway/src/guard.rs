@@ -57,15 +57,13 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
 /// # Errors
 /// It may not.
 pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) -> Result<(), Problem> {
-    let host = host_of(uri, headers);
     let is_local = |host: &str| Url::parse(&format!("http://{host}/")).is_ok_and(|url| cors::is_loopback(&url));
-    if !is_local(host) {
+    if let Some(host) = foreign_host(uri, headers, is_local) {
         let detail =
             format!("this gateway has no tokens, so it serves only localhost, 127.0.0.1 and [::1], and not {host:?}");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail));
     }
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    if may_be_foreign || cors::is_local_origin(origin) {
+    if may_be_foreign || headers.get_all(ORIGIN).iter().all(cors::is_local_origin) {
         return Ok(());
     }
     let detail =
@@ -76,18 +74,19 @@ pub(crate) fn check_local(uri: &Uri, headers: &HeaderMap, may_be_foreign: bool) 
 /// Whether a gateway with tokens is served under the name by which a request reached it. A page under another name has no token; this keeps
 /// it from trying some, and from learning what is here.
 fn check_host(hosts: &ServedHosts, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    let host = host_of(uri, headers);
-    if hosts.serves(host) {
-        return Ok(());
-    }
+    let Some(host) = foreign_host(uri, headers, |host| hosts.serves(host)) else { return Ok(()) };
     let detail = format!("this gateway is not served as {host:?}: if that is its name, add it to [gateway] hosts");
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail))
 }
 
-/// By which name a request reached the gateway: `:authority` in HTTP/2, `Host` in HTTP/1.1.
-fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
-    let host = uri.authority().map(|authority| authority.as_str());
-    host.or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok())).unwrap_or_default()
+/// The first name by which a request reached the gateway that is not its own: `:authority` in HTTP/2, each `Host` in HTTP/1.1. Of several, no
+/// part of a server may believe one and another part another one. A request without any has an empty name.
+fn foreign_host<'a>(uri: &'a Uri, headers: &'a HeaderMap, is_own: impl Fn(&str) -> bool) -> Option<&'a str> {
+    let hosts: Vec<&str> = match uri.authority() {
+        Some(authority) => vec![authority.as_str()],
+        None => headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or_default()).collect(),
+    };
+    if hosts.is_empty() { Some("") } else { hosts.into_iter().find(|host| !is_own(host)) }
 }
 
 fn caller_of(gateway: &Gateway, request: &Request, is_allowed_origin: bool) -> Result<Caller, Problem> {

@@ -1,4 +1,9 @@
-//! What serde_json leaves open: how deep a document may nest, and which content types declare JSON.
+//! What serde_json leaves open: how deep a document may nest, which content types declare JSON, and that an object is not an array.
+
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
 
 /// The maximum nesting of arrays and objects in a task or an answer: serde_json's default, so that readers of a result can parse
 /// it.
@@ -39,6 +44,48 @@ pub(crate) fn is_declared_by(content_type: Option<&str>) -> bool {
         let essence = essence.trim().to_ascii_lowercase();
         matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
     })
+}
+
+/// An optional object, for `deserialize_with`. Types that derive `Deserialize` would also take an array of their fields in order.
+pub(crate) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(from)?.map(|object| object.0))
+}
+
+/// An optional list of objects, for the same.
+pub(crate) fn optional_objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let objects = Option::<Vec<Object<T>>>::deserialize(from)?;
+    Ok(objects.map(|objects| objects.into_iter().map(|object| object.0).collect()))
+}
+
+/// An object, for the same.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    T::deserialize(FromObject(from, PhantomData))
+}
+
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        object(from).map(Self)
+    }
+}
+
+/// Whatever a type asks for, it gets the members of an object.
+struct FromObject<'de, D>(D, PhantomData<&'de ()>);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<'de, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq
+        tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 #[cfg(test)]

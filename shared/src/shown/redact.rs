@@ -100,6 +100,14 @@ pub fn parser_message(message: &str) -> String {
     format!("{before}string{after}")
 }
 
+/// The message of a parser of settings, on one line, without the lines of the file that it quotes, where a secret may stand.
+pub fn settings_message(message: &str) -> String {
+    let is_quoted =
+        |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    let said: Vec<&str> = message.lines().filter(|line| !is_quoted(line) && !line.trim().is_empty()).collect();
+    parser_message(&said.join(": "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +130,14 @@ mod tests {
             shown(br#"{"callback_url":null,"body":{"key":"shown"}}"#),
             r#"{"body":{"key":"shown"},"callback_url":null}"#
         );
+    }
+
+    #[test]
+    fn a_message_about_settings_quotes_none_of_them() {
+        let parsers = "TOML parse error at line 3, column 9\n  |\n3 | a = \"secret\n  |     ^\nunclosed string\n";
+        assert_eq!(settings_message(parsers), "TOML parse error at line 3, column 9: unclosed string");
+        let typed = "invalid type: string \"secret\", expected an integer for key `a`";
+        assert_eq!(settings_message(typed), "invalid type: string, expected an integer for key `a`");
     }
 
     #[test]

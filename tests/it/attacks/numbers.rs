@@ -68,9 +68,9 @@ async fn no_number_breaks_a_worker_or_holds_a_slot() {
         ("redirects", "21", "invalid_task"),
         ("retry", r#"{"on":[99999]}"#, "invalid_task"),
         ("retry", r#"{"on":[-5]}"#, "invalid_task"),
-        ("ttl_ms", "0", "expired|ok"),
+        ("ttl_ms", "0", "expired"),
     ] {
         cases.push((format!(r#"{{"id":"ID","url":"http://127.0.0.1:PORT/ok","{field}":{value}}}"#), expected));
     }
-    attempt("127.0.0.0/8", cases).await;
+    attempt(",127.0.0.0/8", cases).await;
 }

@@ -33,8 +33,14 @@ async fn no_shape_of_a_task_stalls_a_worker() {
             "invalid_task",
         ),
         (
-            r#"{"id":"ID","url":"http://h/","parts":[{"name":"a\"\r\nX: y","text":"b"}],"method":"FETCH"}"#.into(),
+            r#"{"id":"ID","url":"http://h/","parts":[{"name":"a","text":"b","type":"a/b\r\nX: y"}]}"#.into(),
             "invalid_task",
+        ),
+        (r#"{"id":"ID","url":"http://127.0.0.1:PORT/ok","parts":[{"name":"a\"\r\nX: y","text":"b"}]}"#.into(), "ok"),
+        (
+            r#"{"id":"ID","url":"http://127.0.0.1:PORT/ok","parts":[{"name":"a","filename":"\r\n\r\n","text":"b"}]}"#
+                .into(),
+            "ok",
         ),
         (r#"{"id":"ID","url":"http://h/","callback_of":"other"}"#.into(), "invalid_task"),
         (r#"{"id":"ID","url":"http://h/","callback_url":"file:///etc/passwd"}"#.into(), "invalid_task"),
@@ -49,6 +55,10 @@ async fn no_shape_of_a_task_stalls_a_worker() {
         (r#"{"id":"ID","url":"http://h/","effect":"twice"}"#.into(), "invalid_task"),
         (r#"{"id":"ID","url":"http://h/","cache_scope":"everyone"}"#.into(), "invalid_task"),
         (r#"{"id":"ID","url":"http://h/","retry":[]}"#.into(), "invalid_task"),
+        (r#"{"id":"ID","url":"http://h/","retry":[3,null,null,null,null]}"#.into(), "invalid_task"),
+        (r#"{"id":"ID","url":"http://h/","ok_when":[[200],"$.a"]}"#.into(), "invalid_task"),
+        (r#"{"id":"ID","url":"http://h/","parts":[["a","b",null,null,null]]}"#.into(), "invalid_task"),
+        (r#"{"id":"ID","url":"http://h/","limit":[["l",1,1,1000,1,1,null,null,null,null]]}"#.into(), "invalid_task"),
         (r#"{"id":"ID","url":"http://h/","headers":[]}"#.into(), "invalid_task"),
         (r#"{"id":"ID","url":"http://h/","headers":{"a":5}}"#.into(), "invalid_task"),
         (format!(r#"{{"id":"ID","url":"http://h/","cache_key":"{}"}}"#, "k".repeat(2_000)), "invalid_task"),
@@ -58,5 +68,5 @@ async fn no_shape_of_a_task_stalls_a_worker() {
     cases.push((with(&json!({"headers": many})), "invalid_task"));
     cases.push((with(&json!({"limit": vec!["a"; 9]})), "invalid_task"));
     cases.push((with(&json!({"__proto__": {"a": 1}, "constructor": 5, "of_a_later_version": [1]})), "ok"));
-    attempt("127.0.0.0/8", cases).await;
+    attempt(",127.0.0.0/8", cases).await;
 }

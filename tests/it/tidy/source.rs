@@ -10,15 +10,16 @@ use super::{files, is_test};
 pub(super) type ModulePath = Vec<String>;
 
 /// The folder of each crate's sources, and the file names that are its roots.
-pub(super) const CRATES: [(&str, &[&str]); 10] = [
+pub(super) const CRATES: [(&str, &[&str]); 11] = [
     ("shared/src", &["lib"]),
     ("shared/traces/src", &["lib"]),
-    ("worker/src", &["main"]),
+    ("worker/src", &["lib", "main"]),
     ("producer/src", &["lib"]),
-    ("producer/cli/src", &["main"]),
+    ("producer/cli/src", &["lib", "main"]),
     ("producer/gateway/src", &["lib"]),
     ("tests/harness", &["lib"]),
     ("tests/it", &["main"]),
+    ("tests/fuzz/src", &["lib"]),
     ("benches/src", &["main"]),
     ("examples/src", &["demo", "calls"]),
 ];

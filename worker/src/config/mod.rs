@@ -17,13 +17,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use ipnet::IpNet;
 use redial_core::QueueName;
 use redial_core::breaker::BreakerConfig;
 use redial_core::db::embedded;
 use redial_core::event::log::EventRetention;
 use redial_core::served_hosts::ServedHosts;
+use redial_core::shown::redact;
 use redial_traces::collector::TraceSettings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -37,6 +38,7 @@ use reload::{RawReloadable, ReadSettings, ReloadableHandles, Reloader, SettingsS
 pub use reload::Reloadable;
 use rules::TaskMaxima;
 pub use rules::TaskRules;
+pub use secrets::SecretReader;
 pub use tenant::Tenants;
 pub use upstream::Upstreams;
 pub use webhook::WebhookSecrets;
@@ -201,7 +203,8 @@ fn read(
         }
     }
     let parse = |settings: config::Config| Ok((settings.clone().try_deserialize()?, settings.try_deserialize()?));
-    settings.build().and_then(parse).context("settings can't be read; `redial-worker --print-config` shows all of them")
+    let read = settings.build().and_then(parse).map_err(|error| anyhow!(redact::settings_message(&error.to_string())));
+    read.context("settings can't be read; `redial-worker --print-config` shows all of them")
 }
 
 /// The environment variable of a setting.

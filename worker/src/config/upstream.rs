@@ -11,6 +11,7 @@ use redial_core::Task;
 use redial_core::protocol::credentials;
 use redial_core::protocol::id::is_upstream_name;
 use redial_core::protocol::task::TaskDefaults;
+use redial_core::shown::redact;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,7 +138,7 @@ impl Upstreams {
         check_names(blocks)?;
         let presets = Presets::built_in().context("the built-in presets")?;
         let check = |block: &RawUpstream| {
-            let context = || format!("[[upstream]] {:?}", block.url);
+            let context = || format!("[[upstream]] {:?}", redact::url(&block.url));
             let own = block.own_secrets(secrets).with_context(context)?;
             Ok((Upstream::new(block.clone(), &presets, &defaults, secrets).with_context(context)?, own))
         };

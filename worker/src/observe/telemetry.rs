@@ -21,8 +21,10 @@ pub struct InvalidFilter {
 /// # Errors
 /// The filter cannot be parsed.
 pub fn start(config: &Config) -> Result<(), InvalidFilter> {
-    let filter =
-        EnvFilter::try_new(&config.log).map_err(|source| InvalidFilter { filter: config.log.clone(), source })?;
+    // It logs whole URLs, with the keys in them, at its most detailed level.
+    let filter = EnvFilter::try_new(&config.log)
+        .and_then(|filter| Ok(filter.add_directive("aws_sigv4=info".parse()?)))
+        .map_err(|source| InvalidFilter { filter: config.log.clone(), source })?;
     let (colours, form) = match config.log_format {
         LogFormat::Text => (std::io::stderr().is_terminal(), EscapeForm::Text),
         LogFormat::Json => (false, EscapeForm::Json),

@@ -276,7 +276,7 @@ fn set_upstream_key(task: &mut Task) {
 }
 
 /// Puts the upstream's response into a result.
-fn add_response(result: &mut TaskResult, response: Response) {
+pub fn add_response(result: &mut TaskResult, response: Response) {
     let content_type = response.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     result.http_status = Some(response.status);
     result.set_body(Body::new(response.body, content_type));

@@ -39,17 +39,21 @@ pub struct RawTask {
     pub form: Option<Form>,
     /// The parts of an upload (`multipart/form-data`), instead of `body`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1000)))]
+    #[serde(default, deserialize_with = "json::optional_objects")]
     pub parts: Option<Vec<RawPart>>,
     /// The timeout of one attempt, from connecting to the last byte. Default 30000.
     pub timeout_ms: Option<u64>,
     /// The timeout for connecting. Default 5000.
     pub connect_timeout_ms: Option<u64>,
     /// When and how often to try again.
+    #[serde(default, deserialize_with = "json::optional_object")]
     pub retry: Option<RawRetry>,
     /// What a good response is. A 2xx for which it does not hold ends the task as `rejected`; a response of another status for which it
     /// holds is good. Default: every 2xx.
+    #[serde(default, deserialize_with = "json::optional_object")]
     pub ok_when: Option<RawCondition>,
     /// After which responses to try again, besides those that always are.
+    #[serde(default, deserialize_with = "json::optional_object")]
     pub retry_when: Option<RawCondition>,
     /// How many redirects to follow. Default 0.
     #[cfg_attr(feature = "schema", schemars(range(max = 20)))]
@@ -191,7 +195,7 @@ enum OneOrMany {
 #[serde(untagged)]
 enum NameOrLimit {
     Name(String),
-    Limit(Limit),
+    Limit(#[serde(deserialize_with = "json::object")] Limit),
 }
 
 impl From<NameOrLimit> for Limit {
@@ -223,6 +227,9 @@ impl RawTask {
         if json::too_deep(raw) {
             return Err(InvalidTask::TooDeep);
         }
+        if !text.trim_start().starts_with('{') {
+            return Err(not_an_object(text));
+        }
         let mut unknown = Vec::new();
         let mut from = serde_json::Deserializer::from_str(text);
         let task = serde_ignored::deserialize(&mut from, |path| {
@@ -235,11 +242,15 @@ impl RawTask {
     }
 }
 
+fn not_an_object(text: &str) -> InvalidTask {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => InvalidTask::NotAnObject,
+        Err(error) => InvalidTask::NotJson(error.to_string()),
+    }
+}
+
 /// Why a task could not be parsed, with the path of the field. Slower than the first parse, so only after it failed.
 fn explain(text: &str, first_error: &serde_json::Error) -> InvalidTask {
-    if !text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok() {
-        return InvalidTask::NotAnObject;
-    }
     let mut from = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, RawTask>(&mut from) {
         Err(error) if error.inner().is_data() && error.path().iter().len() > 0 => {

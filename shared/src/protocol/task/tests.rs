@@ -54,6 +54,14 @@ fn an_invalid_task_is_refused_with_the_field_and_the_reason() {
     for (json, says) in [
         ("nonsense", "invalid_task: the task is not JSON"),
         ("", "invalid_task: the task is not JSON"),
+        (r#"": "http://h/"}"#, "invalid_task: the task is not JSON"),
+        (r#"{"url":"http://h/","retry":[3,null,null,null,null]}"#, "invalid_task: `retry`: invalid type: sequence"),
+        (r#"{"url":"http://h/","ok_when":[[200],"$.a"]}"#, "invalid_task: `ok_when`: invalid type: sequence"),
+        (
+            r#"{"url":"http://h/","parts":[["a","b",null,null,null]]}"#,
+            "invalid_task: `parts[0]`: invalid type: sequence",
+        ),
+        (r#"{"url":"http://h/","limit":[["l",1,1,1000,1,1,null,null,null,null]]}"#, "invalid_task: `limit`"),
         ("[1]", "invalid_task: the task is JSON but not an object"),
         (r#"{"url":"http://h/"} x"#, "invalid_task: the task is not one JSON object"),
         ("{}", "invalid_task: missing field `url`"),

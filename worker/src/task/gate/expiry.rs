@@ -8,6 +8,8 @@ use crate::task::types::Refusal;
 /// # Errors
 /// The deadline has passed.
 pub fn check(job: &Job, now: UnixMs) -> Result<(), Refusal> {
+    // A worker's clock may be a little behind that of Redis, by which the task was seen.
+    let now = now.max(job.header.first_seen);
     if job.task.deadline(job.header.first_seen).is_none_or(|deadline| now < deadline) {
         return Ok(());
     }
