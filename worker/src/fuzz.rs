@@ -1,12 +1,15 @@
 //! What the worker reads of upstreams, as functions of bytes, for the fuzz targets in `tests/fuzz`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use prometheus_client::metrics::counter::Counter;
 use redial_core::protocol::task::TaskDefaults;
 use redial_core::{Status, Task, TaskResult, UnixMs};
 
 use crate::config::{Reloadable, SecretReader, Upstreams};
+use crate::http::answer_memory::AnswerMemory;
 pub use crate::http::client::HttpClient;
 use crate::http::connection::descriptors::Descriptors;
 use crate::http::connection::guard::Guard;
@@ -14,6 +17,7 @@ use crate::http::connection::name_servers::NameServers;
 use crate::http::connection::names::Names;
 use crate::http::presets::Presets;
 use crate::http::redirect::Hop;
+use crate::http::relay::AnswerReading;
 use crate::http::types::{AttemptResult, Redirection, Response};
 use crate::task::job::add_response;
 use crate::task::policy::advice::Advice;
@@ -60,7 +64,9 @@ pub fn client(max_answer_bytes: usize) -> anyhow::Result<HttpClient> {
 /// There is no complete response.
 pub async fn attempt(client: &HttpClient, task: &Task) -> AttemptResult {
     let no_headers = |_: &Hop| Ok(HeaderMap::new());
-    client.call(task, HeaderMap::new(), task.body.as_ref(), no_headers, None).await
+    let memory = Arc::new(AnswerMemory::new(usize::MAX, Counter::default())).hold();
+    let reading = AnswerReading { relay: None, memory: &memory };
+    client.call(task, HeaderMap::new(), task.body.as_ref(), no_headers, reading).await
 }
 
 /// What the first attempt of a task means for it.

@@ -7,7 +7,7 @@ use crate::queue::dead_page::DeadLetterSummary;
 use crate::queue::entry::Entry;
 use crate::queue::find::{FoundTask, TaskLocation};
 use crate::queue::list::LiveState;
-use crate::{Error, Queue, TaskId, TaskResult, UnixMs};
+use crate::{EntryId, Error, Queue, TaskId, TaskResult, UnixMs};
 
 /// How many entries of the event stream are read at a time, and how often: a stream of the usual size has fewer.
 const PAGE_ENTRIES: usize = 200;
@@ -73,7 +73,7 @@ impl Queue {
 
     /// The events of a task that workers have recorded since then, as far as they are kept.
     async fn recorded_events(&self, id: &TaskId, since: UnixMs) -> Result<Vec<TaskEvent>, Error> {
-        let (mut recorded, mut last) = (Vec::new(), Self::events_before(since));
+        let (mut recorded, mut last) = (Vec::new(), EntryId::before_ms(since.0));
         for _ in 0..MAX_PAGES {
             let pages = self.events_after(last, PAGE_ENTRIES).await?;
             let Some(end) = pages.last() else { break };

@@ -22,12 +22,13 @@ pub fn run(bytes: &[u8]) {
     let Ok(then) = serde_json::from_slice::<Value>(then) else { return };
     let mut result = TaskResult::new(TaskId::new("a").ok(), Status::Ok, UnixMs(7));
     result.set_body(Body::new(answer.to_vec(), Some("application/json")));
-    let next = bounded("filling in", || follow_ups(&task, &result));
+    let next = bounded("filling in", || follow_ups(&task, &result, MAX_BYTES));
     if then.is_null() {
         assert!(next.is_empty(), "{next:?}");
         return;
     }
     let [next] = next.as_slice() else { panic!("{} tasks follow", next.len()) };
+    assert!(next.len() <= MAX_BYTES, "{} bytes", next.len());
     // A path may find something that is JSON, but no value of serde_json.
     let Ok(next) = serde_json::from_str::<Value>(next) else { panic!("the next task is not JSON: {next}") };
     let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };

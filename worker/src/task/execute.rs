@@ -96,11 +96,6 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
     let label = label(&result, &judgement);
     let ending = AttemptEnding { reason: label, status: types::status(&result) };
     count_attempt(worker, &job, &admission, ending, took_ms);
-    if let Some(tenant) = worker.shared.config.rules.tenant_label(&job.task) {
-        worker.shared.metrics.tenant_attempt(tenant, label);
-    }
-    let status = result.as_ref().ok().map(|response| response.status);
-    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, took_ms });
     if let Some((permit, is_up)) = admission.permit.as_ref().zip(classify::is_up(&result, preset))
         && result.as_ref().err().is_none_or(|failure| worker.shared.breakers.is_evidence(permit, failure, &job.task))
     {
@@ -292,6 +287,7 @@ fn count_start(worker: &QueueWorker, job: &Job) {
     }
 }
 
+/// Counts an attempt for the metrics and for the statistics of the fleet.
 fn count_attempt(worker: &QueueWorker, job: &Job, admission: &Admission, ending: AttemptEnding, took_ms: u64) {
     let trace = job.trace.as_ref().and_then(|trace| trace.recorded_id());
     let attempts = &worker.shared.metrics.attempts;
@@ -300,6 +296,11 @@ fn count_attempt(worker: &QueueWorker, job: &Job, admission: &Admission, ending:
         Some(permit) => attempts.attempt(worker.name(), permit.upstream(), ending, took, trace),
         None => attempts.attempt(worker.name(), &upstream_of(&job.task.url), ending, took, trace),
     }
+    let AttemptEnding { reason: label, status } = ending;
+    if let Some(tenant) = worker.shared.config.rules.tenant_label(&job.task) {
+        worker.shared.metrics.tenant_attempt(tenant, label);
+    }
+    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, took_ms });
 }
 
 /// How an attempt ended, as a value of the metric label `reason`.
