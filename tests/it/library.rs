@@ -103,7 +103,7 @@ async fn a_crate_outside_the_workspace_runs_the_doc_example_with_the_packed_libr
 #[test]
 fn every_published_crate_packs_the_files_that_it_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let crates = ["redial-core", "redial", "redial-gateway", "redial-cli", "redial-worker"];
+    let crates = ["redial-core", "redial-traces", "redial", "redial-gateway", "redial-cli", "redial-worker"];
     unpack(&crates, folder.path());
     for name in crates {
         let package = folder.path().join(format!("{name}-{}", env!("CARGO_PKG_VERSION")));

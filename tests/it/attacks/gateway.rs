@@ -64,8 +64,8 @@ const WITH_TOKENS: &[Case] = &[
     ("unknown redial header", "GET /u/api/ok", "AUTHRedial-Admin: true\r\n", "", 400),
     ("limit of others", "GET /u/api/ok", "AUTHRedial-Limit: a{b}\r\n", "", 400),
     ("pages without a token", "GET /metrics", "", "", 401),
-    ("CONNECT", "CONNECT evil.example:443", "AUTH", "", 404),
-    ("absolute target", "GET http://evil.example/metrics", "", "", 401),
+    ("CONNECT", "CONNECT evil.example:443", "AUTH", "", 421),
+    ("absolute target", "GET http://evil.example/metrics", "", "", 421),
 ];
 
 /// Whatever the token.

@@ -14,7 +14,7 @@ use super::{Fleet, SOON};
 const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
 /// Metrics that need a fault of their own, and the tests in which they move.
-const MOVED_ELSEWHERE: [(&str, &str); 9] = [
+const MOVED_ELSEWHERE: [(&str, &str); 11] = [
     ("redial_tasks_reaped_total", "promises/kills.rs"),
     ("redial_lost_leases_total", "promises/leases.rs"),
     ("redial_tasks_given_up_total", "promises/refused.rs"),
@@ -22,6 +22,8 @@ const MOVED_ELSEWHERE: [(&str, &str); 9] = [
     ("redial_redis_errors_total", "promises/redis_restarts.rs"),
     ("redial_redis_refusals_total", "promises/refused.rs"),
     ("redial_ignored_fields_total", "promises/bad_input.rs"),
+    ("redial_answer_waits_total", "promises/answer_memory.rs"),
+    ("redial_tenant_attempts_total", "promises/reload.rs"),
     ("redial_trace_spans_total", "observed/traces.rs"),
     ("redial_gateway_trace_spans_total", "observed/traces.rs"),
 ];

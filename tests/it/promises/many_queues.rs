@@ -61,8 +61,10 @@ async fn five_hundred_queues_are_served_by_one_worker_and_cost_next_to_nothing_w
     answer_in_each(&stage, &names, "a").await;
 
     wait_idle(&stage, 50).await;
-    let idle = commands_per_second(&stage, Duration::from_secs(10)).await;
-    assert!(idle <= 50, "{idle} commands a second");
+    // What was counted of the answers is published in between, once.
+    let ten_seconds = Duration::from_secs(10);
+    let is_idle = || async { (commands_per_second(&stage, ten_seconds).await <= 50).then_some(()) };
+    eventually(Duration::from_secs(90), is_idle).await;
     answer_in_each(&stage, &names, "b").await;
 
     worker.term();

@@ -2,6 +2,7 @@
 
 use redial_core::consumer::DrainId;
 use redial_core::limit::TakenInTurn;
+use redial_core::script::dead_page::DeadPage;
 use redial_core::script::stored::{BuriedTask, BuryStored, DueChecks, FindEntry, FindWaiting, WatchList};
 use redial_core::script::task::{
     Bury, Claim, DropDead, Ending, Finish, FinishedTask, GiveUp, Heartbeat, MarkStarted, Park, ParkInTurn,
@@ -263,6 +264,10 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
                 let (held, json_id, cursor, max_tasks, max_bytes) = ("stored", "\"no such\"", "0", 512, 512 << 10);
                 FindEntry { held, json_id, first_seen_ms: None, cursor, max_tasks, max_bytes }.invocation()
             }),
+        ),
+        (
+            "task/dead_page",
+            Box::new(|_| DeadPage { dead: "letters", skip: 0, max_letters: 200, max_bytes: 512 << 10 }.invocation()),
         ),
         (
             "task/drop_dead",

@@ -12,6 +12,7 @@ use redial_core::protocol::event::WaitCause;
 use redial_core::statistics::counts::{Statistics, count};
 use redial_core::statistics::log::StatisticsPeriod;
 use redial_core::{Db, Error, Queue, QueueName, Reason, Source, UnixMs};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use url::Url;
 
@@ -98,9 +99,9 @@ impl StatisticsRecorders {
     /// Publishes what was counted until now: also for the hour, if its minute is over.
     pub async fn publish(&self, now: UnixMs, is_minute_over: bool) {
         let recorders: Vec<Arc<StatisticsRecorder>> = self.recorders.lock().values().cloned().collect();
-        for recorder in recorders {
-            recorder.publish(now, is_minute_over).await;
-        }
+        // Side by side: a queue on a node that does not answer holds up no other.
+        let publish = |recorder: Arc<StatisticsRecorder>| async move { recorder.publish(now, is_minute_over).await };
+        recorders.into_iter().map(publish).collect::<JoinSet<()>>().join_all().await;
     }
 }
 

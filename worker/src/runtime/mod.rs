@@ -182,11 +182,15 @@ impl Runtime {
         if let Some(fetcher) = fetcher {
             fetcher.end().await;
         }
-        if let Some(worker) = workers.first() {
-            let now = worker.queue.clock.now();
-            let _ = timeout_at(deadline, shared.statistics.publish(now, true)).await;
-        }
         let mut sign_offs = JoinSet::new();
+        if let Some(worker) = workers.first() {
+            let (now, shared) = (worker.queue.clock.now(), shared.clone());
+            sign_offs.spawn(async move {
+                // What was counted is for people to look at. Without it, a worker has signed off just as well.
+                let _ = timeout_at(deadline, shared.statistics.publish(now, true)).await;
+                true
+            });
+        }
         for worker in workers {
             sign_offs.spawn(async move { sign_off(&worker).await });
         }
