@@ -11,7 +11,8 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_killed_redis_restarts_on_the_same_port_with_its_data() {
-    let redis = RedisServer::start().await;
+    // By default, a Redis whose disk is busy holds back for up to two seconds what it appends.
+    let redis = RedisServer::with_args(&["--appendfsync", "always"]).await;
     let queue = TestQueue::new(&redis, "default");
     queue.push(r#"{"url":"http://a/"}"#).await;
     queue.push_all((0..2_500).map(|n| format!("task {n}"))).await;

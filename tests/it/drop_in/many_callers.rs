@@ -54,6 +54,8 @@ async fn answered_in_spite_of_broken_connections(
 ) {
     let worker = async {
         all_wait(redis, A_FEW).await;
+        // Each has read the reply to its push: one that is lost is an error that callers see.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         redis.kill9();
         redis.restart().await;
         all_wait(redis, A_FEW).await;

@@ -95,9 +95,9 @@ async fn a_wait_names_what_it_is_for() {
     let cached = |id: &str| json!({"id": id, "url": stage.upstream.url("/slow"), "cache_ttl_ms": 60_000});
     let limited = |id: &str| json!({"id": id, "url": stage.upstream.url("/ok"), "limit": limit});
     let _worker = stage.ready_worker().await;
-    stage.queue.push_all([limited("l1"), limited("l2"), cached("c1")].map(|task| task.to_string())).await;
+    stage.queue.push_all([limited("l1"), cached("c1")].map(|task| task.to_string())).await;
     eventually(SOON, async || (stage.upstream.calls().len() >= 2).then_some(())).await;
-    stage.queue.push(cached("c2").to_string()).await;
+    stage.queue.push_all([limited("l2"), cached("c2")].map(|task| task.to_string())).await;
     let later = json!({"id": "t", "url": stage.upstream.url("/ok"), "delay_ms": 300});
     stage.queue.push(later.to_string()).await;
     for (id, waited) in [
