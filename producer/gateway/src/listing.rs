@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use redial_core::consumer::WaitList;
+use redial_core::limit::LimitStatus;
 use redial_core::queue::find::TaskLocation;
 use redial_core::queue::list::{ListedTask, LiveState};
 use redial_core::schedule::{Schedule, Schedules};
@@ -99,9 +100,8 @@ async fn waits_of(queue: &Queue) -> Result<Value, Error> {
     let (mut from, mut pages) = (Some(0), 0);
     while let Some(cursor) = from.filter(|_| pages < MAX_LIMIT_PAGES) {
         let (page, next) = queue.db().limits().page(cursor).await?;
-        let waited_for = |status: &&redial_core::limit::LimitStatus| {
-            status.waiting.iter().any(|(name, calls)| name == queue.name() && *calls > 0)
-        };
+        let waited_for =
+            |status: &&LimitStatus| status.waiting.iter().any(|(name, calls)| name == queue.name() && *calls > 0);
         lists.extend(page.iter().filter(waited_for).map(|status| WaitList::limit(&status.name)));
         (from, pages) = (next, pages + 1);
     }

@@ -64,14 +64,7 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn count_parked(&self, backlog: &mut Backlog, lists: &[WaitList]) -> Result<(), Error> {
-        if lists.is_empty() {
-            return Ok(());
-        }
-        let mut ask = redis::pipe();
-        for list in lists {
-            ask.cmd("ZCARD").arg(self.keys.wait_list(list));
-        }
-        let sizes: Vec<u64> = self.db.run(async |connection| ask.query_async(connection).await).await?;
+        let sizes = self.parked_counts(lists).await?;
         let total = |reason| {
             let counted = lists.iter().zip(&sizes).filter(|(list, _)| list.reason == reason);
             counted.map(|(_, size)| size).sum()

@@ -14,7 +14,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// The header that carries what tracing systems add.
 pub const TRACESTATE: &str = "tracestate";
 
-/// The context that these headers carry; an invalid one if there is none, or if it cannot be read.
+/// The context that these headers carry, or an invalid one if they carry no context that can be read.
 pub fn from_headers(traceparent: Option<&str>, tracestate: Option<&str>) -> SpanContext {
     let Some(traceparent) = traceparent else { return SpanContext::NONE };
     let given = [(TRACEPARENT, Some(traceparent)), (TRACESTATE, tracestate)];

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use redial_core::limit::LimitStatus;
 
 use super::known_names::{KnownNames, OTHERS};
+use super::queue_metrics::whole;
 
 /// How many limits are shown.
 const MAX_LIMITS: usize = 100;
@@ -90,9 +91,9 @@ impl LimitMetrics {
         }
         if let Some(concurrency) = definition.concurrency {
             self.concurrency.get_or_create(&label).set(i64::from(concurrency));
-            self.in_flight.get_or_create(&label).set(i64::try_from(status.in_flight).unwrap_or(i64::MAX));
+            self.in_flight.get_or_create(&label).set(whole(status.in_flight));
         }
-        self.waiting.get_or_create(&label).set(i64::try_from(status.calls_waiting()).unwrap_or(i64::MAX));
+        self.waiting.get_or_create(&label).set(whole(status.calls_waiting() as u64));
         let closed = status.closed.as_ref().map_or(0.0, |closed| closed.ends_in.as_secs_f64());
         self.closed.get_or_create(&label).set(closed);
     }
