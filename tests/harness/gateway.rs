@@ -33,6 +33,8 @@ pub struct GatewayProcess {
     folder: TempDir,
     /// Over TLS, what its clients connect with.
     tls: Option<TlsConnector>,
+    /// `RUST_LOG`, if that is set.
+    log_filter: Option<&'static str>,
 }
 
 /// A connection, with TLS or without.
@@ -60,27 +62,38 @@ pub struct HttpAnswer {
 impl GatewayProcess {
     /// Starts a gateway on this Redis with these settings (the text of `redial.toml`), and waits until it is ready.
     pub async fn start(redis: impl AsRef<str>, settings: &str) -> Self {
-        Self::start_with(redis, settings, None).await
+        Self::start_with(redis, settings, None, None).await
+    }
+
+    /// The same with `RUST_LOG=trace`.
+    pub async fn start_tracing(redis: impl AsRef<str>, settings: &str) -> Self {
+        Self::start_with(redis, settings, None, Some("trace")).await
     }
 
     /// The same over TLS, where the settings say so. Its clients trust these certificates and speak HTTP/1.1.
     pub async fn start_tls(redis: impl AsRef<str>, settings: &str, certificates: &Certificates) -> Self {
         let connector = certificates.connector(&["http/1.1"], ALL_VERSIONS);
-        Self::start_with(redis, settings, Some(connector)).await
+        Self::start_with(redis, settings, Some(connector), None).await
     }
 
-    async fn start_with(redis: impl AsRef<str>, settings: &str, tls: Option<TlsConnector>) -> Self {
+    async fn start_with(
+        redis: impl AsRef<str>,
+        settings: &str,
+        tls: Option<TlsConnector>,
+        log_filter: Option<&'static str>,
+    ) -> Self {
         let (folder, port) = (tempfile::tempdir().expect("the temp folder is writable"), Port::claim());
         fs::write(folder.path().join("redial.toml"), settings).expect("the temp folder is writable");
         let redis_url = redis.as_ref().to_owned();
-        let gateway = Self { process: launch(&redis_url, &port, &folder), redis_url, port, folder, tls };
+        let process = launch(&redis_url, &port, &folder, log_filter);
+        let gateway = Self { process, redis_url, port, folder, tls, log_filter };
         gateway.wait_ready().await;
         gateway
     }
 
     /// Starts it again at the same address, after a kill.
     pub async fn restart(&mut self) {
-        self.process = launch(&self.redis_url, &self.port, &self.folder);
+        self.process = launch(&self.redis_url, &self.port, &self.folder, self.log_filter);
         self.wait_ready().await;
     }
 
@@ -202,13 +215,14 @@ impl HttpAnswer {
     }
 }
 
-fn launch(redis_url: &str, port: &Port, folder: &TempDir) -> Process {
+fn launch(redis_url: &str, port: &Port, folder: &TempDir, log_filter: Option<&str>) -> Process {
     let log = File::options().create(true).append(true).open(folder.path().join("gateway.log"));
     let log = log.expect("a log can be written");
     let same_log = log.try_clone().expect("a file handle can be copied");
     let mut command = Command::new(program("redial"));
     command.args(["serve", "--listen", &format!("127.0.0.1:{}", port.number())]);
     command.env_clear().env("REDIS_URL", redis_url).current_dir(folder.path());
+    command.envs(log_filter.map(|filter| ("RUST_LOG", filter)));
     command.stdin(Stdio::null()).stdout(log).stderr(same_log);
     Process::spawn(command)
 }

@@ -9,7 +9,7 @@ mod secrets;
 
 use std::path::Path;
 
-use redial_tests::{Cli, GatewayProcess, HttpProxy, RedisServer, Reply, Request, Upstream, Worker};
+use redial_tests::{Cli, GatewayProcess, HttpProxy, RedisServer, Reply, Request, TlsFront, Upstream, Worker};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -23,7 +23,10 @@ struct Fleet {
     /// Redis, with a login.
     redis_url: String,
     upstream: Upstream,
-    _proxy: HttpProxy,
+    /// An upstream behind a proxy that wants a login.
+    proxy: HttpProxy,
+    /// An upstream that wants a client certificate.
+    tls_front: TlsFront,
     worker: Worker,
     gateway: GatewayProcess,
     cli: Cli,
@@ -67,9 +70,11 @@ impl Fleet {
         let redis_url = format!("redis://fleet:{password}@127.0.0.1:{}", redis.port());
         let known = secrets.clone();
         let upstream = Upstream::start(move |request| echo(request, &known)).await;
-        let proxy = HttpProxy::start(None).await;
+        let proxy = HttpProxy::start(Some(&secrets.basic("password of a proxy"))).await;
+        let certificates = secrets.certificates();
+        let tls_front = TlsFront::before(upstream.address(), certificates.acceptor(&["http/1.1"], true)).await;
         let folder = tempfile::tempdir().unwrap();
-        let settings = settings(secrets, &upstream, &proxy, folder.path());
+        let settings = settings(secrets, &upstream, &proxy, &tls_front, folder.path());
         let file = folder.path().join("redial.toml");
         std::fs::write(&file, &settings).unwrap();
         let worker = Worker::builder(&redis_url)
@@ -86,14 +91,14 @@ impl Fleet {
         let hash = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let token = format!("[[token]]\nname = \"t\"\nhash = \"sha256:{hash}\"\naccess = \"operate\"\n");
         // The gateway reads the same blocks, and does not resolve their secrets.
-        let gateway = GatewayProcess::start(&redis_url, &(settings + &token)).await;
+        let gateway = GatewayProcess::start_tracing(&redis_url, &(settings + &token)).await;
         let cli = Cli::new(&redis_url);
-        Self { redis, redis_url, upstream, _proxy: proxy, worker, gateway, cli, folder }
+        Self { redis, redis_url, upstream, proxy, tls_front, worker, gateway, cli, folder }
     }
 }
 
 /// The settings of worker and gateway, with secrets from the environment and from files, and where they stand in the file itself.
-fn settings(secrets: &Secrets, upstream: &Upstream, proxy: &HttpProxy, folder: &Path) -> String {
+fn settings(secrets: &Secrets, upstream: &Upstream, proxy: &HttpProxy, tls_front: &TlsFront, folder: &Path) -> String {
     let file = |name: &str, text: &str| {
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
@@ -122,7 +127,8 @@ proxy = {{ url = "{proxy}", user = "fleet", password = "${{file:{password}}}" }}
 url = "{}"
 aws = {{ region = "eu-central-1", service = "s3", access_key_id = "AKIAEXAMPLE", secret_access_key = "${{CANARY_AWS}}" }}
 [[upstream]]
-url = "https://127.0.0.3:{}/"
+url = "{}"
+ca_file = "{}"
 client_certificate_file = "{key}"
 client_key_file = "{key}"
 "#,
@@ -130,7 +136,8 @@ client_key_file = "{key}"
         url("/oauth/"),
         url("/token"),
         url("/aws/"),
-        upstream.address().port(),
+        tls_front.url("/"),
+        secrets.certificates().authority().display(),
     )
 }
 
@@ -149,5 +156,6 @@ async fn no_secret_is_found_where_the_security_page_does_not_say() {
     findings.look_in("log", &fleet.gateway.log());
     findings.look_in("log", &fleet.redis.log());
     assert!(fleet.worker.log().contains("TRACE"), "the log is at its most detailed level");
+    assert_eq!(fleet.proxy.requests().len(), 1, "the proxy was given its login");
     findings.check(&fleet.upstream);
 }

@@ -77,14 +77,21 @@ pub(super) async fn tasks(fleet: &Fleet, secrets: &Secrets) {
         }
         ids.push((*id).to_owned());
     }
-    for (id, url) in [
-        ("forbidden", format!("http://fleet:{}@10.0.0.1/", secrets.of("userinfo in the URL of a task"))),
-        ("proxied", format!("http://127.0.0.2:{port}/proxied/ok?key={}", secrets.of("key in the URL of a task"))),
-        ("no TLS there", format!("https://127.0.0.3:{port}/ok?key={}", secrets.of("key in the URL of a task"))),
-        ("no URL", format!("nowhere?key={}", secrets.of("key in the URL of a task"))),
-    ] {
+    let key = secrets.of("key in the URL of a task");
+    let elsewhere = [
+        (
+            "forbidden",
+            format!("http://fleet:{}@10.0.0.1/", secrets.of("userinfo in the URL of a task")),
+            "forbidden_target",
+        ),
+        ("proxied", format!("http://127.0.0.2:{port}/proxied/ok?key={key}"), "ok"),
+        ("with a certificate", fleet.tls_front.url(&format!("/plain/ok?key={key}")), "ok"),
+        ("no TLS there", format!("https://127.0.0.3:{port}/ok?key={key}"), "attempts_exhausted"),
+        ("no URL", format!("nowhere?key={key}"), "invalid_task"),
+    ];
+    for (id, url, _) in &elsewhere {
         queue.push(json!({"id": id, "url": url, "retry": {"max_attempts": 1}}).to_string()).await;
-        ids.push(id.to_owned());
+        ids.push((*id).to_owned());
     }
     let broken = secrets.of("header in a task that does not parse");
     for raw in [
@@ -94,9 +101,11 @@ pub(super) async fn tasks(fleet: &Fleet, secrets: &Secrets) {
     ] {
         queue.push(raw).await;
     }
-    for (result, (id, _, _, expected)) in queue.wait_results(&ids, SOON).await.iter().zip(&cases) {
+    let expected =
+        cases.iter().map(|(_, _, _, expected)| expected).chain(elsewhere.iter().map(|(_, _, expected)| expected));
+    for (result, expected) in queue.wait_results(&ids, SOON).await.iter().zip(expected) {
         let came = result["reason"].as_str().unwrap_or("ok");
-        assert_eq!(came, *expected, "{id}: {result}");
+        assert_eq!(came, *expected, "{result}");
     }
     redial_tests::eventually(SOON, async || (queue.waiting().await == 0).then_some(())).await;
 }

@@ -63,6 +63,7 @@ pub(super) const PLACES: &[(&str, &[Spot])] = &[
 #[derive(Clone)]
 pub(super) struct Secrets {
     canaries: Arc<Vec<(&'static str, String)>>,
+    certificates: Arc<Certificates>,
     certificate: Arc<String>,
 }
 
@@ -79,7 +80,7 @@ impl Secrets {
             _ => format!("cnry{:032x}", rand::random::<u128>()),
         };
         let canaries = PLACES.iter().map(|(place, _)| (*place, canary(place))).collect();
-        Self { canaries: Arc::new(canaries), certificate: Arc::new(certificate) }
+        Self { canaries: Arc::new(canaries), certificates: Arc::new(authority), certificate: Arc::new(certificate) }
     }
 
     pub(super) fn of(&self, place: &str) -> &str {
@@ -98,6 +99,11 @@ impl Secrets {
 
     pub(super) fn webhook(&self) -> String {
         format!("whsec_{}", BASE64.encode(self.of("webhook secret")))
+    }
+
+    /// The authority that signed the client certificate.
+    pub(super) fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The certificate and its key in one file.
