@@ -48,20 +48,19 @@ impl ServingWorker {
 }
 
 impl Db {
-    /// Announces a worker: it counts as gone after `lease`. Its queues are among [`Db::known_queues`] from then on; they are named each
-    /// time, since Redis may have lost them.
+    /// Announces a worker: it counts as gone after `lease`. Returns whether it was not listed: then its queues may have to be registered
+    /// as well ([`Db::register_queues`]), as Redis may have lost both.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
-    pub async fn announce_worker(&self, serving: &ServingWorker, lease: Duration) -> Result<(), Error> {
+    pub async fn announce_worker(&self, serving: &ServingWorker, lease: Duration) -> Result<bool, Error> {
         let announce = Announce {
             announced: &self.keys().announced(),
             entry: &serving.to_entry(),
             lease_ms: millis(lease),
             keep_ms: millis(KEEP_GONE),
         };
-        self.call(&announce).await?;
-        self.register_queues(&serving.queues).await
+        self.call(&announce).await
     }
 
     /// Takes a worker that ends off the list.

@@ -3,8 +3,8 @@
 use super::typed_calls;
 
 typed_calls! {
-    /// Announces a worker. Returns how many others were dropped from the list.
-    Announce = "fleet/announce" + ["clock"] -> u64 {
+    /// Announces a worker. Returns whether it was not listed.
+    Announce = "fleet/announce" + ["clock"] -> bool {
         keys: announced;
         args: entry: &'a str, lease_ms: u64, keep_ms: u64;
     }

@@ -1,10 +1,13 @@
 //! Announces the worker to the fleet, so that operators see it while it holds no task.
 
 use redial_core::fleet::ServingWorker;
-use redial_core::{Db, WorkerId};
+use redial_core::{Db, Error, WorkerId};
 
 use super::heartbeat::BEATS_PER_LEASE;
 use crate::config::Config;
+
+/// How often the queues are registered again: they stay listed for a day.
+const BEATS_PER_REGISTRATION: u32 = 10;
 
 /// Announces one worker.
 #[derive(Debug, Clone)]
@@ -25,12 +28,27 @@ impl WorkerAnnouncer {
     pub async fn run(self) {
         let mut beats = tokio::time::interval(self.lease / BEATS_PER_LEASE);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats_until_registration = 0;
         loop {
             beats.tick().await;
-            if let Err(error) = self.db.announce_worker(&self.serving, self.lease).await {
-                tracing::debug!(%error, "could not announce this worker; the next beat tries again");
+            match self.announce(beats_until_registration == 0).await {
+                Ok(true) => beats_until_registration = BEATS_PER_REGISTRATION - 1,
+                Ok(false) => beats_until_registration -= 1,
+                Err(error) => {
+                    beats_until_registration = 0;
+                    tracing::debug!(%error, "could not announce this worker; the next beat tries again");
+                }
             }
         }
+    }
+
+    /// Announces it, and registers its queues if that is due or Redis has lost its list. Returns whether they were registered.
+    async fn announce(&self, is_registration_due: bool) -> Result<bool, Error> {
+        let is_new = self.db.announce_worker(&self.serving, self.lease).await?;
+        if is_registration_due || is_new {
+            self.db.register_queues(&self.serving.queues).await?;
+        }
+        Ok(is_registration_due || is_new)
     }
 
     /// The worker ends. Returns whether the fleet knows: otherwise it is listed as gone for a while.

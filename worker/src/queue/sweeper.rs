@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redial_core::WorkerId;
 use redial_core::consumer::{LeaseRenewal, MAX_BATCH, TakenBack};
@@ -17,6 +17,8 @@ use super::heartbeat::{HeartbeatNews, NewsReceiver};
 use super::queue_worker::QueueWorker;
 use super::vital;
 
+/// How often the backlog is measured at most: it is read by programs that look every few seconds, and each worker of the fleet measures it.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// How many replies are delivered at the same time: a list on a node that does not answer must not hold up the others.
 const MAX_DELIVERIES: usize = 16;
 
@@ -140,7 +142,11 @@ async fn look_for_checks(worker: QueueWorker, mut news: NewsReceiver) {
 
 /// Shows how many tasks the queue has.
 async fn measure_backlog(worker: QueueWorker, mut news: NewsReceiver) {
+    let mut measured_at: Option<Instant> = None;
     while let Some(news) = next_news(&mut news).await {
-        backlog::measure(&worker, news.reply.held).await;
+        if measured_at.is_none_or(|at| at.elapsed() >= MEASURE_INTERVAL) {
+            measured_at = Some(Instant::now());
+            backlog::measure(&worker, news.reply.held).await;
+        }
     }
 }
