@@ -4,13 +4,14 @@
 -- ARGV  for each task: token, ttl_ms of result and reply, result, reply_mode and reply_list (see lib/store_result), last_entry
 --       of its stream (see lib/stream; '' for none), follow_up_count, and that many follow-ups (see lib/follow_up)
 -- Returns for each task 1, or 0 if it was no longer held: then nothing of it was written.
--- Guarantees: each task is fenced by its own token, so a lost one does not stop the others; sent twice, it changes nothing more.
---       Counters, subscriptions and streams of another type stop nothing, and lists only a batch that pushes there. Works when Redis is
---       out of memory: the first write, HDEL, is a removal.
+-- Guarantees: each task is fenced by its own token, so a lost one does not stop the others; sent twice, it changes nothing more. The tasks
+--       of a batch are removed last, so that nothing that fails before loses one. Counters, subscriptions and streams of another type stop nothing,
+--       and lists only a batch that pushes there. Works when Redis is out of memory.
 local held, stats, replies, waiters, waiting, stored, scheduled = unpack(KEYS, 1, 7)
 
-local pushes, replies_later, at = false, false, 1
+local tokens, pushes, replies_later, at = {}, false, false, 1
 while at <= #ARGV do
+  tokens[#tokens + 1] = ARGV[at]
   pushes = pushes or ARGV[at + 6] ~= '0'
   replies_later = replies_later or ARGV[at + 3] == 'later'
   at = at + 7 + ARGV[at + 6]
@@ -22,7 +23,16 @@ end
 if replies_later then expect_type('hash', replies) end
 local has_waiters = length_if('hash', waiters) > 0
 
-local reply, key, finished = {}, 8, 0
+-- Of a batch, whose tasks are small, one command reads which are held, and one removes them in the end.
+local is_held = {}
+if #tokens == 1 then
+  is_held[tokens[1]] = redis.call('HDEL', held, tokens[1]) == 1
+elseif #tokens > 1 then
+  for i, entry in ipairs(redis.call('HMGET', held, unpack(tokens))) do is_held[tokens[i]] = entry and true end
+  if next(is_held) then allow_hash_when_out_of_memory(held) end
+end
+
+local reply, key, finished = {}, 8, {}
 at = 1
 while at <= #ARGV do
   local token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count = unpack(ARGV, at, at + 6)
@@ -36,16 +46,20 @@ while at <= #ARGV do
     stream = KEYS[key]
     key = key + 1
   end
-  local was_held = redis.call('HDEL', held, token)
-  if was_held == 1 then
+  local was_held = is_held[token]
+  if was_held then
+    is_held[token] = nil -- It may be named twice.
     store_result(result_key, ttl_ms, result, {mode = reply_mode, list = reply_list, key = reply_key}, replies, token)
     if stream then end_stream(stream, last_entry, ttl_ms) end
     if has_waiters then notify_waiters(waiters, result_key, result) end
     for follow_up = at + 7, at + 6 + follow_up_count do push_follow_up(waiting, stored, scheduled, token, ARGV[follow_up]) end
-    finished = finished + 1
+    finished[#finished + 1] = token
   end
-  reply[#reply + 1] = was_held
+  reply[#reply + 1] = was_held and 1 or 0
   at = at + 7 + follow_up_count
 end
-if finished > 0 then count(stats, 'complete', finished) end
+if #finished > 0 then
+  if #tokens > 1 then redis.call('HDEL', held, unpack(finished)) end
+  count(stats, 'complete', #finished)
+end
 return reply

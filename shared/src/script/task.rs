@@ -28,7 +28,7 @@ typed_calls! {
     }
 
     /// Completes a batch of tasks. For each: whether it was still held.
-    Finish = "task/finish" + ["clock", "types", "follow_up", "count", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
+    Finish = "task/finish" + ["clock", "types", "out_of_memory", "follow_up", "count", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
         keys: held, stats, replies, waiters, waiting, stored, scheduled;
         args: ;
         rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count];
