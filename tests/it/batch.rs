@@ -181,6 +181,19 @@ async fn each_csv_row_fills_the_template() {
 }
 
 #[tokio::test]
+async fn each_row_of_a_table_whose_lines_end_with_a_lone_cr_is_called() {
+    let fixture = BatchFixture::new(Upstream::unruly().await).await;
+    let input = fixture.write("rows.csv", "name,n\rAnn,1\rBob,2\r\nCy\rDan,4\n\nEve,5\r");
+    let echo = fixture.upstream.url("/echo");
+    let template = fixture.write("task.json", format!("{{\"url\":\"{echo}\",\"body\":{{\"n\":{{{{n}}}}}}}}"));
+    let output = fixture.batch(&input, &["--template", &template, "--ordered"]).await;
+    assert_eq!(output.status, 4, "{}", output.stderr);
+    let bodies: Vec<Value> = lines(&fixture.path("out")).iter().map(|line| line["body"]["body"]["n"].clone()).collect();
+    assert_eq!(bodies, [1, 2, 4, 5]);
+    assert_eq!(lines(&fixture.path("out.errors"))[0]["line"], json!(4));
+}
+
+#[tokio::test]
 async fn json_objects_fill_the_template_with_their_field_types_intact() {
     let fixture = BatchFixture::new(Upstream::unruly().await).await;
     let input = fixture.write("rows.jsonl", "{\"name\":\"Ann\",\"tags\":[1,{\"a\":null}]}\n[1]\n{\"name\":\"Bob\"}\n");

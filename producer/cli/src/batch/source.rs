@@ -95,9 +95,18 @@ pub type NumberedRow = Option<(u64, Result<Row, LineError>)>;
 
 /// An input that is being read.
 pub enum InputReader {
-    Lines { file: BufReader<File>, number: u64 },
+    Lines {
+        file: BufReader<File>,
+        number: u64,
+    },
     Elements(Elements<BufReader<File>>),
-    Csv { reader: Box<csv::Reader<File>>, columns: usize, start: u64 },
+    /// `last`: the number of the row before, or of the line with the names.
+    Csv {
+        reader: Box<csv::Reader<File>>,
+        columns: usize,
+        start: u64,
+        last: u64,
+    },
 }
 
 const BUFFER_BYTES: usize = 1 << 16;
@@ -129,7 +138,7 @@ impl InputReader {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
         let columns = reader.headers().context("the first line, with the column names")?;
         let columns: Vec<String> = columns.iter().map(str::to_owned).collect();
-        Ok((Self::Csv { reader: Box::new(reader), columns: columns.len(), start }, columns))
+        Ok((Self::Csv { reader: Box::new(reader), columns: columns.len(), start, last: 1 }, columns))
     }
 
     /// The next line that is not blank.
@@ -140,7 +149,7 @@ impl InputReader {
                 let element = elements.next()?;
                 Ok(element.map(|(number, text)| (number, text.map(Row::Text).ok_or(LineError::TooLong))))
             }
-            Self::Csv { reader, columns, start } => next_row(reader, *columns, *start),
+            Self::Csv { reader, columns, start, last } => next_row(reader, *columns, *start, last),
         }
     }
 }
@@ -163,11 +172,15 @@ fn next_line(file: &mut BufReader<File>, number: &mut u64) -> anyhow::Result<Num
     }
 }
 
-fn next_row(reader: &mut csv::Reader<File>, columns: usize, start: u64) -> anyhow::Result<NumberedRow> {
+fn next_row(reader: &mut csv::Reader<File>, columns: usize, start: u64, last: &mut u64) -> anyhow::Result<NumberedRow> {
     let mut row = csv::StringRecord::new();
     let before = reader.position().clone();
     let read = reader.read_record(&mut row);
-    let number = || first_line_after(reader.get_ref(), start + before.byte(), before.line());
+    let mut number = || -> io::Result<u64> {
+        // A lone CR ends a row as well, and is not counted as a line.
+        *last = first_line_after(reader.get_ref(), start + before.byte(), before.line())?.max(*last + 1);
+        Ok(*last)
+    };
     match read {
         Ok(false) => Ok(None),
         Ok(true) if row.len() == columns => Ok(Some((number()?, Ok(Row::Cells(row))))),
