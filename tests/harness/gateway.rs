@@ -127,7 +127,12 @@ impl GatewayProcess {
         self.process.term();
     }
 
-    /// Asks it to read its certificate again, with SIGHUP.
+    /// Writes other settings to its file, which it reads at SIGHUP and at a restart.
+    pub fn write_settings(&self, settings: &str) {
+        fs::write(self.folder.path().join("redial.toml"), settings).expect("the temp folder is writable");
+    }
+
+    /// Asks it to read its settings and its certificate again, with SIGHUP.
     pub fn hangup(&self) {
         self.process.hangup();
     }

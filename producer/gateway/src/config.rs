@@ -39,15 +39,21 @@ pub struct GatewayConfig {
     pub queue: QueueName,
     pub(crate) max_waiting: usize,
     pub(crate) max_wait: Duration,
-    /// The origins of web pages that may use it.
-    pub(crate) origins: Vec<String>,
-    /// The names under which it is served, if it has tokens.
-    pub(crate) hosts: ServedHosts,
     /// With it, connections are encrypted.
     pub(crate) certificate: Option<GatewayCertificate>,
-    pub(crate) tokens: Vec<GatewayToken>,
-    pub(crate) upstreams: Vec<UpstreamTarget>,
+    pub(crate) access: AccessRules,
     pub(crate) traces: TraceSettings,
+}
+
+/// Who may use the gateway, and for which upstreams: the settings that may change while it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessRules {
+    /// The origins of web pages that may use it.
+    pub origins: Vec<String>,
+    /// The names under which it is served, if it has tokens.
+    pub hosts: ServedHosts,
+    pub tokens: Vec<GatewayToken>,
+    pub upstreams: Vec<UpstreamTarget>,
 }
 
 /// What the command line and the environment say, which takes precedence over the file.
@@ -59,6 +65,8 @@ pub struct GatewayArgs {
     pub tls_certificate_file: Option<PathBuf>,
     /// The file of its key.
     pub tls_key_file: Option<PathBuf>,
+    /// The queue of those who name none.
+    pub queue: Option<QueueName>,
     /// A token that opens everything, besides those of the file.
     pub token: Option<EnvironmentToken>,
 }
@@ -162,7 +170,9 @@ impl GatewayConfig {
         raw.gateway.tls_certificate_file = args.tls_certificate_file.or(raw.gateway.tls_certificate_file);
         raw.gateway.tls_key_file = args.tls_key_file.or(raw.gateway.tls_key_file);
         raw.environment_token = args.token;
-        raw.check(args.listen).map_err(InvalidConfig::Value)
+        let mut config = raw.check(args.listen).map_err(InvalidConfig::Value)?;
+        config.queue = args.queue.unwrap_or(config.queue);
+        Ok(config)
     }
 
     /// How many connections there may be at a time, and how many requests.
@@ -170,8 +180,25 @@ impl GatewayConfig {
         self.max_waiting + MORE_CONNECTIONS
     }
 
+    /// The settings in which this differs from those of a running gateway, and which that cannot change.
+    pub(crate) fn differences(&self, running: &Self) -> Vec<&'static str> {
+        let settings = [
+            ("listen", self.listen == running.listen),
+            ("redis_url", self.redis_url == running.redis_url),
+            ("prefix", self.prefix == running.prefix),
+            ("queue", self.queue == running.queue),
+            ("max_waiting", self.max_waiting == running.max_waiting),
+            ("max_wait_ms", self.max_wait == running.max_wait),
+            ("tls_certificate_file, tls_key_file", self.certificate == running.certificate),
+            ("[traces]", self.traces == running.traces),
+        ];
+        settings.iter().filter(|(_, is_same)| !is_same).map(|(name, _)| *name).collect()
+    }
+}
+
+impl AccessRules {
     /// Whether the gateway serves whoever reaches it, which only programs on this machine can.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.tokens.is_empty()
     }
 }
@@ -232,11 +259,8 @@ impl RawSettings {
             queue: QueueName::new(queue).map_err(|error| format!("[gateway] queue: {error}"))?,
             max_waiting,
             max_wait: Duration::from_millis(max_wait_ms),
-            origins: self.gateway.origins,
-            hosts,
             certificate,
-            tokens,
-            upstreams,
+            access: AccessRules { origins: self.gateway.origins, hosts, tokens, upstreams },
             traces: TraceSettings { endpoint: Some(self.traces.endpoint).filter(|endpoint| !endpoint.is_empty()) },
         })
     }
@@ -335,7 +359,7 @@ mod tests {
         "#;
         let config = check(text, None)?;
         assert_eq!((config.redis_url.as_deref(), config.queue.as_str()), (Some("redis://r"), "front"));
-        let targets: Vec<_> = config.upstreams.iter().map(|t| (t.name.as_deref(), t.has_credentials)).collect();
+        let targets: Vec<_> = config.access.upstreams.iter().map(|t| (t.name.as_deref(), t.has_credentials)).collect();
         assert_eq!(targets, [(None, false), (Some("api"), true)]);
         Ok(())
     }

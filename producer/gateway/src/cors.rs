@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderValue, Method, StatusCode};
 use url::{Host, Url};
 
-use crate::config::GatewayConfig;
+use crate::config::AccessRules;
 
 /// The headers of responses that pages may read besides those that they always may.
 const EXPOSED: HeaderValue =
@@ -24,12 +24,12 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The origin of the page that sends a request, if it may read the answer.
-pub(crate) fn allowed_origin(config: &GatewayConfig, request: &Request) -> Option<HeaderValue> {
+pub(crate) fn allowed_origin(access: &AccessRules, request: &Request) -> Option<HeaderValue> {
     let mut origins = request.headers().get_all(ORIGIN).iter();
     // No browser sends several.
     let origin = origins.next().filter(|_| origins.next().is_none())?;
-    let is_named = config.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
-    (is_named || (config.is_open() && is_local_origin(origin))).then(|| origin.clone())
+    let is_named = access.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
+    (is_named || (access.is_open() && is_local_origin(origin))).then(|| origin.clone())
 }
 
 /// Whether a browser asks if a page may send a request. It sends no token along.

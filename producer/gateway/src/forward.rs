@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::config::{GatewayConfig, UpstreamTarget};
+use crate::config::{AccessRules, UpstreamTarget};
 use crate::problem::Problem;
 use crate::submission::{Sender, Submission, find};
 use crate::tokens::{Caller, KEY_HEADERS};
@@ -97,8 +97,8 @@ impl<'a> ForwardedRequest<'a> {
     ///
     /// # Errors
     /// There is no such upstream, the caller may not use it, or a header is invalid.
-    pub fn read(parts: &'a Parts, config: &GatewayConfig, caller: &Caller) -> Result<Self, Problem> {
-        let (target, url) = target(parts, &config.upstreams, caller)?;
+    pub fn read(parts: &'a Parts, access: &AccessRules, caller: &Caller) -> Result<Self, Problem> {
+        let (target, url) = target(parts, &access.upstreams, caller)?;
         if let Some(unknown) = parts.headers.keys().map(HeaderName::as_str).find(|name| is_unknown(name)) {
             return Err(Problem::invalid(format!("the header {unknown} is unknown: there are {}", OPTIONS.join(", "))));
         }

@@ -1,14 +1,14 @@
 //! What all requests share: the settings, the clients of the queues, and what is counted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redial::Client;
 use redial_core::QueueName;
 use redial_traces::{InvalidCollector, Traces};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::GatewayConfig;
+use crate::config::{AccessRules, GatewayConfig};
 use crate::letters::counts::GroupCounts;
 use crate::letters::job::DeadLetterJobs;
 use crate::metrics::GatewayMetrics;
@@ -22,7 +22,9 @@ const MAX_SEARCHES: usize = 4;
 /// A gateway at work.
 #[derive(Debug)]
 pub(crate) struct Gateway {
+    /// The settings as they were at the start; those of [`Gateway::access`] may have changed since.
     pub config: GatewayConfig,
+    access: RwLock<Arc<AccessRules>>,
     /// The client of the default queue.
     client: Client,
     clients: Mutex<HashMap<QueueName, Client>>,
@@ -64,9 +66,23 @@ impl Gateway {
             dead_groups: GroupCounts::default(),
             dead_jobs: DeadLetterJobs::default(),
             client,
+            access: RwLock::new(Arc::new(config.access.clone())),
             config,
             draining,
         })
+    }
+
+    /// Who may use it, and for which upstreams.
+    pub fn access(&self) -> Arc<AccessRules> {
+        // Nothing panics while it holds the lock.
+        self.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over from these settings what can change while it runs. Returns the names of those that differ and cannot.
+    pub fn reload(&self, config: GatewayConfig) -> Vec<&'static str> {
+        let differences = config.differences(&self.config);
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.access);
+        differences
     }
 
     /// A client of the default queue.

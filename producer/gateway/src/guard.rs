@@ -14,6 +14,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use redial_core::served_hosts::ServedHosts;
 use url::Url;
 
+use crate::config::AccessRules;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::Caller;
@@ -29,8 +30,9 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
     if let Some(trace) = &trace {
         request.extensions_mut().insert(trace.context());
     }
-    let origin = cors::allowed_origin(&gateway.config, &request);
-    let mut response = match caller_of(&gateway, &request, origin.is_some()) {
+    let access = gateway.access();
+    let origin = cors::allowed_origin(&access, &request);
+    let mut response = match caller_of(&access, &request, origin.is_some()) {
         _ if origin.is_some() && cors::is_preflight(&request) => cors::preflight(&request),
         Ok(caller) => match gateway.requests.try_acquire() {
             Ok(_permit) => {
@@ -89,21 +91,21 @@ fn foreign_host<'a>(uri: &'a Uri, headers: &'a HeaderMap, is_own: impl Fn(&str) 
     if hosts.is_empty() { Some("") } else { hosts.into_iter().find(|host| !is_own(host)) }
 }
 
-fn caller_of(gateway: &Gateway, request: &Request, is_allowed_origin: bool) -> Result<Caller, Problem> {
+fn caller_of(access: &AccessRules, request: &Request, is_allowed_origin: bool) -> Result<Caller, Problem> {
     let path = request.uri().path();
     // Checks of health come by any name, and learn nothing.
     if matches!(path, "/healthz" | "/readyz") {
         return Ok(Caller::anyone());
     }
-    if gateway.config.is_open() {
+    if access.is_open() {
         check_local(request.uri(), request.headers(), is_allowed_origin)?;
         return Ok(Caller::anyone());
     }
-    check_host(&gateway.config.hosts, request.uri(), request.headers())?;
+    check_host(&access.hosts, request.uri(), request.headers())?;
     if path == "/openapi.json" || dashboard::is_part(path) {
         return Ok(Caller::anyone());
     }
-    Caller::identify(&gateway.config.tokens, request.headers())
+    Caller::identify(&access.tokens, request.headers())
 }
 
 /// The route of a path, for the metrics.

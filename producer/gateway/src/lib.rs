@@ -52,7 +52,7 @@ mod traces;
 mod upstreams;
 mod waiting;
 
-pub use config::{GatewayArgs, GatewayConfig};
-pub use server::{ServeError, serve};
+pub use config::{GatewayArgs, GatewayConfig, InvalidConfig};
+pub use server::{GatewaySource, ServeError, serve};
 pub use tls::{GatewayCertificate, InvalidCertificate};
 pub use tokens::EnvironmentToken;

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::body;
-use crate::config::{GatewayConfig, UpstreamTarget};
+use crate::config::{AccessRules, UpstreamTarget};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::tokens::{Access, Caller};
@@ -45,7 +45,7 @@ enum IdOrigin {
 /// Who sends a task, and to which queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender<'a> {
-    pub config: &'a GatewayConfig,
+    pub access: &'a AccessRules,
     pub caller: &'a Caller,
     pub queue: &'a QueueName,
     /// The context of the request, for tasks that have none of their own.
@@ -113,7 +113,7 @@ impl Sender<'_> {
             ));
         }
         let Some(allowed) = self.caller.upstreams() else { return Ok(()) };
-        let name = find(&self.config.upstreams, &task.url).and_then(|target| target.name.as_ref());
+        let name = find(&self.access.upstreams, &task.url).and_then(|target| target.name.as_ref());
         if name.is_none_or(|name| !allowed.contains(name)) {
             return forbidden(format!(
                 "the token {:?} is for calls to {} only",
@@ -248,11 +248,11 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::GatewayArgs;
+    use crate::config::{GatewayArgs, GatewayConfig};
 
     fn submit(config: &GatewayConfig, caller: &Caller, raw: &str, key: Option<&str>) -> Result<Submission, Problem> {
         let queue = QueueName::new("default").map_err(|error| Problem::invalid(error.to_string()))?;
-        Sender { config, caller, queue: &queue, context: None }.submission(raw, key)
+        Sender { access: &config.access, caller, queue: &queue, context: None }.submission(raw, key)
     }
 
     #[test]

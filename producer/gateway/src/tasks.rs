@@ -64,7 +64,8 @@ pub(crate) async fn create(
         }
     };
     let context = parts.extensions.get();
-    let sender = Sender { config: &gateway.config, caller: &caller, queue: &queue, context };
+    let access = gateway.access();
+    let sender = Sender { access: &access, caller: &caller, queue: &queue, context };
     let client = gateway.client_of(&queue);
     if many::is_many(&parts.headers, &text) {
         let tasks = many::submissions(&parts.headers, &text, key, sender)?;

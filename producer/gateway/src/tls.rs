@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redial_core::watched_files::WatchedFiles;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
@@ -97,11 +97,11 @@ impl GatewayCertificate {
     }
 
     /// Reads the certificate again for as long as the gateway runs. One that cannot be used changes nothing.
-    pub async fn keep_current(self, current: watch::Sender<TlsAcceptor>, hangups: Arc<Notify>) {
+    pub async fn keep_current(self, current: watch::Sender<TlsAcceptor>, mut hangups: watch::Receiver<()>) {
         let mut watched = WatchedFiles::new([self.certificate.as_path(), self.key.as_path()]);
         loop {
             let is_asked = tokio::select! {
-                () = hangups.notified() => true,
+                () = next_hangup(&mut hangups) => true,
                 () = tokio::time::sleep(LOOK_INTERVAL) => false,
             };
             let files = self.clone();
@@ -130,6 +130,13 @@ impl GatewayCertificate {
                 }
             }
         }
+    }
+}
+
+/// Waits for the next one; for ever if there will be none.
+async fn next_hangup(hangups: &mut watch::Receiver<()>) {
+    if hangups.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -130,12 +130,13 @@ async fn first_entry(
 impl PreparedCall {
     async fn read(gateway: &Gateway, caller: &Caller, request: Request) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let forwarded = ForwardedRequest::read(&parts, &gateway.config, caller)?;
+        let access = gateway.access();
+        let forwarded = ForwardedRequest::read(&parts, &access, caller)?;
         let queue = caller.queue(forwarded.queue(), &gateway.config.queue)?;
         let body = body::read(body).await?;
         let streams = forwarded.streams(&body);
         let context = parts.extensions.get();
-        let sender = Sender { config: &gateway.config, caller, queue: &queue, context };
+        let sender = Sender { access: &access, caller, queue: &queue, context };
         let task = forwarded.submission(&body, streams, sender)?;
         Ok(Self {
             client: gateway.client_of(&queue),

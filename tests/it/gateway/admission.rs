@@ -232,3 +232,32 @@ async fn web_pages_of_the_origins_in_the_settings_may_read_answers_and_no_others
     let answer = door.gateway.send("GET", "/v1/tasks/none", local, b"").await;
     assert_eq!(answer.header("access-control-allow-origin"), "http://localhost:3000");
 }
+
+#[tokio::test]
+async fn sighup_reloads_tokens_and_upstreams_and_keeps_the_old_ones_when_the_new_are_bad() {
+    let acme = token_block("acme", "tenant = \"acme\"");
+    let door = FrontDoor::new(&acme).await;
+    let log = async |words: &str| {
+        redial_tests::eventually(super::SOON, || async { door.gateway.log().contains(words).then_some(()) }).await;
+    };
+    let status = async |path: &str, headers| door.gateway.send("GET", path, headers, b"").await.status;
+    assert_eq!((status("/v1/tasks/acme.1", ACME).await, status("/v1/tasks/other.1", OTHER).await), (404, 401));
+
+    let second = format!("[[upstream]]\nurl = \"{}\"\nname = \"second\"\n", door.upstream.url("/v1/"));
+    let tables = format!("[gateway]\nmax_wait_ms = 5000\n{second}{}", token_block("other", "tenant = \"other\""));
+    door.gateway.write_settings(&tables);
+    door.gateway.hangup();
+    log("tokens, upstreams, hosts and origins are those of the settings now").await;
+    assert_eq!((status("/v1/tasks/acme.1", ACME).await, status("/v1/tasks/other.1", OTHER).await), (401, 404));
+    let asynchronous: Headers = &[OTHER[0], ("redial-async", "true")];
+    assert_eq!((status("/u/api/ok", asynchronous).await, status("/u/second/ok", asynchronous).await), (404, 202));
+    log("restart the gateway to apply them settings=\"max_wait_ms\"").await;
+
+    for (bad, says) in [("[[token]]\nname = \"x\"\n", "hash"), ("[gateway", "redial.toml")] {
+        door.gateway.write_settings(bad);
+        door.gateway.hangup();
+        log("the settings in force stay as they are").await;
+        log(says).await;
+        assert_eq!(status("/v1/tasks/other.1", OTHER).await, 404);
+    }
+}

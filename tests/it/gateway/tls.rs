@@ -207,3 +207,23 @@ async fn the_clients_trust_an_authority_that_the_environment_names() {
         assert!(ended.stdout.contains("over TLS") && ended.stdout.contains("ok"), "{}", ended.stdout);
     }
 }
+
+#[tokio::test]
+async fn its_health_is_asked_for_over_tls_by_the_certificate_in_its_files() {
+    let authority = Certificates::new();
+    let (own, other) = (authority.issue("own"), authority.issue("other"));
+    let door = FrontDoor::over_tls(Upstream::unruly().await, &authority, &own).await;
+    let (cli, listen) = (Cli::new(&door.redis), format!("127.0.0.1:{}", door.gateway.port()));
+    let ask = async |files: &[&str]| {
+        let ended = cli.run(&[&["serve", "--healthcheck", "--listen", &listen], files].concat()).await;
+        (ended.status, ended.stderr)
+    };
+    let files = |of: &CertificateFiles| {
+        ["--tls-certificate-file", of.certificate(), "--tls-key-file", of.key()].map(str::to_owned)
+    };
+    assert_eq!(ask(&files(&own).each_ref().map(String::as_str)).await, (0, String::new()));
+    let (status, why) = ask(&files(&other).each_ref().map(String::as_str)).await;
+    assert!(status == 1 && why.contains("is the gateway running, with the same settings?"), "{why}");
+    let (status, why) = ask(&[]).await;
+    assert!(status == 1 && why.contains("no answer"), "{why}");
+}

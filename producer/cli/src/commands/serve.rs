@@ -4,15 +4,14 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use redial::Client;
 use redial_core::QueueName;
 use redial_core::db::keys::DEFAULT_PREFIX;
 use redial_core::shown::escape::{EscapeForm, LogWriter};
-use redial_gateway::{EnvironmentToken, GatewayArgs, GatewayConfig, healthcheck};
+use redial_gateway::{EnvironmentToken, GatewayArgs, GatewaySource, healthcheck};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 /// Serve the queues over HTTP, so that programs need no Redis: any SDK uses Redial once its base URL is changed.
@@ -63,15 +62,14 @@ impl ServeArgs {
             listen: self.listen,
             tls_certificate_file: self.tls_certificate_file,
             tls_key_file: self.tls_key_file,
+            queue: queue.map(QueueName::new).transpose()?,
             token: EnvironmentToken::read().map_err(anyhow::Error::msg)?,
         };
-        let mut config = GatewayConfig::load(self.config.as_deref(), args)?;
+        let source = GatewaySource { file: self.config, args };
+        let config = source.load()?;
         if self.healthcheck {
             healthcheck::check(&config).await?;
             return Ok(ExitCode::SUCCESS);
-        }
-        if let Some(queue) = queue {
-            config.queue = QueueName::new(queue)?;
         }
         let redis_url = redis_url.or_else(|| config.redis_url.clone()).map_or_else(super::default_redis_url, Ok)?;
         let prefix = prefix.or_else(|| config.prefix.clone()).unwrap_or_else(|| DEFAULT_PREFIX.into());
@@ -79,11 +77,10 @@ impl ServeArgs {
         // Each caller that waits has a connection. If the limit cannot be raised, fewer can wait.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let (mut hangup, hangups) = (signal(SignalKind::hangup())?, Arc::new(Notify::new()));
-        let told = hangups.clone();
+        let (mut hangup, (told, hangups)) = (signal(SignalKind::hangup())?, watch::channel(()));
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                told.notify_one();
+                told.send_replace(());
             }
         });
         let shutdown = async {
@@ -92,7 +89,7 @@ impl ServeArgs {
                 _ = interrupt.recv() => {}
             }
         };
-        redial_gateway::serve(config, &client, hangups, shutdown).await?;
+        redial_gateway::serve(config, &client, source, hangups, shutdown).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
