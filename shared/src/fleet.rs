@@ -1,5 +1,7 @@
 //! The workers of a fleet, as they announce themselves: so that operators see one that holds no task, and every queue that is served.
 
+pub mod queues;
+
 use std::time::Duration;
 
 use crate::script::fleet::Announce;

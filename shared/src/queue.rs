@@ -3,15 +3,19 @@
 pub mod admin;
 pub mod backlog;
 pub mod batch;
+pub mod batch_progress;
 pub mod cancel;
 pub mod dead;
+pub mod dead_groups;
 pub mod dead_page;
+pub mod dead_search;
 pub mod entry;
 pub mod find;
 mod idle;
 pub mod list;
 pub mod once;
 pub mod waiter;
+pub mod waits;
 
 use std::sync::Arc;
 

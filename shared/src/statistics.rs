@@ -4,3 +4,4 @@
 pub mod counts;
 pub mod histogram;
 pub mod log;
+pub mod summary;

@@ -7,26 +7,26 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use redial_core::queue::dead::DeadLetter;
+use redial_core::queue::dead_groups::CountedGroups;
 use redial_core::queue::dead_page::{DeadLetterFilter, DeadLetterSummary};
+use redial_core::queue::dead_search::DeadLetterPage;
 use redial_core::shown::json::dead_letter;
 use redial_core::{Queue, UnixMs};
 use serde_json::{Value, json};
 
 use crate::fleet::{gone, ok, queue_of};
 use crate::gateway::Gateway;
-use crate::letters::counts::CountedGroups;
 use crate::params::Query;
 use crate::problem::Problem;
 use crate::tokens::{Access, Caller};
 
 pub(crate) mod jobs;
 
-/// How many letters one request looks at.
-const MAX_SEARCHED: usize = 4_000;
 /// The highest position of a letter that a request may name: JSON has no larger whole numbers.
 const MAX_POSITION: usize = 1 << 53;
 /// How many letters a page has at most.
 const MAX_PAGE: usize = 200;
+
 /// `GET /v1/queues/{queue}/dead/groups`: how many letters there are by reason and upstream.
 pub(crate) async fn groups(
     State(gateway): State<Arc<Gateway>>,
@@ -65,35 +65,11 @@ pub(crate) async fn list(
     let filter = filter(&query);
     // It fails only when the semaphore is closed, which it never is.
     let _permit = gateway.searches.acquire().await;
-    let dead = usize::try_from(queue.counts().await.map_err(Problem::core)?.dead).unwrap_or(usize::MAX);
-    let mut end = query.number("before", dead, MAX_POSITION.max(dead))?.min(dead);
-    let (mut found, mut searched) = (Vec::new(), 0);
-    // Steps go back from the newest: a step is as long as a page of Redis may be.
-    while end > 0 && found.len() < limit && searched < MAX_SEARCHED {
-        let first = end.saturating_sub(100);
-        let mut step: Vec<DeadLetterSummary> = Vec::new();
-        while first + step.len() < end {
-            let page = queue.dead_summaries(first + step.len()).await.map_err(Problem::core)?;
-            if page.is_empty() {
-                break;
-            }
-            step.extend(page);
-        }
-        step.truncate(end - first);
-        searched += step.len().max(1);
-        while let Some(letter) = step.pop() {
-            end = first + step.len();
-            if filter.matches(&letter) {
-                found.push(to_json(&letter));
-            }
-            if found.len() == limit {
-                break;
-            }
-        }
-        end = if found.len() == limit { end } else { first };
-    }
-    let next = (end > 0).then_some(end);
-    Ok(ok(&json!({"dead": dead, "letters": found, "next": next})))
+    let before = query.given("before").map(|_| query.number("before", 0, MAX_POSITION)).transpose()?;
+    let DeadLetterPage { dead, letters, next } =
+        queue.newest_dead(&filter, before, limit).await.map_err(Problem::core)?;
+    let letters: Vec<Value> = letters.iter().map(to_json).collect();
+    Ok(ok(&json!({"dead": dead, "letters": letters, "next": next})))
 }
 
 /// A letter as in a list. Its `letter` names it.

@@ -1,15 +1,15 @@
 //! The fleet as operators see it: `/v1/queues`, `/v1/workers`, `/v1/statistics`, and pausing queues. Nothing here reads a task.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use redial_core::fleet::AnnouncedWorker;
+use redial_core::fleet::queues::{BusyWorker, busy_workers};
 use redial_core::queue::admin::Overview;
-use redial_core::{Queue, QueueName, UnixMs};
+use redial_core::statistics::summary::StatisticsSummary;
+use redial_core::{Queue, QueueName};
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
@@ -55,18 +55,17 @@ pub(crate) async fn access(
     })))
 }
 
-/// The queues that the caller may know of, each with its numbers.
-async fn overviews(gateway: &Gateway, caller: &Caller) -> Result<Vec<(QueueName, Overview)>, Problem> {
-    let db = gateway.client().queue().db();
-    let mut names = db.known_queues().await.map_err(Problem::core)?;
+/// The queues that the caller may know of.
+async fn visible_queues(gateway: &Gateway, caller: &Caller) -> Result<Vec<QueueName>, Problem> {
+    let mut names = gateway.client().queue().db().known_queues().await.map_err(Problem::core)?;
     names.insert(gateway.config.queue.clone());
-    let announced: Vec<AnnouncedWorker> = db.announced_workers().await.map_err(Problem::core)?;
-    let mut overviews = Vec::new();
-    for name in names.into_iter().filter(|name| caller.sees(name)).take(MAX_QUEUES) {
-        let overview = db.queue(name.clone()).overview_among(&announced).await.map_err(Problem::core)?;
-        overviews.push((name, overview));
-    }
-    Ok(overviews)
+    Ok(names.into_iter().filter(|name| caller.sees(name)).take(MAX_QUEUES).collect())
+}
+
+/// The same, each with its numbers.
+async fn overviews(gateway: &Gateway, caller: &Caller) -> Result<Vec<(QueueName, Overview)>, Problem> {
+    let names = visible_queues(gateway, caller).await?;
+    gateway.client().queue().db().overviews(names).await.map_err(Problem::core)
 }
 
 /// `GET /v1/queues`: all queues and how many tasks are in each state.
@@ -100,19 +99,37 @@ pub(crate) async fn workers(
     Query::read(request.uri(), &[])?;
     let overviews = overviews(&gateway, &caller).await?;
     let now = gateway.client().queue().db().now().await.map_err(Problem::core)?;
-    let mut workers: BTreeMap<String, (UnixMs, Vec<Value>)> = BTreeMap::new();
-    for (name, overview) in &overviews {
-        for info in &overview.workers {
-            let id = info.worker.without_queue().as_str().to_owned();
-            let (lease_until, queues) = workers.entry(id).or_insert((info.lease_until, Vec::new()));
-            *lease_until = info.lease_until.max(*lease_until);
-            queues.push(json!({"queue": name.as_str(), "tasks": info.tasks}));
-        }
-    }
-    let workers = workers.into_iter().map(|(worker, (lease_until, queues))| {
-        json!({"worker": worker, "lease_until_ms": lease_until, "gone": lease_until <= now, "queues": queues})
+    let workers = busy_workers(&overviews);
+    let workers = workers.iter().map(|BusyWorker { worker, lease_until, holds }| {
+        let queues = holds.iter().map(|(queue, tasks)| json!({"queue": queue.as_str(), "tasks": tasks}));
+        let queues: Vec<Value> = queues.collect();
+        json!({"worker": worker.as_str(), "lease_until_ms": lease_until, "gone": *lease_until <= now, "queues": queues})
     });
     Ok(ok(&json!({"now_ms": now, "workers": workers.collect::<Vec<_>>()})))
+}
+
+/// `GET /v1/batches`: how far the batches are that ran within a day.
+pub(crate) async fn batches(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require_all_tasks(Access::Read)?;
+    Query::read(request.uri(), &[])?;
+    let db = gateway.client().queue().db();
+    let names = visible_queues(&gateway, &caller).await?;
+    let now = db.now().await.map_err(Problem::core)?;
+    let mut batches = Vec::new();
+    for name in names {
+        for progress in db.queue(name.clone()).batches().await.map_err(Problem::core)? {
+            // It cannot fail: plain data.
+            let mut batch = serde_json::to_value(&progress).unwrap_or_default();
+            batch["queue"] = json!(name.as_str());
+            batch["silent"] = json!(progress.is_silent(now));
+            batches.push(batch);
+        }
+    }
+    Ok(ok(&json!({"now_ms": now, "batches": batches})))
 }
 
 /// `GET /v1/statistics`: what the workers of all queues, or of one, counted lately.
@@ -123,7 +140,7 @@ pub(crate) async fn statistics(
 ) -> Result<Response, Problem> {
     caller.require_all_tasks(Access::Read)?;
     let query = Query::read(request.uri(), &["queue", "window"])?;
-    let window = statistics::StatisticsWindow::parse(query.given("window"))?;
+    let window = statistics::window(query.given("window"))?;
     let db = gateway.client().queue().db();
     let queues = if let Some(named) = query.given("queue") {
         vec![caller.queue(Some(named), &gateway.config.queue)?]
@@ -132,11 +149,11 @@ pub(crate) async fn statistics(
         known.into_iter().filter(|name| caller.sees(name)).take(MAX_QUEUES).collect()
     };
     let now = db.now().await.map_err(Problem::core)?;
-    let mut summary = statistics::StatisticsSummary::new(window, now);
+    let mut sum = StatisticsSummary::new(window, now);
     for queue in queues {
-        gateway.statistics.add(&mut summary, db.queue(queue)).await.map_err(Problem::core)?;
+        sum.add(&gateway.statistics.summary(window, now, db.queue(queue)).await.map_err(Problem::core)?);
     }
-    Ok(ok(&summary.to_json()))
+    Ok(ok(&statistics::to_json(&sum)))
 }
 
 /// `POST /v1/queues/{queue}/pause`

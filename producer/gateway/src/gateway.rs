@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redial::Client;
 use redial_core::QueueName;
+use redial_core::queue::dead_groups::GroupCounts;
+use redial_core::statistics::summary::StatisticsReaders;
 use redial_traces::{InvalidCollector, Traces};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{AccessRules, GatewayConfig};
-use crate::letters::counts::GroupCounts;
 use crate::letters::job::DeadLetterJobs;
 use crate::metrics::GatewayMetrics;
-use crate::statistics::StatisticsReaders;
 
 /// How many queues have a client at a time. Each has a connection on which it waits.
 const MAX_CLIENTS: usize = 64;

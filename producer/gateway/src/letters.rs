@@ -1,4 +1,3 @@
 //! Work on many dead letters.
 
-pub(crate) mod counts;
 pub(crate) mod job;

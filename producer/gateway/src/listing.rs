@@ -6,9 +6,9 @@ use axum::Extension;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use redial_core::consumer::WaitList;
-use redial_core::limit::LimitStatus;
 use redial_core::queue::find::TaskLocation;
 use redial_core::queue::list::{ListedTask, LiveState};
+use redial_core::queue::waits::{MAX_WAIT_LISTS, QueueWaits};
 use redial_core::schedule::{Schedule, Schedules};
 use redial_core::shown::json::listed_task;
 use redial_core::shown::redact;
@@ -28,8 +28,6 @@ const MAX_PAGE: usize = 200;
 const MAX_SKIP: usize = 10_000_000;
 /// How many thousand deadlines are looked through for wait lists.
 const WAIT_LIST_SEARCH: usize = 50;
-/// How many pages of limits are looked at for tasks that wait.
-const MAX_LIMIT_PAGES: usize = 20;
 /// How much of an answer's body is shown.
 const MAX_SHOWN_BODY: usize = 64 << 10;
 
@@ -93,29 +91,13 @@ pub(crate) async fn waits(
     waits_of(&queue).await.map(|json| ok(&json)).map_err(Problem::core)
 }
 
-/// Limits and breakers say who waits for them; all others that are parked wait for the answer of another task.
 async fn waits_of(queue: &Queue) -> Result<Value, Error> {
-    let counts = queue.counts().await?;
-    let mut lists = Vec::new();
-    let (mut from, mut pages) = (Some(0), 0);
-    while let Some(cursor) = from.filter(|_| pages < MAX_LIMIT_PAGES) {
-        let (page, next) = queue.db().limits().page(cursor).await?;
-        let waited_for =
-            |status: &&LimitStatus| status.waiting.iter().any(|(name, calls)| name == queue.name() && *calls > 0);
-        lists.extend(page.iter().filter(waited_for).map(|status| WaitList::limit(&status.name)));
-        (from, pages) = (next, pages + 1);
-    }
-    let breakers = queue.db().breakers().list().await?;
-    lists.extend(breakers.iter().map(|(upstream, _, _)| WaitList::breaker(upstream)));
-    let tasks = queue.parked_counts(&lists).await?;
-    let named: Vec<Value> = lists
-        .iter()
-        .zip(&tasks)
-        .filter(|(_, tasks)| **tasks > 0)
-        .map(|(list, tasks)| json!({"for": list.reason.as_str(), "name": list.name, "tasks": tasks}))
-        .collect();
-    let answers = counts.parked.saturating_sub(tasks.iter().sum());
-    Ok(json!({"scheduled": counts.scheduled, "lists": named, "answers": answers, "waiting": counts.waiting}))
+    let lists = queue.db().recent_wait_lists(MAX_WAIT_LISTS).await?;
+    let QueueWaits { waiting, scheduled, lists, answers } = queue.waits(&lists).await?;
+    let lists =
+        lists.iter().map(|(list, tasks)| json!({"for": list.reason.as_str(), "name": list.name, "tasks": tasks}));
+    let lists: Vec<Value> = lists.collect();
+    Ok(json!({"scheduled": scheduled, "lists": lists, "answers": answers, "waiting": waiting}))
 }
 
 /// `GET /v1/queues/{queue}/schedules`

@@ -30,6 +30,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/access", get(fleet::access))
         .route("/v1/queues", get(fleet::queues))
         .route("/v1/workers", get(fleet::workers))
+        .route("/v1/batches", get(fleet::batches))
         .route("/v1/statistics", get(fleet::statistics))
         .route("/v1/queues/{queue}/pause", post(fleet::pause))
         .route("/v1/queues/{queue}/resume", post(fleet::resume))

@@ -11,7 +11,7 @@ use crate::{QueueName, TaskId, WorkerId};
 pub const DEFAULT_PREFIX: &str = "redial";
 
 /// The suffixes of a queue's keys that producers must not write to, except the list itself.
-const QUEUE_SUFFIXES: [&str; 15] = [
+const QUEUE_SUFFIXES: [&str; 16] = [
     "handoff",
     "scheduled",
     "workers",
@@ -27,9 +27,10 @@ const QUEUE_SUFFIXES: [&str; 15] = [
     "paused",
     "schedules",
     "firings",
+    "batches",
 ];
 /// The same for keys that end in a name.
-const NAMED_QUEUE_SUFFIXES: [&str; 11] = [
+const NAMED_QUEUE_SUFFIXES: [&str; 12] = [
     "active:",
     "claimed:",
     "result:",
@@ -40,6 +41,7 @@ const NAMED_QUEUE_SUFFIXES: [&str; 11] = [
     "costs:",
     "answers:",
     "batch-checkpoint:",
+    "batch-progress:",
     "pushed:",
 ];
 /// How fleet-wide keys begin after the prefix.
@@ -106,6 +108,8 @@ pub struct QueueKeys {
     pub schedules: String,
     /// ZSET by ms: the names of schedules, by when each fires next.
     pub firings: String,
+    /// ZSET by ms, TTL: the batches that said lately how far they are, by when they last did.
+    pub batches: String,
     /// STRING: exists while the queue is paused; since when, in ms.
     pub paused: String,
     prefix: String,
@@ -132,6 +136,7 @@ impl QueueKeys {
             paused: key("paused"),
             schedules: key("schedules"),
             firings: key("firings"),
+            batches: key("batches"),
             prefix: prefix.to_owned(),
             waiting,
         }
@@ -171,6 +176,11 @@ impl QueueKeys {
     /// STRING, TTL: the last line of a batch that was pushed.
     pub fn batch_checkpoint(&self, batch: &str) -> String {
         format!("{}:batch-checkpoint:{batch}", self.waiting)
+    }
+
+    /// STRING, TTL: how far a batch is, as JSON.
+    pub fn batch_progress(&self, batch: &str) -> String {
+        format!("{}:batch-progress:{batch}", self.waiting)
     }
 
     /// STRING, TTL: the fingerprint of the task that was pushed once under an id.
@@ -335,6 +345,8 @@ mod tests {
         assert_eq!(keys.pushed(&TaskId::new("a1")?), "redial:{default}:pushed:a1");
         assert_eq!(keys.batch_replies("b1"), "answers:{default}:batch:b1");
         assert_eq!(keys.batch_checkpoint("b1"), "redial:{default}:batch-checkpoint:b1");
+        assert_eq!(keys.batch_progress("b1"), "redial:{default}:batch-progress:b1");
+        assert_eq!(keys.batches, "redial:{default}:batches");
         assert!(!keys.is_own(&keys.batch_replies("b1")) && keys.same_slot(&keys.batch_replies("b1")));
         let other = QueueKeys::new("a:b", &QueueName::new("q/1")?);
         assert_eq!(other.batch_replies("b1"), "answers:{q/1}:batch:b1");

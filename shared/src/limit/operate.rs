@@ -75,6 +75,22 @@ impl Limits {
         let index = self.db.keys().limits();
         let (next, mut names) = self.db.names_page(&index, from).await?;
         names.sort();
+        Ok((self.inspect_all(&names).await?, next))
+    }
+
+    /// The limits that were used last, up to `most`, by name.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub async fn recent(&self, most: usize) -> Result<Vec<LimitStatus>, Error> {
+        let mut names = self.db.recent_names(&self.db.keys().limits(), most).await?;
+        names.sort();
+        self.inspect_all(&names).await
+    }
+
+    /// The status of each limit that is still there. The others are taken off the list.
+    async fn inspect_all(&self, names: &[String]) -> Result<Vec<LimitStatus>, Error> {
+        let index = self.db.keys().limits();
         let mut statuses = Vec::with_capacity(names.len());
         for some in names.chunks(PARALLEL) {
             let asked = some.iter().map(|name| {
@@ -91,7 +107,7 @@ impl Limits {
                 }
             }
         }
-        Ok((statuses, next))
+        Ok(statuses)
     }
 
     /// The status of a limit.

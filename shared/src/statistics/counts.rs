@@ -84,6 +84,11 @@ impl UpstreamStatistics {
         self.statuses.values().chain(self.failures.values()).sum()
     }
 
+    /// The attempts that the upstream refused because there were too many.
+    pub fn rate_limited(&self) -> u64 {
+        self.statuses.get(&429).copied().unwrap_or(0)
+    }
+
     /// Counts an attempt: with the status of its response, or what went wrong.
     pub fn attempt(&mut self, status: Option<u16>, failure: &str, is_good: bool, took_ms: u64) {
         self.good += u64::from(is_good);

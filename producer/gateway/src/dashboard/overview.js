@@ -1,10 +1,11 @@
 // The fleet at a glance: queues, upstreams, limits, and why work waits.
 
 import { get, queue_path, send } from "./api.js";
-import { ask, chart, count, h, meter, num, panel, rate, share, span, sparkline, table } from "./dom.js";
+import { ask, chart, count, h, meter, num, panel, rate, share, span, sparkline, table, when_cell } from "./dom.js";
 
 const SAMPLES = 60;
 const MAX_WAITS = 12;
+const MAX_BATCHES = 20;
 const CAUSES = { limit: "limits", breaker: "upstreams that are down", memo: "answers" };
 // Below this share of good answers an upstream is shown as failing.
 const FAILING = 0.9;
@@ -25,8 +26,8 @@ function sample(queue, now) {
 export function overview(app) {
   return async () => {
     const fleet = app.access.sees_fleet;
-    const [{ queues, now_ms: now }, statistics, limits, breakers] = await Promise.all([
-      get("/v1/queues"), get("/v1/statistics"), fleet ? get("/v1/limits") : { limits: [] }, fleet ? get("/v1/breakers") : { breakers: [] },
+    const [{ queues, now_ms: now }, statistics, { batches }, limits, breakers] = await Promise.all([
+      get("/v1/queues"), get("/v1/statistics"), get("/v1/batches"), fleet ? get("/v1/limits") : { limits: [] }, fleet ? get("/v1/breakers") : { breakers: [] },
     ]);
     const waiting = queues.filter((queue) => queue.parked + queue.scheduled + queue.waiting > 0).slice(0, MAX_WAITS);
     const waits = await Promise.all(waiting.map((queue) => get(queue_path(queue.queue, "waits"))));
@@ -36,6 +37,7 @@ export function overview(app) {
       tiles(queues, statistics, rates),
       queue_panel(app, queues, rates),
       upstream_panel(statistics, breakers.breakers, now),
+      batches.length > 0 && batch_panel(batches, now),
       h("div", { class: "columns" }, fleet && limit_panel(app, limits.limits), wait_panel(waiting, waits, statistics)),
     ];
   };
@@ -96,6 +98,20 @@ function upstream_panel(statistics, breakers, now) {
   });
   const heads = ["Upstream", ["Rate", "num"], "Good answers", ["p50", "num"], ["p95", "num"], ["p99", "num"], ["429s", "num"], ["Retries", "num"], "Breaker", "Other outcomes"];
   return panel("Upstreams", h("span", { class: "quiet" }, "last minute"), table("Upstreams", heads, rows, "No attempts in the last minute."));
+}
+
+function batch_panel(batches, now) {
+  const rows = batches.sort((a, b) => b.updated_at_ms - a.updated_at_ms).slice(0, MAX_BATCHES).map((batch) => {
+    const done = batch.answered + batch.failed + batch.invalid;
+    const failed = batch.failed + batch.invalid;
+    const level = `${count(done)} of ${count(batch.lines)} lines`;
+    return h("tr", { class: batch.silent ? "bad" : "" },
+      h("th", { scope: "row", class: "id" }, batch.name), h("td", null, batch.queue),
+      h("td", { class: batch.silent ? "bad" : "" }, batch.silent ? "silent" : batch.state),
+      h("td", { class: "wide" }, meter(batch.lines ? done / batch.lines : 1, level, "ok"), h("div", { class: "quiet" }, level)),
+      h("td", { class: failed ? "num bad" : "num zero" }, count(failed)), num(batch.retries), when_cell(now, batch.updated_at_ms));
+  });
+  return panel("Batches", null, table("Batches", ["Output", "Queue", "State", "Lines", ["Failed", "num"], ["Retries", "num"], "Updated"], rows, ""));
 }
 
 function limit_panel(app, limits) {

@@ -27,6 +27,11 @@ pub(super) fn schemas() -> Map<String, Value> {
             "steps": list(object(&["attempts", "good", "completed", "dead"], json!({"attempts": number, "good": number, "completed": number, "dead": number}))),
         })),
         "Workers": object(&["now_ms", "workers"], json!({"now_ms": number, "workers": list(any.clone())})),
+        "Batches": object(&["now_ms", "batches"], json!({"now_ms": number, "batches": list(object(
+            &["batch", "name", "queue", "state", "lines", "answered", "failed", "invalid", "updated_at_ms"],
+            json!({"batch": text, "name": text, "queue": text, "state": {"enum": ["running", "stopped", "done"]}, "silent": flag, "lines": number,
+                "answered": number, "failed": number, "invalid": number, "retries": number, "started_at_ms": number, "updated_at_ms": number}),
+        ))})),
         "ListedTasks": object(&["tasks", "next"], json!({"tasks": list(any.clone()), "next": {"type": ["integer", "null"]}})),
         "Waits": object(&["scheduled", "lists", "answers", "waiting"], json!({"scheduled": number, "answers": number, "waiting": number,
             "lists": list(object(&["for", "name", "tasks"], json!({"for": {"enum": ["limit", "breaker", "memo"]}, "name": text, "tasks": number})))})),
@@ -142,6 +147,7 @@ pub(super) fn fleet_paths() -> Value {
     json!({
         "/v1/access": {"get": operation("showAccess", "What the caller may do.", "Access", &[])},
         "/v1/queues": {"get": operation("listQueues", "All queues, and how many tasks are in each state.", "Queues", &[])},
+        "/v1/batches": {"get": operation("listBatches", "How far the batches are that ran within a day.", "Batches", &[])},
         "/v1/workers": {"get": operation("listWorkers", "All workers, and what they hold.", "Workers", &[])},
         "/v1/statistics": {"get": operation("showStatistics", "What workers counted lately.", "Statistics", &[queue, window])},
         "/v1/limits": {"get": operation("listLimits", "The limits in use, in pages.", "Limits", &[from])},

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redial_core::queue::dead_page::DeadLetterGroup;
-use redial_core::{Error, Queue, QueueName};
 use tokio::sync::Mutex;
+
+use super::dead_page::DeadLetterGroup;
+use crate::{Error, Queue, QueueName};
 
 /// How many letters are counted: the newest ones.
 const MAX_COUNTED: usize = 100_000;
@@ -14,15 +15,23 @@ const REST_AFTER_COUNT: u32 = 20;
 
 /// The groups of each queue as they were last counted.
 #[derive(Debug, Default)]
-pub(crate) struct GroupCounts(Mutex<HashMap<QueueName, CountedGroups>>);
+pub struct GroupCounts(Mutex<HashMap<QueueName, CountedGroups>>);
 
 /// The groups of a queue.
 #[derive(Debug, Clone)]
-pub(crate) struct CountedGroups {
+pub struct CountedGroups {
+    /// Most letters first.
     pub groups: Vec<DeadLetterGroup>,
     /// How many letters are in them.
     pub counted: usize,
     valid_until: Instant,
+}
+
+impl CountedGroups {
+    /// Groups that were counted just now.
+    pub fn new(groups: Vec<DeadLetterGroup>, counted: usize) -> Self {
+        Self { groups, counted, valid_until: Instant::now() }
+    }
 }
 
 impl GroupCounts {
@@ -39,7 +48,7 @@ impl GroupCounts {
         let began = Instant::now();
         let (groups, counted) = queue.dead_groups(MAX_COUNTED).await?;
         let rest = (began.elapsed() * REST_AFTER_COUNT).max(Duration::from_secs(1));
-        let counted = CountedGroups { groups, counted, valid_until: Instant::now() + rest };
+        let counted = CountedGroups { valid_until: Instant::now() + rest, ..CountedGroups::new(groups, counted) };
         counts.insert(queue.name().clone(), counted.clone());
         Ok(counted)
     }

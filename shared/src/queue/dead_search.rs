@@ -1,0 +1,62 @@
+//! Searching the dead letters of a queue, from the newest to the oldest.
+
+use super::dead_page::{DeadLetterFilter, DeadLetterSummary};
+use crate::{Error, Queue};
+
+/// How many letters one search looks at.
+const MAX_SEARCHED: usize = 4_000;
+/// How many it goes back at a time.
+const STEP: usize = 100;
+
+/// A page of dead letters, newest first.
+#[derive(Debug)]
+pub struct DeadLetterPage {
+    /// How many dead letters the queue has.
+    pub dead: usize,
+    /// Those that were found.
+    pub letters: Vec<DeadLetterSummary>,
+    /// Before which position the search goes on; `None` at the end.
+    pub next: Option<usize>,
+}
+
+impl Queue {
+    /// Up to `limit` dead letters that are meant, newest first, among those before a position; all are, without one. It looks at no more than
+    /// 4,000 letters, so a page may have fewer and yet not be the last.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub async fn newest_dead(
+        &self,
+        filter: &DeadLetterFilter,
+        before: Option<usize>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, Error> {
+        let dead = usize::try_from(self.counts().await?.dead).unwrap_or(usize::MAX);
+        let mut end = before.map_or(dead, |before| before.min(dead));
+        let (mut letters, mut searched) = (Vec::new(), 0);
+        while end > 0 && letters.len() < limit && searched < MAX_SEARCHED {
+            let first = end.saturating_sub(STEP);
+            let mut step: Vec<DeadLetterSummary> = Vec::new();
+            while first + step.len() < end {
+                let page = self.dead_summaries(first + step.len()).await?;
+                if page.is_empty() {
+                    break;
+                }
+                step.extend(page);
+            }
+            step.truncate(end - first);
+            searched += step.len().max(1);
+            while let Some(letter) = step.pop() {
+                end = first + step.len();
+                if filter.matches(&letter) {
+                    letters.push(letter);
+                }
+                if letters.len() == limit {
+                    break;
+                }
+            }
+            end = if letters.len() == limit { end } else { first };
+        }
+        Ok(DeadLetterPage { dead, letters, next: (end > 0).then_some(end) })
+    }
+}
