@@ -10,7 +10,9 @@ mod input;
 mod journal;
 mod line;
 mod line_set;
+mod list;
 mod options;
+mod progress;
 mod run;
 mod source;
 mod template;
@@ -18,16 +20,31 @@ mod template;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand as _};
 use redial::{Queue, TaskId};
 
 use input::Input;
 use journal::{Fingerprint, Journal, JournalState, Totals, beside};
 use options::LineOptions;
+use progress::ProgressReporter;
 use run::RunOutcome;
 use source::InputFile;
 
 use crate::output::{self, Output};
+
+/// What `redial batch` is to do.
+#[derive(Debug)]
+pub enum BatchArgs {
+    List,
+    Run(Box<RunArgs>),
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum BatchCommand {
+    /// List the batches of all queues that ran within a day, and how far each is. A file of this name is ./list.
+    List,
+}
 
 /// Make a call for every line of a file. A batch that was stopped resumes where it left off.
 ///
@@ -35,7 +52,7 @@ use crate::output::{self, Output};
 ///
 /// Exit codes: 0 every line has an answer; 1 an error, or stopped; 2 wrong usage; 4 some lines failed, and the error file says why.
 #[derive(Debug, clap::Args)]
-pub struct BatchArgs {
+pub struct RunArgs {
     /// The input file: one call per line, in UTF-8; - for standard input.
     #[arg(value_name = "IN")]
     input: PathBuf,
@@ -61,8 +78,44 @@ pub struct BatchArgs {
 /// The exit code if some lines failed.
 const SOME_FAILED: u8 = 4;
 
+/// Derived, arguments and a command in their place would not do: the arguments are required without the command alone.
+impl FromArgMatches for BatchArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        if matches.subcommand().is_some() {
+            let BatchCommand::List = BatchCommand::from_arg_matches(matches)?;
+            return Ok(Self::List);
+        }
+        RunArgs::from_arg_matches(matches).map(|run| Self::Run(Box::new(run)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for BatchArgs {
+    fn augment_args(command: Command) -> Command {
+        let command = BatchCommand::augment_subcommands(RunArgs::augment_args(command));
+        command.args_conflicts_with_subcommands(true).subcommand_negates_reqs(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
 impl BatchArgs {
     pub async fn run(self, prefix: &str, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List => list::list(queue, output).await,
+            Self::Run(run) => run.run(prefix, queue, output).await,
+        }
+    }
+}
+
+impl RunArgs {
+    async fn run(self, prefix: &str, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         // Everything is checked before the first file is written.
         let (rules, answers) = self.lines.rules(&self.input)?;
         self.check_files()?;
@@ -89,7 +142,8 @@ impl BatchArgs {
             }
             let batch = redial_core::queue::batch::Batch::new(queue.clone(), &journal.state.batch);
             let lines = Input::open(&input, &rules)?;
-            let run = run::Run::new(&batch, &mut journal, lines, answers, self.window, self.ordered)?.run();
+            let progress = ProgressReporter::new(queue.clone(), &journal.state.batch, &self.output_name());
+            let run = run::Run::new(&batch, &mut journal, lines, answers, self.window, self.ordered, progress)?.run();
             match run.await.with_context(|| format!("stopped{}", self.how_to_resume()))? {
                 RunOutcome::Done => {
                     batch.end().await?;
@@ -106,9 +160,7 @@ impl BatchArgs {
                     return Ok(ExitCode::FAILURE);
                 }
                 RunOutcome::CheckpointLost if self.is_stdout() => {
-                    anyhow::bail!(
-                        "stopped: Redis has lost some of the tasks; a batch into standard output cannot be resumed"
-                    )
+                    bail!("stopped: Redis has lost some of the tasks; a batch into standard output cannot be resumed")
                 }
                 RunOutcome::CheckpointLost => output::complain("Redis has lost some of the tasks: pushing them again"),
             }
@@ -143,6 +195,11 @@ impl BatchArgs {
             }
         }
         Ok(())
+    }
+
+    /// What the batch is called where it is listed.
+    fn output_name(&self) -> String {
+        self.output.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn is_stdout(&self) -> bool {

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use redial_core::queue::batch::{Batch, MAX_PUSH};
+use redial_core::queue::batch_progress::BatchState;
 use redial_core::{Error, Status};
 
 use super::answer::{self, AnswerFormat, AnsweredLine};
 use super::input::Input;
 use super::journal::{Journal, LineEnding};
+use super::progress::ProgressReporter;
 
 /// How long Redis may be unavailable before the batch stops.
 const MAX_OUTAGE: Duration = Duration::from_secs(60);
@@ -62,6 +64,7 @@ pub struct Run<'a> {
     flushed: Instant,
     is_read: bool,
     bar: ProgressBar,
+    progress: ProgressReporter,
 }
 
 impl<'a> Run<'a> {
@@ -72,6 +75,7 @@ impl<'a> Run<'a> {
         answers: AnswerFormat,
         window: u64,
         is_ordered: bool,
+        progress: ProgressReporter,
     ) -> anyhow::Result<Self> {
         // It is only drawn on a terminal.
         let bar = ProgressBar::new(journal.state.input.lines);
@@ -88,6 +92,7 @@ impl<'a> Run<'a> {
             journal,
             is_ordered,
             bar,
+            progress,
         })
     }
 
@@ -100,7 +105,26 @@ impl<'a> Run<'a> {
         // Keep what has arrived, however the run ended.
         self.flush().await?;
         self.bar.finish_and_clear();
+        let state = match &end {
+            Ok(RunOutcome::Done) => BatchState::Done,
+            // It begins again at once.
+            Ok(RunOutcome::CheckpointLost) => BatchState::Running,
+            Ok(RunOutcome::Stopped) | Err(_) => BatchState::Stopped,
+        };
+        let lines = self.lines();
+        self.progress.say(state, self.journal.totals, lines).await;
         end
+    }
+
+    /// How many lines there are, as far as is known.
+    fn lines(&self) -> u64 {
+        let known = self.finished() + self.pending.len() as u64;
+        if self.is_read { known } else { self.journal.state.input.lines.max(known) }
+    }
+
+    fn finished(&self) -> u64 {
+        let totals = self.journal.totals;
+        totals.ok + totals.failed + totals.bad
     }
 
     async fn work(&mut self) -> anyhow::Result<RunOutcome> {
@@ -128,6 +152,8 @@ impl<'a> Run<'a> {
                 checked_at = Some(Instant::now());
             }
             self.flush_when_due().await?;
+            let lines = self.lines();
+            self.progress.say_when_due(self.journal.totals, lines).await;
             if self.is_read && self.pending.is_empty() {
                 self.flush().await?;
                 return Ok(RunOutcome::Done);
@@ -219,7 +245,7 @@ impl<'a> Run<'a> {
             self.write(*number)?;
         }
         let totals = self.journal.totals;
-        self.bar.set_position(totals.ok + totals.failed + totals.bad);
+        self.bar.set_position(self.finished());
         self.bar.set_message(format!(", {} retries, {} errors", totals.retries, totals.failed + totals.bad));
         Ok(())
     }
