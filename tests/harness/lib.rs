@@ -12,7 +12,7 @@
 //! - [`upstream`]: the server that calls go to, which misbehaves on command; [`http2`]: one that speaks HTTP/2 over TLS
 //! - [`certificates`]: an authority and what it signs; [`tls_front`]: TLS in front of an upstream; [`http_proxy`]: a forward proxy
 //! - [`dns`]: a name server that answers what a test says
-//! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary; [`gateway`]: the same as a server
+//! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary; [`gateway`]: the same as a server; [`terminal`]: a terminal for it
 //! - [`connection`]: a connection to a single Redis or a Cluster; [`queue`]: a producer's view of a queue over it
 //! - [`wait`]: polling until a condition holds; [`stalls`]: when the machine itself stood still
 
@@ -41,6 +41,7 @@ pub mod redis_server;
 pub mod redis_tls;
 pub mod sentinel;
 pub mod stalls;
+pub mod terminal;
 pub mod tls_front;
 pub mod upstream;
 pub mod wait;

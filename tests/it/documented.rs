@@ -10,12 +10,14 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 /// The beginnings of commands that are not run here, and what runs them instead.
-const RUN_ELSEWHERE: [(&str, &str); 10] = [
+const RUN_ELSEWHERE: [(&str, &str); 12] = [
     ("make ", "run before every change lands"),
     ("./target/release/redial-worker", "every test starts a worker"),
     ("REDIS_URL=redis://10.0.0.5:6379 ./target/release/redial-worker", "every test starts a worker with its Redis"),
     ("OPENAI_API_KEY=... redial-worker ", "every test of the gateway starts a worker with its settings"),
     ("redial serve", "`gateway.rs`"),
+    ("redial top", "`top.rs`"),
+    ("redial queues --watch", "`top.rs`"),
     ("OPENAI_BASE_URL=", "`gateway/sdks.rs`"),
     ("curl http://127.0.0.1:8080/v1/tasks", "`gateway/tasks.rs`"),
     ("pip ", "`drop_in.rs`"),

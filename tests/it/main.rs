@@ -4,7 +4,7 @@
 //! - [`canary`]: secrets, which are found nowhere but where the docs say
 //! - [`scripts`]: each Lua script on keys made by hand; [`script_bounds`]: how long each takes at most; [`conservation`], [`leaders`]: random interleavings of them; [`cluster`]: the
 //!   scripts on a Redis Cluster
-//! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program
+//! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program; [`top`]: on a terminal
 //! - [`gateway`]: `redial serve`, and what clients of it see
 //! - [`dashboard`]: its page, in a browser
 //! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
@@ -47,4 +47,5 @@ mod shown;
 mod tidy;
 mod tidy_dependencies;
 mod tidy_scripts;
+mod top;
 mod typos;

@@ -14,6 +14,7 @@ pub mod schedule;
 pub mod serve;
 pub mod status;
 pub mod stream;
+pub mod top;
 pub mod wait;
 
 use std::path::PathBuf;

@@ -21,7 +21,8 @@ use redial::Client;
 use redial_core::db::keys::DEFAULT_PREFIX;
 
 use commands::{
-    breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve, status, stream, wait,
+    breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve, status, stream, top,
+    wait,
 };
 use output::Output;
 
@@ -64,7 +65,8 @@ enum Command {
     Cancel(cancel::CancelArgs),
     Serve(serve::ServeArgs),
     /// List queues: how many tasks are in each state, and how many workers serve them.
-    Queues(queues::QueuesArgs),
+    Queues(queues::WatchQueuesArgs),
+    Top(top::TopArgs),
     /// Pause a queue: workers claim nothing more from it, and finish what they hold.
     Pause(queues::QueueArgs),
     /// Resume a paused queue.
@@ -139,7 +141,8 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Cancel(args) => args.run(&client, output).await,
         Command::Status(args) => args.run(queue, output).await,
         Command::List(args) => args.run(queue, output).await,
-        Command::Queues(args) => args.list_queues(queue, output).await,
+        Command::Queues(args) => args.run(queue, output).await,
+        Command::Top(args) => args.run(queue, output).await,
         Command::Workers(args) => args.list_workers(queue, output).await,
         Command::Pause(args) => args.pause(queue, output).await,
         Command::Resume(args) => args.resume(queue, output).await,

@@ -58,6 +58,11 @@ pub fn pretty_json(json: &Value) -> io::Result<()> {
     format!("{json:#}").lines().try_for_each(json_line)
 }
 
+/// Begins at the top of an empty screen, on a terminal that can do that.
+pub fn begin_screen() -> io::Result<()> {
+    if io::stdout().is_terminal() && !is_dumb() { write_out(&[b"\x1b[H\x1b[J"]) } else { Ok(()) }
+}
+
 /// Prints bytes unchanged, and a newline. For a terminal, control characters in them are escaped.
 pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut printer = BodyPrinter::new();
@@ -167,10 +172,15 @@ pub fn paint(text: &str, tint: Tint) -> String {
     format!("\x1b[{colour}m{text}\x1b[0m")
 }
 
-fn has_colour() -> bool {
+/// Whether standard output is a terminal that shows colours, and `NO_COLOR` is not set.
+pub fn has_colour() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    !(is_set("NO_COLOR") || is_dumb) && io::stdout().is_terminal()
+    !(is_set("NO_COLOR") || is_dumb()) && io::stdout().is_terminal()
+}
+
+/// Whether the terminal, if there is one, can do no more than print lines.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
 #[cfg(test)]

@@ -314,6 +314,7 @@ async fn a_token_changes_what_it_may_and_a_tenant_sees_no_one_elses_tasks() {
     let reads = [
         "/v1/queues",
         "/v1/statistics",
+        "/v1/batches",
         "/v1/workers",
         "/v1/limits",
         "/v1/breakers",

@@ -163,6 +163,7 @@ async fn a_waiter_and_a_reader_change_nothing_of_redials() {
     for (command, shows) in [
         (&["result", "a"][..], "\"a\""),
         (&["queues"], "default"),
+        (&["batch", "list"], ""),
         (&["dead", "list"], "b"),
         (&["dead", "show", "b"], "nowhere"),
         (&["list", "waiting"], ""),
@@ -194,6 +195,8 @@ async fn an_operator_can_do_what_the_command_line_does_and_not_administer_redis(
         &["breakers"],
         &["queues"],
         &["workers"],
+        &["top", "--once"],
+        &["batch", "list"],
         &["schedule", "add", "s", "0 3 * * *", r#"{"url":"http://h/"}"#],
         &["schedule", "remove", "s"],
     ] {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use redial_core::queue::admin::{Overview, WorkerInfo};
-use redial_core::{Queue, QueueName, UnixMs};
+use redial_core::{Error, Queue, QueueName, UnixMs};
 use serde_json::json;
 
 use crate::output::{self, Output, Tint};
@@ -15,6 +16,37 @@ pub struct QueuesArgs {
     /// The queues.
     #[arg(value_name = "QUEUE")]
     names: Vec<String>,
+}
+
+/// The same, perhaps again and again.
+#[derive(Debug, clap::Args)]
+pub struct WatchQueuesArgs {
+    #[command(flatten)]
+    queues: QueuesArgs,
+    /// List them again every so many seconds, 2 by default, until it is stopped: over the list before on a terminal, else below it.
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    watch: Option<u64>,
+}
+
+impl WatchQueuesArgs {
+    /// `redial queues`
+    pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+        let Some(seconds) = self.watch else { return self.queues.list_queues(queue, output).await };
+        loop {
+            output::begin_screen()?;
+            match self.queues.list_queues(queue, output).await {
+                // Redis may come back.
+                Err(error) if error.downcast_ref().is_some_and(Error::is_temporary) => {
+                    output::complain(&format!("{error:#}; trying again"));
+                }
+                listed => drop(listed?),
+            }
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+    }
 }
 
 /// One queue.
@@ -38,17 +70,10 @@ impl QueuesArgs {
         if names.is_empty() {
             output::complain("no queue has had a worker yet: start one, or name a queue");
         }
-        let announced = queue.db().announced_workers().await?;
-        let mut overviews = Vec::with_capacity(names.len());
-        for name in names {
-            let overview = queue.db().queue(name.clone()).overview_among(&announced).await?;
-            overviews.push((name, overview));
-        }
-        Ok(overviews)
+        Ok(queue.db().overviews(names).await?)
     }
 
-    /// `redial queues`
-    pub async fn list_queues(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
+    async fn list_queues(&self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let overviews = self.overviews(queue).await?;
         if output == Output::Text && !overviews.is_empty() {
             output::line(HEADER)?;
