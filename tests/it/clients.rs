@@ -62,7 +62,7 @@ async fn the_typescript_client_passes_its_own_tests() {
     let Some(folder) = install::node_client().await else { return };
     let stage = Stage::new().await;
     stage.succeeds(&folder, &["node_modules/.bin/tsc", "--noEmit"], "").await;
-    let tests =
-        ["node", "--import", "tsx", "--test", "--test-reporter=tap", "test/client.test.ts", "test/gateway.test.ts"];
+    let files = ["test/client.test.ts", "test/gateway.test.ts", "test/trace.test.ts"];
+    let tests = [&["node", "--import", "tsx", "--test", "--test-reporter=tap"][..], &files].concat();
     stage.succeeds(&folder, &tests, "# fail 0").await;
 }

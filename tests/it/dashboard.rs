@@ -1,5 +1,7 @@
 //! The dashboard in a real browser: `dashboard/page.mjs` drives Chromium before a real gateway, workers, Redis and upstream. Where this
-//! machine has no Chromium or Node, the test says SKIPPED.
+//! machine has no Chromium or Node, the test says SKIPPED. [`size`]: what it asks of long queues.
+
+mod size;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use url::Url;
 use crate::config::AccessRules;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
+use crate::route_labels::route_of;
 use crate::tokens::Caller;
 use crate::traces::RequestTrace;
 use crate::{cors, dashboard};
@@ -25,7 +26,7 @@ use crate::{cors, dashboard};
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = route_of(request.uri().path());
-    let is_traced = matches!(route, "/u" | "/v1/tasks");
+    let is_traced = route == "/u" || route.starts_with("/v1/tasks");
     let trace = is_traced.then(|| RequestTrace::begin(&gateway.traces, request.method(), request.headers())).flatten();
     if let Some(trace) = &trace {
         request.extensions_mut().insert(trace.context());
@@ -106,19 +107,6 @@ fn caller_of(access: &AccessRules, request: &Request, is_allowed_origin: bool) -
         return Ok(Caller::anyone());
     }
     Caller::identify(&access.tokens, request.headers())
-}
-
-/// The route of a path, for the metrics.
-fn route_of(path: &str) -> &'static str {
-    match path.split('/').nth(1) {
-        Some("u") => "/u",
-        Some("v1") => "/v1/tasks",
-        Some("healthz") => "/healthz",
-        Some("readyz") => "/readyz",
-        Some("metrics") => "/metrics",
-        Some("openapi.json") => "/openapi.json",
-        _ => "other",
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 import { toBase64, toBytes } from "./bytes.js";
 import { InvalidTask } from "./errors.js";
+import { traceparent } from "./trace.js";
 
 /** The largest task that a worker takes by default (`max_task_bytes`). */
 export const MAX_TASK_BYTES = (1 << 20) + (64 << 10);
@@ -98,7 +99,8 @@ export function prepare(call: Call, defaults: TaskFields, replyTo: string | unde
     delete values.body;
   }
   const replies = replyTo !== undefined && (values.reply_to ??= replyTo) === replyTo;
-  const line = encode({ ...values, id, enqueued_at_ms: values.enqueued_at_ms ?? Date.now() });
+  const context = values.traceparent ?? traceparent();
+  const line = encode({ ...values, ...(context === undefined ? {} : { traceparent: context }), id, enqueued_at_ms: values.enqueued_at_ms ?? Date.now() });
   const bytes = toBytes(line).length;
   if (bytes > maxBytes) throw new InvalidTask(`the task has ${bytes} bytes, and at most ${maxBytes} are allowed (max_task_bytes)`);
   return { id, line, bytes, replaces: "id" in values, replies };

@@ -8,7 +8,7 @@ import { chromium } from "playwright-core";
 const { GATEWAY, GUARDED, UPSTREAM, CHROMIUM, SHOTS } = process.env;
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SOON = 60_000;
-const LETTERS = 300;
+const LETTERS = 1_000;
 // A text that would run, were it taken for HTML anywhere.
 const EVIL = `"><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>`;
 
@@ -86,15 +86,15 @@ async function a_dead_letter_is_opened_replayed_and_answered() {
   await page.getByRole("link", { name: "Dead letters", exact: true }).click();
   await page.locator("section[aria-label='By reason and upstream']", { hasText: "rejected" }).waitFor();
   await look("dead-letters");
-  await page.getByRole("searchbox", { name: "Search id, error or upstream" }).fill("order-77");
+  await page.getByRole("searchbox", { name: "Search id, error or upstream" }).fill("order-777");
   await page.getByRole("button", { name: "Search" }).click();
   await until("the search", async () => (await page.locator("section[aria-label=Letters] tbody tr").count()) === 1);
-  await page.getByRole("link", { name: "order-77", exact: true }).click();
-  await page.getByRole("heading", { name: "Dead letter order-77" }).waitFor();
+  await page.getByRole("link", { name: "order-777", exact: true }).click();
+  await page.getByRole("heading", { name: "Dead letter order-777" }).waitFor();
   await look("dead-letter");
   await fetch(`${UPSTREAM}/heal`);
   await page.getByRole("button", { name: "Replay" }).click();
-  await page.getByRole("heading", { name: "Task order-77" }).waitFor();
+  await page.getByRole("heading", { name: "Task order-777" }).waitFor();
   await page.locator(".pill", { hasText: "complete" }).waitFor();
   await page.locator("ol.time", { hasText: "Answered" }).waitFor();
   await look("task");

@@ -250,6 +250,9 @@ async fn a_gateway_counts_requests_their_time_and_its_streams() {
     let fleet = Fleet::new("").await;
     let (_worker, gateway) = (fleet.worker().spawn(), fleet.gateway().await);
     assert_eq!(gateway.send("GET", "/u/api/x", &[], b"").await.status, 200);
+    for path in ["/v1/queues", "/v1/queues/default/waits", "/v1/queues/other/waits"] {
+        assert_eq!(gateway.send("GET", path, &[], b"").await.status, 200);
+    }
     let slow = gateway.open("GET", "/u/api/slow/20000", &[("redial-stream", "true")], b"").await.unwrap();
     let has = |wanted: &'static str| {
         let gateway = &gateway;
@@ -261,6 +264,8 @@ async fn a_gateway_counts_requests_their_time_and_its_streams() {
     for wanted in [
         "redial_gateway_requests_total{route=\"/u\",status=\"200\"} 1",
         "redial_gateway_request_duration_seconds_count{route=\"/u\"} 1",
+        "redial_gateway_requests_total{route=\"/v1/queues\",status=\"200\"} 1",
+        "redial_gateway_requests_total{route=\"/v1/queues/{queue}/waits\",status=\"200\"} 2",
         "redial_gateway_waiting 1",
         "redial_gateway_streams 1",
     ] {
