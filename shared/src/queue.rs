@@ -9,6 +9,7 @@ pub mod dead;
 pub mod dead_groups;
 pub mod dead_page;
 pub mod dead_search;
+pub mod dead_walk;
 pub mod entry;
 pub mod find;
 mod idle;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use redial_core::queue::dead::DeadLetter;
+use redial_core::queue::dead_page::DeadLetterSummary;
+use redial_core::queue::dead_walk::{DeadLetterWalk, LetterAction, LetterOutcome};
 use redial_core::shown;
 use redial_core::{Queue, Reason};
 use serde_json::json;
@@ -85,25 +87,19 @@ fn known_reason(typed: &str) -> Result<String, String> {
 /// The reason of a letter that Redial did not write.
 const UNKNOWN_REASON: &str = "unknown";
 
-#[derive(Debug, Clone, Copy)]
-enum Action {
-    Replay { forgotten_keys: bool },
-    Drop,
-}
-
 impl DeadCommand {
     pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::List { reason, limit } => list(queue, reason.as_deref(), limit, output).await,
             Self::Show { names, raw } => show(queue, &names, raw, output).await,
             Self::Replay { which, forgotten_keys } => {
-                which.apply(queue, Action::Replay { forgotten_keys }, output).await
+                which.apply(queue, LetterAction::Replay { forgotten_keys }, output).await
             }
             Self::Drop { which, yes } => {
                 if which.all && which.reason.is_none() && !yes {
                     confirm(queue).await?;
                 }
-                which.apply(queue, Action::Drop, output).await
+                which.apply(queue, LetterAction::Drop, output).await
             }
             Self::Purge { older_than, reason } => purge(queue, older_than, reason.as_deref(), output).await,
         }
@@ -181,25 +177,13 @@ fn show_redacted(letter: &DeadLetter, output: Output) -> anyhow::Result<()> {
 async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
     // Redis's clock, as that is the one by which they died.
     let before = queue.db().now().await?.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-    let (mut done, mut skip) = (0, 0);
-    'all: loop {
-        let page = queue.dead_page(skip).await?;
-        if page.is_empty() {
-            break;
-        }
-        for letter in &page {
-            // The oldest come first.
-            if letter.at.0 >= before {
-                break 'all;
-            }
-            if reason.is_some_and(|reason| reason_of(letter) != reason) {
-                skip += 1;
-            } else if queue.drop_dead(letter).await? {
-                done += 1;
-            } else if letter.serial.is_empty() {
-                // Redial did not write it, so it does not delete it.
-                skip += 1;
-            }
+    let (mut done, mut walk) = (0, DeadLetterWalk::begin(queue).await?);
+    // The oldest come first.
+    while let Some(letter) = walk.next().await?.filter(|letter| letter.at.0 < before) {
+        if reason.is_some_and(|reason| reason_of_summary(&letter) != reason) {
+            walk.leave();
+        } else if walk.act(&letter, LetterAction::Drop).await? == LetterOutcome::Done {
+            done += 1;
         }
     }
     report_count(queue, "deleted", done, output)?;
@@ -235,46 +219,41 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
     letter.reason().map_or(UNKNOWN_REASON, |reason| reason.as_str())
 }
 
+/// The same of a letter without its task.
+fn reason_of_summary(letter: &DeadLetterSummary) -> &str {
+    if letter.reason.is_empty() { UNKNOWN_REASON } else { &letter.reason }
+}
+
 impl LettersArgs {
-    async fn apply(self, queue: &Queue, action: Action, output: Output) -> anyhow::Result<ExitCode> {
-        let (mut done, mut skip, mut refused) = (0_usize, 0, false);
-        let now = queue.db().now().await?;
+    async fn apply(self, queue: &Queue, action: LetterAction, output: Output) -> anyhow::Result<ExitCode> {
+        let (mut done, mut refused) = (0_usize, false);
         let mut found: Vec<bool> = vec![false; self.names.len()];
         // Only letters that are there now: with --all, tasks that die again meanwhile would be replayed forever.
-        let until = queue.counts().await?.dead;
-        let mut seen = 0;
-        while seen < until {
-            let page = queue.dead_page(skip).await?;
-            if page.is_empty() {
-                break;
+        let mut walk = DeadLetterWalk::begin(queue).await?;
+        while let Some(letter) = walk.next().await? {
+            let is = |name: &String| letter.serial == *name || letter.id.as_ref() == Some(name);
+            let name = self.names.iter().position(is);
+            let is_wanted = match &self.reason {
+                Some(reason) => reason_of_summary(&letter) == reason,
+                None => self.all || name.is_some(),
+            };
+            if !is_wanted {
+                walk.leave();
+                continue;
             }
-            for letter in page.iter().take(usize::try_from(until - seen).unwrap_or(usize::MAX)) {
-                seen += 1;
-                let name = self.names.iter().position(|name| letter.is(name));
-                let is_wanted = match &self.reason {
-                    Some(reason) => reason_of(letter) == reason,
-                    None => self.all || name.is_some(),
-                };
-                if !is_wanted {
-                    skip += 1;
-                    continue;
+            if let Some(name) = name {
+                found[name] = true;
+            }
+            match walk.act(&letter, action).await? {
+                LetterOutcome::Done => done += 1,
+                LetterOutcome::NotThere => {}
+                LetterOutcome::KeyForgotten => {
+                    let name = letter.id.as_ref().unwrap_or(&letter.serial);
+                    output::complain(&format!(
+                        "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: use --forgotten-keys if that does no harm"
+                    ));
+                    refused = true;
                 }
-                if let Some(name) = name {
-                    found[name] = true;
-                }
-                let acted = match action {
-                    Action::Replay { forgotten_keys: false } if letter.is_past_its_key(now) => {
-                        let name = letter.id().map_or(letter.serial.as_str(), |id| id.as_str());
-                        output::complain(&format!(
-                            "{name}: died more than a day ago; its upstream may have forgotten the idempotency key and act a second time: use --forgotten-keys if that does no harm"
-                        ));
-                        (skip, refused) = (skip + 1, true);
-                        continue;
-                    }
-                    Action::Replay { .. } => queue.replay(letter).await?,
-                    Action::Drop => queue.drop_dead(letter).await?,
-                };
-                done += usize::from(acted);
             }
         }
         let code = self.report(queue, action, done, &found, output)?;
@@ -284,14 +263,14 @@ impl LettersArgs {
     fn report(
         &self,
         queue: &Queue,
-        action: Action,
+        action: LetterAction,
         done: usize,
         found: &[bool],
         output: Output,
     ) -> anyhow::Result<ExitCode> {
         let outcome = match action {
-            Action::Replay { .. } => "put back on the queue",
-            Action::Drop => "deleted",
+            LetterAction::Replay { .. } => "put back on the queue",
+            LetterAction::Drop => "deleted",
         };
         report_count(queue, outcome, done, output)?;
         Ok(complain_of_missing(queue, &self.names, found))

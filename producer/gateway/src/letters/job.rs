@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redial_core::queue::dead_page::{DeadLetterFilter, DeadLetterSummary};
-use redial_core::{Error, Queue, UnixMs};
+use redial_core::queue::dead_walk::{DeadLetterWalk, LetterAction, LetterOutcome};
+use redial_core::{Error, Queue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -45,8 +46,6 @@ pub(crate) struct DeadLetterJob {
     number: u64,
     queue: Queue,
     request: JobRequest,
-    /// Letters that are there already: those that die again meanwhile are left alone.
-    until: UnixMs,
     total: u64,
     looked_at: AtomicU64,
     done: AtomicU64,
@@ -86,7 +85,6 @@ impl DeadLetterJobs {
         draining: watch::Receiver<bool>,
     ) -> Result<Option<Arc<DeadLetterJob>>, Error> {
         let total = queue.counts().await?.dead;
-        let until = queue.db().now().await?;
         let mut jobs = self.all();
         if jobs.iter().filter(|job| job.is_running.load(Ordering::Relaxed)).count() >= MAX_RUNNING {
             return Ok(None);
@@ -95,7 +93,6 @@ impl DeadLetterJobs {
             number: self.started.fetch_add(1, Ordering::Relaxed) + 1,
             queue,
             request,
-            until,
             total,
             looked_at: AtomicU64::new(0),
             done: AtomicU64::new(0),
@@ -166,58 +163,71 @@ impl DeadLetterJob {
     async fn act_on_all(&self) -> Result<(), Error> {
         let mut pace = interval(Duration::from_secs_f64(1.0 / self.request.per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // How many letters are left behind, as they are not meant: those that are gone let the others move up.
-        let mut skip = 0;
-        loop {
-            let letters = retry(|| self.queue.dead_summaries(skip)).await?;
-            if letters.is_empty() {
-                return Ok(());
+        let action = match self.request.action {
+            JobAction::Replay => LetterAction::Replay { forgotten_keys: self.request.forgotten_keys },
+            JobAction::Drop => LetterAction::Drop,
+        };
+        let mut walk = DeadLetterWalk::begin(&self.queue).await?;
+        while let Some(letter) = next(&mut walk).await? {
+            self.looked_at.fetch_add(1, Ordering::Relaxed);
+            if letter.serial.is_empty() || !self.request.filter.matches(&letter) {
+                walk.leave();
+                continue;
             }
-            for letter in letters {
-                if letter.at > self.until {
-                    return Ok(());
-                }
-                self.looked_at.fetch_add(1, Ordering::Relaxed);
-                if letter.serial.is_empty() || !self.request.filter.matches(&letter) {
-                    skip += 1;
-                    continue;
-                }
-                pace.tick().await;
-                if self.act_on(&letter).await? {
-                    self.done.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    self.passed_over.fetch_add(1, Ordering::Relaxed);
-                    skip += 1;
-                }
-            }
+            pace.tick().await;
+            let count = match act(&mut walk, &letter, action).await? {
+                LetterOutcome::Done | LetterOutcome::NotThere => &self.done,
+                LetterOutcome::KeyForgotten => &self.passed_over,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// Returns whether the letter is gone now.
-    async fn act_on(&self, summary: &DeadLetterSummary) -> Result<bool, Error> {
-        let letter = retry(|| self.queue.dead_letter(summary.at, &summary.serial)).await?;
-        // Somebody else was faster: the letters behind it have moved up.
-        let Some(letter) = letter else { return Ok(true) };
-        if self.request.action == JobAction::Drop {
-            return retry(|| self.queue.drop_dead(&letter)).await.map(|_| true);
-        }
-        if letter.is_past_its_key(self.until) && !self.request.forgotten_keys {
-            return Ok(false);
-        }
-        retry(|| self.queue.replay(&letter)).await.map(|_| true)
+        Ok(())
     }
 }
 
-/// Repeats a command while Redis is away, for a minute.
-async fn retry<T, F: Future<Output = Result<T, Error>>>(command: impl Fn() -> F) -> Result<T, Error> {
-    let mut tries = 0;
+/// The next letter, also if Redis is away meanwhile.
+async fn next(walk: &mut DeadLetterWalk) -> Result<Option<DeadLetterSummary>, Error> {
+    let mut outage = Outage::default();
     loop {
-        match command().await {
-            Err(error) if error.is_temporary() && tries < MAX_TRIES => {
-                tries += 1;
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
-            other => return other,
+        match walk.next().await {
+            Err(error) => outage.wait(error).await?,
+            letter => return letter,
         }
+    }
+}
+
+/// Acts on a letter, also if Redis is away meanwhile.
+async fn act(
+    walk: &mut DeadLetterWalk,
+    letter: &DeadLetterSummary,
+    action: LetterAction,
+) -> Result<LetterOutcome, Error> {
+    let mut outage = Outage::default();
+    loop {
+        match walk.act(letter, action).await {
+            Err(error) => outage.wait(error).await?,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// How often a command has failed in a row because Redis is away.
+#[derive(Default)]
+struct Outage {
+    tries: u32,
+}
+
+impl Outage {
+    /// Waits before the command is sent again.
+    ///
+    /// # Errors
+    /// The error, if it stays or has lasted for a minute.
+    async fn wait(&mut self, error: Error) -> Result<(), Error> {
+        if !error.is_temporary() || self.tries >= MAX_TRIES {
+            return Err(error);
+        }
+        self.tries += 1;
+        tokio::time::sleep(TRY_AGAIN).await;
+        Ok(())
     }
 }
