@@ -1,7 +1,5 @@
 //! The dashboard in a real browser: `dashboard/page.mjs` drives Chromium before a real gateway, workers, Redis and upstream. Where this
-//! machine has no Chromium or Node, the test says SKIPPED. [`size`]: what it asks of long queues.
-
-mod size;
+//! machine has no Chromium or Node, the test says SKIPPED.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

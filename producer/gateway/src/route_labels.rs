@@ -2,7 +2,7 @@
 
 /// What begins with this is a call to an upstream.
 const CALLS: &str = "/u";
-/// What is none of the routes.
+/// All other paths.
 const OTHER: &str = "other";
 /// The routes with a label of their own, the most frequent ones first. A part in braces stands for any.
 const ROUTES: [&str; 33] = [
