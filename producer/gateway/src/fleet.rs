@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use redial_core::fleet::AnnouncedWorker;
-use redial_core::queue::admin::Overview;
+use redial_core::queue::admin::{Overview, WorkerInfo};
 use redial_core::{Queue, QueueName, UnixMs};
 use serde_json::{Value, json};
 
@@ -100,17 +100,20 @@ pub(crate) async fn workers(
     Query::read(request.uri(), &[])?;
     let overviews = overviews(&gateway, &caller).await?;
     let now = gateway.client().queue().db().now().await.map_err(Problem::core)?;
-    let mut workers: BTreeMap<String, (UnixMs, Vec<Value>)> = BTreeMap::new();
+    let mut workers: BTreeMap<String, (&WorkerInfo, UnixMs, Vec<Value>)> = BTreeMap::new();
     for (name, overview) in &overviews {
         for info in &overview.workers {
             let id = info.worker.without_queue().as_str().to_owned();
-            let (lease_until, queues) = workers.entry(id).or_insert((info.lease_until, Vec::new()));
+            let (_, lease_until, queues) = workers.entry(id).or_insert((info, info.lease_until, Vec::new()));
             *lease_until = info.lease_until.max(*lease_until);
             queues.push(json!({"queue": name.as_str(), "tasks": info.tasks}));
         }
     }
-    let workers = workers.into_iter().map(|(worker, (lease_until, queues))| {
-        json!({"worker": worker, "lease_until_ms": lease_until, "gone": lease_until <= now, "queues": queues})
+    let workers = workers.into_iter().map(|(worker, (info, lease_until, queues))| {
+        json!({
+            "worker": worker, "lease_until_ms": lease_until, "gone": lease_until <= now, "queues": queues,
+            "protocol": info.protocol, "release": info.release,
+        })
     });
     Ok(ok(&json!({"now_ms": now, "workers": workers.collect::<Vec<_>>()})))
 }
