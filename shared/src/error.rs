@@ -1,6 +1,7 @@
 //! What can go wrong between this crate and Redis.
 
 use crate::TaskId;
+use crate::container;
 use crate::protocol::id::{InvalidId, InvalidQueueName};
 use crate::schedule::ScheduleError;
 
@@ -11,7 +12,7 @@ pub enum Error {
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
     /// No connection could be made.
-    #[error("no connection to Redis at {target}: {why}; check REDIS_URL")]
+    #[error("no connection to Redis at {target}: {why}; {}", advice_about(target))]
     Unreachable {
         /// The address as configured, without its password.
         target: String,
@@ -38,6 +39,17 @@ pub enum Error {
     /// Redis holds data that this version did not write.
     #[error("unexpected data in Redis: {0}; was it written by another version or by hand?")]
     Data(String),
+}
+
+/// What to do if Redis cannot be reached there.
+fn advice_about(target: &str) -> &'static str {
+    let is_loopback = ["127.", "localhost", "[::1]"].iter().any(|host| target.contains(host));
+    if container::is_inside() && is_loopback {
+        "in a container, that is the container itself: set REDIS_URL in its environment to the name by which it reaches Redis, \
+         such as redis://redis:6379 (the service of docker-compose.yml) or the Service of Kubernetes"
+    } else {
+        "check REDIS_URL"
+    }
 }
 
 /// Whether it helps to send a command again that failed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::script::fleet::Announce;
 use crate::script::millis;
-use crate::{Db, Error, QueueName, UnixMs, WorkerId};
+use crate::{Db, Error, QueueName, UnixMs, WorkerId, protocol};
 
 /// How long a worker that was killed stays listed.
 const KEEP_GONE: Duration = Duration::from_secs(60);
@@ -18,6 +18,10 @@ pub struct ServingWorker {
     pub worker: WorkerId,
     /// Its queues. Each has an id of the worker's own: see [`WorkerId::for_queue`].
     pub queues: Vec<QueueName>,
+    /// The [version of the protocol](crate::protocol::VERSION) that it speaks, unless it is so old that it does not say.
+    pub protocol: Option<u32>,
+    /// Its release, such as 0.1.0, unless it does not say.
+    pub release: Option<String>,
 }
 
 /// A worker as it last announced itself.
@@ -30,22 +34,36 @@ pub struct AnnouncedWorker {
 }
 
 impl ServingWorker {
+    /// A worker of this release.
+    pub fn of_this_release(worker: WorkerId, queues: Vec<QueueName>) -> Self {
+        let release = env!("CARGO_PKG_VERSION").to_owned();
+        Self { worker, queues, protocol: Some(protocol::VERSION), release: Some(release) }
+    }
+
     /// The worker's id at a queue that it serves.
     pub fn id_at(&self, queue: &QueueName) -> Option<WorkerId> {
         let position = self.queues.iter().position(|served| served == queue)?;
         Some(self.worker.for_queue(position))
     }
 
-    /// `<id> <queue>,<queue>`, as Redis has it.
+    /// `<id> <queue>,<queue> <protocol> <release>`, as Redis has it.
     fn to_entry(&self) -> String {
         let queues: Vec<&str> = self.queues.iter().map(QueueName::as_str).collect();
-        format!("{} {}", self.worker, queues.join(","))
+        let queues = queues.join(",");
+        match (self.protocol, &self.release) {
+            (Some(protocol), Some(release)) => format!("{} {queues} {protocol} {release}", self.worker),
+            _ => format!("{} {queues}", self.worker),
+        }
     }
 
+    /// Reads the entry of any release: older ones say less, and later ones may say more.
     fn parse(entry: &str) -> Option<Self> {
-        let (worker, queues) = entry.split_once(' ')?;
+        let mut fields = entry.split(' ');
+        let (worker, queues) = (fields.next()?, fields.next()?);
         let queues = queues.split(',').map(QueueName::new).collect::<Result<_, _>>().ok()?;
-        Some(Self { worker: WorkerId::from_redis(worker.to_owned()), queues })
+        let protocol = fields.next().and_then(|field| field.parse().ok());
+        let release = fields.next().map(str::to_owned);
+        Some(Self { worker: WorkerId::from_redis(worker.to_owned()), queues, protocol, release })
     }
 }
 
@@ -96,13 +114,24 @@ mod tests {
     fn an_entry_names_the_worker_and_its_queues_in_their_order() -> Result<(), Box<dyn std::error::Error>> {
         let (first, second) = (QueueName::new("b")?, QueueName::new("a/0")?);
         let worker = WorkerId::from_redis("w".into());
-        let serving = ServingWorker { worker: worker.clone(), queues: vec![first.clone(), second.clone()] };
-        assert_eq!(serving.to_entry(), "w b,a/0");
-        assert_eq!(ServingWorker::parse("w b,a/0").as_ref(), Some(&serving));
+        let serving = ServingWorker::of_this_release(worker.clone(), vec![first.clone(), second.clone()]);
+        let entry = serving.to_entry();
+        assert!(entry.starts_with("w b,a/0 1 "), "{entry}");
+        assert_eq!(ServingWorker::parse(&entry).as_ref(), Some(&serving));
         assert_eq!(serving.id_at(&second), Some(worker.for_queue(1)));
         assert_eq!(serving.id_at(&QueueName::new("other")?), None);
         assert_eq!(ServingWorker::parse("w"), None);
         assert_eq!(ServingWorker::parse("w a,,b"), None);
+        Ok(())
+    }
+
+    #[test]
+    fn entries_of_older_and_of_later_releases_are_read() -> Result<(), Box<dyn std::error::Error>> {
+        let read = |entry| ServingWorker::parse(entry).map(|serving| (serving.protocol, serving.release));
+        assert_eq!(read("w a"), Some((None, None)));
+        assert_eq!(read("w a 2 0.9.0 more=1"), Some((Some(2), Some("0.9.0".into()))));
+        let old = ServingWorker::parse("w a").ok_or("unreadable")?;
+        assert_eq!(old.to_entry(), "w a", "it is withdrawn by the entry that it was announced with");
         Ok(())
     }
 }

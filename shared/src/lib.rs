@@ -19,6 +19,7 @@
 //! - [`fleet`]: the workers, as they announce themselves
 //! - [`shown`]: what people may see of tasks and answers: escaped, and without credentials
 //! - [`private_files`]: files that belong to one user; [`watched_files`]: noticing that files have changed
+//! - [`container`]: whether the program runs in a container, for the advice of errors
 //! - [`served_hosts`]: under which names a server answers
 //! - [`error`]: what can go wrong between this crate and Redis
 //!
@@ -26,6 +27,7 @@
 
 pub mod breaker;
 pub mod consumer;
+pub mod container;
 pub mod db;
 pub mod error;
 pub mod event;

@@ -13,3 +13,6 @@ pub mod stream;
 pub mod task;
 
 pub use task::then;
+
+/// The version of the protocol. It changes when workers and gateways of the one before could no longer share a Redis with those of this one.
+pub const VERSION: u32 = 1;

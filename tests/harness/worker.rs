@@ -194,6 +194,16 @@ impl WorkerBuilder {
         self
     }
 
+    /// Starts this program, such as that of another release.
+    #[must_use]
+    pub fn program(mut self, program: impl AsRef<std::ffi::OsStr>) -> Self {
+        let mut command = Command::new(program);
+        command.args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self
+    }
+
     /// Adds a command line argument.
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {

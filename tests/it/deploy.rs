@@ -1,10 +1,17 @@
 //! The files by which a fleet is run: what can be checked of them without a container engine and a cluster.
 //!
-//! - [`compose`]: `docker-compose.yml` and the image; [`kubernetes`]: the manifests; [`systemd`]: the units, and what programs tell systemd
+//! - [`compose`]: `docker-compose.yml` and the image; [`container`]: what programs advise in a container
+//! - [`kubernetes`]: the manifests; [`schemas`]: the same against the schemas of what reads them
+//! - [`systemd`]: the units, and what programs tell systemd
+//! - [`release`]: what `make dist` packs; [`upgrade`]: workers of two releases on one queue
 
 mod compose;
+mod container;
 mod kubernetes;
+mod release;
+mod schemas;
 mod systemd;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

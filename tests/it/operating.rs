@@ -90,7 +90,9 @@ async fn queues_and_workers_are_listed_with_their_task_counts() {
     assert!(listed.starts_with("QUEUE") && listed.contains("default") && !listed.contains('\x1b'), "{listed}");
     let workers = json(&cli, &["workers"]).await;
     assert_eq!((workers.len(), &workers[0]["tasks"], &workers[0]["gone"]), (1, &json!(2), &json!(false)));
-    assert!(cli.run(&["workers", "default"]).await.stdout.contains("    2 tasks  lease ends in"));
+    assert_eq!((&workers[0]["protocol"], &workers[0]["release"]), (&json!(1), &json!(env!("CARGO_PKG_VERSION"))));
+    let text = cli.run(&["workers", "default"]).await.stdout;
+    assert!(text.contains("    2 tasks  lease ends in") && text.trim_end().ends_with(", protocol 1"), "{text}");
     assert_eq!(cli.run(&["queues", "a}b"]).await.status, 1);
 }
 

@@ -10,6 +10,7 @@
 //! - [`runtime`]: start and stop in order, and the embedded Redis
 //! - [`observe`]: metrics, health, the HTTP endpoints, logs
 //! - [`config`]: the settings
+//! - [`pages`]: the manual page and completions
 //! - [`fuzz`]: what the worker reads of upstreams, as functions of bytes
 //!
 //! It is a library for the fuzz targets in `tests/fuzz`; `main.rs` is the program.
@@ -22,6 +23,7 @@ mod in_flight;
 mod limit;
 mod memo;
 mod observe;
+mod pages;
 mod queue;
 mod runtime;
 mod task;
@@ -30,7 +32,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 /// Takes HTTP calls off a Redis list, makes them until they succeed, and leaves the answers in Redis.
 ///
@@ -50,6 +52,8 @@ struct Args {
     /// Ask the worker at the configured metrics_addr whether it is ready, and exit: 0 if it is, else 1.
     #[arg(long, conflicts_with = "print_config")]
     healthcheck: bool,
+    #[command(flatten)]
+    pages: pages::PageArgs,
 }
 
 /// Runs the program, with the arguments of the process.
@@ -76,6 +80,9 @@ async fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     if args.print_config {
         return Ok(std::io::stdout().write_all(config::DEFAULTS.as_bytes())?);
+    }
+    if let Some(page) = args.pages.page(Args::command()) {
+        return Ok(std::io::stdout().write_all(&page)?);
     }
     let config = config::Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     // Before any TLS: reqwest and redis use the provider of the process. This fails only if there is one already.

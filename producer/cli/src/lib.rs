@@ -14,8 +14,10 @@ mod task_json;
 
 pub use batch::fuzz;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use redial::Client;
 use redial_core::db::keys::DEFAULT_PREFIX;
@@ -71,7 +73,7 @@ enum Command {
     Pause(queues::QueueArgs),
     /// Resume a paused queue.
     Resume(queues::QueueArgs),
-    /// List workers: how many tasks they hold, and when their lease ends.
+    /// List workers: how many tasks they hold, when their lease ends, and which release and protocol they are of.
     Workers(queues::QueuesArgs),
     /// Dead letters: calls that failed for good.
     #[command(subcommand)]
@@ -90,6 +92,11 @@ enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command, as in: redial man-pages /usr/local/share/man/man1
+    ManPages {
+        /// The folder.
+        folder: PathBuf,
     },
 }
 
@@ -124,6 +131,12 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         output::bytes(script.trim_ascii_end())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::ManPages { folder } = &args.command {
+        std::fs::create_dir_all(folder)
+            .and_then(|()| clap_mangen::generate_to(RedialArgs::command(), folder))
+            .with_context(|| format!("cannot write manual pages to {}", folder.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Command::Serve(serve) = args.command {
         return serve.run(args.redis_url, args.prefix, args.queue.as_deref()).await;
     }
@@ -152,6 +165,6 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Breakers(args) => args.run(queue, output).await,
         Command::Schedule(command) => command.run(&client, output).await,
         // Done above, before a connection was needed.
-        Command::Completions { .. } | Command::Serve(_) => Ok(ExitCode::SUCCESS),
+        Command::Completions { .. } | Command::ManPages { .. } | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -100,10 +100,13 @@ pub(crate) async fn workers(
     let overviews = overviews(&gateway, &caller).await?;
     let now = gateway.client().queue().db().now().await.map_err(Problem::core)?;
     let workers = busy_workers(&overviews);
-    let workers = workers.iter().map(|BusyWorker { worker, lease_until, holds }| {
+    let workers = workers.iter().map(|BusyWorker { worker, lease_until, holds, protocol, release }| {
         let queues = holds.iter().map(|(queue, tasks)| json!({"queue": queue.as_str(), "tasks": tasks}));
         let queues: Vec<Value> = queues.collect();
-        json!({"worker": worker.as_str(), "lease_until_ms": lease_until, "gone": *lease_until <= now, "queues": queues})
+        json!({
+            "worker": worker.as_str(), "lease_until_ms": lease_until, "gone": *lease_until <= now, "queues": queues,
+            "protocol": protocol, "release": release,
+        })
     });
     Ok(ok(&json!({"now_ms": now, "workers": workers.collect::<Vec<_>>()})))
 }

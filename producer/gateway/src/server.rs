@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use redial::Client;
+use redial_core::container;
 use redial_traces::InvalidCollector;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -83,6 +84,12 @@ pub async fn serve(
     let max_connections = config.max_connections();
     let upstreams: Vec<&str> = config.access.upstreams.iter().filter_map(|target| target.name.as_deref()).collect();
     tracing::info!(%address, redis = %client.queue().db().target(), tls = tls.is_some(), upstreams = upstreams.join(","), "serving");
+    if address.ip().is_loopback() && container::is_inside() {
+        tracing::warn!(
+            %address,
+            "in a container, only the container itself reaches this address: set REDIAL_GATEWAY_LISTEN to 0.0.0.0:8080, with a token, and publish the port"
+        );
+    }
     let client = client.of_queue(config.queue.clone());
     let gateway = Arc::new(Gateway::new(config, client, draining.clone())?);
     tell_systemd(NotifyState::Ready);

@@ -14,6 +14,10 @@ pub struct BusyWorker {
     pub lease_until: UnixMs,
     /// How many tasks it holds of each queue that it serves.
     pub holds: Vec<(QueueName, u64)>,
+    /// The version of the protocol that it speaks, if it has said so.
+    pub protocol: Option<u32>,
+    /// Its release, if it has said so.
+    pub release: Option<String>,
 }
 
 impl Db {
@@ -45,6 +49,8 @@ pub fn busy_workers(overviews: &[(QueueName, Overview)]) -> Vec<BusyWorker> {
                 worker: id,
                 lease_until: info.lease_until,
                 holds: Vec::new(),
+                protocol: info.protocol,
+                release: info.release.clone(),
             });
             worker.lease_until = worker.lease_until.max(info.lease_until);
             worker.holds.push((name.clone(), info.tasks));

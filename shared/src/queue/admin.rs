@@ -38,6 +38,16 @@ pub struct WorkerInfo {
     pub lease_until: UnixMs,
     /// How many tasks it holds.
     pub tasks: u64,
+    /// The version of the protocol that it speaks, if it has said so.
+    pub protocol: Option<u32>,
+    /// Its release, if it has said so.
+    pub release: Option<String>,
+}
+
+impl WorkerInfo {
+    fn new(worker: WorkerId, lease_until: UnixMs) -> Self {
+        Self { worker, lease_until, tasks: 0, protocol: None, release: None }
+    }
 }
 
 impl Queue {
@@ -82,14 +92,18 @@ impl Queue {
         announced: &[AnnouncedWorker],
     ) -> Result<Vec<WorkerInfo>, Error> {
         let mut infos: Vec<WorkerInfo> = Vec::with_capacity(leases.len());
-        let idle = announced.iter().filter_map(|worker| Some((worker.serving.id_at(&self.name)?, worker.until)));
-        let holding =
-            leases.into_iter().map(|(worker, until)| (WorkerId::from_redis(worker), UnixMs::from_double(until)));
-        for (worker, lease_until) in holding.chain(idle) {
-            match infos.iter_mut().find(|info| info.worker == worker) {
-                Some(info) => info.lease_until = info.lease_until.max(lease_until),
-                None => infos.push(WorkerInfo { worker, lease_until, tasks: 0 }),
-            }
+        for (worker, until) in leases {
+            infos.push(WorkerInfo::new(WorkerId::from_redis(worker), UnixMs::from_double(until)));
+        }
+        for AnnouncedWorker { serving, until } in announced {
+            let Some(worker) = serving.id_at(&self.name) else { continue };
+            let position = infos.iter().position(|info| info.worker == worker).unwrap_or_else(|| {
+                infos.push(WorkerInfo::new(worker, *until));
+                infos.len() - 1
+            });
+            let info = &mut infos[position];
+            info.lease_until = info.lease_until.max(*until);
+            (info.protocol, info.release) = (serving.protocol, serving.release.clone());
         }
         if infos.is_empty() {
             return Ok(infos);

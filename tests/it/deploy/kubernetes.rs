@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{DRAIN, Programs, root, yaml};
 
-const FOLDERS: [&str; 3] = ["base", "keda", "prometheus"];
+pub(super) const FOLDERS: [&str; 3] = ["base", "keda", "prometheus"];
 
 /// All objects of a folder as `kubectl` puts them together, or `None` (and a line that says SKIPPED) where it is not.
 fn built(folder: &str) -> Option<Vec<Value>> {

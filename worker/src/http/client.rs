@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use parking_lot::Mutex;
-use redial_core::Task;
 use redial_core::protocol::task::Effect;
+use redial_core::{Task, container};
 use url::Url;
 
 use super::answer_memory::HeldMemory;
@@ -125,8 +125,9 @@ impl HttpClient {
 
     /// The connections of calls that end free their descriptors.
     async fn wait_for_descriptor(&self) -> Result<(), Failure> {
+        let how = container::advice("docker run --ulimit nofile, ulimits: in docker-compose.yml", "ulimit -n");
         let what =
-            format!("at most {} file descriptors for calls; raise the limit (ulimit -n)", self.descriptors.for_calls());
+            format!("at most {} file descriptors for calls; raise the limit ({how})", self.descriptors.for_calls());
         self.report_shortage(&what);
         let start = Instant::now();
         while start.elapsed() < DESCRIPTOR_TIMEOUT {

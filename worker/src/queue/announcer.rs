@@ -21,7 +21,7 @@ impl WorkerAnnouncer {
     /// An announcer of a worker with this configuration.
     pub fn new(db: Db, worker: WorkerId, config: &Config) -> Self {
         let queues = config.queues.iter().map(|(name, _)| name.clone()).collect();
-        Self { db, serving: ServingWorker { worker, queues }, lease: config.lease }
+        Self { db, serving: ServingWorker::of_this_release(worker, queues), lease: config.lease }
     }
 
     /// Announces it again and again, until it is aborted.

@@ -106,6 +106,7 @@ impl QueuesArgs {
                     json!({
                         "queue": name.as_str(), "worker": info.worker.as_str(), "tasks": info.tasks,
                         "lease_until_ms": info.lease_until, "gone": info.lease_until <= now,
+                        "protocol": info.protocol, "release": info.release,
                     })
                 };
                 output.print(|| worker_row(name, info, now), json)?;
@@ -153,7 +154,9 @@ fn worker_row(queue: &QueueName, info: &WorkerInfo, now: UnixMs) -> String {
     } else {
         format!("lease ends in {} s", info.lease_until.since(now) / 1_000)
     };
-    format!("{:<20} {:<20} {:>5} tasks  {lease}", queue.as_str(), info.worker.as_str(), info.tasks)
+    let release = info.release.as_ref().map(|release| format!(", release {release}")).unwrap_or_default();
+    let protocol = info.protocol.map(|protocol| format!(", protocol {protocol}")).unwrap_or_default();
+    format!("{:<20} {:<20} {:>5} tasks  {lease}{release}{protocol}", queue.as_str(), info.worker.as_str(), info.tasks)
 }
 
 impl QueueArgs {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use redial_core::container;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -23,10 +24,23 @@ pub struct Guard {
 
 /// A target that must not be called.
 #[derive(Debug, thiserror::Error)]
-#[error("{host} is at {address}, which is not a public address; REDIAL_ALLOW_PRIVATE can allow its network")]
+#[error("{host} is at {address}, which is not a public address; {}", advice_about(*address))]
 pub struct Forbidden {
     host: String,
     address: IpAddr,
+}
+
+/// How the operator allows it.
+fn advice_about(address: IpAddr) -> &'static str {
+    if !container::is_inside() {
+        "REDIAL_ALLOW_PRIVATE can allow its network"
+    } else if address.is_loopback() {
+        "in a container, that is the container itself: call a program on the host as host.docker.internal and one in another container \
+         by the name of its service, and allow their network by REDIAL_ALLOW_PRIVATE in the worker's environment"
+    } else {
+        "REDIAL_ALLOW_PRIVATE in the environment of the worker's container (.env of docker compose, env of the Deployment) can allow its \
+         network"
+    }
 }
 
 impl Guard {

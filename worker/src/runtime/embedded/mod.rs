@@ -10,11 +10,12 @@ mod server;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use redial_core::Db;
 use redial_core::db::embedded;
+use redial_core::{Db, container};
 
 use crate::config::Config;
 use folder::Folder;
+use program::NO_REDIS_IN_CONTAINER;
 use server::Server;
 
 /// How long a server may take to answer: it loads all its data first.
@@ -39,7 +40,13 @@ impl Embedded {
             return Ok(Self { url: url.clone(), server: None });
         }
         let port = config.embedded_port;
-        let folder = Folder::open(embedded::data_folder(&config.state_dir), config.embedded_password)?;
+        let folder = Folder::open(embedded::data_folder(&config.state_dir), config.embedded_password);
+        // In a container the file system may be read-only, but that is not what its operator has to change.
+        let folder = if container::is_inside() {
+            folder.with_context(|| format!("REDIS_URL is not set. {NO_REDIS_IN_CONTAINER}"))?
+        } else {
+            folder?
+        };
         let login = folder.password().map(|password| format!(":{password}@")).unwrap_or_default();
         let url = format!("redis://{login}127.0.0.1:{port}");
         let db = Db::open(&url, &config.prefix)?;
