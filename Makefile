@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos fuzz lint bench build schema redis faketime prometheus chromium clean help
+.PHONY: demo test soak chaos fuzz lint bench build schema redis faketime prometheus chromium languages clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -16,7 +16,7 @@ demo: redis ## See it work: two workers, an unruly upstream, a few hundred promp
 	cargo build --workspace --bins
 	@target/debug/demo
 
-test: redis faketime prometheus chromium lint ## Run everything: lints, unit tests, and the tests against real servers
+test: redis faketime prometheus chromium languages lint ## Run everything: lints, unit tests, and the tests against real servers
 	$(LINTING) cargo test --workspace -- --test-threads $(TEST_THREADS)
 
 soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
@@ -55,6 +55,9 @@ prometheus: ## Install prometheus and promtool, with which tests check alerts an
 
 chromium: ## Install Chromium, with which the dashboard is tested, unless this machine has it
 	@deploy/install-chromium.sh
+
+languages: ## Install Go, PHP and Ruby with Sinatra, in which examples are tested, unless this machine has them
+	@deploy/install-languages.sh
 
 clean: ## Delete what was built
 	cargo clean

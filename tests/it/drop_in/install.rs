@@ -50,9 +50,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// A file or folder of the repository.
+pub fn path(path: &str) -> PathBuf {
+    root().join(path)
+}
+
 /// The text of a file of the repository.
-pub fn text(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+pub fn text(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// How a program ended, and what it printed.
