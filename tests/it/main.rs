@@ -47,4 +47,5 @@ mod shown;
 mod tidy;
 mod tidy_dependencies;
 mod tidy_scripts;
+mod tutorial;
 mod typos;

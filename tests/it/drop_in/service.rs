@@ -121,6 +121,13 @@ impl Service {
         Some(Self::spawn(command, claimed, gateway, redis_url, upstream).await)
     }
 
+    /// An application under uvicorn, of an example that is installed in this folder.
+    pub(crate) async fn uvicorn(folder: &Path, app: &str, redis_url: &str, upstream: &str) -> Self {
+        let claimed = Port::claim();
+        let command = uvicorn(folder, app, &claimed.number().to_string());
+        Self::spawn(command, claimed, None, redis_url, upstream).await
+    }
+
     async fn spawn(
         mut command: Command,
         claimed: Port,
