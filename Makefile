@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos fuzz lint bench build schema redis faketime prometheus chromium languages clean help
+.PHONY: demo test soak chaos fuzz lint bench build schema book redis faketime prometheus chromium languages clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -43,6 +43,9 @@ build: ## Build the worker and the command line for use
 
 schema: ## Update docs/task.schema.json and docs/result.schema.json from the types
 	REDIAL_UPDATE_SCHEMA=1 $(LINTING) cargo test --quiet --workspace --test it -- schema::
+
+book: ## Build the book of docs/ into target/book, with mdBook (cargo install mdbook)
+	mdbook build docs
 
 redis: ## Install a Redis server unless this machine has one
 	@deploy/install-redis.sh

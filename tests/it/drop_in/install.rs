@@ -100,6 +100,12 @@ pub async fn node_tools(folder: &str) -> Option<PathBuf> {
     installed(folder, folder, Path::new(""), &[NPM_INSTALL]).await
 }
 
+/// The same for tools in Python.
+pub async fn python_tools(folder: &str) -> Option<PathBuf> {
+    let _alone = INSTALLING.lock().await;
+    installed(folder, folder, Path::new(""), &PYTHON).await
+}
+
 /// The same for the client in Python, with what its own tests need.
 pub async fn python_client() -> Option<PathBuf> {
     let _alone = INSTALLING.lock().await;
