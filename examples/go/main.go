@@ -1,4 +1,4 @@
-// A service whose slow calls Redial makes: REDIAL_URL=http://127.0.0.1:8080 UPSTREAM=https://example.com/v1/extract PORT=8000 go run main.go
+// A service whose calls Redial makes: REDIAL_URL=http://127.0.0.1:8080 UPSTREAM=https://example.com/v1/extract PORT=8000 go run main.go
 package main
 
 import (

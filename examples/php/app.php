@@ -1,8 +1,7 @@
 <?php
-// A service whose slow calls Redial makes: REDIAL_URL=http://127.0.0.1:8080 UPSTREAM=https://example.com/v1/extract php -S 127.0.0.1:8000 app.php
-// Each caller who waits takes a process: PHP_CLI_SERVER_WORKERS here, pm.max_children under php-fpm. POST /calls takes one for a moment only.
+// A service whose calls Redial makes: REDIAL_URL=http://127.0.0.1:8080 UPSTREAM=https://example.com/v1/x php -S 127.0.0.1:8000 app.php
+// Each caller who waits takes a process (PHP_CLI_SERVER_WORKERS; pm.max_children under php-fpm). POST /calls takes one for a moment only.
 
-$upstream = getenv('UPSTREAM'); // Clients of this service choose what is sent, not where it goes.
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 
 match (true) {
@@ -14,13 +13,12 @@ match (true) {
 
 function enqueue(string $wait, int $notYet): void
 {
-    global $upstream;
     $body = json_decode(file_get_contents('php://input'));
     if (json_last_error() !== JSON_ERROR_NONE) {
         reply(400, ['detail' => 'send JSON']);
         return;
     }
-    answer(gateway("/v1/tasks$wait", json_encode(['url' => $upstream, 'body' => $body])), $notYet);
+    answer(gateway("/v1/tasks$wait", json_encode(['url' => getenv('UPSTREAM'), 'body' => $body])), $notYet);
 }
 
 /** Status and parsed body of the gateway's response. */

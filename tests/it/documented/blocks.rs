@@ -256,7 +256,7 @@ fn recipes(upstream: &Upstream) -> Vec<Recipe> {
 async fn every_recipe_has_its_calls_made_with_its_credentials() {
     let upstream = Upstream::start(|request| {
         let has_key = request.headers.iter().any(|(_, value)| value.contains("a-secret"));
-        let answer = json!({"choices": [{}], "candidates": [{"content": {"parts": []}}], "usage": {"total_tokens": 9}});
+        let answer = json!({"choices": [{"index": 0}], "candidates": [{"content": {"parts": []}}], "usage": {"total_tokens": 9}});
         if has_key || request.route().starts_with("/hooks") { Reply::ok().json(&answer) } else { Reply::status(401) }
     })
     .await;
