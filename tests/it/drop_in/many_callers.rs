@@ -17,9 +17,8 @@ use super::{SOON, completion};
 const CALLERS: usize = 500;
 /// How many wait in a web service, whose callers come over connections of their own.
 const WEB_CALLERS: usize = 1000;
-/// The same where each caller takes a thread or a process of the service.
+/// The same where each caller takes a thread of the service.
 const THREADED_CALLERS: usize = 50;
-const FORKED_CALLERS: usize = 12;
 /// Far fewer than callers: an example that needs a connection for each of them fails.
 const MAX_CLIENTS: [&str; 2] = ["--maxclients", "64"];
 /// How many wait while connections break.
@@ -184,21 +183,6 @@ async fn a_thousand_callers_of_the_fastapi_service_each_get_their_own_answer() {
 #[tokio::test]
 async fn a_thousand_callers_of_the_express_service_each_get_their_own_answer() {
     holds_callers(Web::Express, WEB_CALLERS).await;
-}
-
-#[tokio::test]
-async fn a_thousand_callers_of_the_go_service_each_get_their_own_answer() {
-    holds_callers(Web::Go, WEB_CALLERS).await;
-}
-
-#[tokio::test]
-async fn a_thousand_callers_of_the_java_service_each_get_their_own_answer() {
-    holds_callers(Web::Java, WEB_CALLERS).await;
-}
-
-#[tokio::test]
-async fn as_many_callers_of_the_php_service_as_it_has_processes_each_get_their_own_answer() {
-    holds_callers(Web::Php, FORKED_CALLERS).await;
 }
 
 #[tokio::test]
