@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos fuzz lint bench build dist kubernetes schema redis faketime prometheus chromium clean help
+.PHONY: demo test soak chaos fuzz lint bench build dist schema book redis faketime prometheus chromium kubernetes languages clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -16,7 +16,7 @@ demo: redis ## See it work: two workers, an unruly upstream, a few hundred promp
 	cargo build --workspace --bins
 	@target/debug/demo
 
-test: redis faketime prometheus chromium kubernetes lint ## Run everything: lints, unit tests, and the tests against real servers
+test: redis faketime prometheus chromium kubernetes languages lint ## Run everything: lints, unit tests, and the tests against real servers
 	$(LINTING) cargo test --workspace -- --test-threads $(TEST_THREADS)
 
 soak: redis lint ## Try limits, breakers and a batch of 100,000 lines at length, some minutes
@@ -47,6 +47,9 @@ dist: ## Make what a release consists of, in target/dist: programs, packages, cl
 schema: ## Update docs/task.schema.json and docs/result.schema.json from the types
 	REDIAL_UPDATE_SCHEMA=1 $(LINTING) cargo test --quiet --workspace --test it -- schema::
 
+book: ## Build the book of docs/ into target/book, with mdBook (cargo install mdbook)
+	mdbook build docs
+
 redis: ## Install a Redis server unless this machine has one
 	@deploy/install-redis.sh
 
@@ -61,6 +64,9 @@ chromium: ## Install Chromium, with which the dashboard is tested, unless this m
 
 kubernetes: ## Install kubernetes-validate, with which tests check the manifests, unless this machine has it
 	@deploy/install-kubernetes-validate.sh
+
+languages: ## Install Go, PHP and Ruby with Sinatra, in which examples are tested, unless this machine has them
+	@deploy/install-languages.sh
 
 clean: ## Delete what was built
 	cargo clean

@@ -1,6 +1,11 @@
-//! Every command in the README and the docs is run as written, against real servers.
+//! The documentation is true: every command in the README and the book is run as written, against real servers; its programs and settings are
+//! checked, its links lead somewhere, it is built and its spelling checked.
 
-use std::path::Path;
+mod blocks;
+mod book;
+mod links;
+mod pages;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -35,27 +40,13 @@ const HOSTS: [&str; 6] = [
     "https://my.app",
 ];
 
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 /// Every shell command in the pages, with the name of its page.
 fn commands() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut pages = vec![root.join("README.md")];
-    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|file| file.unwrap().path());
-    pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
-    pages.sort();
     let mut all = Vec::new();
-    for page in pages {
-        let (text, name) = (read(&page), page.file_name().unwrap().to_string_lossy().into_owned());
-        for block in text.split("```sh\n").skip(1) {
-            let block = block.split("```").next().unwrap();
-            let whole = block.replace("\\\n", " ");
-            all.extend(
-                whole.lines().filter(|line| !line.trim().is_empty()).map(|line| (name.clone(), line.to_owned())),
-            );
-        }
+    for block in pages::blocks(Some("sh")) {
+        let whole = block.text.replace("\\\n", " ");
+        let lines = whole.lines().filter(|line| !line.trim().is_empty());
+        all.extend(lines.map(|line| (block.page.clone(), line.to_owned())));
     }
     all
 }

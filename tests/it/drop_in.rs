@@ -1,23 +1,22 @@
-//! The official OpenAI SDK through Redial, and web services: the examples of `examples/sdk`, `examples/fastapi` and `examples/express`. Each is run
-//! for real where this machine has its language and can install its packages; elsewhere the test says SKIPPED.
+//! The official OpenAI SDK through Redial, and web services: the examples of `examples/sdk`, and those in six languages, `examples/fastapi` and its
+//! neighbours. Each is run for real where this machine has its language and can install its packages; elsewhere the test says SKIPPED.
 
 pub(crate) mod install;
 mod many_callers;
+pub(crate) mod service;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use redial_tests::process::Process;
-use redial_tests::{Port, RedisServer, Reply, Request, TestQueue, Upstream, Worker, eventually};
+use redial_tests::{RedisServer, Reply, Request, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use install::{Ended, run, text};
+use service::{Service, Web};
 
 const SOON: Duration = Duration::from_secs(20);
 const KEY: &str = "sk-of-the-worker";
@@ -203,61 +202,6 @@ async fn the_openai_sdk_of_typescript_succeeds_through_redial() {
     sdk.keeps_its_promises().await;
 }
 
-/// Which example a service is.
-#[derive(Debug, Clone, Copy)]
-enum Web {
-    FastApi,
-    Express,
-}
-
-/// The FastAPI example under uvicorn, or the Express example.
-struct Service {
-    port: u16,
-    _process: Process,
-    /// After the process, so that the port is released when nobody uses it.
-    _claimed: Port,
-}
-
-impl Service {
-    /// `None`: its packages cannot be installed here.
-    async fn start(web: Web, redis_url: &str, upstream: &str) -> Option<Self> {
-        let claimed = Port::claim();
-        let port = claimed.number();
-        let (folder, mut command) = match web {
-            Web::FastApi => {
-                let folder = install::python("examples/fastapi").await?;
-                let mut command = std::process::Command::new(folder.join("venv/bin/python"));
-                command.args(["-m", "uvicorn", "app:app", "--log-level", "warning", "--port", &port.to_string()]);
-                (folder, command)
-            }
-            Web::Express => {
-                let folder = install::node("examples/express").await?;
-                let mut command = std::process::Command::new("node");
-                command.arg("app.js").env("PORT", port.to_string());
-                (folder, command)
-            }
-        };
-        command.current_dir(&folder).env("REDIS_URL", redis_url).env("UPSTREAM", upstream);
-        let service = Self { port, _process: Process::spawn(command), _claimed: claimed };
-        eventually(SOON, || service.http("GET", "/calls/none", "")).await;
-        Some(service)
-    }
-
-    /// Status and body of its response to a request in JSON. `None`: it does not answer.
-    async fn http(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        let about = format!("content-type: application/json\r\ncontent-length: {}", body.len());
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{about}\r\n\r\n{body}");
-        socket.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, serde_json::from_str(body).ok()?))
-    }
-}
-
 #[tokio::test]
 async fn a_fastapi_service_returns_an_id_at_once_or_waits_for_the_answer() {
     returns_an_id_at_once_or_waits(Web::FastApi).await;
@@ -266,6 +210,26 @@ async fn a_fastapi_service_returns_an_id_at_once_or_waits_for_the_answer() {
 #[tokio::test]
 async fn an_express_service_returns_an_id_at_once_or_waits_for_the_answer() {
     returns_an_id_at_once_or_waits(Web::Express).await;
+}
+
+#[tokio::test]
+async fn a_go_service_returns_an_id_at_once_or_waits_for_the_answer() {
+    returns_an_id_at_once_or_waits(Web::Go).await;
+}
+
+#[tokio::test]
+async fn a_java_service_returns_an_id_at_once_or_waits_for_the_answer() {
+    returns_an_id_at_once_or_waits(Web::Java).await;
+}
+
+#[tokio::test]
+async fn a_php_service_returns_an_id_at_once_or_waits_for_the_answer() {
+    returns_an_id_at_once_or_waits(Web::Php).await;
+}
+
+#[tokio::test]
+async fn a_sinatra_service_returns_an_id_at_once_or_waits_for_the_answer() {
+    returns_an_id_at_once_or_waits(Web::Sinatra).await;
 }
 
 async fn returns_an_id_at_once_or_waits(web: Web) {
@@ -292,6 +256,10 @@ fn the_examples_are_short_and_docs_show_them_as_they_are() {
         ("examples/sdk/typescript/ask.ts", 40),
         ("examples/fastapi/app.py", 50),
         ("examples/express/app.js", 50),
+        ("examples/go/main.go", 80),
+        ("examples/java/App.java", 80),
+        ("examples/php/app.php", 50),
+        ("examples/sinatra/app.rb", 50),
     ] {
         let text = text(file);
         let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or_default();

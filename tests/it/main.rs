@@ -48,4 +48,5 @@ mod tidy;
 mod tidy_dependencies;
 mod tidy_scripts;
 mod top;
+mod tutorial;
 mod typos;

@@ -50,9 +50,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// A file or folder of the repository.
+pub fn path(path: &str) -> PathBuf {
+    root().join(path)
+}
+
 /// The text of a file of the repository.
-pub fn text(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+pub fn text(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// How a program ended, and what it printed.
@@ -93,6 +98,12 @@ pub async fn node(example: &str) -> Option<PathBuf> {
 pub async fn node_tools(folder: &str) -> Option<PathBuf> {
     let _alone = INSTALLING.lock().await;
     installed(folder, folder, Path::new(""), &[NPM_INSTALL]).await
+}
+
+/// The same for tools in Python.
+pub async fn python_tools(folder: &str) -> Option<PathBuf> {
+    let _alone = INSTALLING.lock().await;
+    installed(folder, folder, Path::new(""), &PYTHON).await
 }
 
 /// The same for the client in Python, with what its own tests need.

@@ -11,11 +11,14 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use super::install::{self, run, text, write};
-use super::{SOON, Service, Web, completion};
+use super::service::{Service, Web};
+use super::{SOON, completion};
 
 const CALLERS: usize = 500;
 /// How many wait in a web service, whose callers come over connections of their own.
 const WEB_CALLERS: usize = 1000;
+/// The same where each caller takes a thread of the service.
+const THREADED_CALLERS: usize = 50;
 /// Far fewer than callers: an example that needs a connection for each of them fails.
 const MAX_CLIENTS: [&str; 2] = ["--maxclients", "64"];
 /// How many wait while connections break.
@@ -158,11 +161,11 @@ async fn ask_all(service: Arc<Service>, callers: usize) {
     asked.join_all().await;
 }
 
-async fn holds_a_thousand_callers(web: Web) {
+async fn holds_callers(web: Web, callers: usize) {
     let (redis, upstream) = (RedisServer::with_args(&MAX_CLIENTS).await, upstream().await);
     let Some(service) = Service::start(web, redis.url(), &upstream.url("/")).await else { return };
-    answered_all_at_once(&redis, WEB_CALLERS, ask_all(Arc::new(service), WEB_CALLERS)).await;
-    assert_eq!(upstream.count(), WEB_CALLERS as u64);
+    answered_all_at_once(&redis, callers, ask_all(Arc::new(service), callers)).await;
+    assert_eq!(upstream.count(), callers as u64);
 }
 
 async fn survives_broken_connections(web: Web) {
@@ -174,12 +177,17 @@ async fn survives_broken_connections(web: Web) {
 
 #[tokio::test]
 async fn a_thousand_callers_of_the_fastapi_service_each_get_their_own_answer() {
-    holds_a_thousand_callers(Web::FastApi).await;
+    holds_callers(Web::FastApi, WEB_CALLERS).await;
 }
 
 #[tokio::test]
 async fn a_thousand_callers_of_the_express_service_each_get_their_own_answer() {
-    holds_a_thousand_callers(Web::Express).await;
+    holds_callers(Web::Express, WEB_CALLERS).await;
+}
+
+#[tokio::test]
+async fn as_many_callers_of_the_sinatra_service_as_it_has_threads_each_get_their_own_answer() {
+    holds_callers(Web::Sinatra, THREADED_CALLERS).await;
 }
 
 #[tokio::test]
