@@ -13,6 +13,7 @@
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 //! - [`examples`]: the examples of the library
+//! - [`peers`]: what the comparison with other job queues runs, and what the docs say of it
 //! - [`library`]: the packed library, used from outside the workspace
 //! - [`schema`]: the published JSON schemas
 
@@ -38,6 +39,7 @@ mod library;
 mod limits_shown;
 mod observed;
 mod operating;
+mod peers;
 mod producers;
 mod promises;
 mod schema;
