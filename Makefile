@@ -2,7 +2,7 @@
 #
 # Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos fuzz lint bench build dist schema book redis faketime prometheus chromium kubernetes languages clean help
+.PHONY: demo test soak chaos fuzz lint bench bench-peers build dist schema book redis faketime prometheus chromium kubernetes languages clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -10,7 +10,7 @@ LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
 TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 
 help: ## Show what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 demo: redis ## See it work: two workers, an unruly upstream, a few hundred prompts
 	cargo build --workspace --bins
@@ -36,6 +36,10 @@ lint: ## Check formatting, and build all programs and tests under clippy; warnin
 bench: redis ## Measure it beside a bare HTTP client: the table of docs/performance.md
 	cargo build --release --workspace --bins
 	target/release/bench
+
+bench-peers: redis ## Measure it beside other job queues, which are installed below target/peers; PEERS="--rounds 3" changes the run
+	cargo build --release --workspace --bins
+	benches/peers/run.py $(PEERS)
 
 build: ## Build the worker and the command line for use
 	cargo build --release

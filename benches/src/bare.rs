@@ -4,25 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::rounds::CONCURRENCY;
-
 /// The first argument that makes this program run the baseline.
 pub const ARGUMENT: &str = "bare-loop";
-/// The body of every call, the same as in the tasks.
+/// The body of every call in our own benchmarks, the same as in the tasks.
 pub const BODY: &str = r#"{"text":"hi"}"#;
 
 /// Makes the calls and prints the rate in calls per second.
-pub async fn run(url: &str, calls: usize) -> anyhow::Result<()> {
+pub async fn run(url: &str, calls: usize, concurrency: usize, body: &str) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(CONCURRENCY).build()?;
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(concurrency).build()?;
     let left = Arc::new(AtomicUsize::new(calls));
     let started = Instant::now();
     let mut loops = Vec::new();
-    for _ in 0..CONCURRENCY {
-        let (client, left, url) = (client.clone(), left.clone(), url.to_owned());
+    for _ in 0..concurrency {
+        let (client, left, url, body) = (client.clone(), left.clone(), url.to_owned(), body.to_owned());
         loops.push(tokio::spawn(async move {
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                let sent = client.post(&url).header("content-type", "application/json").body(BODY).send().await?;
+                let sent =
+                    client.post(&url).header("content-type", "application/json").body(body.clone()).send().await?;
                 sent.bytes().await?;
             }
             Ok::<(), reqwest::Error>(())

@@ -9,6 +9,7 @@
 //! - [`batch`]: `redial batch`, and waiting for results
 //! - [`gateway`]: what the gateway adds to a call
 //! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
+//! - [`upstream`]: what the comparison with other job queues, `benches/peers`, calls
 //! - [`growth`]: the memory of a worker after a million tasks; only when asked for, since it takes long
 #![allow(
     clippy::expect_used,
@@ -26,6 +27,7 @@ mod memo;
 mod memory;
 mod path;
 mod rounds;
+mod upstream;
 
 use gateway::Awaited;
 use rounds::{CONCURRENCY, ROUNDS};
@@ -40,12 +42,14 @@ const GROWTH: &str = "growth";
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [name, url, calls] = args.as_slice()
-        && name == bare::ARGUMENT
-    {
-        // One thread per core, as in the worker's runtime.
-        let runtime = tokio::runtime::Runtime::new()?;
-        return runtime.block_on(bare::run(url, calls.parse()?));
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [bare::ARGUMENT, url, calls, concurrency, body] => {
+            // One thread per core, as in the worker's runtime.
+            let runtime = tokio::runtime::Runtime::new()?;
+            return runtime.block_on(bare::run(url, calls.parse()?, concurrency.parse()?, body));
+        }
+        [upstream::ARGUMENT] => return tokio::runtime::Runtime::new()?.block_on(upstream::run()),
+        _ => {}
     }
     let (tasks, wanted) = match args.as_slice() {
         [] => (60_000, None),

@@ -38,7 +38,7 @@ pub async fn measure(tasks: usize) -> anyhow::Result<PathFigures> {
 
 async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
     let output = tokio::process::Command::new(std::env::current_exe()?)
-        .args([bare::ARGUMENT, url, &calls.to_string()])
+        .args([bare::ARGUMENT, url, &calls.to_string(), &CONCURRENCY.to_string(), bare::BODY])
         .stderr(Stdio::inherit())
         .output()
         .await?;

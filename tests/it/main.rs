@@ -7,12 +7,13 @@
 //! - [`command_line`], [`typos`], [`operating`], [`limits_shown`], [`shown`], [`batch`]: the `redial` program; [`top`]: on a terminal
 //! - [`gateway`]: `redial serve`, and what clients of it see
 //! - [`dashboard`]: its page, in a browser
-//! - [`documented`], [`drop_in`], [`producers`]: the commands in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
+//! - [`documented`], [`tutorial`], [`drop_in`], [`producers`]: the commands and programs in the docs, and the examples; [`clients`]: the clients in Python and TypeScript
 //! - [`observed`]: metrics, traces, alerts
 //! - [`deploy`]: the files by which a fleet is run: Docker Compose, systemd, Kubernetes
 //! - [`chaos`]: two minutes of random faults
 //! - [`harness_works`]: the harness itself; [`tidy`], [`tidy_dependencies`], [`tidy_scripts`]: the source tree
 //! - [`examples`]: the examples of the library
+//! - [`peers`]: what the comparison with other job queues runs, and what the docs say of it
 //! - [`library`]: the packed library, used from outside the workspace
 //! - [`schema`]: the published JSON schemas
 
@@ -38,6 +39,7 @@ mod library;
 mod limits_shown;
 mod observed;
 mod operating;
+mod peers;
 mod producers;
 mod promises;
 mod schema;
