@@ -14,7 +14,7 @@ impl Db {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn register_queues(&self, queues: &[QueueName]) -> Result<(), Error> {
-        const MAX_CHECKED: u32 = 3;
+        const MAX_CHECKED: u32 = 20;
         let (registry, now) = (self.keys().queues(), self.now().await?);
         let mut add = redis::pipe();
         if !queues.is_empty() {

@@ -50,8 +50,7 @@ async fn a_redis_at_localhost_that_a_container_cannot_reach_is_explained() {
     let said = async |cli: Cli| cli.run(&["queues"]).await.stderr;
     let inside = said(Cli::new(&url).env(KUBERNETES, "10.96.0.1")).await;
     assert!(inside.contains("in a container, that is the container itself: set REDIS_URL"), "{inside}");
-    // Some machines are containers, or have been made from the file system of one.
-    if ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| std::path::Path::new(mark).exists()) {
+    if redial_core::container::is_inside() {
         return;
     }
     let outside = said(Cli::new(&url).env(KUBERNETES, "")).await;

@@ -14,7 +14,7 @@ use super::pages::{Block, blocks, root, text};
 use crate::drop_in::install::{self, run};
 
 /// Blocks that are not run, by page, language and what they contain.
-const ONLY_SHOWN: [(&str, &str, &str, &str); 16] = [
+const ONLY_SHOWN: [(&str, &str, &str, &str); 17] = [
     ("docs/architecture.md", "", "LPUSH --> waiting", "a drawing"),
     ("docs/batch.md", "json", "{{customer}}", "a template, which is JSON once it is filled in; `batch/` has it"),
     ("docs/deploy.md", "text", "", "commands for other machines; `deploy.rs` checks the files"),
@@ -28,6 +28,7 @@ const ONLY_SHOWN: [(&str, &str, &str, &str); 16] = [
     ("docs/migration.md", "ruby", "redis.lpush", "a line as in `producer.rb`, which `producers.rs` runs"),
     ("docs/operations.md", "text", "", "the output of a command"),
     ("docs/recipes.md", "json", "text-embedding-3-small", "the body of a line of a batch"),
+    ("docs/scale.md", "text", "", "settings of a Cluster on other machines"),
     ("docs/sdk.md", "python", "redial={", "arguments, which the Python client's tests check"),
     ("docs/sdk.md", "typescript", "queue: \"critical\"", "arguments, which the TypeScript client's tests check"),
     ("docs/tutorial.md", "text", "", "commands in four terminals; `tutorial.rs` runs the programs"),
@@ -284,7 +285,7 @@ async fn the_programs_of_the_recipes_do_what_they_say() {
     let Some(folder) = install::python("examples/recipes").await else { return };
     let upstream = Upstream::start(|request| match (request.route(), request.nth) {
         ("/robots.txt", _) => Reply::ok().body("User-agent: *\nDisallow: /private\nCrawl-delay: 1\n"),
-        ("/busy", 1) => Reply::status(503).header("retry-after", "1"),
+        ("/busy", 0) => Reply::status(503).header("retry-after", "1"),
         ("/gone", _) => Reply::status(410),
         _ => Reply::ok().body("page"),
     })

@@ -97,13 +97,13 @@ fn no_line_contains_a_phrase_that_reads_as_translated() {
     // In pieces, so that this file does not contain them.
     let phrases = [
         r"\b(is|are) n\u{6f} [a-z]+ (name|header|task|call|place)\b", // is not a valid header name
-        r"\bis non\u{65}\b",                                          // does not exist, has no value
-        r"\bunless sai\u{64}\b",                                      // by default
-        r"\bane\u{77}\b",                                             // again
-        r"\bin vai\u{6e}\b",                                          // without success
-        r"\bis tol\u{64}\b",                                          // learns, receives
-        r"\bput dow\u{6e}\b",                                         // record, add
-        r"\bThat of Redi\u{73}\.",                                    // Redis is unreachable or refuses the command
+        r"\bis (?-i:non\u{65})\b", // does not exist, has no value; `is None` is Python
+        r"\bunless sai\u{64}\b",   // by default
+        r"\bane\u{77}\b",          // again
+        r"\bin vai\u{6e}\b",       // without success
+        r"\bis tol\u{64}\b",       // learns, receives
+        r"\bput dow\u{6e}\b",      // record, add
+        r"\bThat of Redi\u{73}\.", // Redis is unreachable or refuses the command
     ];
     let phrases: Vec<Regex> = phrases.iter().map(|text| Regex::new(&format!("(?i){text}")).unwrap()).collect();
     // "There is no such task", "if there is none".
