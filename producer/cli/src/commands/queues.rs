@@ -36,13 +36,20 @@ impl WatchQueuesArgs {
     pub async fn run(self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
         let Some(seconds) = self.watch else { return self.queues.list_queues(queue, output).await };
         loop {
-            output::begin_screen()?;
-            match self.queues.list_queues(queue, output).await {
+            // What is on the screen stays until there is something to put in its place.
+            let listed = match self.queues.overviews(queue).await {
+                Ok(overviews) => {
+                    output::begin_screen()?;
+                    show_queues(queue, overviews, output).await
+                }
+                Err(error) => Err(error),
+            };
+            match listed {
                 // Redis may come back.
                 Err(error) if error.downcast_ref().is_some_and(Error::is_temporary) => {
                     output::complain(&format!("{error:#}; trying again"));
                 }
-                listed => drop(listed?),
+                listed => listed?,
             }
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
@@ -60,6 +67,26 @@ pub struct QueueArgs {
 const HEADER: &str =
     "QUEUE                   WAITING   ACTIVE  SCHEDULED     PARKED     DEAD   COMPLETED        DIED  WORKERS";
 
+async fn show_queues(queue: &Queue, overviews: Vec<(QueueName, Overview)>, output: Output) -> anyhow::Result<()> {
+    if output == Output::Text && !overviews.is_empty() {
+        output::line(HEADER)?;
+    }
+    let now = queue.db().now().await?;
+    for (name, at) in overviews {
+        let workers = at.workers.iter().filter(|worker| worker.lease_until > now).count();
+        let json = || {
+            json!({
+                "queue": name.as_str(), "paused": at.paused, "waiting": at.waiting, "active": at.active,
+                "scheduled": at.scheduled, "parked": at.parked, "dead": at.dead, "completed": at.completed,
+                "died": at.died, "workers": workers,
+            })
+        };
+        output.print(|| row(&name, &at, workers), json)?;
+        complain_of_misplaced(&queue.db().queue(name)).await?;
+    }
+    Ok(())
+}
+
 impl QueuesArgs {
     async fn overviews(&self, queue: &Queue) -> anyhow::Result<Vec<(QueueName, Overview)>> {
         let mut names: BTreeSet<QueueName> =
@@ -74,23 +101,7 @@ impl QueuesArgs {
     }
 
     async fn list_queues(&self, queue: &Queue, output: Output) -> anyhow::Result<ExitCode> {
-        let overviews = self.overviews(queue).await?;
-        if output == Output::Text && !overviews.is_empty() {
-            output::line(HEADER)?;
-        }
-        let now = queue.db().now().await?;
-        for (name, at) in overviews {
-            let workers = at.workers.iter().filter(|worker| worker.lease_until > now).count();
-            let json = || {
-                json!({
-                    "queue": name.as_str(), "paused": at.paused, "waiting": at.waiting, "active": at.active,
-                    "scheduled": at.scheduled, "parked": at.parked, "dead": at.dead, "completed": at.completed,
-                    "died": at.died, "workers": workers,
-                })
-            };
-            output.print(|| row(&name, &at, workers), json)?;
-            complain_of_misplaced(&queue.db().queue(name)).await?;
-        }
+        show_queues(queue, self.overviews(queue).await?, output).await?;
         Ok(ExitCode::SUCCESS)
     }
 
