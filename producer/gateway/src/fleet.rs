@@ -145,11 +145,9 @@ pub(crate) async fn statistics(
     let query = Query::read(request.uri(), &["queue", "window"])?;
     let window = statistics::window(query.given("window"))?;
     let db = gateway.client().queue().db();
-    let queues = if let Some(named) = query.given("queue") {
-        vec![caller.queue(Some(named), &gateway.config.queue)?]
-    } else {
-        let known = db.known_queues().await.map_err(Problem::core)?;
-        known.into_iter().filter(|name| caller.sees(name)).take(MAX_QUEUES).collect()
+    let queues = match query.given("queue") {
+        Some(named) => vec![caller.queue(Some(named), &gateway.config.queue)?],
+        None => visible_queues(&gateway, &caller).await?,
     };
     let now = db.now().await.map_err(Problem::core)?;
     let mut sum = StatisticsSummary::new(window, now);
