@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs Go, PHP, and Ruby with Sinatra where they are missing: examples are written in them.
 set -eu
+. "$(dirname "$0")/apt.sh"
 
 has_ruby() { ruby -e 'require "sinatra/base"; require "puma"' >/dev/null 2>&1; }
 packages=""
@@ -8,17 +9,8 @@ command -v go >/dev/null 2>&1 || packages="$packages golang-go"
 command -v php >/dev/null 2>&1 || packages="$packages php-cli"
 has_ruby || packages="$packages ruby-sinatra puma"
 if [ -z "$packages" ]; then exit 0; fi
-if ! command -v apt-get >/dev/null 2>&1; then
-  echo "Some tests of examples are skipped: install Go, PHP, and Ruby with Sinatra and Puma with your system's packages." >&2
-  exit 0
-fi
-
-as_root=""
-if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null 2>&1 || { echo "Some tests of examples are skipped: run 'apt-get install$packages' as root." >&2; exit 0; }
-  as_root=sudo
-fi
+apt_or_exit 0 "Some tests of examples are skipped: install Go, PHP, and Ruby with Sinatra and Puma with your system's packages."
+root_or_exit 0 "Some tests of examples are skipped: run 'apt-get install$packages' as root."
 echo "installing$packages (for the tests of examples)"
-$as_root apt-get update -qq
 # shellcheck disable=SC2086 # A list of packages.
-DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $packages >/dev/null
+apt_install $packages

@@ -2,22 +2,15 @@
 # Installs prometheus and promtool where they are missing: tests check the alerts and the dashboard with them. Debian's package would start
 # a system service, so only its programs are taken.
 set -eu
+. "$(dirname "$0")/apt.sh"
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
 if have prometheus && have promtool; then
   exit 0
 fi
-if ! have apt-get; then
-  echo "Some tests need prometheus and promtool on the PATH: install them with your system's packages ('brew install prometheus', ...)." >&2
-  exit 1
-fi
-
-as_root=""
-if [ "$(id -u)" -ne 0 ]; then
-  have sudo || { echo "Some tests need prometheus and promtool: put them on the PATH." >&2; exit 1; }
-  as_root=sudo
-fi
+apt_or_exit 1 "Some tests need prometheus and promtool on the PATH: install them with your system's packages ('brew install prometheus', ...)."
+root_or_exit 1 "Some tests need prometheus and promtool: put them on the PATH."
 echo "installing prometheus and promtool (the programs only, no system service)"
 $as_root apt-get update -qq
 unpacked=$(mktemp -d)
