@@ -17,7 +17,7 @@ use url::Url;
 use crate::config::AccessRules;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
-use crate::route_labels::route_of;
+use crate::route_pattern::RoutePattern;
 use crate::tokens::Caller;
 use crate::traces::RequestTrace;
 use crate::{cors, dashboard};
@@ -25,9 +25,9 @@ use crate::{cors, dashboard};
 /// Lets a request in, or refuses it; and counts it.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let route = route_of(request.uri().path());
-    let is_traced = route == "/u" || route.starts_with("/v1/tasks");
-    let trace = is_traced.then(|| RequestTrace::begin(&gateway.traces, request.method(), request.headers())).flatten();
+    let route = RoutePattern::of(&request);
+    let trace =
+        route.is_traced().then(|| RequestTrace::begin(&gateway.traces, request.method(), request.headers())).flatten();
     if let Some(trace) = &trace {
         request.extensions_mut().insert(trace.context());
     }
@@ -47,10 +47,10 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Requ
     if let Some(origin) = origin {
         cors::allow(&mut response, origin);
     }
-    gateway.metrics.count(route, response.status().as_u16(), started.elapsed());
     if let Some(trace) = trace {
-        trace.end(&gateway.traces, route, response.status(), response.headers());
+        trace.end(&gateway.traces, &route, response.status(), response.headers());
     }
+    gateway.metrics.count(route, response.status().as_u16(), started.elapsed());
     response
 }
 

@@ -8,7 +8,7 @@
 //!
 //! - [`config`]: the settings, from the file that workers read too; `tokens`: who may use a gateway, and for what
 //! - `server`: connections, from accepting them to draining them; `connection`: one of them; `tls`: the certificate
-//! - `routes`: which request goes where; `route_labels`: what metrics call it; `guard`: which are let in; `cors`: which web pages may read the answers
+//! - `routes`: which request goes where; `route_pattern`: what metrics call it; `guard`: which are let in; `cors`: which web pages may read the answers
 //! - `gateway`: what all requests share
 //! - `upstreams`: calls to an upstream through the gateway; `forward`: how such a request becomes a task; `answer`: how a result becomes
 //!   a response; `relay`: how an answer is passed on while it arrives
@@ -41,7 +41,7 @@ mod openapi;
 mod params;
 mod problem;
 mod relay;
-mod route_labels;
+mod route_pattern;
 mod routes;
 mod server;
 mod statistics;

@@ -11,15 +11,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use redial_traces::SpanFate;
 
+use crate::route_pattern::RoutePattern;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
-    route: &'static str,
+    route: RoutePattern,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabel {
-    route: &'static str,
+    route: RoutePattern,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,8 +74,8 @@ impl Default for GatewayMetrics {
 
 impl GatewayMetrics {
     /// Counts a request that was answered after this time.
-    pub fn count(&self, route: &'static str, status: u16, took: Duration) {
-        self.requests.get_or_create(&RouteLabels { route, status }).inc();
+    pub fn count(&self, route: RoutePattern, status: u16, took: Duration) {
+        self.requests.get_or_create(&RouteLabels { route: route.clone(), status }).inc();
         self.seconds.get_or_create(&RouteLabel { route }).observe(took.as_secs_f64());
     }
 

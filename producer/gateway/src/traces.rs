@@ -7,6 +7,7 @@ use redial_traces::context::{self, TRACEPARENT, TRACESTATE};
 use redial_traces::{KeyValue, Span, SpanContext, SpanKind, Status, Traces};
 
 use crate::problem::ID;
+use crate::route_pattern::RoutePattern;
 
 /// The span of a request that is being answered.
 #[derive(Debug)]
@@ -39,11 +40,11 @@ impl RequestTrace {
     }
 
     /// Records the span.
-    pub fn end(self, traces: &Traces, route: &'static str, status: StatusCode, headers: &HeaderMap) {
+    pub fn end(self, traces: &Traces, route: &RoutePattern, status: StatusCode, headers: &HeaderMap) {
         let Self { parent, span, began, method } = self;
         let mut attributes = vec![
             KeyValue::new("http.request.method", method.to_string()),
-            KeyValue::new("http.route", route),
+            KeyValue::new("http.route", route.as_str().to_owned()),
             KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
         ];
         let id = headers.get(ID).and_then(|id| id.to_str().ok());
@@ -58,7 +59,7 @@ impl RequestTrace {
             context: span,
             parent,
             kind: SpanKind::Server,
-            name: format!("{method} {route}").into(),
+            name: format!("{method} {}", route.as_str()).into(),
             time: (began, SystemTime::now()),
             attributes,
             events: Vec::new(),
