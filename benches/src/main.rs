@@ -8,6 +8,7 @@
 //! - [`memo`], [`limits`]: what a cache and a limit cost
 //! - [`batch`]: `redial batch`, and waiting for results
 //! - [`gateway`]: what the gateway adds to a call
+//! - [`observed`], [`views`]: what recording what happens costs, and looking at it
 //! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
 //! - [`upstream`]: what the comparison with other job queues, `benches/peers`, calls
 //! - [`growth`]: the memory of a worker after a million tasks; only when asked for, since it takes long
@@ -25,9 +26,11 @@ mod idle;
 mod limits;
 mod memo;
 mod memory;
+mod observed;
 mod path;
 mod rounds;
 mod upstream;
+mod views;
 
 use gateway::Awaited;
 use rounds::{CONCURRENCY, ROUNDS};
@@ -36,7 +39,7 @@ use rounds::{CONCURRENCY, ROUNDS};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts that can be measured on their own.
-const PARTS: [&str; 7] = ["path", "memo", "limits", "batch", "gateway", "idle", GROWTH];
+const PARTS: [&str; 9] = ["path", "observed", "memo", "limits", "batch", "gateway", "views", "idle", GROWTH];
 /// The part that takes so long that it is measured only on its own.
 const GROWTH: &str = "growth";
 
@@ -67,6 +70,8 @@ async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
     for part in PARTS.iter().filter(|part| wanted.map_or(**part != GROWTH, |wanted| wanted == **part)) {
         match *part {
             "path" => whole_path(tasks).await?,
+            "observed" => observing(tasks).await?,
+            "views" => viewing().await?,
             "memo" => memos(tasks).await?,
             "limits" => limited(tasks).await?,
             "batch" => batches(tasks).await?,
@@ -84,6 +89,27 @@ async fn whole_path(tasks: usize) -> anyhow::Result<()> {
     println!("| whole path, 0 ms upstream, results stored | {:.0} tasks/s | |", whole.redial);
     println!("| ratio | {:.0} % | >= 50 % |", 100.0 * whole.redial / whole.bare);
     println!("| Redis commands per task, as INFO counts them | {:.2} | <= 6 |", whole.commands);
+    Ok(())
+}
+
+async fn observing(tasks: usize) -> anyhow::Result<()> {
+    let [nothing, usual, traces] = observed::measure(tasks).await?;
+    let share = |rate: f64| 100.0 * rate / nothing;
+    println!("| nothing recorded: no statistics, events and traces | {nothing:.0} tasks/s | |");
+    println!(
+        "| statistics and events as by default, metrics read each second | {:.0} % of that | >= 97 % |",
+        share(usual)
+    );
+    println!("| the same with traces of all tasks | {:.0} % of that | |", share(traces));
+    Ok(())
+}
+
+async fn viewing() -> anyhow::Result<()> {
+    for views::ViewCost { view, taken, commands, longest } in views::measure().await? {
+        println!(
+            "| with 1,000,000 tasks waiting and 100,000 dead: {view} | {taken:.1} ms, {commands:.0} commands, the longest {longest:.2} ms | <= 5 ms each |"
+        );
+    }
     Ok(())
 }
 

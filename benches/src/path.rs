@@ -10,6 +10,9 @@ use redis::aio::MultiplexedConnection;
 use crate::bare;
 use crate::rounds::{CONCURRENCY, ROUNDS, median};
 
+/// How often the metrics are read where they are: more often than Prometheus does by default.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The figures of the whole path and of the baseline.
 pub struct PathFigures {
     /// Calls per second of the bare loop.
@@ -48,8 +51,33 @@ async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
 
 /// Tasks per second from the first to the last result, and commands per task. The queue is filled before the worker starts.
 /// Another worker answers the tasks of `before` first; they are not measured.
-#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = String>) -> anyhow::Result<(f64, f64)> {
+    measured(before, tasks, &Observation::default()).await
+}
+
+/// How a worker is observed while it works.
+#[derive(Default)]
+pub struct Observation<'a> {
+    /// Environment variables of the worker.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Whether its metrics are read meanwhile.
+    pub is_scraped: bool,
+}
+
+/// The same for a worker that is observed.
+pub async fn observed_worker(
+    observation: &Observation<'_>,
+    tasks: impl ExactSizeIterator<Item = String>,
+) -> anyhow::Result<(f64, f64)> {
+    measured(&[], tasks, observation).await
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+async fn measured(
+    before: &[String],
+    tasks: impl ExactSizeIterator<Item = String>,
+    observation: &Observation<'_>,
+) -> anyhow::Result<(f64, f64)> {
     let redis = RedisServer::start().await;
     let queue = TestQueue::new(redis.url(), "default");
     let mut connection = redis.connection().await;
@@ -62,16 +90,23 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
     let (start, count) = (before.len() as u64, tasks.len() as u64);
     let commands_before = redis.info_number("total_commands_processed").await;
     queue.push_all(tasks).await;
-    let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string()).spawn();
+    let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", CONCURRENCY.to_string());
+    let worker = observation.settings.iter().fold(worker, |worker, (name, value)| worker.env(name, *value)).spawn();
     let mut polls = 0_u64;
     let mut first: Option<(Instant, u64)> = None;
-    let (elapsed, counted) = loop {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        polls += 1;
-        match (completed(&mut connection).await?, first) {
-            (Some(done), None) if done > start => first = Some((Instant::now(), done)),
-            (Some(done), Some((at, then))) if done == start + count => break (at.elapsed(), done - then),
-            _ => {}
+    let (elapsed, counted) = {
+        let mut scraping = std::pin::pin!(scrape(&worker));
+        loop {
+            tokio::select! {
+                () = &mut scraping, if observation.is_scraped => {}
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+            polls += 1;
+            match (completed(&mut connection).await?, first) {
+                (Some(done), None) if done > start => first = Some((Instant::now(), done)),
+                (Some(done), Some((at, then))) if done == start + count => break (at.elapsed(), done - then),
+                _ => {}
+            }
         }
     };
     let after = redis.info_number("total_commands_processed").await;
@@ -79,6 +114,14 @@ pub async fn worker(before: &[String], tasks: impl ExactSizeIterator<Item = Stri
     anyhow::ensure!(counted > 0, "the round ended before it could be measured; use more tasks");
     let commands = (after - commands_before).checked_sub(polls).context("commands were counted")?;
     Ok((counted as f64 / elapsed.as_secs_f64(), commands as f64 / count as f64))
+}
+
+/// Reads the metrics of a worker for ever.
+async fn scrape(worker: &Worker) {
+    loop {
+        worker.metrics().await;
+        tokio::time::sleep(SCRAPE_INTERVAL).await;
+    }
 }
 
 /// Waits until this many tasks are complete.
