@@ -1,13 +1,13 @@
 //! `/v1/queues/{queue}/dead`: dead letters grouped, searched, shown, replayed and dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use redial_core::queue::dead::DeadLetter;
-use redial_core::queue::dead_groups::CountedGroups;
 use redial_core::queue::dead_page::{DeadLetterFilter, DeadLetterSummary};
 use redial_core::queue::dead_search::DeadLetterPage;
 use redial_core::shown::json::dead_letter;
@@ -24,6 +24,8 @@ pub(crate) mod jobs;
 
 /// The highest position of a letter that a request may name: JSON has no larger whole numbers.
 const MAX_POSITION: usize = 1 << 53;
+/// How long counting groups of letters may take.
+const MAX_COUNT_TIME: Duration = Duration::from_secs(5);
 /// How many letters a page has at most.
 const MAX_PAGE: usize = 200;
 
@@ -37,14 +39,16 @@ pub(crate) async fn groups(
     let queue = queue_of(&gateway, &caller, &queue, Access::Read)?;
     Query::read(request.uri(), &[])?;
     let dead = queue.counts().await.map_err(Problem::core)?.dead;
-    let CountedGroups { groups, counted, .. } = gateway.dead_groups.of(&queue).await.map_err(Problem::core)?;
-    let groups = groups.iter().map(|group| {
+    let counts = gateway.dead_groups.of(&queue, MAX_COUNT_TIME).await.map_err(Problem::core)?;
+    let groups = counts.groups.iter().map(|group| {
         json!({
             "reason": group.reason, "upstream": group.upstream, "letters": group.letters,
             "oldest_ms": group.oldest, "newest_ms": group.newest,
         })
     });
-    Ok(ok(&json!({"dead": dead, "counted": counted, "groups": groups.collect::<Vec<_>>()})))
+    Ok(ok(
+        &json!({"dead": dead, "counted": counts.counted, "partial": counts.is_partial(), "groups": groups.collect::<Vec<_>>()}),
+    ))
 }
 
 /// The letters that a request means.

@@ -71,7 +71,8 @@ async fn parked(
     let lists = match query.given("for") {
         Some(cause) => {
             let list = WaitList::named(cause, &query.text("name").unwrap_or_default());
-            let wrong = || Problem::invalid(format!("the parameter for is {cause:?}: use limit, breaker or memo"));
+            let wrong =
+                || Problem::invalid(format!("the parameter for is {cause:?}: use limit, breaker, in_flight or memo"));
             vec![list.ok_or_else(wrong)?]
         }
         None => queue.wait_lists(WAIT_LIST_SEARCH).await.map_err(Problem::core)?,

@@ -51,6 +51,8 @@ const FLEET_PREFIXES: [&str; 4] = ["limit:{", "memo:{", "breaker:{", "cancelled:
 const QUEUES: &str = "queues";
 /// The name of the fleet-wide list of workers.
 const ANNOUNCED: &str = "workers";
+/// The name of the fleet-wide list of upstreams for whose calls in flight tasks wait.
+const BUSY_UPSTREAMS: &str = "busy-upstreams";
 
 /// Whether a key is Redial's own under the default prefix; [`QueueKeys::is_own`] knows the configured one.
 pub(crate) fn is_reserved(key: &str) -> bool {
@@ -68,7 +70,7 @@ fn is_own(prefix: &str, key: &str) -> bool {
         Some(kind.is_empty() || named || QUEUE_SUFFIXES.contains(&kind))
     };
     let of_the_fleet = || {
-        matches!(rest, "limits" | "breakers" | QUEUES | ANNOUNCED)
+        matches!(rest, "limits" | "breakers" | QUEUES | ANNOUNCED | BUSY_UPSTREAMS)
             || FLEET_PREFIXES.iter().any(|own| rest.starts_with(own))
     };
     of_a_queue().unwrap_or(false) || of_the_fleet()
@@ -292,6 +294,11 @@ impl FleetKeys {
     pub fn breakers(&self) -> String {
         format!("{}:breakers", self.prefix)
     }
+
+    /// ZSET by ms: the upstreams that had as many calls in flight as they may while tasks waited, by when they last did.
+    pub fn busy_upstreams(&self) -> String {
+        format!("{}:{BUSY_UPSTREAMS}", self.prefix)
+    }
 }
 
 #[cfg(test)]
@@ -331,6 +338,7 @@ mod tests {
         );
         assert_eq!(fleet.breaker("api.example.com:443"), "redial:breaker:{api.example.com:443}");
         assert_eq!(fleet.breakers(), "redial:breakers");
+        assert_eq!(fleet.busy_upstreams(), "redial:busy-upstreams");
         let worker = WorkerId::from_redis("w1".into());
         assert_eq!(keys.active(&worker), "redial:{default}:active:w1");
         assert_eq!(keys.claimed(&worker), "redial:{default}:claimed:w1");

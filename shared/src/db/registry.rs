@@ -96,6 +96,20 @@ impl Db {
         Ok(())
     }
 
+    /// Records that tasks wait because an upstream has as many calls in flight as it may, so that they are counted. The thousand that had so
+    /// last are remembered.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn register_busy_upstream(&self, upstream: &str) -> Result<(), Error> {
+        const MAX_REMEMBERED: isize = 1_000;
+        let (registry, now) = (self.keys().busy_upstreams(), self.now().await?);
+        let mut add = redis::pipe();
+        add.cmd("ZADD").arg(&registry).arg(now.0).arg(upstream).ignore();
+        add.cmd("ZREMRANGEBYRANK").arg(&registry).arg(0).arg(-1 - MAX_REMEMBERED).ignore();
+        self.run(async |connection| add.exec_async(connection).await).await
+    }
+
     /// Some of the names in a registry, and where the next ones begin; `None` after the last.
     pub(crate) async fn names_page(&self, registry: &str, from: u64) -> Result<(Option<u64>, Vec<String>), Error> {
         const PAGE_SIZE: usize = 500;

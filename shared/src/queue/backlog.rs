@@ -15,31 +15,44 @@ pub struct Backlog {
     pub counts: Counts,
     /// How many could be called now: waiting or due. None while the queue is paused.
     pub admissible: u64,
-    /// How many are parked for a limit, and for an upstream to come back.
+    /// How many are parked for a limit, for an upstream to come back, and for a call to it to end.
     for_limits: u64,
     for_breakers: u64,
+    for_calls: u64,
 }
 
 impl Backlog {
     /// The parked tasks by what they wait for. Those in none of the wait lists that were asked for wait for another task's answer.
-    pub fn parked_by_cause(&self) -> [(WaitReason, u64); 3] {
-        let parked = self.counts.parked;
-        let limits = self.for_limits.min(parked);
-        let breakers = self.for_breakers.min(parked - limits);
-        [(WaitReason::Limit, limits), (WaitReason::Breaker, breakers), (WaitReason::Memo, parked - limits - breakers)]
+    pub fn parked_by_cause(&self) -> [(WaitReason, u64); 4] {
+        let mut left = self.counts.parked;
+        let mut part = |tasks: u64| {
+            let part = tasks.min(left);
+            left -= part;
+            part
+        };
+        let (limits, breakers, calls) = (part(self.for_limits), part(self.for_breakers), part(self.for_calls));
+        [
+            (WaitReason::Limit, limits),
+            (WaitReason::Breaker, breakers),
+            (WaitReason::InFlight, calls),
+            (WaitReason::Memo, left),
+        ]
     }
 }
 
 impl Db {
-    /// The wait lists of the limits that were used last and of the upstreams whose breaker opened last, up to `most` of each.
+    /// The wait lists of the limits that were used last, of the upstreams whose breaker opened last, and of those that last had as many calls
+    /// in flight as they may: up to `most` of each.
     ///
     /// # Errors
     /// Redis is unreachable or refuses a command.
     pub async fn recent_wait_lists(&self, most: usize) -> Result<Vec<WaitList>, Error> {
         let limits = self.recent_names(&self.keys().limits(), most).await?;
-        let upstreams = self.recent_names(&self.keys().breakers(), most).await?;
+        let down = self.recent_names(&self.keys().breakers(), most).await?;
+        let busy = self.recent_names(&self.keys().busy_upstreams(), most).await?;
         let lists = limits.iter().map(|name| WaitList::limit(name));
-        Ok(lists.chain(upstreams.iter().map(|name| WaitList::breaker(name))).collect())
+        let lists = lists.chain(down.iter().map(|name| WaitList::breaker(name)));
+        Ok(lists.chain(busy.iter().map(|name| WaitList::in_flight(name))).collect())
     }
 }
 
@@ -70,6 +83,7 @@ impl Queue {
             counted.map(|(_, size)| size).sum()
         };
         (backlog.for_limits, backlog.for_breakers) = (total(WaitReason::Limit), total(WaitReason::Breaker));
+        backlog.for_calls = total(WaitReason::InFlight);
         Ok(())
     }
 }
@@ -80,11 +94,15 @@ mod tests {
 
     #[test]
     fn the_causes_add_up_to_the_parked_tasks_whatever_the_lists_say() {
-        for (parked, for_limits, for_breakers, expected) in
-            [(5, 2, 1, [2, 1, 2]), (0, 3, 3, [0, 0, 0]), (4, 3, 9, [3, 1, 0]), (7, 0, 0, [0, 0, 7])]
-        {
+        for (parked, [for_limits, for_breakers, for_calls], expected) in [
+            (6, [2, 1, 1], [2, 1, 1, 2]),
+            (0, [3, 3, 3], [0, 0, 0, 0]),
+            (4, [3, 9, 1], [3, 1, 0, 0]),
+            (7, [0, 0, 9], [0, 0, 7, 0]),
+            (7, [0, 0, 0], [0, 0, 0, 7]),
+        ] {
             let counts = Counts { parked, ..Counts::default() };
-            let backlog = Backlog { counts, for_limits, for_breakers, ..Backlog::default() };
+            let backlog = Backlog { counts, for_limits, for_breakers, for_calls, ..Backlog::default() };
             assert_eq!(backlog.parked_by_cause().map(|(_, count)| count), expected);
         }
     }

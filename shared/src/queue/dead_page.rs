@@ -1,16 +1,14 @@
 //! Dead letters by what one needs to choose among them: why, where, when. Their tasks stay in Redis, so that a hundred thousand letters
 //! can be counted and searched in short steps.
 
-use std::collections::HashMap;
-
 use crate::queue::dead::DeadLetter;
 pub use crate::script::dead_page::DeadLetterSummary;
 use crate::script::dead_page::DeadPage;
 use crate::{Error, Queue, TaskId, UnixMs};
 
 /// How many letters are read in one step, and how many bytes of them: Redis serves no one else meanwhile.
-const STEP_LETTERS: usize = 200;
-const STEP_BYTES: usize = 512 << 10;
+pub(super) const STEP_LETTERS: usize = 100;
+const STEP_BYTES: usize = 256 << 10;
 /// How many whole letters are read at a time: each may be a megabyte.
 const WHOLE_LETTERS: usize = 20;
 /// How long before its letter a task may have ended, by the clocks of its worker and of Redis.
@@ -25,21 +23,6 @@ pub struct DeadLetterFilter {
     pub upstream: Option<String>,
     /// Those whose id, serial, error or upstream contains this text.
     pub text: Option<String>,
-}
-
-/// How many dead letters have the same reason and upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterGroup {
-    /// Why they are dead.
-    pub reason: String,
-    /// Where their calls went.
-    pub upstream: String,
-    /// How many there are.
-    pub letters: u64,
-    /// When the first one died.
-    pub oldest: UnixMs,
-    /// When the last one did.
-    pub newest: UnixMs,
 }
 
 impl DeadLetterFilter {
@@ -66,40 +49,23 @@ impl Queue {
         Ok(self.db.call(&page).await?.0)
     }
 
-    /// How many dead letters there are of each reason and upstream, most first, among the newest `limit`; and how many were counted.
+    /// The dead letters from one position to before another one, oldest first. There are fewer if some are gone meanwhile.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command.
-    pub async fn dead_groups(&self, limit: usize) -> Result<(Vec<DeadLetterGroup>, usize), Error> {
-        let dead = usize::try_from(self.counts().await?.dead).unwrap_or(usize::MAX);
-        let first = dead.saturating_sub(limit);
-        let (mut groups, mut counted) = (HashMap::<(String, String), DeadLetterGroup>::new(), 0);
-        while first + counted < dead {
-            let page = self.dead_summaries(first + counted).await?;
+    /// Redis is unreachable or refuses a command.
+    pub(super) async fn dead_between(&self, first: usize, end: usize) -> Result<Vec<DeadLetterSummary>, Error> {
+        let mut letters = Vec::new();
+        while first + letters.len() < end {
+            let skip = first + letters.len();
+            let max_letters = (end - skip).min(STEP_LETTERS);
+            let page = DeadPage { dead: &self.keys.dead, skip, max_letters, max_bytes: STEP_BYTES };
+            let page = self.db.call(&page).await?.0;
             if page.is_empty() {
                 break;
             }
-            counted += page.len();
-            for DeadLetterSummary { at, reason, upstream, .. } in page {
-                let group = groups.entry((reason, upstream)).or_insert_with_key(|(reason, upstream)| DeadLetterGroup {
-                    reason: reason.clone(),
-                    upstream: upstream.clone(),
-                    letters: 0,
-                    oldest: at,
-                    newest: at,
-                });
-                group.letters += 1;
-                (group.oldest, group.newest) = (group.oldest.min(at), group.newest.max(at));
-            }
+            letters.extend(page);
         }
-        let mut groups: Vec<DeadLetterGroup> = groups.into_values().collect();
-        groups.sort_by(|one, other| {
-            other
-                .letters
-                .cmp(&one.letters)
-                .then_with(|| (&one.reason, &one.upstream).cmp(&(&other.reason, &other.upstream)))
-        });
-        Ok((groups, counted))
+        Ok(letters)
     }
 
     /// The dead letter of this serial that died at this time; `None` if it is gone.

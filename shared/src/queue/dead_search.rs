@@ -1,12 +1,10 @@
 //! Searching the dead letters of a queue, from the newest to the oldest.
 
-use super::dead_page::{DeadLetterFilter, DeadLetterSummary};
+use super::dead_page::{DeadLetterFilter, DeadLetterSummary, STEP_LETTERS};
 use crate::{Error, Queue};
 
 /// How many letters one search looks at.
 const MAX_SEARCHED: usize = 4_000;
-/// How many it goes back at a time.
-const STEP: usize = 100;
 
 /// A page of dead letters, newest first.
 #[derive(Debug)]
@@ -35,16 +33,8 @@ impl Queue {
         let mut end = before.map_or(dead, |before| before.min(dead));
         let (mut letters, mut searched) = (Vec::new(), 0);
         while end > 0 && letters.len() < limit && searched < MAX_SEARCHED {
-            let first = end.saturating_sub(STEP);
-            let mut step: Vec<DeadLetterSummary> = Vec::new();
-            while first + step.len() < end {
-                let page = self.dead_summaries(first + step.len()).await?;
-                if page.is_empty() {
-                    break;
-                }
-                step.extend(page);
-            }
-            step.truncate(end - first);
+            let first = end.saturating_sub(STEP_LETTERS);
+            let mut step = self.dead_between(first, end).await?;
             searched += step.len().max(1);
             while let Some(letter) = step.pop() {
                 end = first + step.len();

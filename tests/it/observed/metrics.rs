@@ -210,6 +210,27 @@ async fn parked_tasks_are_told_apart_by_what_they_wait_for() {
 }
 
 #[tokio::test]
+async fn parked_tasks_that_wait_for_calls_in_flight_are_counted_as_such() {
+    let fleet = Fleet::new("").await;
+    let block = format!("[[upstream]]\nurl = \"{}\"\nmax_in_flight = 1\n", fleet.upstream.url("/slow/"));
+    let settings = std::fs::read_to_string(fleet.settings.path()).unwrap();
+    std::fs::write(fleet.settings.path(), settings + &block).unwrap();
+    let (worker, gateway) = (ready(fleet.worker()).await, fleet.gateway().await);
+    for id in ["a", "b", "c"] {
+        fleet.queue.push(fleet.task(id, "/slow/60000", json!({"timeout_ms": 120_000})).to_string()).await;
+    }
+    for (cause, tasks) in [("in_flight", 2.0), ("memo", 0.0)] {
+        assert_reaches(&worker, &format!(r#"redial_parked_tasks{{queue="default",cause="{cause}"}}"#), tasks).await;
+    }
+    let name = fleet.upstream.url("/slow/");
+    let waits = gateway.send("GET", "/v1/queues/default/waits", &[], b"").await.json();
+    assert_eq!(waits["lists"], json!([{"for": "in_flight", "name": name, "tasks": 2}]));
+    let parked = "/v1/queues/default/tasks?state=parked&for=in_flight&name=".to_owned()
+        + &name.replace(':', "%3A").replace('/', "%2F");
+    assert_eq!(gateway.send("GET", &parked, &[], b"").await.json()["tasks"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
 async fn answers_that_are_kept_save_calls() {
     let fleet = Fleet::new("").await;
     let worker = ready(fleet.worker()).await;
@@ -253,6 +274,9 @@ async fn a_gateway_counts_requests_their_time_and_its_streams() {
     for path in ["/v1/queues", "/v1/queues/default/waits", "/v1/queues/other/waits"] {
         assert_eq!(gateway.send("GET", path, &[], b"").await.status, 200);
     }
+    for path in ["/v1/tasks/a/b/c", "/u", "/ux/y", "/other"] {
+        assert_eq!(gateway.send("GET", path, &[], b"").await.status, 404, "{path}");
+    }
     let slow = gateway.open("GET", "/u/api/slow/20000", &[("redial-stream", "true")], b"").await.unwrap();
     let has = |wanted: &'static str| {
         let gateway = &gateway;
@@ -265,6 +289,7 @@ async fn a_gateway_counts_requests_their_time_and_its_streams() {
         "redial_gateway_requests_total{route=\"/u\",status=\"200\"} 1",
         "redial_gateway_request_duration_seconds_count{route=\"/u\"} 1",
         "redial_gateway_requests_total{route=\"/v1/queues\",status=\"200\"} 1",
+        "redial_gateway_requests_total{route=\"other\",status=\"404\"} 4",
         "redial_gateway_requests_total{route=\"/v1/queues/{queue}/waits\",status=\"200\"} 2",
         "redial_gateway_waiting 1",
         "redial_gateway_streams 1",

@@ -1,7 +1,11 @@
 //! dead_page.lua: dead letters without their tasks.
 
-use redial_core::UnixMs;
+use std::time::Duration;
+
+use redial_core::queue::dead_groups::GroupCounts;
 use redial_core::script::dead_page::DeadPage;
+use redial_core::{Db, QueueName, UnixMs};
+use redial_tests::RedisServer;
 
 use super::Desk;
 
@@ -36,6 +40,30 @@ async fn letters_are_listed_with_where_their_calls_went_and_without_their_tasks(
     assert_eq!(desk.run(&page(1, 2, 1 << 20)).await.0.len(), 2);
     assert_eq!(desk.run(&page(3, 10, 1_000)).await.0.len(), 1);
     assert_eq!(desk.run(&page(5, 10, 1 << 20)).await.0, []);
+}
+
+#[tokio::test]
+async fn groups_are_counted_from_the_newest_letter_on_and_say_if_time_ended_before_the_oldest() {
+    let redis = RedisServer::start().await;
+    let mut connection = redis.connection().await;
+    let mut add = redis::cmd("ZADD");
+    add.arg("redial:{default}:dead");
+    for at in 1..=250_u64 {
+        let reason = if at <= 150 { "expired" } else { "rejected" };
+        let header = format!(r#"{{"serial":"s:1:{at}","reason":"{reason}"}}"#);
+        add.arg(at).arg(format!("{header}\n{{\"url\":\"http://h/\"}}"));
+    }
+    let () = add.query_async(&mut connection).await.unwrap();
+    let queue = Db::open(redis.as_ref(), "redial").unwrap().queue(QueueName::new("default").unwrap());
+    for (within, counted, groups) in [
+        (Duration::ZERO, 100, vec![("rejected", 100, 151, 250)]),
+        (Duration::from_secs(60), 250, vec![("expired", 150, 1, 150), ("rejected", 100, 151, 250)]),
+    ] {
+        let counts = GroupCounts::default().of(&queue, within).await.unwrap();
+        let seen = counts.groups.iter().map(|group| (&*group.reason, group.letters, group.oldest.0, group.newest.0));
+        assert_eq!(seen.collect::<Vec<_>>(), groups);
+        assert_eq!((counts.counted, counts.dead, counts.is_partial()), (counted, 250, counted < 250));
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use crate::task::types::Turn;
 
 /// How soon a list is looked at again whatever happens: another worker may have emptied it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is recorded that tasks wait.
+const REGISTER_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon a paused queue is looked at again, and one whose list could not be read.
 const PAUSED_WAIT: Duration = Duration::from_secs(1);
 /// The least number of tasks that are known beforehand.
@@ -56,6 +58,7 @@ impl UpstreamDrains {
                 numbers: self.numbers.clone(),
                 queues: BTreeMap::new(),
                 last_queue: String::new(),
+                registered: None,
             };
             vital::spawn("drain of an upstream", drain.run(stop.clone()));
         }
@@ -73,6 +76,8 @@ struct UpstreamDrain {
     queues: BTreeMap<String, WaitingQueue>,
     /// The queue from which tasks were calls last: the next ones come from another.
     last_queue: String,
+    /// When it was recorded that tasks wait.
+    registered: Option<Instant>,
 }
 
 /// A queue in which tasks wait.
@@ -123,6 +128,7 @@ impl UpstreamDrain {
             }
             self.read_lists().await;
             self.queues.retain(|_, queue| !queue.is_empty());
+            self.register_if_due().await;
             if self.queues.is_empty() {
                 if self.upstream.end_drain() {
                     return;
@@ -144,6 +150,16 @@ impl UpstreamDrain {
             };
             let Some(slot) = slot else { return };
             self.take(queue, slot, room).await;
+        }
+    }
+
+    /// Records now and then that tasks wait, for those who look.
+    async fn register_if_due(&mut self) {
+        let is_due = self.registered.is_none_or(|at| at.elapsed() > REGISTER_INTERVAL);
+        let Some(worker) = self.workers.values().next().filter(|_| is_due && !self.queues.is_empty()) else { return };
+        self.registered = Some(Instant::now());
+        if let Err(error) = worker.redis_queue().db().register_busy_upstream(self.upstream.name()).await {
+            tracing::debug!(%error, "could not record that tasks wait for an upstream");
         }
     }
 

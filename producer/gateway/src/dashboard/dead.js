@@ -28,7 +28,7 @@ function list_view(app, named) {
     const search = h("form", { role: "search", onsubmit: (event) => { event.preventDefault(); choose({ text: document.getElementById("dead-text").value.trim() }); } },
       h("input", { id: "dead-text", type: "search", "aria-label": "Search id, error or upstream", placeholder: "Id, error or upstream" }), " ", h("button", null, "Search"));
     const picker = h("select", { "aria-label": "Queue", onchange: (event) => { location.hash = `#/dead/${encodeURIComponent(event.target.value)}`; } }, others.map((one) => h("option", { value: one.queue, selected: one.queue === queue }, `${one.queue} (${count(one.dead)})`)));
-    const seen = groups.counted < groups.dead && groups.counted >= 100_000 ? `the newest ${count(groups.counted)} of ${count(groups.dead)}` : `${count(groups.dead)} in all`;
+    const seen = groups.partial ? `the newest ${count(groups.counted)} of ${count(groups.dead)}` : `${count(groups.dead)} in all`;
     return [
       h("h1", null, "Dead letters of ", queue),
       panel("By reason and upstream", [h("span", { class: "quiet" }, seen), others.length > 1 && picker], table("Dead letters by reason and upstream", ["Reason", "Upstream", ["Letters", "num"], "Oldest", "Newest"], rows, "No dead letters.")),

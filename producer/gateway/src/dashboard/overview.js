@@ -6,6 +6,7 @@ import { ask, chart, count, h, meter, num, panel, rate, share, span, sparkline, 
 const SAMPLES = 60;
 const MAX_WAITS = 12;
 const MAX_BATCHES = 20;
+const LISTS = { limit: "Limit", breaker: "Upstream is down", in_flight: "Calls in flight", memo: "Answer of the same call" };
 const CAUSES = { limit: "limits", breaker: "upstreams that are down", memo: "answers" };
 // Below this share of good answers an upstream is shown as failing.
 const FAILING = 0.9;
@@ -152,7 +153,7 @@ function wait_panel(queues, waits, statistics) {
     const row = (cause, name, tasks, link) => tasks > 0 && h("tr", null, h("th", { scope: "row" }, cause), h("td", { class: "id" }, link && name ? h("a", { href: link }, name) : name), h("td", null, h("a", { href: name ? of : (link ?? of) }, queue.queue)), num(tasks));
     const { lists, answers, scheduled, waiting } = waits[i];
     return [
-      ...lists.map((list) => row(list.for === "limit" ? "Limit" : "Upstream is down", list.name, list.tasks, `${of}/parked/${list.for}/${encodeURIComponent(list.name)}`)),
+      ...lists.map((list) => row(LISTS[list.for] ?? list.for, list.name, list.tasks, `${of}/parked/${list.for}/${encodeURIComponent(list.name)}`)),
       row("Answer of the same call", "", answers), row("Retry or delay", "", scheduled, `${of}/scheduled`), row(queue.paused ? "Queue is paused" : "Free slot", "", waiting),
     ].filter(Boolean);
   });

@@ -70,9 +70,10 @@ export function workers_view() {
     const { workers, now_ms: now } = await get("/v1/workers");
     const rows = workers.map((worker) => h("tr", { class: worker.gone ? "bad" : "" },
       h("th", { scope: "row", class: "id" }, worker.worker),
+      h("td", { class: "id" }, worker.release ?? "unknown"),
       num(worker.queues.reduce((sum, queue) => sum + queue.tasks, 0)),
       h("td", null, worker.gone ? h("span", { class: "bad" }, "gone: another worker takes back its tasks") : `lease ends in ${span(worker.lease_until_ms - now)}`),
       h("td", { class: "wide" }, worker.queues.map((queue, i) => [i > 0 && ", ", h("a", { href: `#/queue/${encodeURIComponent(queue.queue)}/active` }, queue.queue), ` ${count(queue.tasks)}`]))));
-    return [h("h1", null, "Workers"), panel("Workers", null, table("Workers", ["Worker", ["Holds", "num"], "Lease", "Tasks of each queue"], rows, "No workers are running."))];
+    return [h("h1", null, "Workers"), panel("Workers", null, table("Workers", ["Worker", "Release", ["Holds", "num"], "Lease", "Tasks of each queue"], rows, "No workers are running."))];
   };
 }

@@ -34,13 +34,13 @@ pub(super) fn schemas() -> Map<String, Value> {
         ))})),
         "ListedTasks": object(&["tasks", "next"], json!({"tasks": list(any.clone()), "next": {"type": ["integer", "null"]}})),
         "Waits": object(&["scheduled", "lists", "answers", "waiting"], json!({"scheduled": number, "answers": number, "waiting": number,
-            "lists": list(object(&["for", "name", "tasks"], json!({"for": {"enum": ["limit", "breaker", "memo"]}, "name": text, "tasks": number})))})),
+            "lists": list(object(&["for", "name", "tasks"], json!({"for": {"enum": ["limit", "breaker", "in_flight", "memo"]}, "name": text, "tasks": number})))})),
         "Story": object(&["id", "queue", "state", "events", "links"], json!({"id": text, "queue": text, "state": text, "events": list(any.clone()), "links": any})),
         "Schedules": object(&["schedules"], json!({"schedules": list(any.clone())})),
         "Removed": object(&["name", "removed"], json!({"name": text, "removed": flag})),
         "DeadLetters": object(&["dead", "letters", "next"], json!({"dead": number, "letters": list(any.clone()), "next": {"type": ["integer", "null"]}})),
         "DeadLetter": object(&["serial", "at_ms", "attempts", "bytes"], json!({"serial": text, "at_ms": number, "bytes": number, "attempts": list(any.clone())})),
-        "DeadLetterGroups": object(&["dead", "counted", "groups"], json!({"dead": number, "counted": number, "groups": list(object(
+        "DeadLetterGroups": object(&["dead", "counted", "partial", "groups"], json!({"dead": number, "counted": number, "partial": flag, "groups": list(object(
             &["reason", "upstream", "letters"], json!({"reason": text, "upstream": text, "letters": number, "oldest_ms": number, "newest_ms": number}),
         ))})),
         "Replayed": object(&["replayed"], json!({"replayed": flag})),
@@ -93,7 +93,11 @@ pub(super) fn queue_paths() -> Value {
         param("state", &json!({"enum": ["waiting", "scheduled", "parked", "active"]}), "Default: waiting."),
         param("skip", &number(10_000_000), "How many to pass over."),
         param("limit", &number(200), "How many. Default: 50."),
-        param("for", &json!({"enum": ["limit", "breaker", "memo"]}), "Parked tasks that wait for such a thing."),
+        param(
+            "for",
+            &json!({"enum": ["limit", "breaker", "in_flight", "memo"]}),
+            "Parked tasks that wait for such a thing.",
+        ),
         param("name", &text, "The name of that thing."),
     ];
     let nullable = json!({"type": ["string", "null"]});

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redial_core::breaker::BreakerState;
 use redial_core::fleet::queues::{BusyWorker, busy_workers};
@@ -20,6 +21,8 @@ const MAX_QUEUES: usize = 200;
 const MAX_LIMITS: usize = 100;
 /// Of how many queues the dead letters are counted.
 const MAX_COUNTED_QUEUES: usize = 20;
+/// How long counting them may take, for all queues.
+const MAX_COUNT_TIME: Duration = Duration::from_secs(3);
 /// A rate is that of the time between so many frames.
 const RATE_SAMPLES: usize = 6;
 
@@ -142,9 +145,10 @@ impl LetterCounter {
     pub async fn count(&self, mut queues: Vec<(QueueName, u64)>) -> Result<ObservedLetters, Error> {
         queues.retain(|(_, dead)| *dead > 0);
         queues.sort_by_key(|(_, dead)| Reverse(*dead));
-        let mut letters = Vec::new();
+        let (mut letters, began) = (Vec::new(), Instant::now());
         for (name, _) in queues.into_iter().take(MAX_COUNTED_QUEUES) {
-            let counted = self.counts.of(&self.db.queue(name.clone())).await?;
+            let counted =
+                self.counts.of(&self.db.queue(name.clone()), MAX_COUNT_TIME.saturating_sub(began.elapsed())).await?;
             letters.push((name, counted));
         }
         Ok(letters)

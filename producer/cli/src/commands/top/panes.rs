@@ -5,7 +5,7 @@ use redial_core::breaker::BreakerState;
 use redial_core::consumer::WaitReason;
 use redial_core::limit::LimitStatus;
 use redial_core::queue::batch_progress::BatchProgress;
-use redial_core::queue::dead_page::DeadLetterGroup;
+use redial_core::queue::dead_groups::DeadLetterGroup;
 use redial_core::statistics::counts::UpstreamStatistics;
 
 use super::observe::{FleetFrame, ObservedLetters, ObservedQueue};
@@ -134,7 +134,7 @@ impl Pane {
             Self::Waits => (frame.queues.iter().flat_map(wait_rows).collect(), waits_note(frame)),
             Self::Workers => (worker_rows(frame), String::new()),
             Self::Limits => (frame.limits.iter().map(limit_row).collect(), String::new()),
-            Self::DeadLetters => (letter_rows(frame, letters), dead_note(frame)),
+            Self::DeadLetters => (letter_rows(frame, letters), dead_note(frame, letters)),
             Self::Batches => (batch_rows(frame), String::new()),
         };
         order.sort(&mut rows);
@@ -327,9 +327,16 @@ fn letter_rows(frame: &FleetFrame, letters: &ObservedLetters) -> Vec<PaneRow> {
     groups.map(row).collect()
 }
 
-fn dead_note(frame: &FleetFrame) -> String {
+fn dead_note(frame: &FleetFrame, letters: &ObservedLetters) -> String {
     let dead: u64 = frame.queues.iter().map(|queue| queue.at.dead).sum();
-    if dead == 0 { String::new() } else { format!("{dead} in all") }
+    let counted: usize = letters.iter().map(|(_, counts)| counts.counted).sum();
+    match dead {
+        0 => String::new(),
+        _ if letters.iter().any(|(_, counts)| counts.is_partial()) => {
+            format!("{dead} in all, the newest {counted} counted")
+        }
+        _ => format!("{dead} in all"),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]

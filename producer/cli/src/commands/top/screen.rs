@@ -283,8 +283,7 @@ fn letter_text(letter: &DeadLetter) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use redial_core::queue::dead_groups::CountedGroups;
-    use redial_core::queue::dead_page::DeadLetterGroup;
+    use redial_core::queue::dead_groups::{CountedGroups, DeadLetterGroup};
     use redial_core::statistics::summary::{StatisticsSummary, StatisticsWindow};
 
     use super::*;
@@ -301,7 +300,7 @@ mod tests {
             oldest: now,
             newest: now,
         };
-        let groups = CountedGroups::new(vec![group("rejected", 7), group("expired", 9)], 16);
+        let groups = CountedGroups::new(vec![group("rejected", 7), group("expired", 9)], 16, 16);
         let mut screen = Screen::new(false);
         screen.take(ScreenNews::Frame(Ok(Box::new(frame))));
         screen.take(ScreenNews::Letters(vec![(queue, groups)]));
