@@ -44,10 +44,22 @@ def processes(command, at_once):
     return [["env", f"CONCURRENCY={each(at_once)}", *command]] * CORES
 
 
+def rust(name, version, tasks, program, answers):
+    """All three are built together, as Redial is."""
+    build = ["env", f"CARGO_TARGET_DIR={BUILT / 'rust'}", "cargo", "build", "--release", "--locked", "--quiet", "--manifest-path",
+             HERE / "rust/Cargo.toml"]
+    program = BUILT / "rust/release" / program
+    return Peer(name, version, tasks, [build], [program, "enqueue"], lambda at_once: [[program, "work", at_once]], answers)
+
+
 NODE = ["node", BUILT / "bullmq/bullmq.js"]
 SIDEKIQ = HERE / "ruby/sidekiq_app.rb"
 
 PEERS = [
+    # With 10,000 waiting tasks its worker ends with an error of Lua.
+    rust("apalis-redis", "1.0.0", 6_000, "apalis", ["SCARD", "calls:done"]),
+    rust("bullmq-official", "1.4.4", 15_000, "bullmq", ["ZCARD", "bull:calls:completed"]),
+    rust("rusty-sidekiq", "0.15.2", 10_000, "sidekiq", None),
     Peer("BullMQ", "6.7.0", 6_000,
          [["mkdir", "-p", BUILT / "bullmq"], ["cp", HERE / "node/package.json", HERE / "node/bullmq.js", BUILT / "bullmq"],
           ["npm", "install", "--silent", "--no-package-lock", "--prefix", BUILT / "bullmq"]],

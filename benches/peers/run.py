@@ -80,19 +80,15 @@ def measure(peer, upstream, tasks, at_once, log):
         workers = [subprocess.Popen(words(command, redis), env=environment(redis, work, peer.environment), cwd=BUILT,
                                     stdout=log, stderr=log, start_new_session=True) for command in peer.work(at_once)]
         try:
-            figures = watch(upstream, tasks, {worker.pid for worker in workers}, redis)
+            return {**watch(peer, upstream, tasks, {worker.pid for worker in workers}, redis, commands), "bytes": waiting}
         finally:
             for worker in workers:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait()
-        figures.update(commands=(redis.commands() - commands) / tasks, bytes=waiting)
-        if peer.answers is not None and (stored := redis.answers(peer.answers)) < tasks:
-            raise RuntimeError(f"{tasks} calls were made, but only {stored} answers are stored")
-        return figures
 
 
-def watch(upstream, tasks, sessions, redis):
-    """CPU is counted from the first look that finds calls to the end, so that starting the processes is not in it."""
+def watch(peer, upstream, tasks, sessions, redis, commands):
+    """CPU is counted from the first look that finds calls until all answers are stored, so that starting the processes is not in it."""
     start, last, moved = None, 0, time.monotonic()
     while True:
         calls, seconds = upstream.calls()
@@ -105,12 +101,17 @@ def watch(upstream, tasks, sessions, redis):
         if time.monotonic() - moved > STALL:
             raise RuntimeError(f"no call for {STALL} s after {calls} of {tasks}")
         time.sleep(0.02)
-    time.sleep(0.3)  # The last answers are being stored.
-    figures = {"rate": (calls - 1) / seconds}
-    if (counted := calls - start[0]) > 0:
-        figures["worker_us"] = (cpu(sessions) - start[1]) * 1e6 / counted
-        figures["redis_us"] = (cpu_of(redis.process) - start[2]) * 1e6 / counted
-    return figures
+    until = time.monotonic() + STALL
+    while True:
+        time.sleep(0.3)  # The last answers are being stored.
+        figures = {"rate": (calls - 1) / seconds, "commands": (redis.commands() - commands) / tasks}
+        if (counted := calls - start[0]) > 0:
+            figures["worker_us"] = (cpu(sessions) - start[1]) * 1e6 / counted
+            figures["redis_us"] = (cpu_of(redis.process) - start[2]) * 1e6 / counted
+        if peer.answers is None or (stored := redis.answers(peer.answers)) >= tasks:
+            return figures
+        if time.monotonic() > until:
+            raise RuntimeError(f"{tasks} calls were made, but only {stored} answers are stored after {STALL} s")
 
 
 def install(peers):
