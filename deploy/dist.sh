@@ -21,7 +21,9 @@ echo "tools"
 for tool in cargo-deb cargo-cyclonedx; do
     [ -x "$tools/bin/$tool" ] || cargo install --quiet --locked --root "$tools" "$tool"
 done
-[ -x "$tools/python/bin/pyproject-build" ] || { python3 -m venv --clear "$tools/python" && "$tools/python/bin/pip" install --quiet build; }
+# By the interpreter, as programs of an environment do not start once its folder has moved.
+python=$tools/python/bin/python
+"$python" -m build --version > /dev/null 2>&1 || { python3 -m venv --clear "$tools/python" && "$python" -m pip install --quiet build; }
 
 echo "programs"
 # As deploy/Dockerfile does. The linker's flags hold for programs only, as the target is named.
@@ -75,7 +77,7 @@ for crate in "${crates[@]}"; do
 done
 
 echo "clients"
-(cd producer/python && "$tools/python/bin/pyproject-build" --outdir "$dist" . > /dev/null)
+(cd producer/python && "$python" -m build --outdir "$dist" . > /dev/null)
 # Its TypeScript is compiled by `prepare`, which npm runs before it packs.
 cp -r producer/typescript "$stage/typescript"
 (cd "$stage/typescript" && npm install --silent --no-audit --no-fund --no-package-lock && npm pack --silent --pack-destination "$dist" > /dev/null)
