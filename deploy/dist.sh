@@ -27,9 +27,9 @@ python=$tools/python/bin/python
 
 echo "programs"
 # As deploy/Dockerfile does. The linker's flags hold for programs only, as the target is named.
-RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
-    cargo build --release --locked --target "$target" -p redial-worker -p redial-cli
-programs=target/$target/release
+RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo build --profile release-lto --locked --target "$target" -p redial-worker -p redial-cli
+programs=target/$target/release-lto
 
 echo "manual pages, completions, settings"
 # Where worker/Cargo.toml has the package for Debian take them from.
@@ -60,7 +60,7 @@ cp -r "$programs/redial" "$programs/redial-worker" "$pages/man" "$pages/completi
 tar --sort=name --owner=0 --group=0 --numeric-owner -C "$stage" -czf "$dist/$name.tar.gz" "$name"
 
 echo "package for Debian"
-PATH="$tools/bin:$PATH" cargo deb --quiet --no-build --no-strip --target "$target" -p redial-worker --output "$dist/"
+PATH="$tools/bin:$PATH" cargo deb --quiet --profile release-lto --no-build --no-strip --target "$target" -p redial-worker --output "$dist/"
 
 echo "bills of materials"
 # It writes beside each Cargo.toml of the workspace.

@@ -118,6 +118,7 @@ async fn measured(
 
 /// Reads the metrics of a worker for ever.
 async fn scrape(worker: &Worker) {
+    worker.wait_ready().await;
     loop {
         worker.metrics().await;
         tokio::time::sleep(SCRAPE_INTERVAL).await;
