@@ -11,7 +11,8 @@
 //! - [`observed`], [`views`]: what recording what happens costs, and looking at it
 //! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
 //! - [`upstream`]: what the comparison with other job queues, `benches/peers`, calls
-//! - [`growth`]: the memory of a worker after a million tasks; only when asked for, since it takes long
+//! - [`scale`]: what stays as it is when there is more of everything; [`growth`]: the memory of a worker after a million tasks. Both only when
+//!   asked for, since they take long
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
@@ -29,6 +30,7 @@ mod memory;
 mod observed;
 mod path;
 mod rounds;
+mod scale;
 mod upstream;
 mod views;
 
@@ -39,8 +41,9 @@ use rounds::{CONCURRENCY, ROUNDS};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts that can be measured on their own.
-const PARTS: [&str; 9] = ["path", "observed", "memo", "limits", "batch", "gateway", "views", "idle", GROWTH];
-/// The part that takes so long that it is measured only on its own.
+const PARTS: [&str; 10] = ["path", "observed", "memo", "limits", "batch", "gateway", "views", "idle", SCALE, GROWTH];
+/// The parts that take so long that they are measured only on their own.
+const SCALE: &str = "scale";
 const GROWTH: &str = "growth";
 
 fn main() -> anyhow::Result<()> {
@@ -67,7 +70,7 @@ fn main() -> anyhow::Result<()> {
 async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
     println!("{tasks} tasks per round, {CONCURRENCY} at a time, medians of {ROUNDS} rounds\n");
     println!("| what | measured | budget |\n| --- | --- | --- |");
-    for part in PARTS.iter().filter(|part| wanted.map_or(**part != GROWTH, |wanted| wanted == **part)) {
+    for part in PARTS.iter().filter(|part| wanted.map_or(![SCALE, GROWTH].contains(part), |wanted| wanted == **part)) {
         match *part {
             "path" => whole_path(tasks).await?,
             "observed" => observing(tasks).await?,
@@ -76,6 +79,7 @@ async fn report(tasks: usize, wanted: Option<&str>) -> anyhow::Result<()> {
             "limits" => limited(tasks).await?,
             "batch" => batches(tasks).await?,
             "gateway" => through_the_gateway(tasks).await?,
+            SCALE => scaling(tasks).await?,
             GROWTH => growing().await?,
             _ => idling().await?,
         }
@@ -206,6 +210,36 @@ async fn idling() -> anyhow::Result<()> {
     let idle = idle::measure(2_000).await;
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);
     println!("| the same, p99 | {:.2} ms | <= 2 ms |", idle.p99);
+    Ok(())
+}
+
+async fn scaling(tasks: usize) -> anyhow::Result<()> {
+    for calls in [10_000, 50_000] {
+        let [worker, client] = scale::in_flight(calls).await?;
+        println!(
+            "| {calls} calls in flight: memory of the worker, and of a bare client | {} MiB, {} MiB ({} %) | <= 120 % |",
+            worker >> 20,
+            client >> 20,
+            worker * 100 / client
+        );
+    }
+    let [library, raw] = scale::enqueue(200_000).await?;
+    println!(
+        "| 200,000 tasks pushed by the library | {library:.0} tasks/s ({:.0} % of raw LPUSH) | >= 90 % |",
+        100.0 * library / raw
+    );
+    let [redial, client] = scale::large_answers().await?;
+    println!(
+        "| answers of 1 MB, stored | {redial:.0} MB/s ({:.0} % of a bare client) | >= 50 % |",
+        100.0 * redial / client
+    );
+    let [one, many] = scale::hosts(tasks, 10_000).await?;
+    println!("| calls to 10,000 hosts | {many:.0} tasks/s ({:.0} % of those to one) | |", 100.0 * many / one);
+    let (short, long) = (scale::with_backlog(60_000).await?, scale::with_backlog(1_000_000).await?);
+    println!(
+        "| a backlog of 1,000,000 | {long:.0} tasks/s ({:.0} % of those of one of 60,000) | >= 95 % |",
+        100.0 * long / short
+    );
     Ok(())
 }
 
