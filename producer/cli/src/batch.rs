@@ -42,7 +42,7 @@ pub enum BatchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum BatchCommand {
-    /// List the batches of all queues that ran within a day, and how far each is. A file of this name is ./list.
+    /// List the batches of the last day in all queues, with their progress. To run a file named list, write ./list.
     List,
 }
 

@@ -32,7 +32,7 @@ pub struct EnqueueArgs {
     /// Tasks as JSON, or - to read them from standard input, one per line.
     #[arg(value_name = "TASK", required_unless_present = "url", conflicts_with = "url")]
     tasks: Vec<String>,
-    /// Wait for the results, at most this many seconds, and print them in place of the ids; exit codes as of `redial wait`.
+    /// Wait for the results, at most this many seconds, and print them instead of the ids; the exit codes are those of `redial wait`.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     #[expect(clippy::option_option, reason = "not given, given alone, or with a bound")]
     wait: Option<Option<u32>>,

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::output::{self, Output};
 
-/// List calls that have not ended: their ids, and what they wait for until when. Credentials are redacted.
+/// List calls that have not ended: their ids, what they wait for, and until when. Credentials are redacted.
 ///
-/// Waiting calls are those that no worker has claimed yet, in the order in which they will be; scheduled ones wait for a retry or a
-/// delay; parked ones for a limit, an upstream that is down, or another call that is the same; active ones are held by a worker.
+/// Waiting calls are those that no worker has claimed yet, in the order in which they will be claimed. Scheduled ones wait for a retry or
+/// a delay. Parked ones wait for a limit, for an upstream, or for the answer of an identical call. Active ones are held by a worker.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     /// The state of the calls.

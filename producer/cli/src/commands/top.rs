@@ -23,7 +23,7 @@ use redial_core::{Queue, QueueName};
 use crate::output::{self, Output};
 use observe::FleetObserver;
 
-/// Watch the fleet live: queues, upstreams, why work waits, workers, limits, dead letters. The key ? lists what else it does.
+/// Watch the fleet live: queues, upstreams, why work waits, workers, limits, dead letters. The key ? lists all keys.
 ///
 /// It reads no tasks, so it is cheap however many there are.
 #[derive(Debug, clap::Args)]

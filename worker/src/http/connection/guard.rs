@@ -24,10 +24,16 @@ pub struct Guard {
 
 /// A target that must not be called.
 #[derive(Debug, thiserror::Error)]
-#[error("{host} is at {address}, which is not a public address; {}", advice_about(*address))]
+#[error("{} not a public address; {}", target(host, *address), advice_about(*address))]
 pub struct Forbidden {
     host: String,
     address: IpAddr,
+}
+
+/// The beginning of the message. A host that is an address itself is not named twice.
+fn target(host: &str, address: IpAddr) -> String {
+    let is_literal = host.trim_matches(['[', ']']) == address.to_string();
+    if is_literal { format!("{address} is") } else { format!("{host} is at {address}, which is") }
 }
 
 /// How the operator allows it.
@@ -178,6 +184,18 @@ mod tests {
         }
         assert!(!checked("http://10.0.0.1/", &allowed));
         assert!(!checked("http://[::1]/", &allowed));
+    }
+
+    #[test]
+    fn the_message_names_an_address_once_and_a_name_with_its_address() {
+        for (host, address, says) in [
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1 is not a public address; "),
+            ("[::1]", "::1", "::1 is not a public address; "),
+            ("intranet", "10.0.0.1", "intranet is at 10.0.0.1, which is not a public address; "),
+        ] {
+            let forbidden = address.parse().map(|address| Forbidden { host: host.to_owned(), address });
+            assert!(forbidden.is_ok_and(|forbidden| forbidden.to_string().starts_with(says)), "{host}");
+        }
     }
 
     #[tokio::test]
