@@ -15,9 +15,9 @@ use crate::rounds::{ROUNDS, median};
 /// Calls go to so many addresses of this machine: each has ports for no more than about 28,000 connections.
 const ADDRESSES: usize = 200;
 /// How long an upstream keeps calls, so that all of them are in flight at a time.
-const KEPT: Duration = Duration::from_secs(90);
+const KEPT: Duration = Duration::from_secs(400);
 /// How long it may take until they are.
-const PATIENCE: Duration = Duration::from_secs(80);
+const PATIENCE: Duration = Duration::from_secs(380);
 /// How large a large answer is, and how many there are in a round.
 const LARGE: usize = 1_000_000;
 const LARGE_ANSWERS: usize = 400;
@@ -47,7 +47,7 @@ pub async fn in_flight(calls: usize) -> anyhow::Result<[u64; 2]> {
     let port = upstream.address().port();
     let task = |n: usize| {
         let url = format!("http://127.0.1.{}:{port}/", 1 + n % ADDRESSES);
-        format!(r#"{{"id":"t{n}","url":"{url}","timeout_ms":300000,"body":{}}}"#, bare::BODY)
+        format!(r#"{{"id":"t{n}","url":"{url}","timeout_ms":600000,"body":{}}}"#, bare::BODY)
     };
     TestQueue::new(redis.url(), "default").push_all((0..calls).map(task)).await;
     let worker = Worker::builder(redis.url()).env("REDIAL_CONCURRENCY", count).spawn();
