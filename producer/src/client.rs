@@ -1,5 +1,6 @@
 //! The client of one queue.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,21 +8,21 @@ use redial_core::db::keys::DEFAULT_PREFIX;
 use redial_core::protocol::task::Limit;
 use redial_core::queue::cancel::Cancelled;
 use redial_core::queue::once::TaskFingerprint;
+use redial_core::queue::partitions::PartOfTasks;
 use redial_core::schedule::{Schedule, Schedules, When};
 use redial_core::{
     AnswerStream, Db, EntryId, EventFeed, EventReader, Queue, QueueName, StreamReader, TaskEventReader, TaskId, UnixMs,
-    Waiter,
 };
 
 use crate::prepare::prepare_all;
-use crate::results::Hub;
+use crate::results::Hubs;
 use crate::{Completed, Error, IntoTask, PreparedTask, Results};
 
 /// A client of one queue: enqueues calls and waits for their results. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     queue: Queue,
-    hub: Arc<Hub>,
+    hubs: Arc<Hubs>,
     reader: StreamReader,
     events: EventFeed,
     clock_gap: Arc<ClockGap>,
@@ -68,18 +69,16 @@ impl Client {
     /// The URL or the name of the queue is invalid.
     pub fn with_prefix(url: &str, prefix: &str, queue: &str) -> Result<Self, Error> {
         let queue = Db::open(url, prefix)?.queue(QueueName::new(queue)?);
-        let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
         let (reader, events) = (StreamReader::new(queue.clone()), EventFeed::new(queue.clone()));
-        Ok(Self { hub, reader, events, queue, clock_gap: Arc::default() })
+        Ok(Self { hubs: Arc::default(), reader, events, queue, clock_gap: Arc::default() })
     }
 
     /// A client of another queue of the same Redis, over the same connection; waiting for its results takes one of its own, and reading streams others.
     #[must_use]
     pub fn of_queue(&self, queue: QueueName) -> Self {
         let queue = self.queue.db().queue(queue);
-        let hub = Arc::new(Hub::new(Waiter::new(queue.clone())));
         let (reader, events) = (StreamReader::new(queue.clone()), EventFeed::new(queue.clone()));
-        Self { hub, reader, events, queue, clock_gap: self.clock_gap.clone() }
+        Self { hubs: Arc::default(), reader, events, queue, clock_gap: self.clock_gap.clone() }
     }
 
     /// Checks a task, a [`Call`](crate::Call) or JSON, and pushes it to the queue. Returns its id.
@@ -122,8 +121,10 @@ impl Client {
     ) -> Result<Results, Error> {
         let tasks = prepare_all(tasks)?;
         self.forget_results(&tasks).await?;
-        let results = self.wait_all(tasks.iter().map(|task| task.id.clone())).await?;
-        self.push_prepared(&tasks).await?;
+        let spread = self.spread(&tasks).await?;
+        let ids = |of_part: &PartOfTasks| of_part.of(&tasks).into_iter().map(|task| task.id.clone()).collect();
+        let results = self.hubs.wait(spread.iter().map(|of_part| (of_part.part.clone(), ids(of_part)))).await?;
+        self.push_prepared(&tasks, &spread).await?;
         Ok(results)
     }
 
@@ -141,7 +142,11 @@ impl Client {
     /// # Errors
     /// Redis is unreachable or refuses a command.
     pub async fn wait_all(&self, ids: impl IntoIterator<Item = TaskId>) -> Result<Results, Error> {
-        Hub::wait(&self.hub, ids).await
+        let ids: HashSet<TaskId> = ids.into_iter().collect();
+        let ids: Vec<TaskId> = ids.into_iter().collect();
+        // Another program may have pushed them to any partition.
+        let parts = self.queue.parts().await?;
+        self.hubs.wait(parts.into_iter().map(|part| (part, ids.clone()))).await
     }
 
     /// Reads the answer of a call with [`stream`](crate::Call::stream) while it arrives, whoever enqueued it: from behind the entry `after`,
@@ -179,7 +184,7 @@ impl Client {
     /// Redis is unreachable or refuses a command. The first tasks may be on the queue already.
     pub async fn push(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
         self.forget_results(tasks).await?;
-        self.push_prepared(tasks).await
+        self.push_prepared(tasks, &self.spread(tasks).await?).await
     }
 
     /// Pushes a prepared task unless one was pushed under its id in this way within `keep`: for a producer that may have lost the reply
@@ -193,14 +198,51 @@ impl Client {
         fingerprint: TaskFingerprint,
         keep: Duration,
     ) -> Result<bool, Error> {
+        Ok(self.part_pushed_to(task, fingerprint, keep).await?.is_some())
+    }
+
+    /// The same, and waits for the result. Returns `None`, and pushes nothing, if the earlier task had another fingerprint.
+    ///
+    /// # Errors
+    /// As for [`push_once`](Self::push_once).
+    pub async fn push_once_and_wait(
+        &self,
+        task: &PreparedTask,
+        fingerprint: TaskFingerprint,
+        keep: Duration,
+    ) -> Result<Option<Results>, Error> {
+        let ids = vec![task.id.clone()];
+        if self.queue.parts().await?.len() == 1 {
+            // Both at once: a result that is there before someone waits for it is found.
+            let wait = Box::pin(self.hubs.wait([(self.queue.single(), ids)]));
+            let (pushed, results) = tokio::join!(Box::pin(self.push_once(task, fingerprint, keep)), wait);
+            return Ok(if pushed? { Some(results?) } else { None });
+        }
+        match Box::pin(self.part_pushed_to(task, fingerprint, keep)).await? {
+            Some(part) => Ok(Some(Box::pin(self.hubs.wait([(part, ids)])).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn part_pushed_to(
+        &self,
+        task: &PreparedTask,
+        fingerprint: TaskFingerprint,
+        keep: Duration,
+    ) -> Result<Option<Queue>, Error> {
         let json = task.json_at(self.clock_gap.ahead_ms(self.queue.db()).await).into_owned();
         Ok(self.queue.enqueue_once(&task.id, fingerprint, keep, json).await?)
     }
 
-    async fn push_prepared(&self, tasks: &[PreparedTask]) -> Result<(), Error> {
+    async fn spread(&self, tasks: &[PreparedTask]) -> Result<Vec<PartOfTasks>, Error> {
+        Ok(self.queue.spread(tasks.len(), |at| &tasks[at].id).await?)
+    }
+
+    async fn push_prepared(&self, tasks: &[PreparedTask], spread: &[PartOfTasks]) -> Result<(), Error> {
         let ahead_ms = self.clock_gap.ahead_ms(self.queue.db()).await;
         let tasks: Vec<_> = tasks.iter().map(|task| task.json_at(ahead_ms)).collect();
-        Ok(self.queue.enqueue(&tasks.iter().map(|task| task.as_bytes()).collect::<Vec<_>>()).await?)
+        let tasks: Vec<&[u8]> = tasks.iter().map(|task| task.as_bytes()).collect();
+        Ok(self.queue.enqueue_spread(&tasks, spread).await?)
     }
 
     /// Deletes results and streams of earlier tasks with the ids of these. Ids that were made up for them have none.

@@ -1,4 +1,4 @@
-//! Waiting for results: one blocking connection serves everyone in the process who waits on a queue.
+//! Waiting for results: one blocking connection serves everyone in the process who waits on a queue, or on one of its partitions.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use redial_core::{TaskId, TaskResult, Waiter};
+use redial_core::{Queue, QueueName, TaskId, TaskResult, Waiter};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -37,7 +37,8 @@ impl Completed {
 #[derive(Debug)]
 #[must_use = "results are only received while the stream is polled"]
 pub struct Results {
-    hub: Arc<Hub>,
+    hubs: Vec<Arc<Hub>>,
+    sender: UnboundedSender<Completed>,
     arriving: UnboundedReceiver<Completed>,
     outstanding: HashSet<TaskId>,
 }
@@ -58,12 +59,17 @@ impl Stream for Results {
     type Item = Completed;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Completed>> {
-        if self.outstanding.is_empty() {
-            return Poll::Ready(None);
+        while !self.outstanding.is_empty() {
+            let Some(completed) = ready!(self.arriving.poll_recv(context)) else { break };
+            // An older task of the same name may have a result in another partition.
+            if self.outstanding.remove(&completed.id) {
+                if self.hubs.len() > 1 {
+                    self.hubs.iter().for_each(|hub| hub.abandon(&completed.id, &self.sender));
+                }
+                return Poll::Ready(Some(completed));
+            }
         }
-        let Some(completed) = ready!(self.arriving.poll_recv(context)) else { return Poll::Ready(None) };
-        self.outstanding.remove(&completed.id);
-        Poll::Ready(Some(completed))
+        Poll::Ready(None)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -73,23 +79,40 @@ impl Stream for Results {
 
 impl Drop for Results {
     fn drop(&mut self) {
-        self.arriving.close();
-        let mut waiting = self.hub.waiting();
-        for id in &self.outstanding {
-            if let Some(senders) = waiting.by_id.get_mut(id) {
-                senders.retain(|sender| !sender.is_closed());
-                if senders.is_empty() {
-                    waiting.by_id.remove(id);
-                    waiting.abandoned.push(id.clone());
-                }
-            }
+        for hub in &self.hubs {
+            self.outstanding.iter().for_each(|id| hub.abandon(id, &self.sender));
         }
     }
 }
 
-/// Everyone in this process who waits for results of one queue.
+/// Where results of a client arrive: the hubs of its queue and of its partitions, each made when it is first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Hubs(Mutex<HashMap<QueueName, Arc<Hub>>>);
+
+impl Hubs {
+    /// Waits for results, each in the parts of the queue where it may be.
+    pub(crate) async fn wait(&self, places: impl IntoIterator<Item = (Queue, Vec<TaskId>)>) -> Result<Results, Error> {
+        let places: Vec<(Arc<Hub>, Vec<TaskId>)> = places.into_iter().map(|(part, ids)| (self.of(part), ids)).collect();
+        let (sender, arriving) = unbounded_channel();
+        let outstanding: HashSet<TaskId> = places.iter().flat_map(|(_, ids)| ids.iter().cloned()).collect();
+        let hubs = places.iter().map(|(hub, _)| hub.clone()).collect();
+        let results = Results { hubs, sender: sender.clone(), arriving, outstanding };
+        for (hub, ids) in places {
+            Hub::subscribe(&hub, &ids, &sender).await?;
+        }
+        Ok(results)
+    }
+
+    fn of(&self, part: Queue) -> Arc<Hub> {
+        // A panic in another thread leaves the map intact.
+        let mut hubs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.entry(part.name().clone()).or_insert_with(|| Arc::new(Hub::new(Waiter::new(part)))).clone()
+    }
+}
+
+/// Everyone in this process who waits for results of one part of a queue.
 #[derive(Debug)]
-pub(crate) struct Hub {
+struct Hub {
     waiter: Waiter,
     waiting: Mutex<Waiting>,
 }
@@ -104,18 +127,14 @@ struct Waiting {
 }
 
 impl Hub {
-    pub(crate) fn new(waiter: Waiter) -> Self {
+    fn new(waiter: Waiter) -> Self {
         Self { waiter, waiting: Mutex::default() }
     }
 
-    pub(crate) async fn wait(this: &Arc<Self>, ids: impl IntoIterator<Item = TaskId>) -> Result<Results, Error> {
-        let (sender, arriving) = unbounded_channel();
-        let outstanding: HashSet<TaskId> = ids.into_iter().collect();
-        let ids: Vec<TaskId> = outstanding.iter().cloned().collect();
-        let results = Results { hub: this.clone(), arriving, outstanding };
+    async fn subscribe(this: &Arc<Self>, ids: &[TaskId], sender: &UnboundedSender<Completed>) -> Result<(), Error> {
         {
             let mut waiting = this.waiting();
-            for id in &ids {
+            for id in ids {
                 waiting.by_id.entry(id.clone()).or_default().push(sender.clone());
             }
             let is_listening = waiting.listener.as_ref().is_some_and(|listener| !listener.is_finished());
@@ -123,9 +142,21 @@ impl Hub {
                 waiting.listener = Some(tokio::spawn(this.clone().listen()));
             }
         }
-        let existing = this.waiter.subscribe(&ids).await?;
+        let existing = this.waiter.subscribe(ids).await?;
         this.deliver(existing);
-        Ok(results)
+        Ok(())
+    }
+
+    /// Someone does not wait for this result any more.
+    fn abandon(&self, id: &TaskId, by: &UnboundedSender<Completed>) {
+        let mut waiting = self.waiting();
+        if let Some(senders) = waiting.by_id.get_mut(id) {
+            senders.retain(|sender| !sender.same_channel(by));
+            if senders.is_empty() {
+                waiting.by_id.remove(id);
+                waiting.abandoned.push(id.clone());
+            }
+        }
     }
 
     /// Receives results until nobody waits any more.

@@ -10,6 +10,8 @@ pub mod keys;
 mod link;
 mod manager;
 mod options;
+pub mod partition_map;
+mod partitions;
 mod probe;
 mod registry;
 pub(crate) mod stream_entries;
@@ -29,6 +31,7 @@ use crate::{Error, ErrorRecovery, UnixMs};
 use background::BackgroundHandle;
 use keys::FleetKeys;
 use manager::{ConnectionTimeouts, Manager};
+use partition_map::PartitionCache;
 
 pub use link::Link;
 pub use manager::Connection;
@@ -65,6 +68,7 @@ struct Shared {
     blocking: Pool<Manager>,
     listening: Pool<Manager>,
     deliveries: Arc<BackgroundHandle>,
+    partitions: PartitionCache,
     round_trips: RoundTripObserver,
 }
 
@@ -108,6 +112,7 @@ impl Db {
                 blocking,
                 listening,
                 deliveries: Arc::default(),
+                partitions: PartitionCache::default(),
                 round_trips: RoundTripObserver::default(),
                 target,
             }),

@@ -1,4 +1,4 @@
-//! A queue as producers and operators use it: enqueue, results, counts; search, cancellation, dead letters, batches.
+//! A queue as producers and operators use it: enqueue, results, counts; search, cancellation, dead letters, batches; its partitions.
 
 pub mod admin;
 pub mod backlog;
@@ -15,6 +15,7 @@ pub mod find;
 mod idle;
 pub mod list;
 pub mod once;
+pub mod partitions;
 pub mod waiter;
 pub mod waits;
 
@@ -35,6 +36,8 @@ pub struct Queue {
     pub(crate) name: QueueName,
     pub(crate) keys: Arc<QueueKeys>,
     pub(crate) db: Db,
+    /// Only what is under its own keys is meant, whether or not it has partitions.
+    pub(crate) is_single: bool,
 }
 
 /// How many tasks are in each state.
@@ -56,6 +59,13 @@ impl Counts {
         let parked = stored.saturating_sub(scheduled);
         Self { waiting: waiting + handoff, scheduled: scheduled.min(stored), parked, dead }
     }
+
+    fn add(&mut self, other: Self) {
+        self.waiting += other.waiting;
+        self.scheduled += other.scheduled;
+        self.parked += other.parked;
+        self.dead += other.dead;
+    }
 }
 
 impl Db {
@@ -68,7 +78,7 @@ impl Db {
 impl Queue {
     /// The queue `name`; see [`Db::queue`].
     pub(crate) fn new(db: Db, name: QueueName) -> Self {
-        Self { keys: Arc::new(db.keys().for_queue(&name)), db, name }
+        Self { keys: Arc::new(db.keys().for_queue(&name)), db, name, is_single: false }
     }
 
     /// The Redis that holds the queue.
@@ -86,7 +96,7 @@ impl Queue {
         &self.keys
     }
 
-    /// Pushes tasks to the queue, in order and unchecked: an invalid one becomes a dead letter that says what is wrong.
+    /// Pushes tasks to the queue's own list, in order and unchecked: an invalid one becomes a dead letter that says what is wrong.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. The first tasks may be on the queue already.
@@ -116,6 +126,16 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn result(&self, id: &TaskId) -> Result<Option<String>, Error> {
+        for part in self.parts_from_home(id).await? {
+            let found = part.result_here(id).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn result_here(&self, id: &TaskId) -> Result<Option<String>, Error> {
         let mut get = redis::cmd("GET");
         get.arg(self.keys.result(id));
         self.db.run(async |connection| get.query_async(connection).await).await
@@ -126,7 +146,7 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget_results(&self, ids: &[&TaskId]) -> Result<(), Error> {
-        self.unlink(ids, |id| self.keys.result(id)).await
+        self.unlink(ids, |keys, id| keys.result(id)).await
     }
 
     /// Deletes the streams of these tasks, if they have any.
@@ -134,16 +154,21 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget_streams(&self, ids: &[&TaskId]) -> Result<(), Error> {
-        self.unlink(ids, |id| self.keys.stream(id)).await
+        self.unlink(ids, |keys, id| keys.stream(id)).await
     }
 
-    async fn unlink(&self, ids: &[&TaskId], key: impl Fn(&TaskId) -> String) -> Result<(), Error> {
-        for ids in ids.chunks(MAX_PUSH_TASKS) {
-            let mut unlink = redis::cmd("UNLINK");
-            for id in ids {
-                unlink.arg(key(id));
+    async fn unlink(&self, ids: &[&TaskId], key: impl Fn(&QueueKeys, &TaskId) -> String) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for (part, ids) in self.parts_of_ids(ids).await? {
+            for ids in ids.chunks(MAX_PUSH_TASKS) {
+                let mut unlink = redis::cmd("UNLINK");
+                for id in ids {
+                    unlink.arg(key(&part.keys, id));
+                }
+                self.db.run(async |connection| unlink.exec_async(connection).await).await?;
             }
-            self.db.run(async |connection| unlink.exec_async(connection).await).await?;
         }
         Ok(())
     }
@@ -153,6 +178,14 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn counts(&self) -> Result<Counts, Error> {
+        let mut sum = Counts::default();
+        for part in self.parts().await? {
+            sum.add(part.counts_here().await?);
+        }
+        Ok(sum)
+    }
+
+    async fn counts_here(&self) -> Result<Counts, Error> {
         let count = self.ask_counts();
         let (waiting, handoff, scheduled, stored, dead) =
             self.db.run(async |connection| count.query_async(connection).await).await?;

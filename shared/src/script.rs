@@ -9,6 +9,7 @@ pub mod dead_page;
 pub mod fleet;
 pub mod limit;
 pub mod memo;
+pub mod push_checkpoint;
 pub mod schedule;
 pub mod stored;
 pub mod stream;

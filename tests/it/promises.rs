@@ -4,7 +4,8 @@
 //! - [`answers`]: from one push to a result; [`results`]: what a result looks like; [`times`]: delays and deadlines; [`deadlines`]: expiring on time
 //! - [`waiting`]: waiting for results without polling
 //! - [`good_answers`]: what a good answer is; [`wire_formats`]: answers in every form; [`uploads`]: forms and files; [`redirects`]
-//! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker
+//! - [`queues`]: weights, and how a push wakes an idle worker; [`many_queues`]: hundreds of them on one worker; [`partitions`]: one that
+//!   is spread over several hash slots, [`partitions_seen`]: as its users see it
 //! - [`retries`]: when a call is repeated, and how often; [`faults`]: every way in which a call can break; [`http2`]: connections that
 //!   many calls share; [`keep_alive`]: idle ones; [`names`]: how names become addresses; [`once`]: calls that must not be repeated
 //! - [`outages`]: upstreams that are away for a while; [`in_flight`]: one that hangs leaves room for the others
@@ -74,6 +75,8 @@ mod once;
 mod outages;
 mod own_secrets;
 mod pages;
+mod partitions;
+mod partitions_seen;
 mod queues;
 mod readiness;
 mod redirects;

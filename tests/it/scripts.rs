@@ -28,6 +28,7 @@ mod fire_schedule;
 mod forget;
 mod full;
 mod give_up;
+mod grow_partitions;
 mod heartbeat;
 mod inspect_limit;
 mod lead;

@@ -8,6 +8,7 @@ pub mod enqueue;
 pub mod events;
 pub mod limits;
 pub mod list;
+pub mod partition;
 pub mod queues;
 pub mod result;
 pub mod schedule;

@@ -23,8 +23,8 @@ use redial::Client;
 use redial_core::db::keys::DEFAULT_PREFIX;
 
 use commands::{
-    breakers, cache, cancel, dead, enqueue, events, limits, list, queues, result, schedule, serve, status, stream, top,
-    wait,
+    breakers, cache, cancel, dead, enqueue, events, limits, list, partition, queues, result, schedule, serve, status,
+    stream, top, wait,
 };
 use output::Output;
 
@@ -73,6 +73,7 @@ enum Command {
     Pause(queues::QueueArgs),
     /// Resume a paused queue.
     Resume(queues::QueueArgs),
+    Partition(partition::PartitionArgs),
     /// List workers: how many tasks they hold, when their lease ends, and which release and protocol they are of.
     Workers(queues::QueuesArgs),
     /// Dead letters: calls that failed for good.
@@ -159,6 +160,7 @@ async fn run(args: RedialArgs) -> anyhow::Result<ExitCode> {
         Command::Workers(args) => args.list_workers(queue, output).await,
         Command::Pause(args) => args.pause(queue, output).await,
         Command::Resume(args) => args.resume(queue, output).await,
+        Command::Partition(args) => args.run(queue, output).await,
         Command::Dead(command) => command.run(queue, output).await,
         Command::Cache(command) => command.run(queue, output).await,
         Command::Limits(args) => args.run(queue, output).await,

@@ -214,8 +214,7 @@ impl Gateway {
         if self.patiently(|| client.push_once(&task.task, task.fingerprint, keep)).await? {
             return Ok(());
         }
-        let detail = "the Idempotency-Key was used for another call: use a new key for a new call";
-        Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", detail).should_retry(false))
+        Err(mismatch())
     }
 
     /// Pushes a task and waits for its result; `None` at the deadline. While it waits it holds nothing of the task but its id.
@@ -233,16 +232,22 @@ impl Gateway {
     }
 
     async fn push_and_subscribe(&self, client: &Client, task: Submission) -> Result<Results, Problem> {
-        if let IdOrigin::Producer = task.origin {
-            let pushed = client.enqueue_all_and_wait([task.task]).await;
-            return pushed.map_err(|error| Problem::redis(&error));
-        }
-        // Both at once: a result that is there before someone waits for it is found.
-        let ids = || client.wait_all([task.id().clone()]);
-        let (pushed, results) = tokio::join!(self.push(client, &task), self.patiently(ids));
-        pushed?;
-        results
+        let keep = match task.origin {
+            IdOrigin::Producer => {
+                let pushed = client.enqueue_all_and_wait([task.task]).await;
+                return pushed.map_err(|error| Problem::redis(&error));
+            }
+            IdOrigin::Random => REPEATED,
+            IdOrigin::Key(keep) => keep,
+        };
+        let push = || client.push_once_and_wait(&task.task, task.fingerprint, keep);
+        self.patiently(push).await?.ok_or_else(mismatch)
     }
+}
+
+fn mismatch() -> Problem {
+    let detail = "the Idempotency-Key was used for another call: use a new key for a new call";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", detail).should_retry(false)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const QUEUE_SUFFIXES: [&str; 16] = [
     "batches",
 ];
 /// The same for keys that end in a name.
-const NAMED_QUEUE_SUFFIXES: [&str; 12] = [
+const NAMED_QUEUE_SUFFIXES: [&str; 13] = [
     "active:",
     "claimed:",
     "result:",
@@ -41,6 +41,7 @@ const NAMED_QUEUE_SUFFIXES: [&str; 12] = [
     "costs:",
     "answers:",
     "batch-checkpoint:",
+    "batch-partitions:",
     "batch-progress:",
     "pushed:",
 ];
@@ -70,7 +71,7 @@ fn is_own(prefix: &str, key: &str) -> bool {
         Some(kind.is_empty() || named || QUEUE_SUFFIXES.contains(&kind))
     };
     let of_the_fleet = || {
-        matches!(rest, "limits" | "breakers" | QUEUES | ANNOUNCED | BUSY_UPSTREAMS)
+        matches!(rest, "limits" | "breakers" | "partitions" | QUEUES | ANNOUNCED | BUSY_UPSTREAMS)
             || FLEET_PREFIXES.iter().any(|own| rest.starts_with(own))
     };
     of_a_queue().unwrap_or(false) || of_the_fleet()
@@ -180,12 +181,17 @@ impl QueueKeys {
         format!("{}:batch-checkpoint:{batch}", self.waiting)
     }
 
+    /// STRING, TTL: over how many partitions the tasks of a batch are spread.
+    pub fn batch_partitions(&self, batch: &str) -> String {
+        format!("{}:batch-partitions:{batch}", self.waiting)
+    }
+
     /// STRING, TTL: how far a batch is, as JSON.
     pub fn batch_progress(&self, batch: &str) -> String {
         format!("{}:batch-progress:{batch}", self.waiting)
     }
 
-    /// STRING, TTL: the fingerprint of the task that was pushed once under an id.
+    /// STRING, TTL: the fingerprint of the task that was pushed once under an id; or `@` and the number of the partition to which it is.
     pub fn pushed(&self, id: &TaskId) -> String {
         format!("{}:pushed:{id}", self.waiting)
     }
@@ -253,6 +259,11 @@ impl FleetKeys {
     /// ZSET by ms: the workers of the fleet with their queues, by when they count as gone.
     pub fn announced(&self) -> String {
         format!("{}:{ANNOUNCED}", self.prefix)
+    }
+
+    /// HASH by queue: over how many partitions it is spread.
+    pub fn partitions(&self) -> String {
+        format!("{}:partitions", self.prefix)
     }
 
     /// LIST, TTL: the tokens of the tasks that were cancelled while this worker held them.
@@ -323,6 +334,7 @@ mod tests {
         let fleet = FleetKeys::new(DEFAULT_PREFIX);
         assert_eq!(fleet.queues(), "redial:queues");
         assert_eq!(fleet.announced(), "redial:workers");
+        assert_eq!(fleet.partitions(), "redial:partitions");
         assert_eq!(keys.schedules, "redial:{default}:schedules");
         assert_eq!(keys.firings, "redial:{default}:firings");
         assert_eq!(keys.answers("x"), "redial:{default}:answers:x");
@@ -358,8 +370,7 @@ mod tests {
         assert!(!keys.is_own(&keys.batch_replies("b1")) && keys.same_slot(&keys.batch_replies("b1")));
         let other = QueueKeys::new("a:b", &QueueName::new("q/1")?);
         assert_eq!(other.batch_replies("b1"), "answers:{q/1}:batch:b1");
-        assert!(keys.same_slot("answers:{default}"));
-        assert!(!keys.same_slot("answers"));
+        assert!(keys.same_slot("answers:{default}") && !keys.same_slot("answers"));
         Ok(())
     }
 

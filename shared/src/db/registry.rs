@@ -61,7 +61,25 @@ impl Db {
         self.run(async |connection| exists.query_async(connection).await).await
     }
 
+    /// Those of these queues that are registered or hold something.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses a command.
+    pub(crate) async fn in_use(&self, names: impl Iterator<Item = &QueueName>) -> Result<Vec<QueueName>, Error> {
+        let mut in_use = Vec::new();
+        for name in names {
+            let mut score = redis::cmd("ZSCORE");
+            score.arg(self.keys().queues()).arg(name.as_str());
+            let registered: Option<f64> = self.run(async |connection| score.query_async(connection).await).await?;
+            if registered.is_some() || self.holds_something(name.as_str()).await? {
+                in_use.push(name.clone());
+            }
+        }
+        Ok(in_use)
+    }
+
     /// The queues under this prefix that have a worker, had one within a day, or hold something and had one before, in alphabetical order.
+    /// Partitions are not listed by themselves.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
@@ -69,7 +87,9 @@ impl Db {
         let mut get = redis::cmd("ZRANGE");
         get.arg(self.keys().queues()).arg(0).arg(-1);
         let names: Vec<String> = self.run(async |connection| get.query_async(connection).await).await?;
-        Ok(names.iter().filter_map(|name| QueueName::new(name).ok()).collect())
+        let partitions = self.partitions().await?;
+        let known = names.iter().filter_map(|name| QueueName::new(name).ok());
+        Ok(known.map(|name| partitions.whole_of(&name).unwrap_or(name)).collect())
     }
 
     /// Adds a name to a registry, or renews it. Of the names that were not renewed for longest it drops a few whose key is gone, so that

@@ -115,7 +115,7 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses a command.
     pub async fn history(&self, id: &TaskId, limit: usize) -> Result<Option<Vec<TaskEvent>>, Error> {
-        let Some(found) = self.find_entry(id, limit).await? else { return Ok(None) };
+        let Some((_, found)) = self.find_entry(id, limit).await? else { return Ok(None) };
         let now = self.db().now().await?;
         Ok(Some(events_of(id, &found, now)))
     }

@@ -39,21 +39,21 @@ impl Queue {
             Some(found) => Some(found),
             None => self.find_entry(id, limit).await?,
         };
-        let Some(found) = found else { return Ok(None) };
+        let Some((part, found)) = found else { return Ok(None) };
         let now = self.db().now().await?;
         let (mut raw, mut letter) = (None, None);
         match &found {
             FoundTask::Waiting { before } => {
-                let listed = self.list(LiveState::Waiting, *before, 1).await?;
+                let listed = part.list(LiveState::Waiting, *before, 1).await?;
                 raw = listed.into_iter().next().map(|listed| listed.raw);
             }
             FoundTask::Taken { entry, .. } | FoundTask::Stored { entry, .. } | FoundTask::Active { entry, .. } => {
                 raw = Entry::parse(Token(String::new()), entry.clone()).ok().map(|entry| entry.raw);
             }
             FoundTask::Ended(result) => {
-                letter = self.letter_of(id, result).await?;
+                letter = part.letter_of(id, result).await?;
                 if let Some(summary) = &letter {
-                    raw = self.dead_letter(summary.at, &summary.serial).await?.map(|whole| whole.raw);
+                    raw = part.dead_letter(summary.at, &summary.serial).await?.map(|whole| whole.raw);
                 }
             }
         }

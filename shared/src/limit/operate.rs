@@ -1,5 +1,6 @@
 //! What operators do with limits: define them by hand, look at them, reset them; and what workers configure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::definition::parse_definition;
@@ -122,13 +123,12 @@ impl Limits {
             waiting: &keys.limit_waiting(name),
         };
         let reply = self.db.call(&call).await?;
-        let mut waiting = Vec::new();
+        let mut waiting = BTreeMap::new();
         for queue in reply.queues.iter().filter_map(|queue| QueueName::new(queue).ok()) {
             let calls = ParkedTasks::new(self.db.queue(queue.clone()), &WaitList::limit(name)).count().await?;
-            waiting.push((queue, calls));
+            *waiting.entry(self.db.whole_name(&queue)).or_insert(0) += calls;
         }
-        waiting.retain(|(_, calls)| *calls > 0);
-        waiting.sort();
+        let waiting = waiting.into_iter().filter(|(_, calls)| *calls > 0).collect();
         let closed = Duration::from_micros(reply.closed_us);
         let source = [DefinedBy::Set, DefinedBy::Config, DefinedBy::Inline];
         Ok(LimitStatus {

@@ -1,5 +1,7 @@
 //! Who waits for a limit.
 
+use std::collections::BTreeMap;
+
 use redis::AsyncCommands as _;
 
 use super::Limits;
@@ -26,6 +28,21 @@ impl Limits {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn waiting_keys(&self, name: &str, queue: &QueueName, most: usize) -> Result<Vec<WaitingKey>, Error> {
+        let mut costs: BTreeMap<String, f64> = BTreeMap::new();
+        for part in self.db.queue(queue.clone()).parts().await? {
+            for waiting in self.waiting_keys_of(name, part.name(), most).await? {
+                *costs.entry(waiting.key).or_default() += waiting.cost;
+            }
+        }
+        let waiting = costs.into_iter().map(|(key, cost)| WaitingKey { queue: queue.clone(), key, cost });
+        let mut waiting: Vec<WaitingKey> = waiting.collect();
+        waiting.sort_by(|a, b| b.cost.total_cmp(&a.cost).then_with(|| a.key.cmp(&b.key)));
+        waiting.truncate(most);
+        Ok(waiting)
+    }
+
+    /// The same of one part of the queue.
+    async fn waiting_keys_of(&self, name: &str, queue: &QueueName, most: usize) -> Result<Vec<WaitingKey>, Error> {
         const PAGE_SIZE: usize = 500;
         let (list, keys) = (WaitList::limit(name), self.db.keys().for_queue(queue));
         let (wait_list, turns) = (keys.wait_list(&list), keys.turns(&list));

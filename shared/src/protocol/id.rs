@@ -155,6 +155,26 @@ impl QueueName {
         Ok(Self(name.to_owned()))
     }
 
+    /// The maximum number of partitions of a queue.
+    pub const MAX_PARTITIONS: usize = 256;
+
+    /// The name of this queue's partition with this number: `q/0` is the first one of `q`.
+    ///
+    /// # Errors
+    /// The name would be too long.
+    pub fn partition(&self, number: usize) -> Result<Self, InvalidQueueName> {
+        Self::new(&format!("{self}/{number}"))
+    }
+
+    /// The queue of which this would be a partition, by its name, and the number that it would have.
+    pub fn as_partition(&self) -> Option<(Self, usize)> {
+        let (whole, digits) = self.0.rsplit_once('/')?;
+        let number: usize = digits.parse().ok()?;
+        // One name for each number: no sign and no leading zero.
+        let is_plain = !whole.is_empty() && number < Self::MAX_PARTITIONS && number.to_string() == digits;
+        is_plain.then(|| (Self(whole.to_owned()), number))
+    }
+
     /// The name as text, without braces.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -252,5 +272,18 @@ mod tests {
         for bad in ["", "a}b", "{a", "a b", "a:b"] {
             assert!(QueueName::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_partition_is_that_of_its_queue_and_its_number() -> Result<(), InvalidQueueName> {
+        let whole = QueueName::new("a/b")?;
+        for number in [0, 9, 255] {
+            assert_eq!(whole.partition(number)?.as_partition(), Some((whole.clone(), number)));
+        }
+        for other in ["a", "a/", "/1", "a/b", "a/01", "a/256", "a/1b"] {
+            assert_eq!(QueueName::new(other)?.as_partition(), None, "{other}");
+        }
+        assert!(QueueName::new(&"q".repeat(99))?.partition(0).is_err());
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::{Error, Queue, UnixMs, WorkerId};
 
 /// A snapshot of a queue. The numbers are read one after the other, so a task that changes state meanwhile may be counted twice or
 /// not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overview {
     /// Pushed and not yet claimed.
     pub waiting: u64,
@@ -50,6 +50,32 @@ impl WorkerInfo {
     }
 }
 
+impl Overview {
+    /// Adds those of another part of the queue. A worker that serves both is one.
+    fn add(&mut self, part: Self) {
+        self.waiting += part.waiting;
+        self.active += part.active;
+        self.scheduled += part.scheduled;
+        self.parked += part.parked;
+        self.dead += part.dead;
+        self.completed += part.completed;
+        self.died += part.died;
+        self.paused |= part.paused;
+        for info in part.workers {
+            let id = info.worker.without_queue();
+            match self.workers.iter_mut().find(|known| known.worker.without_queue() == id) {
+                Some(known) => {
+                    known.tasks += info.tasks;
+                    known.lease_until = known.lease_until.max(info.lease_until);
+                    known.protocol = known.protocol.or(info.protocol);
+                    known.release = known.release.take().or(info.release);
+                }
+                None => self.workers.push(info),
+            }
+        }
+    }
+}
+
 impl Queue {
     /// A snapshot of the queue. It does not read tasks, so it is cheap however many there are.
     ///
@@ -64,7 +90,15 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn overview_among(&self, announced: &[AnnouncedWorker]) -> Result<Overview, Error> {
-        let counts = self.counts().await?;
+        let mut sum = Overview::default();
+        for part in self.parts().await? {
+            sum.add(part.overview_here(announced).await?);
+        }
+        Ok(sum)
+    }
+
+    async fn overview_here(&self, announced: &[AnnouncedWorker]) -> Result<Overview, Error> {
+        let counts = self.counts_here().await?;
         let mut ask = redis::pipe();
         ask.cmd("HGETALL").arg(&self.keys.stats).cmd("EXISTS").arg(&self.keys.paused);
         ask.cmd("ZRANGE").arg(&self.keys.workers).arg(0).arg(-1).arg("WITHSCORES");
@@ -125,10 +159,19 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn pause(&self) -> Result<bool, Error> {
+        // Its own list first: partitions that are added at this moment look there.
+        let was_set = self.pause_here().await?;
+        for part in self.parts_now().await?.into_iter().skip(1) {
+            part.pause_here().await?;
+        }
+        self.db.register_queues(std::slice::from_ref(&self.name)).await?;
+        Ok(was_set)
+    }
+
+    async fn pause_here(&self) -> Result<bool, Error> {
         let mut set = redis::cmd("SET");
         set.arg(&self.keys.paused).arg(self.db.now().await?.0).arg("NX");
         let was_set: Option<String> = self.db.run(async |connection| set.query_async(connection).await).await?;
-        self.db.register_queues(std::slice::from_ref(&self.name)).await?;
         Ok(was_set.is_some())
     }
 
@@ -137,6 +180,29 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn resume(&self) -> Result<bool, Error> {
+        let was_paused = self.resume_here().await?;
+        for part in self.parts_now().await?.into_iter().skip(1) {
+            part.resume_here().await?;
+        }
+        Ok(was_paused)
+    }
+
+    /// Pauses or resumes these partitions as the queue's own list is.
+    pub(super) async fn share_pause(&self, partitions: &[Self]) -> Result<(), Error> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(&self.keys.paused);
+        let is_paused: bool = self.db.run(async |connection| exists.query_async(connection).await).await?;
+        for partition in partitions {
+            if is_paused {
+                partition.pause_here().await?
+            } else {
+                partition.resume_here().await?
+            };
+        }
+        Ok(())
+    }
+
+    async fn resume_here(&self) -> Result<bool, Error> {
         let mut del = redis::cmd("DEL");
         del.arg(&self.keys.paused);
         self.db.run(async |connection| del.query_async(connection).await).await

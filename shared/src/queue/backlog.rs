@@ -22,6 +22,15 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// Adds that of another part of the queue.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.add(other.counts);
+        self.admissible += other.admissible;
+        self.for_limits += other.for_limits;
+        self.for_breakers += other.for_breakers;
+        self.for_calls += other.for_calls;
+    }
+
     /// The parked tasks by what they wait for. Those in none of the wait lists that were asked for wait for another task's answer.
     pub fn parked_by_cause(&self) -> [(WaitReason, u64); 4] {
         let mut left = self.counts.parked;

@@ -41,6 +41,23 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command, or the task kept moving ([`Error::TaskMoving`]). Safe to repeat.
     pub async fn cancel(&self, id: &TaskId, limit: usize) -> Result<Cancelled, Error> {
+        let (mut ended, mut searched) = (None, Search::default());
+        for part in self.parts_from_home(id).await? {
+            match part.cancel_here(id, limit).await? {
+                done @ Cancelled::Done(_) => return Ok(done),
+                found @ Cancelled::Ended(_) => ended = ended.or(Some(found)),
+                Cancelled::NotFound(search) => {
+                    searched.looked_at += search.looked_at;
+                    searched.cut_short.extend(search.cut_short);
+                }
+            }
+        }
+        searched.cut_short.sort_unstable();
+        searched.cut_short.dedup();
+        Ok(ended.unwrap_or(Cancelled::NotFound(searched)))
+    }
+
+    async fn cancel_here(&self, id: &TaskId, limit: usize) -> Result<Cancelled, Error> {
         let mut searches = 0;
         loop {
             searches += 1;

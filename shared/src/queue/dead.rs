@@ -82,11 +82,35 @@ impl DeadLetter {
 }
 
 impl Queue {
-    /// A page of dead letters, oldest first, without the first `skip`. An empty page is the end.
+    /// A page of dead letters, oldest first, without the first `skip`; those of partitions follow each other. An empty page is the end.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn dead_page(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
+        match self.part_of_dead(skip).await? {
+            Some((part, skip)) => part.dead_page_here(skip).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The part of the queue in which the dead letter at a position is, and its position there.
+    pub(super) async fn part_of_dead(&self, position: usize) -> Result<Option<(Self, usize)>, Error> {
+        let mut parts = self.parts().await?;
+        if parts.len() == 1 {
+            return Ok(parts.pop().map(|part| (part, position)));
+        }
+        let mut position = position;
+        for part in parts {
+            let dead = usize::try_from(part.counts_here().await?.dead).unwrap_or(usize::MAX);
+            if position < dead {
+                return Ok(Some((part, position)));
+            }
+            position -= dead;
+        }
+        Ok(None)
+    }
+
+    async fn dead_page_here(&self, skip: usize) -> Result<Vec<DeadLetter>, Error> {
         let skip = isize::try_from(skip).unwrap_or(isize::MAX - PAGE_SIZE);
         let mut range = redis::cmd("ZRANGE");
         range.arg(&self.keys.dead).arg(skip).arg(skip + PAGE_SIZE - 1).arg("WITHSCORES");
@@ -103,6 +127,15 @@ impl Queue {
         if let Some(memo) = &letter.memo {
             self.db.memos().forget_failure(memo).await?;
         }
+        for part in self.parts().await? {
+            if part.replay_here(letter).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn replay_here(&self, letter: &DeadLetter) -> Result<bool, Error> {
         let answer_keys = letter.id().map(|id| [self.keys.result(id), self.keys.stream(id)]);
         let call = Replay {
             dead: &self.keys.dead,
@@ -122,7 +155,12 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn drop_dead(&self, letter: &DeadLetter) -> Result<bool, Error> {
-        let call = DropDead { dead: &self.keys.dead, stats: &self.keys.stats, letter: &letter.to_bytes() };
-        self.db.call(&call).await
+        for part in self.parts().await? {
+            let call = DropDead { dead: &part.keys.dead, stats: &part.keys.stats, letter: &letter.to_bytes() };
+            if self.db.call(&call).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

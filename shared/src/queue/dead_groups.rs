@@ -79,24 +79,42 @@ impl GroupCounts {
 }
 
 impl Queue {
-    /// Counts dead letters from the newest backwards, in short steps, until a deadline.
+    /// Counts dead letters from the newest backwards, in short steps, until a deadline; of each partition as many, for as long.
     async fn dead_groups(&self, deadline: Instant) -> Result<CountedGroups, Error> {
+        let (mut groups, mut counted, mut dead) = (HashMap::new(), 0, 0);
+        let parts = self.parts().await?;
+        for (position, part) in parts.iter().enumerate() {
+            let left = u32::try_from(parts.len() - position).unwrap_or(u32::MAX);
+            let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
+            let (counted_here, dead_here) = part.count_groups(MAX_COUNTED / parts.len(), until, &mut groups).await?;
+            counted += counted_here;
+            dead += dead_here;
+        }
+        let mut groups: Vec<DeadLetterGroup> = groups.into_values().collect();
+        groups.sort_by_cached_key(|group| (Reverse(group.letters), group.reason.clone(), group.upstream.clone()));
+        Ok(CountedGroups::new(groups, counted, dead))
+    }
+
+    /// Adds the newest letters of this part of the queue to the groups. Returns how many were counted, and how many there were.
+    async fn count_groups(
+        &self,
+        most: usize,
+        deadline: Instant,
+        groups: &mut HashMap<(String, String), DeadLetterGroup>,
+    ) -> Result<(usize, usize), Error> {
         let dead = usize::try_from(self.counts().await?.dead).unwrap_or(usize::MAX);
-        let last = dead.saturating_sub(MAX_COUNTED);
-        let (mut groups, mut end) = (HashMap::<(String, String), DeadLetterGroup>::new(), dead);
+        let (last, mut end) = (dead.saturating_sub(most), dead);
         while end > last {
             let first = end.saturating_sub(STEP_LETTERS).max(last);
             for letter in self.dead_between(first, end).await? {
-                count(&mut groups, letter);
+                count(groups, letter);
             }
             end = first;
             if Instant::now() >= deadline {
                 break;
             }
         }
-        let mut groups: Vec<DeadLetterGroup> = groups.into_values().collect();
-        groups.sort_by_cached_key(|group| (Reverse(group.letters), group.reason.clone(), group.upstream.clone()));
-        Ok(CountedGroups::new(groups, dead - end, dead))
+        Ok((dead - end, dead))
     }
 }
 

@@ -40,12 +40,13 @@ impl DeadLetterFilter {
 }
 
 impl Queue {
-    /// Some dead letters, oldest first, without the first `skip`. None: there are no more.
+    /// Some dead letters, oldest first, without the first `skip`; those of partitions follow each other. None: there are no more.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn dead_summaries(&self, skip: usize) -> Result<Vec<DeadLetterSummary>, Error> {
-        let page = DeadPage { dead: &self.keys.dead, skip, max_letters: STEP_LETTERS, max_bytes: STEP_BYTES };
+        let Some((part, skip)) = self.part_of_dead(skip).await? else { return Ok(Vec::new()) };
+        let page = DeadPage { dead: &part.keys.dead, skip, max_letters: STEP_LETTERS, max_bytes: STEP_BYTES };
         Ok(self.db.call(&page).await?.0)
     }
 
@@ -73,6 +74,16 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn dead_letter(&self, at: UnixMs, serial: &str) -> Result<Option<DeadLetter>, Error> {
+        for part in self.parts().await? {
+            let found = part.dead_letter_here(at, serial).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn dead_letter_here(&self, at: UnixMs, serial: &str) -> Result<Option<DeadLetter>, Error> {
         let mut skip = 0;
         loop {
             let mut range = redis::cmd("ZRANGEBYSCORE");
@@ -90,7 +101,7 @@ impl Queue {
         }
     }
 
-    /// The dead letter of a task that ended about then; `None` if it is gone.
+    /// The dead letter of a task of this part of the queue that ended about then; `None` if it is gone.
     pub(crate) async fn dead_letter_of(&self, id: &TaskId, ended: UnixMs) -> Result<Option<DeadLetterSummary>, Error> {
         let from = ended.0.saturating_sub(CLOCK_SLACK_MS);
         let mut before = redis::cmd("ZCOUNT");

@@ -6,7 +6,11 @@ use crate::{Error, Queue};
 /// How many letters one search looks at.
 const MAX_SEARCHED: usize = 4_000;
 
-/// A page of dead letters, newest first.
+/// The distance between the positions of partitions. A queue's own letters come first, so that those of a queue without partitions are
+/// counted from 0.
+const PARTITION_SPAN: usize = 1 << 40;
+
+/// A page of dead letters, newest first; of several partitions, the last one first.
 #[derive(Debug)]
 pub struct DeadLetterPage {
     /// How many dead letters the queue has.
@@ -24,6 +28,35 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses a command.
     pub async fn newest_dead(
+        &self,
+        filter: &DeadLetterFilter,
+        before: Option<usize>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, Error> {
+        let parts = self.parts().await?;
+        let (mut at, mut before) = match before {
+            Some(before) => ((before / PARTITION_SPAN).min(parts.len() - 1), Some(before % PARTITION_SPAN)),
+            None => (parts.len() - 1, None),
+        };
+        let mut found = DeadLetterPage { dead: 0, letters: Vec::new(), next: None };
+        loop {
+            let page = parts[at].newest_dead_here(filter, before.take(), limit - found.letters.len()).await?;
+            found.letters.extend(page.letters);
+            found.next = page.next.map(|next| at * PARTITION_SPAN + next);
+            if found.next.is_some() || at == 0 {
+                break;
+            }
+            at -= 1;
+            if found.letters.len() == limit {
+                found.next = Some(at * PARTITION_SPAN + (PARTITION_SPAN - 1));
+                break;
+            }
+        }
+        found.dead = usize::try_from(self.counts().await?.dead).unwrap_or(usize::MAX);
+        Ok(found)
+    }
+
+    async fn newest_dead_here(
         &self,
         filter: &DeadLetterFilter,
         before: Option<usize>,

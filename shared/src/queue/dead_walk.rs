@@ -34,9 +34,11 @@ pub enum LetterOutcome {
 /// A walk over the letters that are there when it begins. Those that die meanwhile, perhaps again, are left alone.
 #[derive(Debug)]
 pub struct DeadLetterWalk {
+    /// The part of the queue in which it is, and those to which it has not come.
     queue: Queue,
+    rest: VecDeque<Queue>,
     began: UnixMs,
-    /// How many letters there were.
+    /// How many letters there were in this part.
     left: u64,
     /// How many letters stay where they are: those that go let the others move up.
     skip: usize,
@@ -47,9 +49,12 @@ impl DeadLetterWalk {
     /// # Errors
     /// Redis is unreachable or refuses a command.
     pub async fn begin(queue: &Queue) -> Result<Self, Error> {
+        let mut rest = VecDeque::from(queue.parts().await?);
+        // It is the first of its parts.
+        let queue = rest.pop_front().unwrap_or_else(|| queue.single());
         let left = queue.counts().await?.dead;
         let began = queue.db().now().await?;
-        Ok(Self { queue: queue.clone(), began, left, skip: 0, page: VecDeque::new() })
+        Ok(Self { queue, rest, began, left, skip: 0, page: VecDeque::new() })
     }
 
     /// The next letter; `None` after the last. Each is either left by [`leave`](Self::leave) or acted on by [`act`](Self::act).
@@ -57,6 +62,23 @@ impl DeadLetterWalk {
     /// # Errors
     /// Redis is unreachable or refuses the command. It can be asked again.
     pub async fn next(&mut self) -> Result<Option<DeadLetterSummary>, Error> {
+        loop {
+            let letter = self.next_here().await?;
+            let Some(next) = self.rest.front().filter(|_| letter.is_none()) else { return Ok(letter) };
+            self.left = next.counts().await?.dead;
+            self.queue = self.rest.pop_front().unwrap_or_else(|| self.queue.clone());
+            self.skip = 0;
+            self.page.clear();
+        }
+    }
+
+    /// The letters behind the last one are younger: it goes on with the next partition.
+    pub fn leave_rest(&mut self) {
+        self.left = 0;
+        self.page.clear();
+    }
+
+    async fn next_here(&mut self) -> Result<Option<DeadLetterSummary>, Error> {
         if self.left > 0 && self.page.is_empty() {
             self.page = self.queue.dead_summaries(self.skip).await?.into();
         }

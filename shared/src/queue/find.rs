@@ -128,19 +128,43 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command, or Redial did not write the result ([`Error::Data`]).
     pub async fn find(&self, id: &TaskId, limit: usize) -> Result<Search, Error> {
-        let wanted = WantedTask::new(id, limit, String::new());
         let mut search = Search::default();
-        let found = self.search_states(&wanted, &mut search).await?;
-        search.location = found.map(TaskLocation::from);
+        let found = self.search_parts(id, limit, &mut search).await?;
+        search.location = found.map(|(_, found)| TaskLocation::from(found));
         Ok(search)
     }
 
-    /// The same, with the bytes that Redis has of the task.
-    pub(crate) async fn find_entry(&self, id: &TaskId, limit: usize) -> Result<Option<FoundTask>, Error> {
-        self.search_states(&WantedTask::new(id, limit, String::new()), &mut Search::default()).await
+    /// The same, with the part of the queue and the bytes that Redis has of the task.
+    pub(crate) async fn find_entry(&self, id: &TaskId, limit: usize) -> Result<Option<(Self, FoundTask)>, Error> {
+        self.search_parts(id, limit, &mut Search::default()).await
     }
 
-    /// Searches for a task that has not ended, and takes it off its list if it waits to be claimed. If there is none, for one that has.
+    /// Searches all parts of the queue for a task that has not ended; if there is none, for the one that ended last.
+    async fn search_parts(
+        &self,
+        id: &TaskId,
+        limit: usize,
+        search: &mut Search,
+    ) -> Result<Option<(Self, FoundTask)>, Error> {
+        let wanted = WantedTask::new(id, limit, String::new());
+        let mut ended: Option<(UnixMs, Self, Box<TaskResult>)> = None;
+        for part in self.parts_from_home(id).await? {
+            match part.search_states(&wanted, search).await? {
+                Some(FoundTask::Ended(result)) => {
+                    let at = result.finished_at_ms;
+                    if ended.as_ref().is_none_or(|(earlier, ..)| *earlier < at) {
+                        ended = Some((at, part, result));
+                    }
+                }
+                Some(found) => return Ok(Some((part, found))),
+                None => {}
+            }
+        }
+        search.cut_short.dedup();
+        Ok(ended.map(|(_, part, result)| (part, FoundTask::Ended(result))))
+    }
+
+    /// Searches this part of the queue for a task that has not ended, and takes it off its list if it waits to be claimed. If there is none, for one that has.
     pub(crate) async fn take(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
         let wanted = WantedTask::new(id, limit, format!("cancel:{}", TaskId::random()));
         let mut search = Search::default();
@@ -158,7 +182,7 @@ impl Queue {
         if let Some(found) = self.in_stored(wanted, search).await? {
             return Ok(Some(found));
         }
-        for info in self.overview().await?.workers {
+        for info in self.single().overview().await?.workers {
             if let Some((token, entry)) = self.in_hash(wanted, &keys.active(&info.worker), "active", search).await? {
                 return Ok(Some(FoundTask::Active { worker: info.worker, token, entry }));
             }

@@ -60,46 +60,55 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn list(&self, state: LiveState, skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
-        match state {
-            LiveState::Waiting => self.list_waiting(skip, limit).await,
-            LiveState::Scheduled => self.list_scheduled(skip, limit).await,
-            LiveState::Parked => self.list_parked(skip, limit).await,
-            LiveState::Active => self.list_active(skip, limit).await,
+        let (mut listed, mut skip) = (Vec::new(), skip);
+        for part in self.parts().await? {
+            let most = limit - listed.len();
+            listed.extend(match state {
+                _ if most == 0 => break,
+                LiveState::Waiting => part.list_waiting(&mut skip, most).await?,
+                LiveState::Scheduled => part.list_scheduled(&mut skip, most).await?,
+                LiveState::Parked => part.list_parked(&mut skip, most).await?,
+                LiveState::Active => part.list_active(&mut skip, most).await?,
+            });
         }
+        Ok(listed)
     }
 
-    async fn list_waiting(&self, mut skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
+    // Each of these lowers `skip` by what it passes over, for the next part of the queue.
+
+    async fn list_waiting(&self, skip: &mut usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
         let mut listed = Vec::new();
         for list in [&self.keys.handoff, &self.keys.waiting] {
             let mut length = redis::cmd("LLEN");
             length.arg(list);
             let length: usize = self.db.run(async |connection| length.query_async(connection).await).await?;
-            while skip < length && listed.len() < limit {
+            while *skip < length && listed.len() < limit {
                 let most = PAGE_SIZE.min(limit - listed.len());
                 // From the right, where tasks are claimed.
-                let (from, to) = (-index(skip + most), -index(skip + 1));
+                let (from, to) = (-index(*skip + most), -index(*skip + 1));
                 let mut range = redis::cmd("LRANGE");
                 range.arg(list).arg(from).arg(to);
                 let page: Vec<Vec<u8>> = self.db.run(async |connection| range.query_async(connection).await).await?;
                 if page.is_empty() {
                     break;
                 }
-                skip += page.len();
+                *skip += page.len();
                 listed.extend(page.into_iter().rev().map(ListedTask::waiting));
             }
-            skip = skip.saturating_sub(length);
+            *skip = skip.saturating_sub(length);
         }
         Ok(listed)
     }
 
-    async fn list_scheduled(&self, mut skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
+    async fn list_scheduled(&self, skip: &mut usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
         let mut listed = Vec::new();
         while listed.len() < limit {
-            let serials = self.range(&self.keys.scheduled, skip, PAGE_SIZE.min(limit - listed.len())).await?;
+            let serials = self.range(&self.keys.scheduled, *skip, PAGE_SIZE.min(limit - listed.len())).await?;
             if serials.is_empty() {
+                *skip = skip.saturating_sub(self.cardinality(&self.keys.scheduled).await?);
                 break;
             }
-            skip += serials.len();
+            *skip += serials.len();
             let due_times = serials.iter().map(|(_, due)| UnixMs::from_double(*due));
             let entries = self.stored_entries(&serials).await?;
             let with_due = |(due, entry): (UnixMs, Option<Vec<u8>>)| {
@@ -110,9 +119,9 @@ impl Queue {
         Ok(listed)
     }
 
-    async fn list_parked(&self, skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
+    async fn list_parked(&self, skip: &mut usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
         let lists = self.wait_lists(usize::MAX).await?;
-        self.list_parked_in(&lists, skip, limit).await
+        self.list_parked_here(&lists, skip, limit).await
     }
 
     /// Lists up to `limit` tasks that are parked in these wait lists, without the first `skip`.
@@ -122,31 +131,42 @@ impl Queue {
     pub async fn list_parked_in(
         &self,
         lists: &[WaitList],
-        mut skip: usize,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<ListedTask>, Error> {
+        let (mut listed, mut skip) = (Vec::new(), skip);
+        for part in self.parts().await? {
+            listed.extend(part.list_parked_here(lists, &mut skip, limit - listed.len()).await?);
+        }
+        Ok(listed)
+    }
+
+    async fn list_parked_here(
+        &self,
+        lists: &[WaitList],
+        skip: &mut usize,
         limit: usize,
     ) -> Result<Vec<ListedTask>, Error> {
         let mut listed = Vec::new();
         for list in lists {
             let key = self.keys.wait_list(list);
-            let mut count = redis::cmd("ZCARD");
-            count.arg(&key);
-            let count: usize = self.db.run(async |connection| count.query_async(connection).await).await?;
-            while skip < count && listed.len() < limit {
-                let serials = self.range(&key, skip, PAGE_SIZE.min(limit - listed.len())).await?;
+            let count = self.cardinality(&key).await?;
+            while *skip < count && listed.len() < limit {
+                let serials = self.range(&key, *skip, PAGE_SIZE.min(limit - listed.len())).await?;
                 if serials.is_empty() {
                     break;
                 }
-                skip += serials.len();
+                *skip += serials.len();
                 let entries = self.stored_entries(&serials).await?;
                 let parked = |entry| ListedTask { waits_for: Some(list.clone()), ..ListedTask::stored(entry) };
                 listed.extend(entries.into_iter().flatten().map(parked));
             }
-            skip = skip.saturating_sub(count);
+            *skip = skip.saturating_sub(count);
         }
         Ok(listed)
     }
 
-    async fn list_active(&self, mut skip: usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
+    async fn list_active(&self, skip: &mut usize, limit: usize) -> Result<Vec<ListedTask>, Error> {
         let mut listed = Vec::new();
         for info in self.overview().await?.workers {
             let active = self.keys.active(&info.worker);
@@ -156,8 +176,8 @@ impl Queue {
                 scan.arg(&active).arg(&cursor).arg("COUNT").arg(PAGE_SIZE);
                 let (next, page): (String, Vec<(String, Vec<u8>)>) =
                     self.db.run(async |connection| scan.query_async(connection).await).await?;
-                let passed_over = skip.min(page.len());
-                skip -= passed_over;
+                let passed_over = (*skip).min(page.len());
+                *skip -= passed_over;
                 let held =
                     |entry: Vec<u8>| ListedTask { worker: Some(info.worker.clone()), ..ListedTask::stored(entry) };
                 listed.extend(page.into_iter().skip(passed_over).map(|(_, entry)| held(entry)));
@@ -179,11 +199,16 @@ impl Queue {
         if lists.is_empty() {
             return Ok(Vec::new());
         }
-        let mut count = redis::pipe();
-        for list in lists {
-            count.cmd("ZCARD").arg(self.keys.wait_list(list));
+        let mut sums = vec![0; lists.len()];
+        for part in self.parts().await? {
+            let mut count = redis::pipe();
+            for list in lists {
+                count.cmd("ZCARD").arg(part.keys.wait_list(list));
+            }
+            let counts: Vec<u64> = self.db.run(async |connection| count.query_async(connection).await).await?;
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
-        self.db.run(async |connection| count.query_async(connection).await).await
+        Ok(sums)
     }
 
     /// What tasks of this queue wait for. Wait lists are kept among the deadlines of tasks: at most about this many thousand of both are
@@ -192,6 +217,16 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn wait_lists(&self, max_thousands: usize) -> Result<Vec<WaitList>, Error> {
+        let mut lists = Vec::new();
+        for part in self.parts().await? {
+            lists.extend(part.wait_lists_here(max_thousands).await?);
+        }
+        lists.sort_by_key(WaitList::to_words);
+        lists.dedup();
+        Ok(lists)
+    }
+
+    async fn wait_lists_here(&self, max_thousands: usize) -> Result<Vec<WaitList>, Error> {
         let (mut lists, mut cursor) = (Vec::new(), "0".to_owned());
         for _ in 0..max_thousands {
             let mut scan = redis::cmd("ZSCAN");
@@ -205,9 +240,13 @@ impl Queue {
                 break;
             }
         }
-        lists.sort_by_key(WaitList::to_words);
-        lists.dedup();
         Ok(lists)
+    }
+
+    async fn cardinality(&self, key: &str) -> Result<usize, Error> {
+        let mut count = redis::cmd("ZCARD");
+        count.arg(key);
+        self.db.run(async |connection| count.query_async(connection).await).await
     }
 
     async fn range(&self, key: &str, skip: usize, most: usize) -> Result<Vec<(String, f64)>, Error> {

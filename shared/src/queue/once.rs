@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::db::partition_map::home;
 use crate::script::millis;
+use crate::script::push_checkpoint::PushCheckpoint;
 use crate::script::task::EnqueueOnce;
 use crate::{Error, Queue, TaskId};
+
+/// How much longer Redis keeps to which partition a task was pushed than that it was pushed: longer than any push takes.
+const PLACED_LONGER: Duration = Duration::from_secs(600);
 
 /// Identifies what a task asks for: 48 bits of a SHA-256, which tell two calls apart that were given the same name by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,11 @@ impl TaskFingerprint {
 }
 
 impl Queue {
-    /// Pushes a task unless one was pushed under its id in this way within `keep`. Returns `false` if that one had another fingerprint.
+    /// Pushes a task unless one was pushed under its id in this way within `keep`. Returns the part of the queue where it is; `None` if the
+    /// earlier one had another fingerprint.
+    ///
+    /// Of a queue with partitions, the queue's own slot says to which of them an id was pushed, so that a repeated push goes to the same one
+    /// although partitions were added meanwhile.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Sending it again pushes nothing twice.
@@ -40,11 +49,56 @@ impl Queue {
         fingerprint: TaskFingerprint,
         keep: Duration,
         task: String,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Self>, Error> {
+        let tasks = [task];
+        let own = self.single();
+        let checkpoint = match self.partition_map().await? {
+            None => own.push_once_here(id, fingerprint, keep, &tasks).await?,
+            Some(map) => own.place_once(id, home(id, map.count(&self.name)), keep).await?,
+        };
+        let (part, pushed) = match checkpoint {
+            PushCheckpoint::At(pushed) => (own, pushed),
+            PushCheckpoint::InPartition(number) => {
+                let part = self.partition(number)?;
+                match part.push_once_here(id, fingerprint, keep, &tasks).await? {
+                    PushCheckpoint::At(pushed) => (part, pushed),
+                    PushCheckpoint::InPartition(_) => {
+                        return Err(Error::Data(format!("where {id} was pushed once, in a partition of a partition")));
+                    }
+                }
+            }
+        };
+        Ok((pushed == fingerprint.0).then_some(part))
+    }
+
+    async fn push_once_here(
+        &self,
+        id: &TaskId,
+        fingerprint: TaskFingerprint,
+        keep: Duration,
+        tasks: &[String],
+    ) -> Result<PushCheckpoint, Error> {
         let (waiting, checkpoint) = (&self.keys.waiting, &self.keys.pushed(id));
-        let (before, after, ttl_ms) = (0, fingerprint.0, millis(keep));
-        let call = EnqueueOnce { waiting, checkpoint, before, after, ttl_ms, tasks: &[task] };
-        Ok(self.db.call(&call).await? == fingerprint.0)
+        let call = EnqueueOnce { waiting, checkpoint, before: 0, after: fingerprint.0, ttl_ms: millis(keep), tasks };
+        self.db.call(&call).await
+    }
+
+    /// Has a task pushed to a partition, unless it was pushed or placed before. Returns where it is.
+    async fn place_once(&self, id: &TaskId, partition: usize, keep: Duration) -> Result<PushCheckpoint, Error> {
+        let (key, placed) = (self.keys.pushed(id), PushCheckpoint::InPartition(partition));
+        let ttl_ms = millis(keep.saturating_add(PLACED_LONGER));
+        let mut place = redis::pipe();
+        place.cmd("SET").arg(&key).arg(placed.to_string()).arg("NX").arg("PX").arg(ttl_ms).cmd("GET").arg(&key);
+        let (is_new, found): (Option<String>, Option<PushCheckpoint>) =
+            self.db.run(async |connection| place.query_async(connection).await).await?;
+        // The key that was there may have expired in between.
+        let found = found.unwrap_or(placed);
+        if is_new.is_none() && matches!(found, PushCheckpoint::InPartition(_)) {
+            let mut renew = redis::cmd("PEXPIRE");
+            renew.arg(&key).arg(ttl_ms);
+            self.db.run(async |connection| renew.exec_async(connection).await).await?;
+        }
+        Ok(found)
     }
 }
 

@@ -8,4 +8,10 @@ typed_calls! {
         keys: announced;
         args: entry: &'a str, lease_ms: u64, keep_ms: u64;
     }
+
+    /// Spreads a queue over at least this many partitions. Returns how many it has then.
+    GrowPartitions = "fleet/grow_partitions" + [] -> u32 {
+        keys: partitions;
+        args: queue: &'a str, count: u32;
+    }
 }

@@ -2,6 +2,7 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::push_checkpoint::PushCheckpoint;
 use super::turn::{ReleasedInTurn, TakenInTurn, TurnTask};
 use super::{Invocation, MoreKeys, Rest, Values, typed_calls};
 use crate::protocol::id::Token;
@@ -9,7 +10,7 @@ use crate::{UnixMs, WorkerId};
 
 typed_calls! {
     /// Pushes the next tasks of a batch, once however often it is sent.
-    EnqueueOnce = "task/enqueue_once" + ["types"] -> u64 {
+    EnqueueOnce = "task/enqueue_once" + ["types"] -> PushCheckpoint {
         keys: waiting, checkpoint;
         args: before: u64, after: u64, ttl_ms: u64;
         rest tasks: &'a [String] = [];

@@ -90,6 +90,15 @@ impl Queue {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn stream_remains(&self, id: &TaskId) -> Result<StreamRemains, Error> {
+        for part in self.parts_from_home(id).await? {
+            if part.stream_remains_here(id).await? == StreamRemains::Part {
+                return Ok(StreamRemains::Part);
+            }
+        }
+        Ok(StreamRemains::Nothing)
+    }
+
+    async fn stream_remains_here(&self, id: &TaskId) -> Result<StreamRemains, Error> {
         type Found = Vec<(String, Vec<Vec<u8>>)>;
         let mut last = redis::cmd("XREVRANGE");
         last.arg(self.keys.stream(id)).arg("+").arg("-").arg("COUNT").arg(1);

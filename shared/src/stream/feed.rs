@@ -122,6 +122,11 @@ impl Feed {
         }
     }
 
+    /// Whether it reads streams of this part of a queue.
+    pub(super) fn is_of(&self, part: &Queue) -> bool {
+        self.queue.name == part.name
+    }
+
     /// How many read here.
     pub(super) fn len(&self) -> usize {
         self.state().subscribers.len()

@@ -57,7 +57,8 @@ async fn everyone_sees_how_far_a_batch_is_while_it_runs_and_after_it_was_stopped
     assert_eq!((&stopped["state"], is_there(&stopped)), (&json!("stopped"), true), "{stopped}");
     // Both keys expire.
     let keys = fixture.redis.cli(&["KEYS", "redial:{default}:batch*"]).await;
-    let keys: Vec<&str> = keys.lines().filter(|key| !key.contains("checkpoint")).collect();
+    let of_progress = |key: &&str| !key.contains("checkpoint") && !key.contains("partitions");
+    let keys: Vec<&str> = keys.lines().filter(of_progress).collect();
     assert_eq!(keys.len(), 2, "{keys:?}");
     for key in keys {
         let ttl: i64 = fixture.redis.cli(&["TTL", key]).await.parse().unwrap();
@@ -107,4 +108,30 @@ async fn of_many_batches_the_last_hundred_are_kept() {
     }
     let batches = queue.batches().await.unwrap();
     assert_eq!((batches.len(), batches[0].batch.as_str(), batches[99].batch.as_str()), (100, "b104", "b5"));
+}
+
+#[tokio::test]
+async fn a_batch_is_spread_over_partitions_and_resumes_after_a_kill_while_there_come_more() {
+    let (fixture, input) = BatchFixture::with_lines(3_000).await;
+    let cli = Cli::new(&fixture.redis);
+    assert_eq!(cli.run(&["partition", "default", "3"]).await.status, 0);
+    let out = fixture.path("out");
+    let args = BatchFixture::args(&out, &input, &["--window", "400"]);
+    for partitions in ["4", "7"] {
+        let mut run = cli.start(&args);
+        let calls = fixture.upstream.count();
+        eventually(SOON, async || (fixture.upstream.count() > calls + 300).then_some(())).await;
+        run.kill().await.unwrap();
+        assert_eq!(cli.run(&["partition", "default", partitions]).await.status, 0);
+    }
+    let done = fixture.batch(&input, &["--window", "400"]).await;
+    assert_eq!(done.status, 0, "{}", done.stderr);
+    fixture.has_each_once(3_000);
+    assert_eq!(fixture.upstream.count(), 3_000, "each call is made once");
+    for partition in 0..3 {
+        let stats = format!("redial:{{default/{partition}}}:stats");
+        assert!(fixture.redis.cli(&["HGET", &stats, "complete"]).await.parse::<u64>().unwrap_or(0) > 500, "{stats}");
+    }
+    assert_eq!(fixture.redis.cli(&["KEYS", "redial:*batch-checkpoint*"]).await, "");
+    assert_eq!(fixture.redis.cli(&["KEYS", "redial:*batch-partitions*"]).await, "");
 }

@@ -85,12 +85,39 @@ impl Tenants {
         Some(label.to_owned())
     }
 
+    /// The owners of a queue. What may be a partition by its name, and is not named itself, belongs to the owner of the whole queue: a task
+    /// gets there by its id, or because somebody pushed it there.
     fn owners_of(&self, queue: &QueueName) -> impl Iterator<Item = &str> {
-        let owns = |owner: &&QueueOwner| owner.queues.iter().any(|pattern| pattern.matches(queue.as_str()));
-        self.0.iter().filter(owns).map(|owner| owner.tenant.as_str())
+        let owns =
+            |owner: &QueueOwner, queue: &QueueName| owner.queues.iter().any(|pattern| pattern.matches(queue.as_str()));
+        let is_named = self.0.iter().any(|owner| owns(owner, queue));
+        let owned = match queue.as_partition() {
+            Some((whole, _)) if !is_named => whole,
+            _ => queue.clone(),
+        };
+        self.0.iter().filter(move |owner| owns(owner, &owned)).map(|owner| owner.tenant.as_str())
     }
 
     fn has(&self, tenant: &str) -> bool {
         self.0.iter().any(|owner| owner.tenant == tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_belong_to_the_owner_of_their_queue() -> anyhow::Result<()> {
+        let block = |name: &str, queue: &str| {
+            serde_json::from_value::<RawTenant>(serde_json::json!({"name": name, "queues": [queue]}))
+        };
+        let tenants = Tenants::new(&[block("acme", "orders")?, block("other", "orders/7")?], std::iter::empty())?;
+        for (queue, owner) in
+            [("orders", Some("acme")), ("orders/0", Some("acme")), ("orders/7", Some("other")), ("orders/x", None)]
+        {
+            assert_eq!(tenants.owners_of(&QueueName::new(queue)?).next(), owner, "{queue}");
+        }
+        Ok(())
     }
 }

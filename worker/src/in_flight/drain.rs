@@ -1,7 +1,7 @@
 //! Drains the tasks that wait until fewer calls are in flight to their upstream: as soon as there is room, this worker takes the next ones
 //! from the wait lists of its queues. The other workers of the fleet do the same once the check of a list tells them of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calls::UpstreamCalls;
 use crate::limit::drain::release::{PickedCall, release};
-use crate::queue::queue_worker::QueueWorker;
+use crate::queue::served_queues::ServedQueues;
 use crate::queue::slots::Slots;
 use crate::queue::vital;
 use crate::task::types::Turn;
@@ -30,21 +30,20 @@ const MIN_NEXT: usize = 16;
 /// The upstreams for which tasks wait, as far as this worker knows.
 #[derive(Debug)]
 pub struct UpstreamDrains {
-    workers: Arc<HashMap<String, QueueWorker>>,
+    served: ServedQueues,
     slots: Slots,
     numbers: Arc<AtomicU64>,
 }
 
 impl UpstreamDrains {
     /// Drains what waits in these queues, into these slots. `numbers` are those of the requests to wait lists.
-    pub fn new(workers: &[QueueWorker], slots: Slots, numbers: Arc<AtomicU64>) -> Self {
-        let by_name = workers.iter().map(|worker| (worker.name().to_owned(), worker.clone()));
-        Self { workers: Arc::new(by_name.collect()), slots, numbers }
+    pub fn new(served: ServedQueues, slots: Slots, numbers: Arc<AtomicU64>) -> Self {
+        Self { served, slots, numbers }
     }
 
     /// Runs until the worker stops claiming. What waits then, others drain.
     pub async fn run(self, mut signals: mpsc::UnboundedReceiver<Arc<UpstreamCalls>>) {
-        let Some(stop) = self.workers.values().next().map(|worker| worker.shared.stop.clone()) else { return };
+        let Some(stop) = self.served.first().map(|worker| worker.shared.stop.clone()) else { return };
         loop {
             let upstream = tokio::select! {
                 () = stop.cancelled() => return,
@@ -53,7 +52,7 @@ impl UpstreamDrains {
             let drain = UpstreamDrain {
                 list: WaitList::in_flight(upstream.name()),
                 upstream,
-                workers: self.workers.clone(),
+                served: self.served.clone(),
                 slots: self.slots.clone(),
                 numbers: self.numbers.clone(),
                 queues: BTreeMap::new(),
@@ -69,7 +68,7 @@ impl UpstreamDrains {
 struct UpstreamDrain {
     upstream: Arc<UpstreamCalls>,
     list: WaitList,
-    workers: Arc<HashMap<String, QueueWorker>>,
+    served: ServedQueues,
     slots: Slots,
     numbers: Arc<AtomicU64>,
     /// The queues of this worker in which tasks wait.
@@ -156,7 +155,7 @@ impl UpstreamDrain {
     /// Records now and then that tasks wait, for those who look.
     async fn register_if_due(&mut self) {
         let is_due = self.registered.is_none_or(|at| at.elapsed() > REGISTER_INTERVAL);
-        let Some(worker) = self.workers.values().next().filter(|_| is_due && !self.queues.is_empty()) else { return };
+        let Some(worker) = self.served.first().filter(|_| is_due && !self.queues.is_empty()) else { return };
         self.registered = Some(Instant::now());
         if let Err(error) = worker.redis_queue().db().register_busy_upstream(self.upstream.name()).await {
             tracing::debug!(%error, "could not record that tasks wait for an upstream");
@@ -165,14 +164,14 @@ impl UpstreamDrain {
 
     /// What the operator allows.
     fn max(&self) -> Option<usize> {
-        let shared = self.workers.values().next().map(|worker| &worker.shared)?;
-        shared.config.upstreams.current().max_in_flight_of(self.upstream.name())
+        let worker = self.served.first()?;
+        worker.shared.config.upstreams.current().max_in_flight_of(self.upstream.name())
     }
 
     /// Reads the lists of which too little is known.
     async fn read_lists(&mut self) {
         for (name, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.next.is_empty() && queue.is_ready()) {
-            let Some(worker) = self.workers.get(name) else { continue };
+            let Some(worker) = self.served.get(name) else { continue };
             let read = worker.queue.consumer.release_in_turn(&self.list, &[], MAX_BATCH).await;
             if let Err(error) = &read {
                 tracing::debug!(%error, queue = name, "could not read which tasks wait for an upstream");
@@ -190,7 +189,7 @@ impl UpstreamDrain {
 
     /// Takes the next tasks of a queue, as many as there is room and slots for.
     async fn take(&mut self, name: String, slot: OwnedSemaphorePermit, room: usize) {
-        let (Some(worker), Some(queue)) = (self.workers.get(&name).cloned(), self.queues.get_mut(&name)) else {
+        let (Some(worker), Some(queue)) = (self.served.get(&name), self.queues.get_mut(&name)) else {
             return;
         };
         let id = DrainId::new(self.numbers.fetch_add(1, Ordering::Relaxed));

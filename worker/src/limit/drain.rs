@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::client::{DrainReason, DrainSignal, LimitClient};
-use crate::queue::queue_worker::QueueWorker;
+use crate::queue::served_queues::ServedQueues;
 use crate::queue::slots::Slots;
 use crate::queue::vital;
 use round::{DrainRound, LimitDrain};
@@ -37,7 +37,7 @@ const SLOW_PER_SECOND: f64 = 10.0;
 /// The limits for which calls wait, as far as this worker knows.
 #[derive(Debug)]
 pub struct LimitDrains {
-    workers: Arc<HashMap<String, QueueWorker>>,
+    served: ServedQueues,
     slots: Slots,
     worker: Arc<str>,
     numbers: Arc<AtomicU64>,
@@ -56,20 +56,13 @@ struct DrainControl {
 
 impl LimitDrains {
     /// Drains what waits in these queues, into these slots. `numbers` are those of the requests to wait lists.
-    pub fn new(workers: &[QueueWorker], slots: Slots, id: &WorkerId, numbers: Arc<AtomicU64>) -> Self {
-        let by_name = workers.iter().map(|worker| (worker.name().to_owned(), worker.clone()));
-        Self {
-            workers: Arc::new(by_name.collect()),
-            slots,
-            worker: id.as_str().into(),
-            numbers,
-            running: HashMap::new(),
-        }
+    pub fn new(served: ServedQueues, slots: Slots, id: &WorkerId, numbers: Arc<AtomicU64>) -> Self {
+        Self { served, slots, worker: id.as_str().into(), numbers, running: HashMap::new() }
     }
 
     /// Runs until the worker stops claiming. Then it resigns, so that others lead at once.
     pub async fn run(mut self, mut signals: mpsc::UnboundedReceiver<DrainSignal>) {
-        let Some(shared) = self.workers.values().next().map(|worker| worker.shared.clone()) else { return };
+        let Some(shared) = self.served.first().map(|worker| worker.shared.clone()) else { return };
         let mut drains: JoinSet<String> = JoinSet::new();
         let limits = shared.limits.clone();
         tokio::spawn(async move {
@@ -114,9 +107,9 @@ impl LimitDrains {
         }
         let control = Arc::new(DrainControl::default());
         self.running.insert(limit.clone(), control.clone());
-        let (workers, slots) = (self.workers.clone(), self.slots.clone());
+        let (served, slots) = (self.served.clone(), self.slots.clone());
         let (worker, numbers) = (self.worker.clone(), self.numbers.clone());
-        let drain = LimitDrain::new(limit.clone(), workers, slots, client.clone(), worker, numbers);
+        let drain = LimitDrain::new(limit.clone(), served, slots, client.clone(), worker, numbers);
         control.has_free_slot.store(reason == DrainReason::FreeSlot, Ordering::Relaxed);
         let first_wait = if let DrainReason::Attended(lease) = reason { lease.min(FIRST_LOOK) } else { Duration::ZERO };
         drains.spawn(vital::guard("limit drain", async move {

@@ -189,12 +189,13 @@ impl Sharer {
     }
 
     fn report(&self, parked: &ParkedTasks, results: &[(Job, TaskResult)], stored: Vec<bool>) {
-        let queue = parked.queue().name().as_str();
+        let whole = parked.queue().whole_name();
+        let queue = whole.as_str();
         for ((job, result), _) in results.iter().zip(stored).filter(|(_, stored)| *stored) {
             self.worker.shared.metrics.queues.completed(queue);
-            self.worker.shared.statistics.of(parked.queue().name()).completed(result.source);
+            self.worker.shared.statistics.of(&whole).completed(result.source);
             self.count_shared(queue, job);
-            events::done(&self.worker.shared.events.of(parked.queue().name()), result);
+            events::done(&self.worker.shared.events.of(&whole), result);
             traces::task_ended(&self.worker, job, result);
             tracing::debug!(task = %job.id, queue, "completed with the answer of its leader");
         }
@@ -246,12 +247,13 @@ impl Sharer {
     }
 
     fn report_dead(&self, parked: &ParkedTasks, job: &Job, result: &TaskResult) {
-        let queue = parked.queue().name().as_str();
+        let whole = parked.queue().whole_name();
+        let queue = whole.as_str();
         let reason = result.reason.unwrap_or(Reason::AttemptsExhausted);
         self.worker.shared.metrics.dead(queue, reason);
-        self.worker.shared.statistics.of(parked.queue().name()).dead(reason);
+        self.worker.shared.statistics.of(&whole).dead(reason);
         self.count_shared(queue, job);
-        events::done(&self.worker.shared.events.of(parked.queue().name()), result);
+        events::done(&self.worker.shared.events.of(&whole), result);
         traces::task_ended(&self.worker, job, result);
         let (error, trace_id) = (result.error.as_deref().unwrap_or_default(), traces::trace_id(&self.worker, job));
         tracing::warn!(task = %job.id, queue, error, trace_id, "task is dead, with the answer of its leader");

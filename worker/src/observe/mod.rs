@@ -9,6 +9,6 @@ pub mod http_server;
 pub mod known_names;
 pub mod limit_metrics;
 pub mod metrics;
-mod queue_metrics;
+pub mod queue_metrics;
 pub mod statistics;
 pub mod telemetry;

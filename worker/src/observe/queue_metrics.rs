@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use redial_core::QueueName;
 use redial_core::queue::backlog::Backlog;
 
 /// The bounds of the buckets of how long tasks wait for their first attempt, in seconds.
@@ -59,6 +60,15 @@ pub struct QueueMetrics {
     parked: Family<CauseLabels, Gauge>,
     admissible: Family<QueueLabel, Gauge>,
     by_queue: RwLock<HashMap<String, Arc<QueueSeries>>>,
+    /// The parts of each queue as they were last measured.
+    parts: Mutex<HashMap<String, HashMap<QueueName, PartBacklog>>>,
+}
+
+/// What there is to do in a queue, or in one partition of it, and how many of its tasks this worker holds.
+#[derive(Debug, Clone, Copy)]
+pub struct PartBacklog {
+    pub backlog: Backlog,
+    pub held: usize,
 }
 
 impl QueueMetrics {
@@ -71,6 +81,7 @@ impl QueueMetrics {
             parked: Family::default(),
             admissible: Family::default(),
             by_queue: RwLock::default(),
+            parts: Mutex::default(),
         };
         registry.register("tasks_completed", "Tasks that ended with a good answer", metrics.completed.clone());
         registry.register(
@@ -98,8 +109,18 @@ impl QueueMetrics {
         self.series(queue).start_delay.observe(delay.as_secs_f64());
     }
 
-    /// How many tasks of a queue are in which state, as Redis says; and how many of them this worker holds.
-    pub fn backlog(&self, queue: &str, backlog: &Backlog, active: usize) {
+    /// How many tasks of a queue are in which state, as Redis says; and how many of them this worker holds. Those of its partitions add up.
+    pub fn backlog(&self, queue: &str, part: &QueueName, measured: PartBacklog) {
+        let (mut backlog, mut active) = (Backlog::default(), 0);
+        {
+            let mut queues = self.parts.lock();
+            let parts = queues.entry(queue.to_owned()).or_default();
+            parts.insert(part.clone(), measured);
+            for part in parts.values() {
+                backlog.add(&part.backlog);
+                active += part.held;
+            }
+        }
         let counts = backlog.counts;
         let states = [
             ("waiting", counts.waiting),

@@ -66,8 +66,9 @@ impl StatisticsRecorders {
         Self { db, is_on, recorders: Mutex::default() }
     }
 
-    /// The recorder of a queue.
+    /// The recorder of a queue, or of the queue of a partition.
     pub fn of(&self, queue: &QueueName) -> Arc<StatisticsRecorder> {
+        let queue = &self.db.whole_name(queue);
         let mut recorders = self.recorders.lock();
         if let Some(recorder) = recorders.get(queue) {
             return recorder.clone();

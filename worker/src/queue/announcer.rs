@@ -1,10 +1,14 @@
 //! Announces the worker to the fleet, so that operators see it while it holds no task.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use redial_core::fleet::ServingWorker;
 use redial_core::{Db, Error, WorkerId};
 
 use super::heartbeat::BEATS_PER_LEASE;
-use crate::config::Config;
+use super::served_queues::ServedQueues;
 
 /// How often the queues are registered again: they stay listed for a day.
 const BEATS_PER_REGISTRATION: u32 = 10;
@@ -13,15 +17,17 @@ const BEATS_PER_REGISTRATION: u32 = 10;
 #[derive(Debug, Clone)]
 pub struct WorkerAnnouncer {
     db: Db,
-    serving: ServingWorker,
-    lease: std::time::Duration,
+    worker: WorkerId,
+    served: ServedQueues,
+    lease: Duration,
+    /// As what it was announced last.
+    announced: Arc<Mutex<Option<ServingWorker>>>,
 }
 
 impl WorkerAnnouncer {
-    /// An announcer of a worker with this configuration.
-    pub fn new(db: Db, worker: WorkerId, config: &Config) -> Self {
-        let queues = config.queues.iter().map(|(name, _)| name.clone()).collect();
-        Self { db, serving: ServingWorker::of_this_release(worker, queues), lease: config.lease }
+    /// An announcer of a worker that serves these queues.
+    pub fn new(db: Db, worker: WorkerId, served: ServedQueues, lease: Duration) -> Self {
+        Self { db, worker, served, lease, announced: Arc::default() }
     }
 
     /// Announces it again and again, until it is aborted.
@@ -44,16 +50,24 @@ impl WorkerAnnouncer {
 
     /// Announces it, and registers its queues if that is due or Redis has lost its list. Returns whether they were registered.
     async fn announce(&self, is_registration_due: bool) -> Result<bool, Error> {
-        let is_new = self.db.announce_worker(&self.serving, self.lease).await?;
+        let serving = ServingWorker::of_this_release(self.worker.clone(), self.served.names());
+        let is_new = self.db.announce_worker(&serving, self.lease).await?;
+        let before = self.announced.lock().replace(serving.clone());
+        // It serves more queues than before, and is listed once.
+        if let Some(before) = before.filter(|before| *before != serving) {
+            self.db.withdraw_worker(&before).await?;
+        }
         if is_registration_due || is_new {
-            self.db.register_queues(&self.serving.queues).await?;
+            self.db.register_queues(&serving.queues).await?;
         }
         Ok(is_registration_due || is_new)
     }
 
     /// The worker ends. Returns whether the fleet knows: otherwise it is listed as gone for a while.
     pub async fn withdraw(&self) -> bool {
-        let withdrawn = self.db.withdraw_worker(&self.serving).await;
+        let announced = self.announced.lock().take();
+        let Some(serving) = announced else { return true };
+        let withdrawn = self.db.withdraw_worker(&serving).await;
         withdrawn.inspect_err(|error| tracing::debug!(%error, "could not take this worker off the list")).is_ok()
     }
 }

@@ -1,6 +1,7 @@
 //! Measures what there is to do in a queue, for the metrics.
 
 use super::queue_worker::QueueWorker;
+use crate::observe::queue_metrics::PartBacklog;
 
 /// Shows how many tasks a queue has, of which this worker holds `held`. While Redis is away, what was shown stays.
 pub async fn measure(worker: &QueueWorker, held: usize) {
@@ -12,5 +13,5 @@ pub async fn measure(worker: &QueueWorker, held: usize) {
             return;
         }
     }
-    worker.shared.metrics.queues.backlog(worker.name(), &backlog, held);
+    worker.shared.metrics.queues.backlog(worker.name(), worker.queue_name(), PartBacklog { backlog, held });
 }

@@ -6,10 +6,11 @@ use redial_core::{Db, WorkerId};
 
 use super::queue_worker::QueueWorker;
 use super::redis_retry::RetryWaits;
+use super::served_queues::ServedQueues;
 
 /// Listens until the worker aborts its calls.
-pub async fn run(db: Db, id: WorkerId, workers: Vec<QueueWorker>) {
-    let Some(shared) = workers.first().map(|worker| worker.shared.clone()) else { return };
+pub async fn run(db: Db, id: WorkerId, served: ServedQueues) {
+    let Some(shared) = served.first().map(|worker| worker.shared.clone()) else { return };
     let listener = CancellationListener::new(&db, &id);
     let mut waits = RetryWaits::default();
     loop {
@@ -21,7 +22,7 @@ pub async fn run(db: Db, id: WorkerId, workers: Vec<QueueWorker>) {
             Ok(tokens) => {
                 waits = RetryWaits::default();
                 for token in tokens {
-                    abort_call(&workers, token).await;
+                    abort_call(&served.all(), token).await;
                 }
             }
             Err(error) => {

@@ -59,7 +59,7 @@ async fn look(worker: &QueueWorker, batches: &Arc<Semaphore>) -> Option<Duration
             DueCheck::List(list) => match list.reason {
                 WaitReason::Memo => drop(tokio::spawn(check_memo(worker.clone(), list.name))),
                 WaitReason::Breaker => drain_when_up(worker, &list.name),
-                WaitReason::InFlight => worker.shared.in_flight.waits(&list.name, worker.name()),
+                WaitReason::InFlight => worker.shared.in_flight.waits(&list.name, worker.queue_name().as_str()),
                 WaitReason::Limit => worker.shared.limits.signal(&list.name, DrainReason::Unattended),
             },
         }

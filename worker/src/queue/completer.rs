@@ -28,6 +28,8 @@ const MAX_BATCH_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Completer {
     pub consumer: Arc<Consumer>,
+    /// The queue as its users know it.
+    pub whole: QueueName,
     pub retry: Arc<RedisRetry>,
     pub shared: Arc<SharedHandles>,
     pub events: Arc<EventRecorder>,
@@ -90,8 +92,8 @@ impl Completer {
 
     /// Ends the one task whose completion Redis refuses.
     async fn end_refused(&self, completion: &Completion, error: &Error) {
-        let Self { consumer, retry, shared, .. } = self;
-        let queue = consumer.queue().name().as_str();
+        let Self { consumer, retry, shared, whole, .. } = self;
+        let queue = whole.as_str();
         let memo_for = |mut task: redial_core::Task| {
             // The tenant of the queue is part of its key.
             shared.config.rules.assign_tenant(&mut task, consumer.queue().name()).ok()?;
@@ -102,7 +104,7 @@ impl Completer {
             Ok(Some(result)) => {
                 if let Some(reason) = result.reason {
                     shared.metrics.dead(queue, reason);
-                    shared.statistics.of(consumer.queue().name()).dead(reason);
+                    shared.statistics.of(whole).dead(reason);
                 }
                 events::done(&self.events, &result);
                 let error = result.error.as_deref().unwrap_or_default();
@@ -123,7 +125,7 @@ impl Completer {
     }
 
     fn report(&self, completions: &[Completion], stored: &Stored<Vec<bool>>) {
-        let queue = self.consumer.queue().name().as_str();
+        let queue = self.whole.as_str();
         let metrics = &self.shared.metrics;
         for (completion, was_stored) in completions.iter().zip(&stored.value) {
             if *was_stored {

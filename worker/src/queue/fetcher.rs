@@ -2,19 +2,31 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::queue_fetcher::QueueFetcher;
 use super::queue_worker::QueueWorker;
+use super::served_queues::ServedQueues;
 use super::slot_allocator::SlotAllocator;
 use super::slots::Slots;
 use super::vital;
 use crate::observe::health::Health;
 
+/// A partition that a worker serves from now on.
+#[derive(Debug)]
+pub struct AddedPartition {
+    pub worker: QueueWorker,
+    /// The position of its queue in the configuration, with which it shares its turns.
+    pub queue: usize,
+}
+
 /// Claims tasks from all queues of a worker.
 #[derive(Debug)]
 pub struct Fetcher {
+    served: ServedQueues,
     workers: Vec<QueueWorker>,
+    added: mpsc::UnboundedReceiver<AddedPartition>,
     allocator: Arc<SlotAllocator>,
     health: Arc<Health>,
 }
@@ -23,28 +35,44 @@ pub struct Fetcher {
 /// slots.
 #[derive(Debug)]
 pub struct EndedFetcher {
-    workers: Vec<QueueWorker>,
+    served: ServedQueues,
     fetchers: JoinSet<()>,
 }
 
 impl Fetcher {
-    /// A fetcher for these queues, each with its weight.
-    pub fn new(queues: Vec<(QueueWorker, u32)>, slots: Slots, health: Arc<Health>) -> Self {
+    /// A fetcher for these queues, each with its weight, and for the partitions that are `added`. All of them are `served`.
+    pub fn new(
+        queues: Vec<(QueueWorker, u32)>,
+        added: mpsc::UnboundedReceiver<AddedPartition>,
+        served: ServedQueues,
+        slots: Slots,
+        health: Arc<Health>,
+    ) -> Self {
         let (workers, weights): (Vec<QueueWorker>, Vec<u32>) = queues.into_iter().unzip();
-        Self { workers, allocator: Arc::new(SlotAllocator::new(slots, weights)), health }
+        Self { served, workers, added, allocator: Arc::new(SlotAllocator::new(slots, weights)), health }
     }
 
     /// Runs until the worker stops claiming.
-    pub async fn run(self) -> EndedFetcher {
+    pub async fn run(mut self) -> EndedFetcher {
         let mut fetchers = JoinSet::new();
+        let start = |position, worker| {
+            let fetcher = QueueFetcher::new(position, worker, self.allocator.clone(), self.health.clone());
+            vital::guard("fetcher of a queue", fetcher.run())
+        };
         for (position, worker) in self.workers.iter().enumerate() {
-            let fetcher = QueueFetcher::new(position, worker.clone(), self.allocator.clone(), self.health.clone());
-            fetchers.spawn(vital::guard("fetcher of a queue", fetcher.run()));
+            fetchers.spawn(start(position, worker.clone()));
         }
         if let Some(worker) = self.workers.first() {
-            worker.shared.stop.cancelled().await;
+            loop {
+                tokio::select! {
+                    () = worker.shared.stop.cancelled() => break,
+                    Some(AddedPartition { worker, queue }) = self.added.recv() => {
+                        fetchers.spawn(start(self.allocator.add(queue), worker));
+                    }
+                }
+            }
         }
-        EndedFetcher { workers: self.workers, fetchers }
+        EndedFetcher { served: self.served, fetchers }
     }
 }
 
@@ -54,7 +82,8 @@ impl EndedFetcher {
     pub async fn end(mut self) {
         self.fetchers.shutdown().await;
         let mut forwards = JoinSet::new();
-        for worker in self.workers {
+        for worker in &*self.served.all() {
+            let worker = worker.clone();
             forwards.spawn(async move {
                 if let Err(error) = worker.queue.consumer.forward_wakeup().await {
                     tracing::debug!(%error, queue = worker.name(), "another worker may find a push only at its next look");

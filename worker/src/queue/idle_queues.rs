@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backlog;
 use super::queue_worker::QueueWorker;
+use super::served_queues::ServedQueues;
 use crate::observe::health::Health;
 
 /// How often the idle queues are looked at.
@@ -24,7 +25,7 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(30);
 /// The idle ones among the queues of a worker.
 #[derive(Debug)]
 pub struct IdleQueues {
-    workers: Vec<QueueWorker>,
+    served: ServedQueues,
     health: Arc<Health>,
     /// The queue whose turn it is to be looked at, in a Cluster.
     next_look: usize,
@@ -35,8 +36,8 @@ pub struct IdleQueues {
 
 impl IdleQueues {
     /// Looks after these queues.
-    pub fn new(workers: Vec<QueueWorker>, health: Arc<Health>) -> Self {
-        Self { workers, health, next_look: 0, next_measure: 0, last_round: Instant::now() }
+    pub fn new(served: ServedQueues, health: Arc<Health>) -> Self {
+        Self { served, health, next_look: 0, next_measure: 0, last_round: Instant::now() }
     }
 
     /// Runs until the worker stops claiming.
@@ -53,14 +54,14 @@ impl IdleQueues {
             }
             while looks.try_join_next().is_some() {}
             while measuring.try_join_next().is_some() {}
-            let is_cluster = self.workers.first().is_some_and(|worker| worker.redis_queue().db().is_cluster());
+            let is_cluster = self.served.first().is_some_and(|worker| worker.redis_queue().db().is_cluster());
             // Looks that are not answered in time, because a node hangs, are not sent again and again.
             if is_cluster {
                 for worker in self.next_in_turn(MAX_LOOKS.saturating_sub(looks.len())) {
                     looks.spawn(look_at(worker, self.health.clone()));
                 }
             } else if looks.is_empty() {
-                let idle = self.idle().cloned().collect();
+                let idle = self.idle();
                 looks.spawn(look_at_all(idle, self.health.clone(), was_away.clone()));
             }
             if measuring.is_empty()
@@ -71,19 +72,20 @@ impl IdleQueues {
         }
     }
 
-    fn idle(&self) -> impl Iterator<Item = &QueueWorker> {
-        self.workers.iter().filter(|worker| worker.queue.activity.is_idle())
+    fn idle(&self) -> Vec<QueueWorker> {
+        self.served.all().iter().filter(|worker| worker.queue.activity.is_idle()).cloned().collect()
     }
 
     /// The next idle queues, at most this many and each once.
     fn next_in_turn(&mut self, most: usize) -> Vec<QueueWorker> {
-        let count = self.workers.len();
+        let workers = self.served.all();
+        let count = workers.len();
         let mut found = Vec::new();
         for _ in 0..count {
             if found.len() == most {
                 break;
             }
-            let worker = &self.workers[self.next_look % count];
+            let worker = &workers[self.next_look % count];
             if worker.queue.activity.is_idle() {
                 found.push(worker.clone());
             }
@@ -93,13 +95,13 @@ impl IdleQueues {
     }
 
     fn next_to_measure(&mut self) -> Option<QueueWorker> {
-        if self.next_measure >= self.workers.len() {
+        if self.next_measure >= self.served.len() {
             if self.last_round.elapsed() < MEASURE_INTERVAL {
                 return None;
             }
             (self.next_measure, self.last_round) = (0, Instant::now());
         }
-        let worker = self.workers.get(self.next_measure)?.clone();
+        let worker = self.served.all().get(self.next_measure)?.clone();
         self.next_measure += 1;
         worker.queue.activity.is_idle().then_some(worker)
     }

@@ -8,28 +8,31 @@ use redial_core::QueueName;
 use tokio_util::sync::CancellationToken;
 
 use super::queue_worker::QueueWorker;
+use super::served_queues::ServedQueues;
 
 /// How often some queues are looked at, and how many: one command each.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const QUEUES_AT_A_TIME: usize = 10;
 
 /// Looks at these queues in turn until the worker stops claiming, and logs each queue once until its key is empty again.
-pub async fn watch(workers: Vec<QueueWorker>, stop: CancellationToken) {
+pub async fn watch(served: ServedQueues, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut reported = HashSet::new();
-    let mut in_turn = workers.iter().cycle();
+    let mut next = 0;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for worker in in_turn.by_ref().take(QUEUES_AT_A_TIME.min(workers.len())) {
+        let workers = served.all();
+        for worker in workers.iter().cycle().skip(next).take(QUEUES_AT_A_TIME.min(workers.len())) {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = look_at(worker, &mut reported) => {}
             }
         }
+        next = (next + QUEUES_AT_A_TIME) % workers.len().max(1);
     }
 }
 

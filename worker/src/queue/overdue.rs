@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::queue_worker::QueueWorker;
+use super::served_queues::ServedQueues;
 use super::slots::Slots;
 use crate::in_flight::lending::lend_slots;
 
@@ -12,7 +12,7 @@ use crate::in_flight::lending::lend_slots;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Looks after the slots of a worker until `abort`.
-pub async fn run(slots: Slots, workers: Vec<QueueWorker>, abort: CancellationToken) {
+pub async fn run(slots: Slots, served: ServedQueues, abort: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_reported = false;
@@ -25,6 +25,7 @@ pub async fn run(slots: Slots, workers: Vec<QueueWorker>, abort: CancellationTok
         if !slots.is_full() {
             continue;
         }
+        let workers = served.all();
         if let Some(worker) = workers.first() {
             lend_slots(&slots, &worker.shared.in_flight, &workers);
         }

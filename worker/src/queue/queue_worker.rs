@@ -72,6 +72,8 @@ pub struct SharedHandles {
 #[derive(Debug)]
 pub struct QueueHandles {
     pub consumer: Arc<Consumer>,
+    /// The queue as its users know it: another one than the consumer's if that is a partition.
+    pub whole: QueueName,
     pub clock: Clock,
     pub retry: Arc<RedisRetry>,
     pub held: Arc<HeldTasks>,
@@ -90,14 +92,14 @@ impl QueueWorker {
         self.queue.consumer.queue()
     }
 
-    /// The queue's name.
+    /// The name of the queue in Redis, which may be that of a partition: by it, workers tell each other of wait lists.
     pub fn queue_name(&self) -> &QueueName {
         self.redis_queue().name()
     }
 
-    /// The queue's name, for logs and metric labels.
+    /// The name of the queue as its users know it, for logs, metric labels, and fairness between queues.
     pub fn name(&self) -> &str {
-        self.queue_name().as_str()
+        self.queue.whole.as_str()
     }
 
     /// Registers a claimed task in its slot.

@@ -1,4 +1,4 @@
-//! Hands free slots to the queues that are ready to claim, in turn by their weights. One claims at a time, so that what becomes free
+//! Hands free slots to the queues that are ready to claim, in turn by their weights; the partitions of one share its turns. One claims at a time, so that what becomes free
 //! meanwhile goes to the queue whose turn it is next; but a claim that is not answered soon holds up no other queue.
 
 use std::collections::HashMap;
@@ -31,9 +31,70 @@ pub struct ClaimTurn {
 
 #[derive(Debug)]
 struct ReadyQueues {
+    /// Of queues as users know them.
     rotation: Rotation,
-    /// The queues that wait for their turn.
+    /// The parts of each of these, by their positions. A queue without partitions has one.
+    parts: Vec<Vec<usize>>,
+    /// What is known of each part.
+    states: Vec<PartState>,
+    /// How many turns there were.
+    turns: u64,
+    /// The parts that wait for their turn.
     waiting: HashMap<usize, oneshot::Sender<ClaimTurn>>,
+}
+
+/// A queue, or a part of one.
+#[derive(Debug)]
+struct PartState {
+    /// The position of its queue in the rotation.
+    queue: usize,
+    is_busy: bool,
+    /// When it last had a turn: of several parts, the one comes first that has waited longest.
+    last_turn: u64,
+}
+
+impl ReadyQueues {
+    fn new(weights: Vec<u32>) -> Self {
+        let state = |queue| PartState { queue, is_busy: false, last_turn: 0 };
+        Self {
+            parts: (0..weights.len()).map(|position| vec![position]).collect(),
+            states: (0..weights.len()).map(state).collect(),
+            rotation: Rotation::new(weights),
+            turns: 0,
+            waiting: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, queue: usize) -> usize {
+        let position = self.states.len();
+        self.states.push(PartState { queue, is_busy: false, last_turn: 0 });
+        self.parts[queue].push(position);
+        position
+    }
+
+    fn join(&mut self, position: usize) {
+        self.states[position].is_busy = true;
+        self.rotation.join(self.states[position].queue);
+    }
+
+    fn leave(&mut self, position: usize) {
+        self.states[position].is_busy = false;
+        let queue = self.states[position].queue;
+        if self.parts[queue].iter().all(|part| !self.states[*part].is_busy) {
+            self.rotation.leave(queue);
+        }
+    }
+
+    /// The part whose turn it is, among those that wait.
+    fn next(&mut self) -> Option<(usize, oneshot::Sender<ClaimTurn>)> {
+        let Self { rotation, parts, states, waiting, .. } = self;
+        let queue = rotation.next(|queue| parts[queue].iter().any(|part| waiting.contains_key(part)))?;
+        let ready = parts[queue].iter().copied().filter(|part| waiting.contains_key(part));
+        let next = ready.min_by_key(|part| states[*part].last_turn)?;
+        self.turns += 1;
+        self.states[next].last_turn = self.turns;
+        Some((next, self.waiting.remove(&next)?))
+    }
 }
 
 /// Withdraws a queue that does not wait any more.
@@ -45,8 +106,13 @@ struct Waiting<'a> {
 impl SlotAllocator {
     /// Distributes these slots over queues with these weights.
     pub fn new(slots: Slots, weights: impl IntoIterator<Item = u32>) -> Self {
-        let queues = ReadyQueues { rotation: Rotation::new(weights), waiting: HashMap::new() };
+        let queues = ReadyQueues::new(weights.into_iter().collect());
         Self { slots, turn: Arc::new(Semaphore::new(1)), queues: Mutex::new(queues) }
+    }
+
+    /// Adds a partition of the queue at this position: the two share its turns. Returns the partition's position.
+    pub fn add(&self, queue: usize) -> usize {
+        self.queues.lock().add(queue)
     }
 
     /// The slots.
@@ -75,12 +141,12 @@ impl SlotAllocator {
 
     /// A queue has given all that it has.
     pub fn leave(&self, queue: usize) {
-        self.queues.lock().rotation.leave(queue);
+        self.queues.lock().leave(queue);
     }
 
     fn enter(&self, queue: usize, sender: oneshot::Sender<ClaimTurn>) -> Waiting<'_> {
         let mut queues = self.queues.lock();
-        queues.rotation.join(queue);
+        queues.join(queue);
         queues.waiting.insert(queue, sender);
         Waiting { allocator: self, queue }
     }
@@ -97,10 +163,7 @@ impl SlotAllocator {
 
     /// Gives a turn that one queue has taken to the queue whose turn it is. Returns it if that is the same one.
     fn hand_out(&self, by: usize, turn: ClaimTurn) -> Option<ClaimTurn> {
-        let mut queues = self.queues.lock();
-        let ReadyQueues { rotation, waiting } = &mut *queues;
-        let next = rotation.next(|queue| waiting.contains_key(&queue))?;
-        let sender = waiting.remove(&next)?;
+        let (next, sender) = self.queues.lock().next()?;
         if next == by {
             return Some(turn);
         }
@@ -143,6 +206,27 @@ mod tests {
         tokio::join!(claims(0), claims(1));
         let others = turns.lock()[..70].iter().filter(|queue| **queue == 1).count();
         assert_eq!(others, 10);
+    }
+
+    #[tokio::test]
+    async fn a_queue_with_partitions_has_no_more_turns_than_one_without() {
+        let allocator = &SlotAllocator::new(Slots::new(1), [1, 1]);
+        let partitions = [allocator.add(1), allocator.add(1), allocator.add(1)];
+        let turns = &Mutex::new(Vec::new());
+        let claims = async |queue: usize| {
+            while turns.lock().len() < 80 {
+                let turn = allocator.acquire(queue).await;
+                turns.lock().push(queue);
+                tokio::task::yield_now().await;
+                drop(turn);
+            }
+        };
+        tokio::join!(claims(0), claims(1), claims(partitions[0]), claims(partitions[1]), claims(partitions[2]));
+        let of = |queue| turns.lock()[..80].iter().filter(|turn| **turn == queue).count();
+        assert!(of(0).abs_diff(40) <= 1, "{}", of(0));
+        for part in [1, partitions[0], partitions[1], partitions[2]] {
+            assert!(of(part).abs_diff(10) <= 1, "part {part}: {}", of(part));
+        }
     }
 
     #[tokio::test]

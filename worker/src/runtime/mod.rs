@@ -3,6 +3,7 @@
 
 mod embedded;
 mod parts;
+mod queue_parts;
 mod redis_checks;
 mod reload;
 mod signals;
@@ -14,7 +15,7 @@ use anyhow::Context as _;
 use redial_core::consumer::TakenBack;
 use redial_core::{Db, WorkerId};
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -27,13 +28,15 @@ use crate::observe::health::Health;
 use crate::observe::http_server::Endpoints;
 use crate::queue::announcer::WorkerAnnouncer;
 use crate::queue::fetcher::{EndedFetcher, Fetcher};
-use crate::queue::heartbeat::{self, BEATS_PER_LEASE};
+use crate::queue::heartbeat::BEATS_PER_LEASE;
 use crate::queue::idle_queues::IdleQueues;
 use crate::queue::misplaced_pushes;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
+use crate::queue::served_queues::ServedQueues;
 use crate::queue::slots::Slots;
-use crate::queue::{cancellations, checker, overdue, scheduler, sweeper, vital};
+use crate::queue::{cancellations, overdue, vital};
 use embedded::Embedded;
+use queue_parts::{PartitionStarter, QueueParts};
 use signals::Signals;
 
 /// How long all of giving back and signing off may take after the drain's deadline, whatever Redis does.
@@ -42,6 +45,8 @@ const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(4_500);
 const SIGN_OFF_TIME: Duration = Duration::from_millis(1_500);
 /// How long the last spans of traces may take to their collector, while the embedded Redis ends.
 const LAST_SPANS_TIME: Duration = Duration::from_millis(400);
+/// How long a start waits to learn of partitions.
+const PARTITIONS_TIME: Duration = Duration::from_secs(1);
 /// How long an embedded Redis is waited for at least.
 const EMBEDDED_EXIT_TIME: Duration = Duration::from_millis(400);
 
@@ -103,8 +108,9 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 struct Runtime {
     shared: Arc<SharedHandles>,
     slots: Slots,
-    workers: Vec<QueueWorker>,
+    served: ServedQueues,
     fetcher: JoinHandle<EndedFetcher>,
+    queue_parts: QueueParts,
     heartbeats: JoinSet<()>,
     slot_keeper: AbortHandle,
     announcer: WorkerAnnouncer,
@@ -112,7 +118,10 @@ struct Runtime {
 
 impl Runtime {
     async fn start(config: Config, db: &Db) -> anyhow::Result<Self> {
-        let descriptors = descriptors_for(&config);
+        // If it is not known in time, the partitions are served a little later.
+        let partitions = timeout(PARTITIONS_TIME, db.partitions()).await.ok().and_then(Result::ok).unwrap_or_default();
+        let partitions = config.queues.iter().map(|(name, _)| partitions.count(name)).sum();
+        let descriptors = descriptors_for(&config, partitions);
         let id = WorkerId::random();
         let slots = Slots::new(config.concurrency);
         let (drains, drain_signals) = mpsc::unbounded_channel();
@@ -128,40 +137,47 @@ impl Runtime {
         tracing::info!(worker = %id, concurrency = config.concurrency, queues = describe_queues(config), "ready to claim");
         tokio::spawn(redis_checks::report(db.clone()));
         let queues = parts::queue_workers(&shared, db, &id);
-        let workers: Vec<QueueWorker> = queues.iter().map(|(worker, _)| worker.clone()).collect();
+        let served = ServedQueues::default();
+        let queue_parts = QueueParts::new(health.clone());
         let mut heartbeats = JoinSet::new();
         health.watch_commands(shared.limits.retry().clone());
-        for worker in &workers {
-            health.watch_commands(worker.queue.retry.clone());
-            health.watch_tasks(worker.queue.held.clone());
-            let (sender, news) = watch::channel(None);
-            heartbeats.spawn(vital::guard("heartbeat", heartbeat::run(worker.clone(), health.clone(), sender)));
-            heartbeats.spawn(sweeper::run(worker.clone(), news));
-            vital::spawn("scheduler", scheduler::run(worker.clone()));
-            vital::spawn("checker", checker::run(worker.clone()));
+        for (worker, _) in &queues {
+            served.add(worker.clone());
+            queue_parts.start(worker);
         }
         let numbers = Arc::default();
-        let drains = LimitDrains::new(&workers, slots.clone(), &id, Arc::clone(&numbers));
+        let drains = LimitDrains::new(served.clone(), slots.clone(), &id, Arc::clone(&numbers));
         vital::spawn("limit drains", drains.run(drain_signals));
-        let drains = UpstreamDrains::new(&workers, slots.clone(), numbers);
+        let drains = UpstreamDrains::new(served.clone(), slots.clone(), numbers);
         vital::spawn("upstream drains", drains.run(busy_signals));
-        vital::spawn("cancellations", cancellations::run(db.clone(), id.clone(), workers.clone()));
-        let announcer = WorkerAnnouncer::new(db.clone(), id, config);
+        vital::spawn("cancellations", cancellations::run(db.clone(), id.clone(), served.clone()));
+        let announcer = WorkerAnnouncer::new(db.clone(), id.clone(), served.clone(), config.lease);
         heartbeats.spawn(vital::guard("announcer", announcer.clone().run()));
-        heartbeats.spawn(vital::guard("statistics", publish_statistics(workers.clone())));
-        vital::spawn("misplaced pushes", misplaced_pushes::watch(workers.clone(), shared.stop.clone()));
-        vital::spawn("idle queues", IdleQueues::new(workers.clone(), health.clone()).run(shared.stop.clone()));
-        vital::spawn("overdue slots", overdue::run(slots.clone(), workers.clone(), shared.abort.clone()));
+        heartbeats.spawn(vital::guard("statistics", publish_statistics(served.clone())));
+        vital::spawn("misplaced pushes", misplaced_pushes::watch(served.clone(), shared.stop.clone()));
+        vital::spawn("idle queues", IdleQueues::new(served.clone(), health.clone()).run(shared.stop.clone()));
+        vital::spawn("overdue slots", overdue::run(slots.clone(), served.clone(), shared.abort.clone()));
         vital::spawn("configured limits", limit::configured::state_limits(shared.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
         let slot_keeper = vital::spawn("slot keeper", keep_slots).abort_handle();
-        let fetcher = vital::spawn("fetcher", Fetcher::new(queues, slots.clone(), health).run());
-        Ok(Self { shared, slots, workers, fetcher, heartbeats, slot_keeper, announcer })
+        let (added, partitions) = mpsc::unbounded_channel();
+        let fetcher = Fetcher::new(queues, partitions, served.clone(), slots.clone(), health);
+        let fetcher = vital::spawn("fetcher", fetcher.run());
+        let partitions = PartitionStarter {
+            db: db.clone(),
+            id,
+            shared: shared.clone(),
+            served: served.clone(),
+            queue_parts: queue_parts.clone(),
+            added,
+        };
+        vital::spawn("partitions", partitions.watch());
+        Ok(Self { shared, slots, served, fetcher, queue_parts, heartbeats, slot_keeper, announcer })
     }
 
     /// Drains and signs off, until `deadline` at most. Returns whether everything was finished or given back.
     async fn stop(self, deadline: Instant) -> bool {
-        let Self { shared, slots, workers, fetcher, mut heartbeats, slot_keeper, announcer } = self;
+        let Self { shared, slots, served, fetcher, queue_parts, mut heartbeats, slot_keeper, announcer } = self;
         shared.stop.cancel();
         let fetcher = fetcher.await.inspect_err(|error| tracing::error!(%error, "the fetcher panicked")).ok();
         let give_back_until = deadline - SIGN_OFF_TIME;
@@ -170,7 +186,7 @@ impl Runtime {
         shared.background.close();
         let _ = timeout_at(give_back_until, async {
             shared.background.wait().await;
-            if let Some(worker) = workers.first() {
+            if let Some(worker) = served.first() {
                 worker.redis_queue().db().deliveries_done().await;
             }
         })
@@ -179,11 +195,12 @@ impl Runtime {
         slot_keeper.abort();
         // A heartbeat after the sign-off would register the worker again.
         heartbeats.shutdown().await;
+        queue_parts.end().await;
         if let Some(fetcher) = fetcher {
             fetcher.end().await;
         }
         let mut sign_offs = JoinSet::new();
-        if let Some(worker) = workers.first() {
+        if let Some(worker) = served.first() {
             let (now, shared) = (worker.queue.clock.now(), shared.clone());
             sign_offs.spawn(async move {
                 // What was counted is for people to look at. Without it, a worker has signed off just as well.
@@ -191,7 +208,8 @@ impl Runtime {
                 true
             });
         }
-        for worker in workers {
+        for worker in &*served.all() {
+            let worker = worker.clone();
             sign_offs.spawn(async move { sign_off(&worker).await });
         }
         sign_offs.spawn(async move { announcer.withdraw().await });
@@ -200,9 +218,9 @@ impl Runtime {
 }
 
 /// Publishes what the worker counts, until it is aborted.
-async fn publish_statistics(workers: Vec<QueueWorker>) {
+async fn publish_statistics(served: ServedQueues) {
     // All of them estimate the same clock.
-    let Some(worker) = workers.first() else { return };
+    let Some(worker) = served.first() else { return };
     worker.shared.statistics.publish_regularly(|| worker.queue.clock.now()).await;
 }
 
@@ -235,10 +253,10 @@ async fn sign_off(worker: &QueueWorker) -> bool {
 }
 
 /// Raises the limit of descriptors, and says if it allows fewer calls at a time than there are slots.
-fn descriptors_for(config: &Config) -> Descriptors {
+fn descriptors_for(config: &Config, partitions: usize) -> Descriptors {
     let limit = descriptors::raise_limit();
-    // One blocking connection for each queue, and one that hears of cancellations.
-    let descriptors = Descriptors::new(limit, config.queues.len() + 1);
+    // One blocking connection for each queue and partition, and one that hears of cancellations.
+    let descriptors = Descriptors::new(limit, config.queues.len() + partitions + 1);
     if let Some(limit) = limit.filter(|_| descriptors.for_calls() < config.concurrency * 2) {
         tracing::warn!(
             limit,

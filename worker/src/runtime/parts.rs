@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use redial_core::{Consumer, Db, WorkerId};
+use redial_core::{Consumer, Db, QueueName, WorkerId};
 use redial_traces::Traces;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -100,22 +100,29 @@ fn group_of(config: &Config) -> String {
 /// Builds a worker's queues, in the order of the configuration, each with its weight, and starts their completers.
 pub fn queue_workers(shared: &Arc<SharedHandles>, db: &Db, id: &WorkerId) -> Vec<(QueueWorker, u32)> {
     let queues = shared.config.queues.iter().enumerate();
-    queues
-        .map(|(n, (name, weight))| {
-            let consumer = Consumer::new(db.queue(name.clone()), id.for_queue(n), shared.config.lease);
-            (queue_worker(shared, Arc::new(consumer)), *weight)
-        })
-        .collect()
+    queues.map(|(n, (name, weight))| (queue_worker(shared, db, name.clone(), id.for_queue(n)), *weight)).collect()
 }
 
-fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWorker {
+/// Builds what serves one queue, or one partition of a queue, and starts its completer.
+pub fn queue_worker(shared: &Arc<SharedHandles>, db: &Db, name: QueueName, id: WorkerId) -> QueueWorker {
+    let whole = db.whole_name(&name);
+    let consumer = Arc::new(Consumer::new(db.queue(name).single(), id, shared.config.lease));
+    of_consumer(shared, whole, consumer)
+}
+
+fn of_consumer(shared: &Arc<SharedHandles>, whole: QueueName, consumer: Arc<Consumer>) -> QueueWorker {
     let (completer, succeeded) = mpsc::unbounded_channel::<SucceededTask>();
     let (name, db) = (consumer.queue().name().to_string(), consumer.queue().db().clone());
     let retry = Arc::new(RedisRetry::new(name, db, shared.metrics.redis_errors(), shared.abort.clone()));
-    let events = shared.events.of(consumer.queue().name());
-    let statistics = shared.statistics.of(consumer.queue().name());
-    let completer_part =
-        Completer { consumer: consumer.clone(), retry: retry.clone(), shared: shared.clone(), events: events.clone() };
+    let events = shared.events.of(&whole);
+    let statistics = shared.statistics.of(&whole);
+    let completer_part = Completer {
+        consumer: consumer.clone(),
+        whole: whole.clone(),
+        retry: retry.clone(),
+        shared: shared.clone(),
+        events: events.clone(),
+    };
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
     let held = Arc::new(HeldTasks::default());
@@ -123,6 +130,7 @@ fn queue_worker(shared: &Arc<SharedHandles>, consumer: Arc<Consumer>) -> QueueWo
     let parking = Arc::new(Parking::new(consumer.clone(), retry.clone(), limits, in_flight));
     let queue = QueueHandles {
         consumer,
+        whole,
         clock: Clock::new(),
         retry,
         held,

@@ -173,7 +173,8 @@ pub async fn bury_completion(
 /// Gives a task back with which this worker cannot go on, and counts a crash, so that it is set aside in the end. Its slot can be freed
 /// afterwards, whatever Redis says: at worst the task stays under its lease until this worker ends. Returns whether it was given back.
 pub async fn give_back_as_crashed(retry: &RedisRetry, metrics: &Metrics, consumer: &Consumer, token: &Token) -> bool {
-    let queue = consumer.queue().name().as_str();
+    let whole = consumer.queue().whole_name();
+    let queue = whole.as_str();
     metrics.given_up(queue);
     match retry.retry("give_up", || consumer.give_up(token, GIVE_UP_WAIT)).await {
         Ok(given_back) => given_back,

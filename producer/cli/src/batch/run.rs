@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
 
     /// Reads the next lines and pushes those that are not on the queue yet. Returns `false` if the checkpoint was lost.
     async fn push(&mut self) -> anyhow::Result<bool> {
-        let (mut tasks, mut last, mut bytes) = (Vec::new(), self.checkpoint, 0);
+        let (mut lines, mut tasks, mut last, mut bytes) = (Vec::new(), Vec::new(), self.checkpoint, 0);
         // So that signals are handled while finished lines are skipped.
         tokio::task::yield_now().await;
         let (chunk, mut read) = (self.chunk(), 0);
@@ -210,6 +210,7 @@ impl<'a> Run<'a> {
                     if number > self.checkpoint {
                         bytes += task.len();
                         last = number;
+                        lines.push(number);
                         tasks.push(task);
                     }
                 }
@@ -222,7 +223,7 @@ impl<'a> Run<'a> {
         if tasks.is_empty() {
             return Ok(true);
         }
-        let checkpoint = retry_while_unavailable(async || self.batch.push(self.checkpoint, last, &tasks).await).await?;
+        let checkpoint = retry_while_unavailable(async || self.batch.push(last, &lines, &tasks).await).await?;
         // It differs if Redis lost the last writes, or if a delayed push by a previous process arrived.
         let is_pushed = checkpoint == last;
         self.checkpoint = last;

@@ -178,9 +178,11 @@ async fn purge(queue: &Queue, age: Duration, reason: Option<&str>, output: Outpu
     // Redis's clock, as that is the one by which they died.
     let before = queue.db().now().await?.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let (mut done, mut walk) = (0, DeadLetterWalk::begin(queue).await?);
-    // The oldest come first.
-    while let Some(letter) = walk.next().await?.filter(|letter| letter.at.0 < before) {
-        if reason.is_some_and(|reason| reason_of_summary(&letter) != reason) {
+    while let Some(letter) = walk.next().await? {
+        if letter.at.0 >= before {
+            // The oldest of each partition come first.
+            walk.leave_rest();
+        } else if reason.is_some_and(|reason| reason_of_summary(&letter) != reason) {
             walk.leave();
         } else if walk.act(&letter, LetterAction::Drop).await? == LetterOutcome::Done {
             done += 1;

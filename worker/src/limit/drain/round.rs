@@ -16,7 +16,7 @@ use super::super::clock::LEAST_WINDOW;
 use super::super::grant::HeldGrant;
 use super::drains;
 use super::release::{PickedCall, release};
-use crate::queue::queue_worker::QueueWorker;
+use crate::queue::served_queues::ServedQueues;
 use crate::queue::slots::Slots;
 use crate::task::types::Turn;
 
@@ -48,7 +48,7 @@ pub enum DrainRound {
 pub struct LimitDrain {
     limit: String,
     list: WaitList,
-    workers: Arc<HashMap<String, QueueWorker>>,
+    served: ServedQueues,
     slots: Slots,
     client: Arc<LimitClient>,
     worker: Arc<str>,
@@ -101,7 +101,7 @@ impl LimitDrain {
     /// The drain of a limit that was not asked yet.
     pub fn new(
         limit: String,
-        workers: Arc<HashMap<String, QueueWorker>>,
+        served: ServedQueues,
         slots: Slots,
         client: Arc<LimitClient>,
         worker: Arc<str>,
@@ -110,7 +110,7 @@ impl LimitDrain {
         Self {
             list: WaitList::limit(&limit),
             limit,
-            workers,
+            served,
             slots,
             client,
             worker,
@@ -253,7 +253,7 @@ impl LimitDrain {
         let known = std::mem::take(&mut self.queues);
         let mut known: BTreeMap<String, WaitingQueue> = known;
         for (name, announced) in &reply.queues {
-            if self.workers.contains_key(name) {
+            if self.served.get(name).is_some() {
                 let mut queue = known.remove(name).unwrap_or_default();
                 queue.announced.clone_from(announced);
                 self.queues.insert(name.clone(), queue);
@@ -265,7 +265,7 @@ impl LimitDrain {
     async fn read_lists(&mut self) -> Result<(), Error> {
         let most_next = self.most_next();
         for (name, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.is_unread()) {
-            let Some(worker) = self.workers.get(name) else { continue };
+            let Some(worker) = self.served.get(name) else { continue };
             let announced = queue.announced.clone();
             let read = worker.queue.consumer.release_in_turn(&self.list, &[], most_next).await?;
             queue.take_over(read);
@@ -293,7 +293,7 @@ impl LimitDrain {
             let before = calls.len();
             for name in &order {
                 let at = picked.entry(name.clone()).or_default();
-                let (Some(queue), Some(worker)) = (self.queues.get(name), self.workers.get(name)) else { continue };
+                let (Some(queue), Some(worker)) = (self.queues.get(name), self.served.get(name)) else { continue };
                 if let (Some(next), true) = (queue.next.get(*at), calls.len() < count) {
                     let token = ids[name].token(worker.queue.consumer.worker(), *at + 1);
                     calls.push(PickedCall { queue: name.clone(), next: next.clone(), token });
@@ -332,7 +332,7 @@ impl LimitDrain {
         let mut releases = JoinSet::new();
         let most_next = self.most_next();
         for (name, taken) in of_queue {
-            if let (Some(worker), Some(queue)) = (self.workers.get(&name), self.queues.get_mut(&name)) {
+            if let (Some(worker), Some(queue)) = (self.served.get(&name), self.queues.get_mut(&name)) {
                 // Until it is known better: these are not there any more.
                 queue.next.drain(..taken.len().min(queue.next.len()));
                 let announced = queue.announced.clone();
@@ -350,6 +350,6 @@ impl LimitDrain {
 
     /// Cancelled when the worker stops claiming.
     pub fn stop(&self) -> CancellationToken {
-        self.workers.values().next().map(|worker| worker.shared.stop.clone()).unwrap_or_default()
+        self.served.first().map(|worker| worker.shared.stop.clone()).unwrap_or_default()
     }
 }
