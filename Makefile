@@ -1,8 +1,8 @@
 # make demo and make test do all the set-up there is; the other targets are parts of them.
 #
-# Everything but `make build` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
+# Everything but `make build` and `make bench-check` builds the whole workspace, so that features resolve alike and no crate is compiled twice; programs
 # are then run from target/, as `cargo run -p` would resolve the features of one package alone.
-.PHONY: demo test soak chaos fuzz lint bench bench-peers build dist schema book redis faketime prometheus chromium kubernetes languages clean help
+.PHONY: demo test soak chaos fuzz lint bench bench-check bench-peers build dist schema book redis faketime prometheus chromium kubernetes valgrind languages clean help
 
 # Lints while it builds: see the script.
 LINTING := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/clippy-rustc
@@ -37,6 +37,10 @@ bench: redis ## Measure it beside a bare HTTP client: the table of docs/performa
 	cargo build --release --workspace --bins
 	target/release/bench
 
+bench-check: redis valgrind ## Count the instructions and Redis commands of a task: fails if benches/baseline.json is exceeded by 10 %; CHECK=--update replaces it
+	cargo build --profile counted -p redial-worker -p redial-benches
+	target/counted/bench check $(CHECK)
+
 bench-peers: redis ## Measure it beside other job queues, which are installed below target/peers; PEERS="--rounds 3" changes the run
 	cargo build --release --workspace --bins
 	benches/peers/run.py $(PEERS)
@@ -68,6 +72,9 @@ chromium: ## Install Chromium, with which the dashboard is tested, unless this m
 
 kubernetes: ## Install kubernetes-validate, with which tests check the manifests, unless this machine has it
 	@deploy/install-kubernetes-validate.sh
+
+valgrind: ## Install Valgrind, which counts instructions, unless this machine has it
+	@deploy/install-valgrind.sh
 
 languages: ## Install Go, PHP and Ruby with Sinatra, in which examples are tested, unless this machine has them
 	@deploy/install-languages.sh

@@ -13,6 +13,7 @@
 //! - [`upstream`]: what the comparison with other job queues, `benches/peers`, calls
 //! - [`scale`]: what stays as it is when there is more of everything; [`growth`]: the memory of a worker after a million tasks. Both only when
 //!   asked for, since they take long
+//! - [`check`]: whether a task costs more instructions than it did; only when asked for, by `make bench-check`
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
@@ -21,6 +22,7 @@
 
 mod bare;
 mod batch;
+mod check;
 mod gateway;
 mod growth;
 mod idle;
@@ -54,6 +56,7 @@ fn main() -> anyhow::Result<()> {
             let runtime = tokio::runtime::Runtime::new()?;
             return runtime.block_on(bare::run(url, calls.parse()?, concurrency.parse()?, body));
         }
+        [check::ARGUMENT, ..] => return tokio::runtime::Runtime::new()?.block_on(check::run(&args[1..])),
         [upstream::ARGUMENT] => return tokio::runtime::Runtime::new()?.block_on(upstream::run()),
         _ => {}
     }

@@ -142,7 +142,7 @@ impl Consumer {
         let ClaimReply { now, next_due, paused, entries: raw } = self.queue.db.call(&call).await?;
         let raw = raw.into_iter().enumerate();
         let (entries, unreadable) =
-            Entry::parse_all(raw.map(|(n, bytes)| (Token(format!("{}:{}", id.0, n + 1)), bytes)));
+            Entry::parse_all(raw.map(|(n, bytes)| (Token([&id.0, ":", &(n + 1).to_string()].concat()), bytes)));
         Ok(Claimed { now, next_due, paused, entries, unreadable })
     }
 

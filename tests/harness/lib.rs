@@ -13,6 +13,7 @@
 //! - [`certificates`]: an authority and what it signs; [`tls_front`]: TLS in front of an upstream; [`http_proxy`]: a forward proxy
 //! - [`dns`]: a name server that answers what a test says
 //! - [`worker`]: the `redial-worker` binary; [`cli`]: the `redial` binary; [`gateway`]: the same as a server; [`terminal`]: a terminal for it
+//! - [`instructions`]: a program whose instructions are counted
 //! - [`connection`]: a connection to a single Redis or a Cluster; [`queue`]: a producer's view of a queue over it
 //! - [`wait`]: polling until a condition holds; [`stalls`]: when the machine itself stood still
 
@@ -33,6 +34,7 @@ mod fake_clock;
 pub mod gateway;
 pub mod http2;
 pub mod http_proxy;
+pub mod instructions;
 pub mod port;
 pub mod process;
 pub mod proxy;
@@ -55,6 +57,7 @@ pub use dns::DnsServer;
 pub use gateway::{GatewayProcess, HttpAnswer};
 pub use http_proxy::HttpProxy;
 pub use http2::Http2Upstream;
+pub use instructions::InstructionCounter;
 pub use port::Port;
 pub use proxy::Proxy;
 pub use queue::TestQueue;

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::connection::connect_single;
 use crate::fake_clock::FakeClock;
+use crate::instructions::InstructionCounter;
 use crate::port::Port;
 use crate::process::Process;
 use crate::wait::within;
@@ -58,6 +59,31 @@ impl RedisServer {
     /// Starts a server with further arguments, whose clock the test sets.
     pub async fn with_args_and_fake_clock(args: &[&str]) -> Self {
         Self::start_on_free_port(Port::claim, args, true).await
+    }
+
+    /// Starts a server whose instructions are counted, which makes it about fifty times slower. It never rewrites its append-only file, as
+    /// the process that does that would be counted, too.
+    pub async fn counted_by(counter: &InstructionCounter) -> Self {
+        let folder = tempfile::tempdir().expect("the temp folder is writable");
+        let args = ["--auto-aof-rewrite-percentage", "0"].map(str::to_owned).to_vec();
+        let port = Port::claim();
+        let server = command(&port, folder.path(), &args, None);
+        // Callgrind starts a program under the name of its file, by which this one chooses what it is.
+        let named = folder.path().join("redis-server");
+        std::os::unix::fs::symlink(server.get_program(), &named).expect("a new folder has no such file");
+        let mut renamed = Command::new(named);
+        renamed.args(server.get_args());
+        let process = Process::spawn(counter.count(&renamed));
+        let url = format!("redis://127.0.0.1:{}", port.number());
+        let server = Self { process: Mutex::new(process), url, port, folder, args, clock: None };
+        assert!(server.is_up().await, "redis-server did not start under Callgrind:\n{}", server.log());
+        server
+    }
+
+    /// Ends it with SIGTERM, and waits until it has ended.
+    pub async fn end(&self) {
+        self.process().term();
+        within(START_TIMEOUT, || async { self.process().exit_status() }).await;
     }
 
     /// Starts a server in cluster mode, with its bus 10,000 ports above.

@@ -4,9 +4,12 @@
 -- hour, longer than any such copy can take.
 local NUMBER_TTL_MS = 3600000
 
--- Whether this number or a higher one was seen before; remembers it.
-local function is_repeated(key, number)
-  local last = tonumber(redis.call('SET', key, number, 'PX', NUMBER_TTL_MS, 'GET') or -1)
-  if last > number then redis.call('SET', key, last, 'PX', NUMBER_TTL_MS) end
-  return last >= number
+-- Whether this number or a higher one was seen before, by what is stored of the last one (false for nothing).
+local function was_seen(last_number, number)
+  return (tonumber(last_number or -1)) >= number
+end
+
+-- Remembers a number that was not seen before.
+local function remember_number(key, number)
+  redis.call('SET', key, number, 'PX', NUMBER_TTL_MS)
 end

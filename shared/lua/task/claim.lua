@@ -16,18 +16,20 @@ local room, bytes_left = tonumber(max_tasks), tonumber(max_bytes)
 local now = now_ms()
 local reply, fields = {now, -1}, {}
 
--- Like expect_type, and the lengths are needed below.
-local waiting_count, handoff_count = redis.call('LLEN', waiting), redis.call('LLEN', handoff)
-local scheduled_count = redis.call('ZCARD', scheduled)
+-- Like expect_type, and what they reply is needed below. `handoff` is the first key that is written.
+local next_due = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2])
+local waiting_count = redis.call('LLEN', waiting)
 expect_type('hash', active)
-if scheduled_count > 0 then
+local is_due = next_due and next_due <= now
+if is_due then
   expect_type('hash', stored)
   expect_type('zset', watch)
 end
 
-local is_paused = redis.call('EXISTS', paused) == 1
-allow_when_out_of_memory(active)
-if is_repeated(claimed, tonumber(string.match(request_id, '%d+$'))) then
+local paused_since, last_number = unpack(redis.call('MGET', paused, claimed))
+local number = tonumber(string.match(request_id, '%d+$'))
+local is_repeated = was_seen(last_number, number)
+if is_repeated then
   room = 0
   local entry = redis.call('HGET', active, request_id .. ':1')
   while entry do
@@ -36,16 +38,25 @@ if is_repeated(claimed, tonumber(string.match(request_id, '%d+$'))) then
   end
 end
 
-if is_paused then
+if paused_since then
+  allow_when_out_of_memory(active)
+  if not is_repeated then remember_number(claimed, number) end
   reply[2] = -2
   return reply
 end
 
-local last_size = bytes_left
-local function take(entry)
-  reply[#reply + 1] = entry
-  fields[#fields + 1] = request_id .. ':' .. #reply - 2
-  fields[#fields + 1] = entry
+local taken = 0
+-- Formatted, as Lua's own conversion of a number to a string takes several times as long.
+local function next_token()
+  taken = taken + 1
+  return request_id .. ':' .. string.format('%d', taken)
+end
+
+-- The first two show how large they are.
+local last_size = bytes_left / 2
+local function take(token, entry)
+  reply[taken + 2] = entry
+  fields[2 * taken - 1], fields[2 * taken] = token, entry
   room, bytes_left, last_size = room - 1, bytes_left - #entry, #entry
 end
 
@@ -56,40 +67,50 @@ end
 
 -- The serials of due tasks that are taken, and of those that have ended meanwhile and are only removed.
 local due = {}
-if scheduled_count > 0 and room > 0 then
+if is_due and room > 0 then
   for _, serial in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, room)) do
     if bytes_left <= 0 then break end
     local entry = redis.call('HGET', stored, serial)
-    if entry then take(entry) end
+    if entry then take(next_token(), entry) end
     due[#due + 1] = serial
   end
 end
 
-local function take_from(list, count)
-  while count > 0 and room > 0 and bytes_left > 0 do
-    local raws = redis.call('RPOP', list, batch_size())
+-- What stands between the serial and the bytes of a task that was never claimed before.
+local fresh = string.format(' %d 0 0 -\n', now)
+local function take_from(list)
+  local asked, raws = 0, {}
+  while #raws == asked and room > 0 and bytes_left > 0 do
+    asked = batch_size()
+    raws = redis.call('RPOP', list, asked) or {}
     for i, raw in ipairs(raws) do
       if i > 1 and bytes_left <= 0 then
         for rest = #raws, i, -1 do redis.call('RPUSH', list, raws[rest]) end
         break
       end
-      take(request_id .. ':' .. #reply - 1 .. ' ' .. now .. ' 0 0 -\n' .. raw)
+      local token = next_token()
+      take(token, token .. fresh .. raw)
     end
-    count = count - #raws
   end
 end
-take_from(handoff, handoff_count)
-take_from(waiting, waiting_count)
+take_from(handoff)
+if waiting_count > 0 then take_from(waiting) end
 
 if #due > 0 then
   redis.call('ZREMRANGEBYRANK', scheduled, 0, #due - 1)
   redis.call('HDEL', stored, unpack(due))
   redis.call('ZREM', watch, unpack(due))
 end
-if #fields > 0 then
+if taken > 0 then
   redis.call('HSET', active, unpack(fields))
   redis.call('ZADD', workers, now + lease_ms, worker)
 end
+if not is_repeated then
+  -- One that asks for nothing has written nothing yet.
+  if max_tasks == '0' then allow_when_out_of_memory(active) end
+  remember_number(claimed, number)
+end
 
-if scheduled_count > #due then reply[2] = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) end
+if #due > 0 then next_due = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) end
+reply[2] = next_due or -1
 return reply

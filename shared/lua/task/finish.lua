@@ -9,12 +9,14 @@
 --       and lists only a batch that pushes there. Works when Redis is out of memory.
 local held, stats, replies, waiters, waiting, stored, scheduled = unpack(KEYS, 1, 7)
 
-local tokens, pushes, replies_later, at = {}, false, false, 1
-while at <= #ARGV do
-  tokens[#tokens + 1] = ARGV[at]
-  pushes = pushes or ARGV[at + 6] ~= '0'
+local tokens, token_count, pushes, replies_later, at, arg_count = {}, 0, false, false, 1, #ARGV
+while at <= arg_count do
+  token_count = token_count + 1
+  tokens[token_count] = ARGV[at]
   replies_later = replies_later or ARGV[at + 3] == 'later'
-  at = at + 7 + ARGV[at + 6]
+  local follow_up_count = tonumber(ARGV[at + 6])
+  pushes = pushes or follow_up_count > 0
+  at = at + 7 + follow_up_count
 end
 if pushes then
   expect_type('list', waiting)
@@ -25,17 +27,18 @@ local has_waiters = length_if('hash', waiters) > 0
 
 -- Of a batch, whose tasks are small, one command reads which are held, and one removes them in the end.
 local is_held = {}
-if #tokens == 1 then
+if token_count == 1 then
   is_held[tokens[1]] = redis.call('HDEL', held, tokens[1]) == 1
-elseif #tokens > 1 then
+elseif token_count > 1 then
   for i, entry in ipairs(redis.call('HMGET', held, unpack(tokens))) do is_held[tokens[i]] = entry and true end
   if next(is_held) then allow_hash_when_out_of_memory(held) end
 end
 
 local reply, key, finished = {}, 8, {}
 at = 1
-while at <= #ARGV do
+while at <= arg_count do
   local token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count = unpack(ARGV, at, at + 6)
+  follow_up_count = tonumber(follow_up_count)
   local result_key, reply_key, stream = KEYS[key], nil, nil
   key = key + 1
   if reply_mode == 'push' then
@@ -59,7 +62,7 @@ while at <= #ARGV do
   at = at + 7 + follow_up_count
 end
 if #finished > 0 then
-  if #tokens > 1 then redis.call('HDEL', held, unpack(finished)) end
+  if token_count > 1 then redis.call('HDEL', held, unpack(finished)) end
   count(stats, 'complete', #finished)
 end
 return reply

@@ -198,7 +198,7 @@ impl QueueKeys {
 
     /// STRING: the result of a task.
     pub fn result(&self, id: &TaskId) -> String {
-        format!("{}:result:{id}", self.waiting)
+        [&self.waiting, ":result:", id.as_str()].concat()
     }
 
     /// STREAM, TTL: the answer of a task as it arrives.

@@ -11,6 +11,10 @@ pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Whether the brackets of a JSON text nest deeper than [`MAX_DEPTH`]. One pass, no recursion; the text need not be valid.
 pub(crate) fn too_deep(json: &[u8]) -> bool {
+    // Most have fewer brackets than that, which is quickly counted.
+    if json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
+        return false;
+    }
     let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
     for byte in json {
         match byte {
@@ -41,8 +45,10 @@ pub fn without_mark(json: &[u8]) -> &[u8] {
 /// Whether a content type declares JSON: `application/json`, `text/json`, or `...+json` (RFC 6839).
 pub(crate) fn is_declared_by(content_type: Option<&str>) -> bool {
     content_type.and_then(|value| value.split(';').next()).is_some_and(|essence| {
-        let essence = essence.trim().to_ascii_lowercase();
-        matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
+        let essence = essence.trim().as_bytes();
+        let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
+        let has_suffix = || essence.last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(b"+json"));
+        is("application/json") || is("text/json") || has_suffix()
     })
 }
 

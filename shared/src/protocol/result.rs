@@ -242,12 +242,26 @@ impl TaskResult {
 
     /// The result as one line of JSON. Line breaks in a JSON body, which can only occur between values, become spaces.
     pub fn to_line(&self) -> String {
+        let mut line = Vec::with_capacity(self.usual_bytes());
         // It cannot fail: the keys are strings, and every value is plain data or valid JSON.
-        let mut line = serde_json::to_string(self).unwrap_or_default();
-        if line.contains(['\n', '\r']) {
-            line = line.replace(['\n', '\r'], " ");
+        let _ = serde_json::to_writer(&mut line, self);
+        // Strings have them escaped.
+        let verbatim = [&self.body, &self.meta].into_iter().flatten();
+        if verbatim.map(|json| json.get().as_bytes()).any(|json| memchr::memchr2(b'\n', b'\r', json).is_some()) {
+            line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
         }
-        line
+        // JSON is UTF-8.
+        String::from_utf8(line).unwrap_or_default()
+    }
+
+    /// How long the line is of a result that says nothing unusual, so that it is written without being moved.
+    fn usual_bytes(&self) -> usize {
+        const FIELDS: usize = 256;
+        const ATTEMPT: usize = 96;
+        let header = |(name, value): (&String, &String)| name.len() + value.len() + 6;
+        let headers: usize = self.headers.iter().flatten().map(header).sum();
+        let meta = self.meta.as_ref().map_or(0, |meta| meta.get().len());
+        FIELDS + headers + self.body_bytes() + meta + self.attempts.len() * ATTEMPT
     }
 }
 

@@ -8,6 +8,7 @@ mod headers;
 mod limit;
 mod path;
 mod raw;
+mod recent_urls;
 pub mod then;
 mod usage;
 
@@ -304,7 +305,7 @@ fn url(field: &'static str, text: &str) -> Result<Url, InvalidTask> {
     if text.len() > MAX_URL_BYTES {
         check_length(field, text, MAX_URL_BYTES)?;
     }
-    let url = Url::parse(text).map_err(|cause| InvalidTask::Url { field, cause })?;
+    let url = recent_urls::parse(text).map_err(|cause| InvalidTask::Url { field, cause })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidTask::Scheme { field, scheme: url.scheme().to_owned() });
     }

@@ -40,6 +40,13 @@ impl Desk {
         let () = self.ask(("ZADD", "scheduled", due, serial)).await;
     }
 
+    /// How many commands there were, those in scripts included, and this one not.
+    async fn commands(&self) -> u64 {
+        let stats: String = self.ask(("INFO", "stats")).await;
+        let count = stats.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        count.unwrap().parse().unwrap()
+    }
+
     async fn raws_of(&self, number: u64, most: usize, bytes: usize) -> Vec<Vec<u8>> {
         let mut entries = self.claim(number, most, bytes).await.entries;
         for entry in &mut entries {
@@ -197,6 +204,18 @@ async fn large_tasks_are_not_taken_out_only_to_be_put_back() {
     assert_eq!(desk.claim(1, 100, 350_000).await.entries.len(), 4);
     let stats: String = desk.ask(("INFO", "commandstats")).await;
     assert!(!stats.contains("cmdstat_rpush"), "{stats}");
+}
+
+#[tokio::test]
+async fn a_task_that_comes_alone_is_claimed_with_ten_commands() {
+    let desk = Desk::new().await;
+    // Redis does not know the script before its first call.
+    desk.claim(1, 100, MANY).await;
+    let () = desk.ask(("LPUSH", "handoff", "a")).await;
+    let before = desk.commands().await;
+    assert_eq!(desk.claim(2, 100, MANY).await.entries.len(), 1);
+    // What counted them before is one more.
+    assert_eq!(desk.commands().await - before, 10 + 1);
 }
 
 #[tokio::test]

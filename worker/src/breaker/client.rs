@@ -114,7 +114,8 @@ pub enum BreakerVerdict {
 
 /// The name of an upstream: its host and port.
 pub fn upstream_of(url: &Url) -> String {
-    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+    [host, ":", &port.to_string()].concat()
 }
 
 /// What is assumed of a breaker that Redis refuses to tell about, because its key has another type or may not be read, or that is on a

@@ -212,14 +212,17 @@ impl HttpClient {
         AnswerReading { relay, memory }: &AnswerReading<'_>,
     ) -> AttemptResult {
         let Hop { method, url, headers, sends_body, redirection } = hop;
-        let mut request = pooled.client.request(method, url).headers(headers);
-        if !added.is_empty() {
-            request = request.headers(added);
+        // The builder makes a header of the user and the password in a URL.
+        let mut request = pooled.client.request(method, url).build().map_err(|error| Failure::from_reqwest(&error))?;
+        if request.headers().is_empty() {
+            *request.headers_mut() = headers;
+        } else {
+            request.headers_mut().extend(headers);
         }
+        request.headers_mut().extend(added);
         if let Some(body) = body.filter(|_| sends_body) {
-            request = request.body(body.clone());
+            *request.body_mut() = Some(body.clone().into());
         }
-        let mut request = request.build().map_err(|error| Failure::from_reqwest(&error))?;
         let accepted = HeaderValue::from_static(if relay.is_some() { decode::IDENTITY } else { decode::ACCEPTED });
         request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(accepted);
         let mut incoming = pooled.client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;

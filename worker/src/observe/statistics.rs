@@ -3,7 +3,6 @@
 //! While nothing happens, nothing is sent. Counts that Redis does not take are published with the next ones.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use redial_core::statistics::log::StatisticsPeriod;
 use redial_core::{Db, Error, Queue, QueueName, Reason, Source, UnixMs};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use url::Url;
 
 /// How long Redis may take to store what was counted.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,8 +43,6 @@ struct Counted {
     lately: Statistics,
     /// What was published since the last publication for the hour.
     this_minute: Statistics,
-    /// Holds the name of an upstream while it is looked up, so that counting does not allocate.
-    name: String,
 }
 
 /// How an attempt ended.
@@ -108,17 +104,14 @@ impl StatisticsRecorders {
 
 impl StatisticsRecorder {
     /// An attempt at the upstream of this URL ended.
-    pub fn attempt(&self, url: &Url, attempt: CountedAttempt) {
+    pub fn attempt(&self, upstream: &str, attempt: CountedAttempt) {
         let CountedAttempt { status, label, took_ms } = attempt;
-        self.record(|counted| {
-            let upstream = counted.lately.upstream(named(&mut counted.name, url));
-            upstream.attempt(status, label, label == GOOD, took_ms);
-        });
+        self.record(|counted| counted.lately.upstream(upstream).attempt(status, label, label == GOOD, took_ms));
     }
 
     /// A failed attempt at the upstream of this URL will be followed by another one.
-    pub fn retry(&self, url: &Url) {
-        self.record(|counted| counted.lately.upstream(named(&mut counted.name, url)).retries += 1);
+    pub fn retry(&self, upstream: &str) {
+        self.record(|counted| counted.lately.upstream(upstream).retries += 1);
     }
 
     /// A task has a good answer, from there.
@@ -176,12 +169,4 @@ impl StatisticsRecorder {
         tracing::debug!(error = %why, queue = %self.queue.name(), "could not publish statistics; the next ones contain them");
         false
     }
-}
-
-/// The name of the upstream of a URL, as its breaker has it: host and port.
-fn named<'a>(name: &'a mut String, url: &Url) -> &'a str {
-    name.clear();
-    // Writing to a string cannot fail.
-    let _ = write!(name, "{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-    name
 }

@@ -1,5 +1,6 @@
 //! The story of a task in a worker: gate, call, classify, settle.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -293,15 +294,14 @@ fn count_attempt(worker: &QueueWorker, job: &Job, admission: &Admission, ending:
     let trace = job.trace.as_ref().and_then(|trace| trace.recorded_id());
     let attempts = &worker.shared.metrics.attempts;
     let took = Duration::from_millis(took_ms);
-    match &admission.permit {
-        Some(permit) => attempts.attempt(worker.name(), permit.upstream(), ending, took, trace),
-        None => attempts.attempt(worker.name(), &upstream_of(&job.task.url), ending, took, trace),
-    }
+    let upstream = admission.permit.as_ref().map(|permit| Cow::Borrowed(permit.upstream()));
+    let upstream = upstream.unwrap_or_else(|| Cow::Owned(upstream_of(&job.task.url)));
+    attempts.attempt(worker.name(), &upstream, ending, took, trace);
     let AttemptEnding { reason: label, status } = ending;
     if let Some(tenant) = worker.shared.config.rules.tenant_label(&job.task) {
         worker.shared.metrics.tenant_attempt(tenant, label);
     }
-    worker.queue.statistics.attempt(&job.task.url, CountedAttempt { status, label, took_ms });
+    worker.queue.statistics.attempt(&upstream, CountedAttempt { status, label, took_ms });
 }
 
 /// How an attempt ended, as a value of the metric label `reason`.

@@ -149,8 +149,9 @@ impl<'a> Settler<'a> {
             trace_id = traces::trace_id(self.worker, job),
             "attempt failed, will retry"
         );
-        self.worker.shared.metrics.attempts.retry(self.worker.name(), &upstream_of(&job.task.url), ending);
-        self.worker.queue.statistics.retry(&job.task.url);
+        let upstream = upstream_of(&job.task.url);
+        self.worker.shared.metrics.attempts.retry(self.worker.name(), &upstream, ending);
+        self.worker.queue.statistics.retry(&upstream);
         events::attempt_failed(self.worker, job, events::attempts_made(job));
         // The attempt ended without harm to its worker, so the task is not a suspect any more.
         job.header.crashes = 0;

@@ -31,7 +31,8 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an origin keeps a pool of its own. By then pings have closed the connection that was suspected, if it is dead.
 const RENEWED_FOR: Duration = Duration::from_secs(60);
 /// How many headers a response may have, and how many bytes over HTTP/2 (RFC 9113 section 6.5.2); over HTTP/1 the buffer bounds them.
-const MAX_RESPONSE_HEADERS: usize = 512;
+/// hyper fills 64 bytes for each that there may be, whenever it reads a response.
+const MAX_RESPONSE_HEADERS: usize = 256;
 const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 /// How many origins may have a pool of their own.
 const MAX_RENEWED: usize = 64;
