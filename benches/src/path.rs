@@ -30,7 +30,7 @@ pub async fn measure(tasks: usize) -> anyhow::Result<PathFigures> {
     let url = upstream.url("/v1/extract");
     let (mut bare, mut redial, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        bare.push(bare_loop(&url, tasks).await?);
+        bare.push(bare_loop(&url, tasks, CONCURRENCY).await?);
         let plain = |n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY);
         let (rate, per_task) = worker(&[], (0..tasks).map(plain)).await?;
         redial.push(rate);
@@ -39,9 +39,10 @@ pub async fn measure(tasks: usize) -> anyhow::Result<PathFigures> {
     Ok(PathFigures { bare: median(bare), redial: median(redial), commands: median(commands) })
 }
 
-async fn bare_loop(url: &str, calls: usize) -> anyhow::Result<f64> {
+/// Calls per second of the bare client, with so many at a time.
+pub async fn bare_loop(url: &str, calls: usize, at_once: usize) -> anyhow::Result<f64> {
     let output = tokio::process::Command::new(std::env::current_exe()?)
-        .args([bare::ARGUMENT, url, &calls.to_string(), &CONCURRENCY.to_string(), bare::BODY])
+        .args([bare::ARGUMENT, url, &calls.to_string(), &at_once.to_string(), bare::BODY])
         .stderr(Stdio::inherit())
         .output()
         .await?;

@@ -1,19 +1,18 @@
 //! What stays as it is when there is much more of everything: calls in flight, a backlog, hosts, bytes of an answer, tasks pushed at once.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use redial::Client;
+use redial_tests::process::Process;
 use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker, eventually};
-use tokio::io::AsyncReadExt as _;
 
 use crate::bare;
 use crate::path::{self, Observation};
 use crate::rounds::{ROUNDS, median};
 
-/// Calls go to so many addresses of this machine: each has ports for no more than about 28,000 connections.
-const ADDRESSES: usize = 200;
+/// How many descriptors a process needs besides those of its calls.
+const OTHER_DESCRIPTORS: u64 = 500;
 /// How long an upstream keeps calls, so that all of them are in flight at a time.
 const KEPT: Duration = Duration::from_secs(400);
 /// How long it may take until they are.
@@ -25,8 +24,13 @@ const LARGE_ANSWERS: usize = 400;
 const LARGE_AT_ONCE: usize = 16;
 
 /// The memory of the worker and of a bare client with so many calls in flight, in bytes.
+///
+/// # Errors
+/// This machine allows a process too few descriptors for that.
 pub async fn in_flight(calls: usize) -> anyhow::Result<[u64; 2]> {
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let allowed = rlimit::increase_nofile_limit(u64::MAX)?;
+    let needed = calls as u64 + OTHER_DESCRIPTORS;
+    anyhow::ensure!(allowed >= needed, "a process needs {needed} descriptors and may have {allowed} (ulimit -Hn)");
     let upstream = Upstream::quiet_on_all_addresses(|_| Reply::ok().body("{}").after(KEPT)).await;
     let all_arrive = async || {
         let arrived = async || (upstream.in_flight() >= calls).then_some(());
@@ -34,19 +38,17 @@ pub async fn in_flight(calls: usize) -> anyhow::Result<[u64; 2]> {
     };
     let url = format!("http://{}:{}/", bare::ADDRESS, upstream.address().port());
     let count = calls.to_string();
-    let mut client = tokio::process::Command::new(std::env::current_exe()?)
-        .args([bare::ARGUMENT, &url, &count, &count, bare::BODY])
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut client = Command::new(std::env::current_exe()?);
+    client.args([bare::ARGUMENT, &url, &count, &count, bare::BODY]).stdout(Stdio::null());
+    let client = Process::spawn(client);
     all_arrive().await;
-    let of_client = memory_of(client.id().context("the client runs")?)?;
-    client.kill().await?;
+    let of_client = client.rss_bytes();
+    client.kill9();
     eventually(PATIENCE, async || (upstream.in_flight() == 0).then_some(())).await;
     let redis = RedisServer::start().await;
     let port = upstream.address().port();
     let task = |n: usize| {
-        let url = format!("http://127.0.1.{}:{port}/", 1 + n % ADDRESSES);
+        let url = format!("http://{}:{port}/", bare::address(n));
         format!(r#"{{"id":"t{n}","url":"{url}","timeout_ms":600000,"body":{}}}"#, bare::BODY)
     };
     TestQueue::new(redis.url(), "default").push_all((0..calls).map(task)).await;
@@ -55,18 +57,11 @@ pub async fn in_flight(calls: usize) -> anyhow::Result<[u64; 2]> {
     Ok([worker.rss_bytes(), of_client])
 }
 
-fn memory_of(process: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line.context("a process has memory")?.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib << 10)
-}
-
 /// Tasks per second with a backlog of so many tasks.
 pub async fn with_backlog(tasks: usize) -> anyhow::Result<f64> {
     let upstream = Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body("{}")).await;
     let task = |n| format!(r#"{{"id":"t{n}","url":"{}","body":{}}}"#, upstream.url("/v1/extract"), bare::BODY);
-    Ok(path::observed_worker(&Observation::default(), (0..tasks).map(task)).await?.0)
+    Ok(path::worker(&[], (0..tasks).map(task)).await?.0)
 }
 
 /// Tasks per second to one host, and to so many.
@@ -95,14 +90,7 @@ pub async fn large_answers() -> anyhow::Result<[f64; 2]> {
     let at_once = LARGE_AT_ONCE.to_string();
     let (mut redial, mut client) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let mut process = tokio::process::Command::new(std::env::current_exe()?)
-            .args([bare::ARGUMENT, &url, &LARGE_ANSWERS.to_string(), &at_once, bare::BODY])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut rate = String::new();
-        process.stdout.take().context("its output is piped")?.read_to_string(&mut rate).await?;
-        anyhow::ensure!(process.wait().await?.success(), "the bare loop failed");
-        client.push(rate.trim().parse::<f64>()?);
+        client.push(path::bare_loop(&url, LARGE_ANSWERS, LARGE_AT_ONCE).await?);
         let task = |n| format!(r#"{{"id":"t{n}","url":"{url}","result_ttl_ms":600000,"body":{}}}"#, bare::BODY);
         let settings = [("REDIAL_CONCURRENCY", at_once.as_str())];
         let observation = Observation { settings: &settings, is_scraped: false };

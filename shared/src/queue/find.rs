@@ -139,7 +139,7 @@ impl Queue {
         self.search_parts(id, limit, &mut Search::default()).await
     }
 
-    /// Searches all parts of the queue for a task that has not ended; if there is none, for the one that ended last.
+    /// Searches all parts of the queue for a task that has not ended. If it finds none, it returns the one that ended last.
     async fn search_parts(
         &self,
         id: &TaskId,
@@ -164,7 +164,8 @@ impl Queue {
         Ok(ended.map(|(_, part, result)| (part, FoundTask::Ended(result))))
     }
 
-    /// Searches this part of the queue for a task that has not ended, and takes it off its list if it waits to be claimed. If there is none, for one that has.
+    /// Searches this part of the queue for a task that has not ended, and removes it from its list if no worker has claimed it. If it finds none,
+    /// it returns one that has ended.
     pub(crate) async fn take(&self, id: &TaskId, limit: usize) -> Result<(Option<FoundTask>, Search), Error> {
         let wanted = WantedTask::new(id, limit, format!("cancel:{}", TaskId::random()));
         let mut search = Search::default();

@@ -190,19 +190,21 @@ mod tests {
         }
     }
 
+    /// A queue that is always ready, until there were this many turns of all.
+    async fn claims(allocator: &SlotAllocator, turns: &Mutex<Vec<usize>>, count: usize, queue: usize) {
+        while turns.lock().len() < count {
+            let turn = allocator.acquire(queue).await;
+            turns.lock().push(queue);
+            tokio::task::yield_now().await;
+            drop(turn);
+        }
+    }
+
     #[tokio::test]
     async fn freed_slots_go_to_the_queues_that_are_ready_by_their_weights() {
         let allocator = &SlotAllocator::new(Slots::new(1), [6, 1]);
         let turns = &Mutex::new(Vec::new());
-        // Both are always ready, each for 70 claims.
-        let claims = async |queue: usize| {
-            while turns.lock().len() < 70 {
-                let turn = allocator.acquire(queue).await;
-                turns.lock().push(queue);
-                tokio::task::yield_now().await;
-                drop(turn);
-            }
-        };
+        let claims = |queue| claims(allocator, turns, 70, queue);
         tokio::join!(claims(0), claims(1));
         let others = turns.lock()[..70].iter().filter(|queue| **queue == 1).count();
         assert_eq!(others, 10);
@@ -213,14 +215,7 @@ mod tests {
         let allocator = &SlotAllocator::new(Slots::new(1), [1, 1]);
         let partitions = [allocator.add(1), allocator.add(1), allocator.add(1)];
         let turns = &Mutex::new(Vec::new());
-        let claims = async |queue: usize| {
-            while turns.lock().len() < 80 {
-                let turn = allocator.acquire(queue).await;
-                turns.lock().push(queue);
-                tokio::task::yield_now().await;
-                drop(turn);
-            }
-        };
+        let claims = |queue| claims(allocator, turns, 80, queue);
         tokio::join!(claims(0), claims(1), claims(partitions[0]), claims(partitions[1]), claims(partitions[2]));
         let of = |queue| turns.lock()[..80].iter().filter(|turn| **turn == queue).count();
         assert!(of(0).abs_diff(40) <= 1, "{}", of(0));

@@ -13,9 +13,9 @@ const SEARCH: usize = 1_000_000;
 
 /// Print what happens to calls as it happens: queued, started, attempt_failed, waiting, done.
 ///
-/// With an id, prints what has happened to that call and what happens until it is done. The exit code is 5 if the call is dead then, and 3 if
-/// there is no such call or it is not done in time. Without an id, prints the events of all calls of the queue until it is stopped. A busy
-/// queue records only a sample of its calls (`events_per_s`).
+/// With an id, prints what has happened to that call and what happens until it is done. The exit code is 5 if the call is dead by then, and 3
+/// if the call does not exist or does not finish in time. Without an id, prints the events of all calls in the queue until you stop the
+/// command. A busy queue records only a sample of its calls (`events_per_s`).
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
     /// The id of a call. Default: all calls of the queue.
