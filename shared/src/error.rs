@@ -6,7 +6,7 @@ use crate::protocol::id::{InvalidId, InvalidQueueName};
 use crate::schedule::ScheduleError;
 
 /// An error of this crate. A failed task is not an error here: its failure is its result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Redis answered with an error, or did not answer in time.
     #[error("Redis: {0}")]

@@ -8,6 +8,7 @@
 
 mod key;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use key::{MemoKey, MemoPurpose, upstream_key};
@@ -15,11 +16,11 @@ pub use key::{MemoKey, MemoPurpose, upstream_key};
 use crate::consumer::ParkedTasks;
 use crate::db::Db;
 use crate::protocol::id::Token;
-use crate::script::memo::{Forget, Lead, Settle};
+use crate::script::memo::{EachReply, Forget, Lead, Settle};
 use crate::script::millis;
 use crate::{Consumer, Error, QueueName, Status, TaskResult, UnixMs};
 
-pub use crate::script::memo::{KeptAnswer, LeadDecision, LeadOutcome};
+pub use crate::script::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadRequest, SettleRequest};
 
 /// How long the answer under an idempotency key is kept by default: a day, as at Stripe.
 pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3600 * 1000;
@@ -52,20 +53,25 @@ pub struct LeadTerms {
     pub lease: Duration,
     /// The call is about to be sent and may not be made twice: no other task may make it if this lead ends without being settled.
     pub once: bool,
+    /// For how long the answer will be kept, as far as is known.
+    pub keep: Duration,
 }
 
 /// An answer in its stored form, one line of JSON.
 #[derive(Debug, Clone)]
 pub struct StoredAnswer {
-    json: String,
+    json: Arc<str>,
     is_good: bool,
 }
 
 impl StoredAnswer {
-    /// What a memo stores of a result.
-    pub fn of(result: &TaskResult) -> Self {
-        let shared = TaskResult { id: None, meta: None, enqueued_at_ms: None, ..result.clone() };
-        Self { json: shared.to_line(), is_good: result.status == Status::Ok }
+    /// What a memo stores of a result: everything but what is its task's alone.
+    pub fn of(result: &mut TaskResult) -> Self {
+        // Taken out for a moment: a copy of the result would cost more.
+        let own = (result.id.take(), result.meta.take(), result.enqueued_at_ms.take());
+        let json = result.to_line().into();
+        (result.id, result.meta, result.enqueued_at_ms) = own;
+        Self { json, is_good: result.status == Status::Ok }
     }
 
     /// Its size in bytes.
@@ -86,9 +92,67 @@ impl Memos {
         Self { db }
     }
 
+    /// Whether each memo may be on another node, that of its hash slot in a Cluster. Then no call can be about several.
+    pub fn are_spread(&self) -> bool {
+        self.db.is_cluster()
+    }
+
     /// Whether a memo is on a node of a Cluster that does not answer, as far as it is known.
     pub fn is_away(&self, key: &MemoKey) -> bool {
         self.db.is_away(|| self.db.keys().memo(&key.hash))
+    }
+
+    /// What a task asks that leads on these terms if no other task does.
+    pub fn lead_request(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> LeadRequest {
+        LeadRequest {
+            lease_ms: millis(terms.lease),
+            once: terms.once,
+            keep_ms: millis(terms.keep),
+            ..self.ask("lead", key, delivery, terms.max_age)
+        }
+    }
+
+    /// What a task asks that may lead already, or that was just parked as a follower: it does not begin to lead.
+    pub fn recheck_request(&self, key: &MemoKey, delivery: Delivery<'_>, max_age: Option<Duration>) -> LeadRequest {
+        self.ask("recheck", key, delivery, max_age)
+    }
+
+    /// The end of a lead: with an answer to be stored for a while, or without one.
+    pub fn settle_request(
+        &self,
+        hash: &str,
+        delivery: Delivery<'_>,
+        answer: Option<(&StoredAnswer, Duration)>,
+    ) -> SettleRequest {
+        let (answer, ttl_ms, is_good) = answer.map_or((Arc::default(), 0, false), |(stored, ttl)| {
+            (stored.json.clone(), millis(ttl).max(1), stored.is_good)
+        });
+        SettleRequest {
+            memo: self.db.keys().memo(hash),
+            serial: delivery.serial.to_owned(),
+            token: delivery.token.as_str().to_owned(),
+            answer,
+            ttl_ms,
+            is_good,
+        }
+    }
+
+    /// Asks memos what tasks should do. Returns what came of each request, in order. On a Cluster, all must be about one memo.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Safe to send again: a task that leads gets the same answer again.
+    pub async fn lead_all(&self, requests: &[LeadRequest]) -> Result<Vec<Result<LeadDecision, Error>>, Error> {
+        let EachReply(replies) = self.db.call(&Lead { requests }).await?;
+        complete(replies, requests.len())
+    }
+
+    /// Ends leads. Returns what came of each request, in order. On a Cluster, all must be about one memo.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Safe to send again: then an answer is stored already.
+    pub async fn settle_all(&self, requests: &[SettleRequest]) -> Result<Vec<Result<LeadOutcome, Error>>, Error> {
+        let EachReply(replies) = self.db.call(&Settle { requests }).await?;
+        complete(replies, requests.len())
     }
 
     /// Asks what a task should do, and lets it lead on these terms if no other task does.
@@ -96,9 +160,7 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again: a task that leads gets the same answer again.
     pub async fn lead(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> Result<LeadDecision, Error> {
-        let memo = self.db.keys().memo(&key.hash);
-        let call = ask(&memo, "lead", key, delivery, terms.max_age);
-        self.db.call(&Lead { lease_ms: millis(terms.lease), once: terms.once, ..call }).await
+        only(self.lead_all(&[self.lead_request(key, delivery, terms)]).await?)
     }
 
     /// The same for a task that may lead already, or that was just parked as a follower: it does not begin to lead.
@@ -111,8 +173,7 @@ impl Memos {
         delivery: Delivery<'_>,
         max_age: Option<Duration>,
     ) -> Result<LeadDecision, Error> {
-        let memo = self.db.keys().memo(&key.hash);
-        self.db.call(&ask(&memo, "recheck", key, delivery, max_age)).await
+        only(self.lead_all(&[self.recheck_request(key, delivery, max_age)]).await?)
     }
 
     /// The same on behalf of all followers of a memo, of which only their queue is known: an answer only if no task leads.
@@ -120,18 +181,19 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn check_on_leader(&self, hash: &str, queue: &QueueName) -> Result<LeadDecision, Error> {
-        let call = Lead {
-            memo: &self.db.keys().memo(hash),
+        let request = LeadRequest {
+            memo: self.db.keys().memo(hash),
             mode: "check_leader",
-            serial: "",
-            token: "",
-            queue: queue.as_str(),
-            fingerprint: "",
+            serial: String::new(),
+            token: String::new(),
+            queue: queue.as_str().to_owned(),
+            fingerprint: String::new(),
             max_age_ms: ANY_AGE_MS,
             lease_ms: 0,
             once: false,
+            keep_ms: 0,
         };
-        self.db.call(&call).await
+        only(self.lead_all(&[request]).await?)
     }
 
     /// Ends a lead: with an answer to be stored for a while, or without one.
@@ -144,16 +206,10 @@ impl Memos {
         delivery: Delivery<'_>,
         answer: Option<(&StoredAnswer, Duration)>,
     ) -> Result<LeadOutcome, Error> {
-        let (answer, ttl_ms, is_good) =
-            answer.map_or(("", 0, false), |(stored, ttl)| (stored.json.as_str(), millis(ttl).max(1), stored.is_good));
-        let memo = &self.db.keys().memo(hash);
-        let (serial, token) = (delivery.serial, delivery.token.as_str());
-        self.db.call(&Settle { memo, serial, token, answer, ttl_ms, is_good }).await
+        only(self.settle_all(&[self.settle_request(hash, delivery, answer)]).await?)
     }
 
-    /// Ends the lead of a task that `consumer` holds, as [`settle`](Self::settle) does. An earlier delivery of the same task that had
-    /// lost its lease may have asked for the lead after this one, and then counts as the leader. Whoever holds the lease takes the lead
-    /// back, because no one else would ever end it.
+    /// Ends the lead of a task that `consumer` holds, as [`settle`](Self::settle) does, even if it seems lost.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again.
@@ -164,13 +220,31 @@ impl Memos {
         delivery: Delivery<'_>,
         answer: Option<(&StoredAnswer, Duration)>,
     ) -> Result<LeadOutcome, Error> {
-        let settled = self.settle(&key.hash, delivery, answer).await?;
-        if !matches!(settled, LeadOutcome::Lost) || !consumer.held_tokens().await?.contains(delivery.token) {
-            return Ok(settled);
+        match self.settle(&key.hash, delivery, answer).await? {
+            LeadOutcome::Lost => self.settle_lost(consumer, key, delivery, answer).await,
+            settled => Ok(settled),
+        }
+    }
+
+    /// Ends a lead that another delivery has, if `consumer` holds the task. An earlier delivery of the same task that had lost its lease
+    /// may have asked for the lead after this one, and then counts as the leader. Whoever holds the lease takes the lead back, because
+    /// no one else would ever end it.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Safe to send again.
+    pub async fn settle_lost(
+        &self,
+        consumer: &Consumer,
+        key: &MemoKey,
+        delivery: Delivery<'_>,
+        answer: Option<(&StoredAnswer, Duration)>,
+    ) -> Result<LeadOutcome, Error> {
+        if !consumer.held_tokens().await?.contains(delivery.token) {
+            return Ok(LeadOutcome::Lost);
         }
         match self.recheck(key, delivery, None).await? {
             LeadDecision::Lead => self.settle(&key.hash, delivery, answer).await,
-            _ => Ok(settled),
+            _ => Ok(LeadOutcome::Lost),
         }
     }
 
@@ -188,12 +262,29 @@ impl Memos {
         let leader: (Option<String>, Option<String>) =
             self.db.run(async |connection| read.query_async(connection).await).await?;
         let (Some(serial), Some(token)) = leader else { return Ok(false) };
-        if !followers.contains(&serial).await? {
+        // The field is empty once a lead has ended.
+        if serial.is_empty() || !followers.contains(&serial).await? {
             return Ok(false);
         }
         // The token fences this: a delivery that asks for the lead meanwhile brings its own.
         let delivery = Delivery { serial: &serial, token: &Token(token), queue: followers.queue().name() };
         Ok(!matches!(self.settle(hash, delivery, None).await?, LeadOutcome::Lost))
+    }
+
+    /// A request on behalf of one task, which does not ask to lead yet.
+    fn ask(&self, mode: &'static str, key: &MemoKey, delivery: Delivery<'_>, max_age: Option<Duration>) -> LeadRequest {
+        LeadRequest {
+            memo: self.db.keys().memo(&key.hash),
+            mode,
+            serial: delivery.serial.to_owned(),
+            token: delivery.token.as_str().to_owned(),
+            queue: delivery.queue.as_str().to_owned(),
+            fingerprint: key.call.clone(),
+            max_age_ms: max_age.map_or(ANY_AGE_MS, millis),
+            lease_ms: 0,
+            once: false,
+            keep_ms: 0,
+        }
     }
 
     /// The answer that a memo stores, and when it expires; `None` if it stores none.
@@ -216,9 +307,10 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn is_led(&self, hash: &str) -> Result<bool, Error> {
-        let mut get = redis::cmd("HEXISTS");
+        let mut get = redis::cmd("HGET");
         get.arg(self.db.keys().memo(hash)).arg("leader");
-        self.db.run(async |connection| get.query_async(connection).await).await
+        let leader: Option<String> = self.db.run(async |connection| get.query_async(connection).await).await?;
+        Ok(leader.is_some_and(|serial| !serial.is_empty()))
     }
 
     /// Drops the answer that a memo stores, whatever it is. `false`: there was none.
@@ -238,23 +330,16 @@ impl Memos {
     }
 }
 
-/// A request on behalf of one task, which does not ask to lead yet.
-fn ask<'a>(
-    memo: &'a str,
-    mode: &'a str,
-    key: &'a MemoKey,
-    delivery: Delivery<'a>,
-    max_age: Option<Duration>,
-) -> Lead<'a> {
-    Lead {
-        memo,
-        mode,
-        serial: delivery.serial,
-        token: delivery.token.as_str(),
-        queue: delivery.queue.as_str(),
-        fingerprint: &key.call,
-        max_age_ms: max_age.map_or(ANY_AGE_MS, millis),
-        lease_ms: 0,
-        once: false,
+/// The replies, one for each request.
+fn complete<T>(replies: Vec<Result<T, Error>>, requests: usize) -> Result<Vec<Result<T, Error>>, Error> {
+    if replies.len() == requests {
+        return Ok(replies);
     }
+    Err(Error::Data(format!("{} replies to {requests} requests about memos", replies.len())))
+}
+
+/// The reply to the only request.
+fn only<T>(replies: Vec<Result<T, Error>>) -> Result<T, Error> {
+    let none = || Err(Error::Data("no reply to a request about a memo".into()));
+    replies.into_iter().next().unwrap_or_else(none)
 }

@@ -11,3 +11,11 @@ end
 local function allow_hash_when_out_of_memory(hash)
   redis.call('HDEL', hash, '-')
 end
+
+-- Sets fields of a hash. The removal comes first only if Redis has refused to do without.
+local function set_fields(hash, ...)
+  local added = redis.pcall('HSET', hash, ...)
+  if type(added) == 'number' then return end
+  if string.find(added.err, 'OOM ', 1, true) then allow_hash_when_out_of_memory(hash) end
+  redis.call('HSET', hash, ...)
+end

@@ -44,8 +44,9 @@ impl MemoKey {
     /// The memos of a task: first that of its idempotency key, then that of the cache. `added` are the headers that a worker adds, its
     /// credentials.
     pub fn of(task: &Task, added: &HeaderMap) -> Vec<Self> {
-        let cache = task.cache_ttl.map(|_| Self::cache(task, added));
-        Self::idempotency(task, added).into_iter().chain(cache).collect()
+        let body = BodyForm::of(task);
+        let cache = task.cache_ttl.map(|_| Self::cache_with(task, added, &body));
+        Self::idempotency_with(task, added, &body).into_iter().chain(cache).collect()
     }
 
     /// The wait list of the tasks that follow its leader.
@@ -55,6 +56,11 @@ impl MemoKey {
 
     /// The memo of a task's idempotency key, if it has one: the key at that origin, for that tenant and these credentials.
     pub fn idempotency(task: &Task, added: &HeaderMap) -> Option<Self> {
+        task.idempotency_key.as_ref()?;
+        Self::idempotency_with(task, added, &BodyForm::of(task))
+    }
+
+    fn idempotency_with(task: &Task, added: &HeaderMap, body: &BodyForm<'_>) -> Option<Self> {
         let key = task.idempotency_key.as_ref()?;
         let mut name = Hash::new("idempotency");
         name.add(key);
@@ -66,13 +72,17 @@ impl MemoKey {
         call.add(address(&task.url).as_str());
         let content_type = content_type(task).and_then(|value| value.split(';').next());
         call.add(content_type.unwrap_or_default().trim().to_ascii_lowercase());
-        call.add_body(task);
+        call.add_body(body);
         Some(Self { purpose: MemoPurpose::Idempotency, hash: name.hex(), call: call.hex() })
     }
 
     /// The memo of a task's call, or of its `cache_key` at that origin, whether or not the task uses the cache. Calls of other tenants
     /// never share it, and calls with other credentials only if its scope is public.
     pub fn cache(task: &Task, added: &HeaderMap) -> Self {
+        Self::cache_with(task, added, &BodyForm::of(task))
+    }
+
+    fn cache_with(task: &Task, added: &HeaderMap, body: &BodyForm<'_>) -> Self {
         let mut name = Hash::new("cache");
         name.add_tenant(task);
         if task.cache_scope == CacheScope::Private {
@@ -94,7 +104,7 @@ impl MemoKey {
             name.add(address(&task.url).as_str());
             // A header that nobody knows may change the answer, so it counts here as well.
             name.add_headers(&task.headers, |name| !credentials::is_credential(name) && !credentials::is_neutral(name));
-            name.add_body(task);
+            name.add_body(body);
         }
         Self { purpose: MemoPurpose::Cache, hash: name.hex(), call: String::new() }
     }
@@ -111,6 +121,21 @@ pub fn upstream_key(tenant: &str, key: &str) -> String {
         return hash.hex();
     }
     format!("{tenant}.{key}")
+}
+
+/// A body as far as it makes a difference: JSON by its meaning. Found out once for all memos of a task.
+enum BodyForm<'a> {
+    Absent,
+    Json(String),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> BodyForm<'a> {
+    fn of(task: &'a Task) -> Self {
+        let Some(body) = &task.body else { return Self::Absent };
+        let text = std::str::from_utf8(body).ok().filter(|_| json::is_declared_by(content_type(task)));
+        text.and_then(canonical).map_or(Self::Bytes(body), Self::Json)
+    }
 }
 
 /// A hash of parts, each preceded by its length, so that no two lists of parts hash the same text.
@@ -162,15 +187,17 @@ impl Hash {
         }
     }
 
-    fn add_body(&mut self, task: &Task) {
-        let Some(body) = &task.body else { return self.add("no body") };
-        let text = std::str::from_utf8(body).ok().filter(|_| json::is_declared_by(content_type(task)));
-        if let Some(form) = text.and_then(canonical) {
-            self.add("json");
-            self.add(form);
-        } else {
-            self.add("bytes");
-            self.add(body);
+    fn add_body(&mut self, body: &BodyForm<'_>) {
+        match body {
+            BodyForm::Absent => self.add("no body"),
+            BodyForm::Json(form) => {
+                self.add("json");
+                self.add(form);
+            }
+            BodyForm::Bytes(bytes) => {
+                self.add("bytes");
+                self.add(bytes);
+            }
         }
     }
 

@@ -104,7 +104,7 @@ impl Fleet {
 
     async fn lapse(&mut self, memo: usize) {
         let key = format!("redial:memo:{{{}}}", hash(memo));
-        let led: bool = redis::cmd("HEXISTS").arg(&key).arg("leader").query_async(&mut self.wire).await.unwrap();
+        let led = self.queue.db().memos().is_led(&hash(memo)).await.unwrap();
         if led && !MEMOS[memo].1 {
             self.lapsed[memo] = true;
             let () = redis::cmd("HSET").arg(&key).arg("leads_until").arg(1).query_async(&mut self.wire).await.unwrap();
@@ -157,7 +157,7 @@ impl Fleet {
         let delivery = Delivery { serial: &entry.header.serial, token: &entry.token, queue: self.queue.name() };
         let memos = self.queue.db().memos();
         let times = 1 + usize::from(again);
-        let terms = LeadTerms { max_age: None, lease: LONG, once };
+        let terms = LeadTerms { max_age: None, lease: LONG, once, keep: LONG };
         match state {
             State::Claimed => {
                 // Delivered again, with its start recorded: like the gate, the outcome in the memo takes precedence.
@@ -212,7 +212,7 @@ impl Fleet {
                 Some(State::Called(result(if good { Status::Ok } else { Status::Dead }, call)))
             }
             State::Called(mut result) => {
-                let answer = StoredAnswer::of(&result);
+                let answer = StoredAnswer::of(&mut result);
                 let keeps = purpose == MemoPurpose::Idempotency || result.status == Status::Ok;
                 if entry.header.started == StartMarker::Calling {
                     // Its new delivery goes on leading before it settles; unless an earlier one, that was frozen, has done so.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+use redial_core::Task;
+use redial_core::memo::MemoKey;
 use redial_tests::stalls::{self, now_ms};
 use redial_tests::{Cluster, Proxy, RedisServer, Reply, TestQueue, Upstream, Worker, eventually};
 use serde_json::{Value, json};
@@ -239,4 +242,35 @@ async fn a_node_that_only_closes_connections_is_away_and_refuses_nothing() {
     proxies[nodes.victim].set_closing(false);
     assert_eq!(answered(&own.wait_results(&ids, SOON).await), ids.len(), "{}", worker.log());
     assert_eq!(counter(&worker, "redial_redis_refusals_total").await, 0, "{}", worker.log());
+}
+
+#[tokio::test]
+async fn memos_on_other_nodes_are_asked_and_settled_while_a_node_hangs() {
+    let nodes = Nodes::start().await;
+    let well = nodes.queues(1, false).await.remove(0);
+    let _worker = nodes.worker(std::slice::from_ref(&well)).await;
+    let (queue, upstream) = (nodes.queue(&well).await, nodes.upstream(false).await);
+    let task = |id: &str| json!({"id": id, "url": upstream.url(&format!("/{id}")), "cache_ttl_ms": 60_000}).to_string();
+    let memo = |id: &str| {
+        let task = Task::parse(task(id).as_bytes(), 1 << 20).unwrap();
+        format!("redial:memo:{{{}}}", MemoKey::cache(&task, &HeaderMap::new()).hash)
+    };
+    let (there, away) = (nodes.names(150, false, memo).await, nodes.names(50, true, memo).await);
+    nodes.victim().pause();
+    queue.push_all(away.iter().map(|id| task(id))).await;
+    // By now the node is known to hang.
+    sleep(Duration::from_secs(2)).await;
+    for some in there.chunks(50) {
+        let pushed = now_ms();
+        queue.push_all(some.iter().map(|id| task(id))).await;
+        let results = queue.wait_results(some, SOON).await;
+        assert_eq!(answered(&results), some.len());
+        let last = results.iter().map(|result| number(&result["finished_at_ms"])).max().unwrap_or_default();
+        let allowed = AT_ONCE_MS + stalls::between(pushed, last);
+        assert!(last.saturating_sub(pushed) <= allowed, "the last after {} ms", last.saturating_sub(pushed));
+    }
+    let key = memo(&there[0]);
+    assert_eq!(nodes.cluster.node_of(&key).await.cli(&["HGET", &key, "is_good"]).await, "1", "the memo that was meant");
+    nodes.victim().resume();
+    assert_eq!(answered(&queue.wait_results(&away, SOON * 2).await), away.len());
 }

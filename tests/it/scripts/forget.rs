@@ -1,9 +1,10 @@
 //! forget.lua: a kept answer is dropped.
 
-use redial_core::script::memo::{Forget, Settle};
+use redial_core::script::memo::{Forget, Settle, SettleRequest};
 
 use super::Desk;
 use super::lead::{ASK, Ask};
+use super::settle;
 
 fn call(what: &str) -> Forget<'_> {
     Forget { memo: "memo", what }
@@ -13,8 +14,8 @@ fn call(what: &str) -> Forget<'_> {
 async fn desk(is_good: bool) -> Desk {
     let desk = Desk::new().await;
     ASK.of(&desk).await;
-    let settle = Settle { memo: "memo", serial: "s1", token: "t1", answer: "{}", ttl_ms: 60_000, is_good };
-    let _: Vec<String> = desk.run_raw(&settle).await;
+    let requests = [SettleRequest { is_good, ..settle::call("s1", "t1", "{}", 60_000) }];
+    let _: Vec<Vec<String>> = desk.run_raw(&Settle { requests: &requests }).await;
     desk
 }
 

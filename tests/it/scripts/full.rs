@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion, ParkedTasks, RescheduleReason, TakenBack, dead_letter_header};
 use redial_core::memo::{Delivery, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer};
+use redial_core::script::memo::{Lead, LeadRequest, Settle, SettleRequest};
 use redial_core::script::task::Deliver;
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
 
-use super::Desk;
+use super::{Desk, lead, settle};
 
 /// A Redis with room for little more than itself, filled to the brim.
 async fn full_desk(tasks: u32) -> Desk {
@@ -111,6 +112,26 @@ async fn a_full_redis_accepts_a_reply_for_another_slot() {
 }
 
 #[tokio::test]
+async fn a_full_redis_asks_and_settles_many_memos_in_one_call() {
+    let desk = full_desk(0).await;
+    desk.fill().await;
+    let memos = ["a", "b", "c"];
+    let leads = memos.map(|memo| LeadRequest { memo: memo.into(), ..lead::ASK.request() });
+    let settled = memos.map(|memo| SettleRequest { memo: memo.into(), ..settle::call("s1", "t1", "{}", 60_000) });
+    for _ in 0..2 {
+        let led: Vec<Vec<String>> = desk.run_raw(&Lead { requests: &leads }).await;
+        assert_eq!(led, [["lead"]; 3]);
+    }
+    let ended: Vec<Vec<String>> = desk.run_raw(&Settle { requests: &settled }).await;
+    assert_eq!(ended, [["settled"]; 3]);
+    let answered: Vec<Vec<String>> = desk.run_raw(&Lead { requests: &leads }).await;
+    assert_eq!(answered, [["answer", "{}", "s1"]; 3]);
+    for memo in memos {
+        assert!(desk.ask::<i64>(("PTTL", memo)).await > 0);
+    }
+}
+
+#[tokio::test]
 async fn a_full_redis_settles_its_memos() {
     let desk = full_desk(3).await;
     desk.fill().await;
@@ -126,7 +147,7 @@ async fn a_full_redis_settles_its_memos() {
     };
     let lease = Duration::from_secs(60);
     assert!(matches!(
-        memos.lead(&key, delivery(0), LeadTerms { max_age: None, lease, once: false }).await,
+        memos.lead(&key, delivery(0), LeadTerms { max_age: None, lease, once: false, keep: lease }).await,
         Ok(LeadDecision::Lead)
     ));
     for (n, follower) in claimed.iter().enumerate().skip(1) {
@@ -145,8 +166,8 @@ async fn a_full_redis_settles_its_memos() {
         assert!(matches!(memos.recheck(&key, delivery(n), None).await, Ok(LeadDecision::Follow)));
     }
     assert_eq!(consumer.due_checks(lease).await.unwrap().due.len(), 3);
-    let result = TaskResult::new(None, Status::Ok, UnixMs(1));
-    let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&result), lease))).await.unwrap();
+    let mut result = TaskResult::new(None, Status::Ok, UnixMs(1));
+    let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&mut result), lease))).await.unwrap();
     assert!(matches!(settled, LeadOutcome::Done(queues) if queues.len() == 1));
     let followers = ParkedTasks::new(consumer.queue().clone(), &redial_core::consumer::WaitList::memo("ab"));
     assert!(followers.unpark(None).await.unwrap());

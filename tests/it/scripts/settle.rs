@@ -1,22 +1,29 @@
 //! settle.lua: a lead ends.
 
-use redial_core::script::memo::Settle;
+use redial_core::script::memo::{Settle, SettleRequest};
 
-use super::Desk;
 use super::lead::{ASK, Ask};
+use super::{Desk, Held};
 
 const ANSWER: &str = "{\"status\":\"ok\"}";
 
-fn call<'a>(serial: &'a str, token: &'a str, answer: &'a str, ttl_ms: u64) -> Settle<'a> {
-    Settle { memo: "memo", serial, token, answer, ttl_ms, is_good: true }
+pub(crate) fn call(serial: &str, token: &str, answer: &str, ttl_ms: u64) -> SettleRequest {
+    let (memo, serial, token) = ("memo".into(), serial.into(), token.into());
+    SettleRequest { memo, serial, token, answer: answer.into(), ttl_ms, is_good: true }
 }
 
-async fn settle(desk: &Desk, call: &Settle<'_>) -> String {
-    desk.run_raw::<Vec<String>>(call).await.join(" ")
+async fn settle(desk: &Desk, request: &SettleRequest) -> String {
+    all(desk, std::slice::from_ref(request)).await.remove(0)
+}
+
+/// What becomes of the leads of one call, the words of each joined.
+async fn all(desk: &Desk, requests: &[SettleRequest]) -> Vec<String> {
+    let replies: Vec<Vec<String>> = desk.run_raw(&Settle { requests }).await;
+    replies.iter().map(|words| words.join(" ")).collect()
 }
 
 /// It must answer that another one leads, and change nothing.
-async fn loses(desk: &Desk, call: &Settle<'_>) {
+async fn loses(desk: &Desk, call: &SettleRequest) {
     let before = desk.dump().await;
     assert_eq!(settle(desk, call).await, "lost");
     assert_eq!(desk.dump().await, before);
@@ -42,7 +49,7 @@ async fn an_answer_is_kept_for_its_time_and_the_queues_that_wait_are_named() {
         .ask(("HMGET", "memo", "answer", "is_good", "stored_by", "leader", "leader_token", "leads_until", "leads_once"))
         .await;
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(rest, [text(ANSWER), text("1"), text("s1"), None, None, None, None]);
+    assert_eq!(rest, [text(ANSWER), text("1"), text("s1"), text(""), text(""), text("0"), None], "nobody leads");
     let left: i64 = desk.ask(("PTTL", "memo")).await;
     assert!((1..=50_000).contains(&left), "{left}");
 }
@@ -96,8 +103,70 @@ async fn a_task_that_does_not_lead_settles_nothing() {
 }
 
 #[tokio::test]
+async fn a_memo_lives_about_as_long_as_its_answer() {
+    const HOUR: u64 = 3_600_000;
+    // (the lead's lease, how long it said that the answer will be kept, how long it is, more than that at most)
+    for (lease, keep, ttl, more) in [
+        (60_000, HOUR, HOUR, 60_000),
+        // Its lead would keep it too long, or not long enough.
+        (60_000, HOUR, 60_000, 0),
+        (0, HOUR, HOUR, 0),
+        (24 * HOUR, HOUR, HOUR, 0),
+        (60_000, 48 * HOUR, 48 * HOUR, 0),
+    ] {
+        let desk = Desk::new().await;
+        Ask { lease, keep, ..ASK }.of(&desk).await;
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert_eq!(settle(&desk, &call("s1", "t1", ANSWER, ttl)).await, "settled");
+        let left: u64 = desk.ask(("PTTL", "memo")).await;
+        assert!((ttl - 5_000..=ttl + more).contains(&left), "{lease} {keep} {ttl}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn once_settled_a_call_that_may_have_been_sent_is_over() {
+    let desk = Desk::new().await;
+    Ask { once: 1, ..ASK }.of(&desk).await;
+    assert_eq!(settle(&desk, &call("s1", "t1", ANSWER, 50_000)).await, "settled");
+    let () = desk.ask(("HSET", "memo", "expires_at", 1)).await;
+    assert_eq!(Ask { serial: "s2", ..ASK }.of(&desk).await, "lead");
+}
+
+#[tokio::test]
+async fn many_leads_are_settled_in_one_call_each_as_if_alone() {
+    let desk = led_desk(&["q"]).await;
+    for memo in ["broken", "second", "third"] {
+        Ask { memo, ..ASK }.of(&desk).await;
+    }
+    let () = desk.ask(("SET", "broken", "by hand")).await;
+    let of = |memo: &str, request: SettleRequest| SettleRequest { memo: memo.into(), ..request };
+    let requests = [
+        of("broken", call("s1", "t1", ANSWER, 50_000)),
+        call("s1", "t1", ANSWER, 50_000),
+        // The same memo again, by its leader and by one that is not.
+        call("s1", "t1", ANSWER, 50_000),
+        call("s2", "t2", "other", 50_000),
+        of("second", call("s1", "t0", ANSWER, 50_000)),
+        of("second", call("s1", "t1", "", 0)),
+        of("third", call("s1", "t1", ANSWER, 50_000)),
+    ];
+    let said = all(&desk, &requests).await;
+    assert!(said[0].starts_with("error WRONGTYPE "), "{said:?}");
+    let kept = format!("kept {ANSWER} s1 q");
+    assert_eq!(said[1..], ["settled q", &kept, &kept, "lost", "settled", "settled"]);
+    let before = desk.dump().await;
+    let again = all(&desk, &requests).await;
+    let third = format!("kept {ANSWER} s1");
+    assert_eq!(again[1..], [kept.as_str(), &kept, &kept, "lost", "lost", &third]);
+    assert_eq!(desk.dump().await, before);
+    assert_eq!(before["broken"].0, Held::Text("by hand".into()));
+}
+
+#[tokio::test]
 async fn a_key_of_another_type_is_left_alone() {
     let desk = Desk::new().await;
     let () = desk.ask(("SET", "memo", "x")).await;
-    desk.refuses(&call("s1", "t1", ANSWER, 1)).await;
+    let before = desk.dump().await;
+    assert!(settle(&desk, &call("s1", "t1", ANSWER, 1)).await.starts_with("error WRONGTYPE "));
+    assert_eq!(desk.dump().await, before);
 }

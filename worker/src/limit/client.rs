@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::{LEAST_WINDOW, LimitClock};
 use super::configured::since::ConfiguredSince;
-use super::pending::PendingRequests;
+use crate::queue::pending::PendingRequests;
 use crate::queue::redis_retry::{NotStored, RedisRetry};
 use crate::queue::vital;
 

@@ -11,5 +11,4 @@ pub mod feedback;
 pub mod gate;
 pub mod grant;
 pub mod parking;
-mod pending;
 pub mod usage;

@@ -8,8 +8,8 @@ use redial_core::consumer::{TurnRequest, WaitList, WaitReason};
 use tokio::sync::oneshot;
 
 use super::client::{DrainReason, LimitClient};
-use super::pending::PendingRequests;
 use crate::in_flight::calls::CallsInFlight;
+use crate::queue::pending::PendingRequests;
 use crate::queue::redis_retry::{NotStored, RedisRetry, Resent, Stored};
 use crate::queue::vital;
 

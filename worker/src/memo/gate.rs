@@ -36,9 +36,7 @@ pub async fn recall(
     leads: &mut Vec<MemoKey>,
 ) -> Result<(), Refusal> {
     for key in keys {
-        let delivery = job.delivery(worker.queue_name());
-        let recheck = || worker.shared.memos.recheck(key, delivery, job.max_age(key.purpose));
-        match worker.queue.retry.retry("recheck", recheck).await {
+        match leader::recheck(worker, job, key).await {
             Ok(LeadDecision::Answer(kept)) => return Err(Refusal::Answered(kept, key.purpose)),
             Ok(LeadDecision::Lead) => leads.push(key.clone()),
             // If Redis refuses the memo, a later check says so, after those that must come before it.

@@ -9,6 +9,7 @@ use redial_core::{Error, QueueName, Reason, Status, TaskResult};
 
 use crate::queue::queue_worker::QueueWorker;
 use crate::queue::redis_retry::NotStored;
+use crate::task::heavy;
 use crate::task::job::Job;
 
 /// How much longer a silent leader is waited for if no other task may make the call: time for a fleet that was down to return.
@@ -78,29 +79,40 @@ async fn ask_to_lead(
     once: bool,
 ) -> Result<LeadDecision, NotStored> {
     let lease = wait + job.task.timeout + worker.shared.config.lease * 2;
-    let terms = LeadTerms { max_age: job.max_age(key.purpose), lease, once };
-    let ask = || worker.shared.memos.lead(key, job.delivery(worker.queue_name()), terms);
-    worker.queue.retry.retry("lead", ask).await
+    let keep = match key.purpose {
+        MemoPurpose::Idempotency => worker.shared.config.idempotency_hold,
+        MemoPurpose::Cache => job.task.cache_ttl.unwrap_or_default(),
+    };
+    let terms = LeadTerms { max_age: job.max_age(key.purpose), lease, once, keep };
+    worker.shared.memos.lead(&worker.queue.retry, key, job.delivery(worker.queue_name()), terms).await
+}
+
+/// Asks whether a task leads already, or what has become of its leader. It does not begin to lead.
+///
+/// # Errors
+/// The memo cannot be asked.
+pub async fn recheck(worker: &QueueWorker, job: &Job, key: &MemoKey) -> Result<LeadDecision, NotStored> {
+    let (delivery, max_age) = (job.delivery(worker.queue_name()), job.max_age(key.purpose));
+    worker.shared.memos.recheck(&worker.queue.retry, key, delivery, max_age).await
 }
 
 /// Ends every lead of a task with its result.
 pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut result: TaskResult) -> SettledLeads {
     let mut shares = Vec::new();
+    let mut answer = stored(&mut result).await;
     for key in leads {
-        let answer = StoredAnswer::of(&result);
         let action = settle_action(worker, job, key.purpose, &result, answer.bytes());
         let keep = match &action {
             SettleAction::Keep(ttl) => Some((&answer, *ttl)),
             SettleAction::Share | SettleAction::PassOn => None,
         };
-        let mut answer_to_share = result.clone();
+        let mut substitute = None;
         let mut outcome = end_lead(worker, job, key, keep).await;
         if let (Err(NotStored::Refused(error)), Some((_, ttl))) = (&outcome, keep) {
             // The answer is what is refused, as when it is too large. The key is used up all the same.
-            let substitute = (key.purpose == MemoPurpose::Idempotency).then(|| not_kept(&result, error));
-            let answer = substitute.as_ref().map(StoredAnswer::of);
+            substitute = (key.purpose == MemoPurpose::Idempotency).then(|| not_kept(&result, error));
+            let answer = substitute.as_mut().map(StoredAnswer::of);
             outcome = end_lead(worker, job, key, answer.as_ref().map(|answer| (answer, ttl))).await;
-            answer_to_share = substitute.unwrap_or(answer_to_share);
         }
         match outcome {
             Ok(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => pass_on(worker, key, &queues).await,
@@ -110,12 +122,16 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
                 if action == SettleAction::Share && !queues.contains(own) {
                     queues.push(own.clone());
                 }
-                let kept = KeptAnswer { result: answer_to_share, by: job.header.serial.clone() };
-                shares.push(Share { hash: key.hash.clone(), kept, queues });
+                if !queues.is_empty() {
+                    let result = substitute.unwrap_or_else(|| result.clone());
+                    let kept = KeptAnswer { result, by: job.header.serial.clone() };
+                    shares.push(Share { hash: key.hash.clone(), kept, queues });
+                }
             }
             Ok(LeadOutcome::Stands(kept, queues)) => {
                 if key.purpose == MemoPurpose::Idempotency {
                     result = job.result_from(&kept, key.purpose, worker.queue.clock.now());
+                    answer = stored(&mut result).await;
                 }
                 shares.push(Share { hash: key.hash.clone(), kept: *kept, queues });
             }
@@ -129,15 +145,18 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
     SettledLeads { result, shares }
 }
 
+async fn stored(result: &mut TaskResult) -> StoredAnswer {
+    heavy::work(result.body_bytes(), || StoredAnswer::of(result)).await
+}
+
 async fn end_lead(
     worker: &QueueWorker,
     job: &Job,
     key: &MemoKey,
     keep: Option<(&StoredAnswer, Duration)>,
 ) -> Result<LeadOutcome, NotStored> {
-    let (memos, consumer) = (&worker.shared.memos, &worker.queue.consumer);
-    let end = || memos.settle_as_holder(consumer, key, job.delivery(worker.queue_name()), keep);
-    worker.queue.retry.retry("settle", end).await
+    let (retry, consumer) = (&worker.queue.retry, &worker.queue.consumer);
+    worker.shared.memos.settle(retry, consumer, key, job.delivery(worker.queue_name()), keep).await
 }
 
 /// What is kept under an idempotency key in place of an answer that Redis does not store.

@@ -16,6 +16,7 @@ mod lease_observer;
 pub mod misplaced_pushes;
 pub mod overdue;
 pub mod partition_watcher;
+pub mod pending;
 mod push_listener;
 pub mod queue_fetcher;
 pub mod queue_worker;

@@ -20,6 +20,7 @@ use crate::http::connection::names::Names;
 use crate::in_flight::calls::{CallsInFlight, UpstreamCalls};
 use crate::limit::client::{DrainSignal, LimitClient};
 use crate::limit::parking::Parking;
+use crate::memo::client::MemoClient;
 use crate::observe::events::EventRecorders;
 use crate::observe::metrics::Metrics;
 use crate::observe::statistics::StatisticsRecorders;
@@ -72,7 +73,7 @@ pub fn shared_handles(
         metrics,
         events: EventRecorders::new(db.clone(), config.events.clone(), background.clone()),
         statistics: StatisticsRecorders::new(db.clone(), config.statistics),
-        memos: db.memos(),
+        memos: MemoClient::new(db.memos()),
         limits: Arc::new(limits),
         in_flight: Arc::new(CallsInFlight::new(config.concurrency, busy)),
         breakers: Arc::new(breakers),

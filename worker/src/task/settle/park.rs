@@ -37,9 +37,7 @@ impl Settler<'_> {
             return;
         }
         events::waiting(self.worker, job, WaitCause::Answer, None, None);
-        let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
-        let recheck = || memos.recheck(key, job.delivery(queue), job.max_age(key.purpose));
-        match self.worker.queue.retry.retry("recheck", recheck).await {
+        match leader::recheck(self.worker, job, key).await {
             Ok(LeadDecision::Follow) | Err(NotStored::Aborted) => {
                 tracing::debug!(task = %job.id, queue = self.worker.name(), "waiting for the answer to another task's call");
             }
