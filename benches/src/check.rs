@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::counted::{self, Arrival, Counted, CountingUpstream, Fleet, difference};
+use crate::counted::{self, Arrival, Counted, CountedFleet, CountingUpstream, difference};
 use crate::observed::Recording;
 
 /// The first argument that makes this program compare.
@@ -109,12 +109,12 @@ async fn measure() -> anyhow::Result<Figures> {
         let mut add = |what: &str, costs: [u64; 2]| {
             figures.insert(format!("{}: {what}", arrival.name()), difference(arrival.tasks(), costs));
         };
-        let fleet = Fleet { label: "", arrival, counted: Counted::Both, settings: &[] };
+        let fleet = CountedFleet { label: "", arrival, counted: Counted::Both, settings: &[] };
         let [short, long] = fleet.costs(&upstream).await?;
         add("instructions of the worker a task", [short.worker, long.worker]);
         add("commands of Redis a task", [short.commands, long.commands]);
         let [short, long] = match arrival {
-            Arrival::Together(_) => Fleet { counted: Counted::Redis, ..fleet }.costs(&upstream).await?,
+            Arrival::Together(_) => CountedFleet { counted: Counted::Redis, ..fleet }.costs(&upstream).await?,
             Arrival::OneAtATime => [short, long],
         };
         add("instructions of Redis a task", [short.redis, long.redis]);

@@ -67,7 +67,7 @@ pub struct Cost {
 
 /// One run of a fleet.
 #[derive(Clone, Copy)]
-pub struct Fleet<'a> {
+pub struct CountedFleet<'a> {
     /// Distinguishes its profiles from those of other fleets with the same arrival; "" for none.
     pub label: &'a str,
     pub arrival: Arrival,
@@ -98,7 +98,7 @@ impl CountingUpstream {
     }
 }
 
-impl Fleet<'_> {
+impl CountedFleet<'_> {
     /// What a short and a long run cost.
     pub async fn costs(self, upstream: &CountingUpstream) -> anyhow::Result<[Cost; 2]> {
         let [short, long] = self.arrival.tasks();

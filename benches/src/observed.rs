@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use redial_tests::{Reply, Upstream};
 
 use crate::bare;
-use crate::counted::{Arrival, Counted, CountingUpstream, Fleet, difference};
+use crate::counted::{Arrival, Counted, CountedFleet, CountingUpstream, difference};
 use crate::path::{self, Observation};
 use crate::rounds::{ROUNDS, median};
 
@@ -58,7 +58,7 @@ impl Recording {
         let mut instructions = BTreeMap::new();
         for recording in Self::ALL {
             let settings = recording.settings(&collector);
-            let fleet = Fleet { label: recording.name(), arrival, counted: Counted::Both, settings: &settings };
+            let fleet = CountedFleet { label: recording.name(), arrival, counted: Counted::Both, settings: &settings };
             let costs = fleet.costs(upstream).await?.map(|cost| cost.worker + cost.redis);
             instructions.insert(recording, difference(arrival.tasks(), costs));
         }

@@ -8,6 +8,7 @@
 
 mod key;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use key::{MemoKey, MemoPurpose, upstream_key};
@@ -15,11 +16,11 @@ pub use key::{MemoKey, MemoPurpose, upstream_key};
 use crate::consumer::ParkedTasks;
 use crate::db::Db;
 use crate::protocol::id::Token;
-use crate::script::memo::{Forget, Lead, Settle};
+use crate::script::memo::{Forget, Lead, MemoReplies, Settle};
 use crate::script::millis;
 use crate::{Consumer, Error, QueueName, Status, TaskResult, UnixMs};
 
-pub use crate::script::memo::{KeptAnswer, LeadDecision, LeadOutcome};
+pub use crate::script::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadRequest, SettleRequest};
 
 /// How long the answer under an idempotency key is kept by default: a day, as at Stripe.
 pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3600 * 1000;
@@ -54,18 +55,20 @@ pub struct LeadTerms {
     pub once: bool,
 }
 
-/// An answer in its stored form, one line of JSON.
+/// An answer in its stored form, one line of JSON. Clones share it.
 #[derive(Debug, Clone)]
 pub struct StoredAnswer {
-    json: String,
+    json: Arc<str>,
     is_good: bool,
 }
 
 impl StoredAnswer {
-    /// What a memo stores of a result.
-    pub fn of(result: &TaskResult) -> Self {
-        let shared = TaskResult { id: None, meta: None, enqueued_at_ms: None, ..result.clone() };
-        Self { json: shared.to_line(), is_good: result.status == Status::Ok }
+    /// What a memo stores of a result: all but what is its task's alone, which is put back.
+    pub fn of(result: &mut TaskResult) -> Self {
+        let own = (result.id.take(), result.meta.take(), result.enqueued_at_ms.take());
+        let json = result.to_line().into();
+        (result.id, result.meta, result.enqueued_at_ms) = own;
+        Self { json, is_good: result.status == Status::Ok }
     }
 
     /// Its size in bytes.
@@ -91,64 +94,116 @@ impl Memos {
         self.db.is_away(|| self.db.keys().memo(&key.hash))
     }
 
-    /// Asks what a task should do, and lets it lead on these terms if no other task does.
+    /// A request of a task to lead on these terms, unless another task does.
+    pub fn lead_request(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> LeadRequest {
+        let request = self.request(&key.hash, "lead", delivery, &key.call, terms.max_age);
+        LeadRequest { lease_ms: millis(terms.lease), once: terms.once, ..request }
+    }
+
+    /// The same of a task that may lead already, or that was just parked as a follower: it does not begin to lead.
+    pub fn recheck_request(&self, key: &MemoKey, delivery: Delivery<'_>, max_age: Option<Duration>) -> LeadRequest {
+        self.request(&key.hash, "recheck", delivery, &key.call, max_age)
+    }
+
+    /// A request to end a lead: with an answer to be stored for a while, or without one.
+    pub fn settle_request(
+        &self,
+        hash: &str,
+        delivery: Delivery<'_>,
+        answer: Option<(&StoredAnswer, Duration)>,
+    ) -> SettleRequest {
+        let (answer, ttl_ms, is_good) = match answer {
+            Some((stored, ttl)) => (stored.json.clone(), millis(ttl).max(1), stored.is_good),
+            None => ("".into(), 0, false),
+        };
+        let (serial, token) = (delivery.serial.to_owned(), delivery.token.0.clone());
+        SettleRequest { memo: self.db.keys().memo(hash), serial, token, answer, ttl_ms, is_good }
+    }
+
+    /// A request on behalf of a task, which does not ask to lead yet.
+    fn request(
+        &self,
+        hash: &str,
+        mode: &'static str,
+        delivery: Delivery<'_>,
+        fingerprint: &str,
+        max_age: Option<Duration>,
+    ) -> LeadRequest {
+        LeadRequest {
+            memo: self.db.keys().memo(hash),
+            mode,
+            serial: delivery.serial.to_owned(),
+            token: delivery.token.0.clone(),
+            queue: delivery.queue.as_str().to_owned(),
+            fingerprint: fingerprint.to_owned(),
+            max_age_ms: max_age.map_or(ANY_AGE_MS, millis),
+            lease_ms: 0,
+            once: false,
+        }
+    }
+
+    /// Whether requests about different memos can be sent together: not in a Cluster, where each memo has a slot of its own.
+    pub fn take_many(&self) -> bool {
+        !self.db.is_cluster()
+    }
+
+    /// Asks what tasks should do. `None`: this request failed in the company of others; sent alone, it tells why.
     ///
     /// # Errors
     /// Redis is unreachable or refuses the command. Safe to send again: a task that leads gets the same answer again.
+    pub async fn lead_all(&self, requests: &[LeadRequest]) -> Result<Vec<Option<LeadDecision>>, Error> {
+        replies(self.db.call(&Lead { requests }).await?, requests.len())
+    }
+
+    /// Ends leads. `None`: this request failed in the company of others; sent alone, it tells why.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command. Safe to send again: then the answer is stored already.
+    pub async fn settle_all(&self, requests: &[SettleRequest]) -> Result<Vec<Option<LeadOutcome>>, Error> {
+        replies(self.db.call(&Settle { requests }).await?, requests.len())
+    }
+
+    /// Asks what a task should do, and lets it lead on these terms if no other task does.
+    ///
+    /// # Errors
+    /// As for [`lead_all`](Self::lead_all).
     pub async fn lead(&self, key: &MemoKey, delivery: Delivery<'_>, terms: LeadTerms) -> Result<LeadDecision, Error> {
-        let memo = self.db.keys().memo(&key.hash);
-        let call = ask(&memo, "lead", key, delivery, terms.max_age);
-        self.db.call(&Lead { lease_ms: millis(terms.lease), once: terms.once, ..call }).await
+        only(self.lead_all(&[self.lead_request(key, delivery, terms)]).await?)
     }
 
     /// The same for a task that may lead already, or that was just parked as a follower: it does not begin to lead.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command.
+    /// As for [`lead_all`](Self::lead_all).
     pub async fn recheck(
         &self,
         key: &MemoKey,
         delivery: Delivery<'_>,
         max_age: Option<Duration>,
     ) -> Result<LeadDecision, Error> {
-        let memo = self.db.keys().memo(&key.hash);
-        self.db.call(&ask(&memo, "recheck", key, delivery, max_age)).await
+        only(self.lead_all(&[self.recheck_request(key, delivery, max_age)]).await?)
     }
 
     /// The same on behalf of all followers of a memo, of which only their queue is known: an answer only if no task leads.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command.
+    /// As for [`lead_all`](Self::lead_all).
     pub async fn check_on_leader(&self, hash: &str, queue: &QueueName) -> Result<LeadDecision, Error> {
-        let call = Lead {
-            memo: &self.db.keys().memo(hash),
-            mode: "check_leader",
-            serial: "",
-            token: "",
-            queue: queue.as_str(),
-            fingerprint: "",
-            max_age_ms: ANY_AGE_MS,
-            lease_ms: 0,
-            once: false,
-        };
-        self.db.call(&call).await
+        let nobody = Delivery { serial: "", token: &Token(String::new()), queue };
+        only(self.lead_all(&[self.request(hash, "check_leader", nobody, "", None)]).await?)
     }
 
     /// Ends a lead: with an answer to be stored for a while, or without one.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to send again: then the answer is stored already.
+    /// As for [`settle_all`](Self::settle_all).
     pub async fn settle(
         &self,
         hash: &str,
         delivery: Delivery<'_>,
         answer: Option<(&StoredAnswer, Duration)>,
     ) -> Result<LeadOutcome, Error> {
-        let (answer, ttl_ms, is_good) =
-            answer.map_or(("", 0, false), |(stored, ttl)| (stored.json.as_str(), millis(ttl).max(1), stored.is_good));
-        let memo = &self.db.keys().memo(hash);
-        let (serial, token) = (delivery.serial, delivery.token.as_str());
-        self.db.call(&Settle { memo, serial, token, answer, ttl_ms, is_good }).await
+        only(self.settle_all(&[self.settle_request(hash, delivery, answer)]).await?)
     }
 
     /// Ends the lead of a task that `consumer` holds, as [`settle`](Self::settle) does. An earlier delivery of the same task that had
@@ -238,23 +293,15 @@ impl Memos {
     }
 }
 
-/// A request on behalf of one task, which does not ask to lead yet.
-fn ask<'a>(
-    memo: &'a str,
-    mode: &'a str,
-    key: &'a MemoKey,
-    delivery: Delivery<'a>,
-    max_age: Option<Duration>,
-) -> Lead<'a> {
-    Lead {
-        memo,
-        mode,
-        serial: delivery.serial,
-        token: delivery.token.as_str(),
-        queue: delivery.queue.as_str(),
-        fingerprint: &key.call,
-        max_age_ms: max_age.map_or(ANY_AGE_MS, millis),
-        lease_ms: 0,
-        once: false,
+/// What was replied to so many requests.
+fn replies<T>(MemoReplies(replies): MemoReplies<T>, requests: usize) -> Result<Vec<Option<T>>, Error> {
+    if replies.len() == requests {
+        return Ok(replies);
     }
+    Err(Error::Data(format!("{} replies to {requests} requests", replies.len())))
+}
+
+/// What was replied to a request that was sent alone.
+fn only<T>(replies: Vec<Option<T>>) -> Result<T, Error> {
+    replies.into_iter().flatten().next().ok_or_else(|| Error::Data("no reply of a memo".into()))
 }

@@ -245,7 +245,7 @@ macro_rules! typed_calls {
     ($(
         $(#[$doc:meta])*
         $name:ident = $path:literal + [$($lib:literal),*] -> $reply:ty {
-            keys: $($key:ident),+ $(; then $($optional_key:ident),+)?;
+            keys: $($key:ident),* $(; then $($optional_key:ident),+)?;
             args: $($arg:ident: $type:ty),*;
             $(rest $rest:ident: $rest_type:ty = [$($rest_name:ident),*];)?
         }
@@ -256,14 +256,14 @@ macro_rules! typed_calls {
             $(#[$doc])*
             #[derive(Debug, Clone, Copy)]
             pub struct $name<'a> {
-                $(#[doc = concat!("The key `", stringify!($key), "`.")] pub $key: &'a str,)+
+                $(#[doc = concat!("The key `", stringify!($key), "`.")] pub $key: &'a str,)*
                 $(#[doc = concat!("The argument `", stringify!($arg), "`.")] pub $arg: $type,)*
                 $(#[doc = "What follows the arguments above."] pub $rest: $rest_type,)?
             }
 
             impl $name<'_> {
                 /// The names of the script's keys.
-                pub const KEYS: &'static [&'static str] = &[$(stringify!($key),)+ $($(stringify!($optional_key)),+)?];
+                pub const KEYS: &'static [&'static str] = &[$(stringify!($key),)* $($(stringify!($optional_key)),+)?];
                 /// The names of the script's arguments.
                 pub const ARGS: &'static [&'static str] = &[$(stringify!($arg)),*];
                 /// The names of the arguments that follow.
@@ -291,7 +291,7 @@ macro_rules! typed_calls {
 
                 fn invocation(&self) -> $crate::script::Invocation {
                     #[allow(unused_mut, reason = "only some scripts take more keys and arguments")]
-                    let mut keys = vec![$(self.$key),+];
+                    let mut keys: Vec<&str> = vec![$(self.$key),*];
                     $($crate::script::Rest::push_keys(&self.$rest, &mut keys);)?
                     #[allow(unused_mut, reason = "some scripts take no arguments")]
                     let mut call = $crate::script::Invocation::new(Self::script(), &keys);

@@ -1,28 +1,115 @@
 //! Memos. Each is one key, in a Cluster slot of its own.
 
+use std::sync::Arc;
+
 use redis::{FromRedisValue, ParsingError, Value};
 
-use super::{Values, typed_calls};
+use super::{Invocation, Rest, Values, typed_calls};
 use crate::{QueueName, TaskResult};
 
 typed_calls! {
-    /// Asks a memo what a task should do.
-    Lead = "memo/lead" + ["clock", "out_of_memory"] -> LeadDecision {
-        keys: memo;
-        args: mode: &'a str, serial: &'a str, token: &'a str, queue: &'a str, fingerprint: &'a str, max_age_ms: u64,
-            lease_ms: u64, once: bool;
+    /// Asks memos what tasks should do. For each: what its memo says.
+    Lead = "memo/lead" + ["clock", "out_of_memory", "attempt"] -> MemoReplies<LeadDecision> {
+        keys: ;
+        args: ;
+        rest requests: &'a [LeadRequest] = [mode, serial, token, queue, fingerprint, max_age_ms, lease_ms, once];
     }
 
-    /// Ends the lead of a memo.
-    Settle = "memo/settle" + ["clock"] -> LeadOutcome {
-        keys: memo;
-        args: serial: &'a str, token: &'a str, answer: &'a str, ttl_ms: u64, is_good: bool;
+    /// Ends the leads of memos. For each: how it ended.
+    Settle = "memo/settle" + ["clock", "attempt"] -> MemoReplies<LeadOutcome> {
+        keys: ;
+        args: ;
+        rest requests: &'a [SettleRequest] = [serial, token, answer, ttl_ms, is_good];
     }
 
     /// Drops the answer that a memo stores. `false`: there was no such answer.
     Forget = "memo/forget" + [] -> bool {
         keys: memo;
         args: what: &'a str;
+    }
+}
+
+/// A task that asks a memo: see the header of the script.
+#[derive(Debug, Clone)]
+pub struct LeadRequest {
+    /// The key of the memo.
+    pub memo: String,
+    /// On whose behalf.
+    pub mode: &'static str,
+    /// The task's.
+    pub serial: String,
+    /// Of this delivery.
+    pub token: String,
+    /// The task's.
+    pub queue: String,
+    /// The call's; "" if any will do.
+    pub fingerprint: String,
+    /// The age that an answer must be below.
+    pub max_age_ms: u64,
+    /// How long to lead.
+    pub lease_ms: u64,
+    /// The call is about to be sent and may not be sent twice.
+    pub once: bool,
+}
+
+impl Rest for LeadRequest {
+    fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
+        keys.push(&self.memo);
+    }
+
+    fn push_args(&self, call: &mut Invocation) {
+        for text in [self.mode, &self.serial, &self.token, &self.queue, &self.fingerprint] {
+            call.arg(&text);
+        }
+        call.arg(&self.max_age_ms);
+        call.arg(&self.lease_ms);
+        call.arg(&self.once);
+    }
+}
+
+/// A task that ends its lead: see the header of the script.
+#[derive(Debug, Clone)]
+pub struct SettleRequest {
+    /// The key of the memo.
+    pub memo: String,
+    /// The leader's.
+    pub serial: String,
+    /// Of its delivery; "" if no worker holds it.
+    pub token: String,
+    /// The answer that is stored; "" for none.
+    pub answer: Arc<str>,
+    /// How long it is stored.
+    pub ttl_ms: u64,
+    /// Whether it is a success.
+    pub is_good: bool,
+}
+
+impl Rest for SettleRequest {
+    fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
+        keys.push(&self.memo);
+    }
+
+    fn push_args(&self, call: &mut Invocation) {
+        for text in [self.serial.as_str(), &self.token, &self.answer] {
+            call.arg(&text);
+        }
+        call.arg(&self.ttl_ms);
+        call.arg(&self.is_good);
+    }
+}
+
+/// What memos reply, in the order of the requests. `None`: this request failed in the company of others. Sent alone, it tells why.
+#[derive(Debug)]
+pub struct MemoReplies<T>(pub Vec<Option<T>>);
+
+impl<T: FromRedisValue> FromRedisValue for MemoReplies<T> {
+    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
+        let has_failed = |reply: &Value| match reply {
+            Value::Array(words) => matches!(&words[..], [Value::BulkString(word)] if word == b"failed"),
+            _ => false,
+        };
+        let reply_of = |reply| if has_failed(&reply) { Ok(None) } else { T::from_redis_value(reply).map(Some) };
+        Vec::<Value>::from_redis_value(reply)?.into_iter().map(reply_of).collect::<Result<_, _>>().map(Self)
     }
 }
 

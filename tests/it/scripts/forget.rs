@@ -1,6 +1,6 @@
 //! forget.lua: a kept answer is dropped.
 
-use redial_core::script::memo::{Forget, Settle};
+use redial_core::script::memo::{Forget, Settle, SettleRequest};
 
 use super::Desk;
 use super::lead::{ASK, Ask};
@@ -13,8 +13,9 @@ fn call(what: &str) -> Forget<'_> {
 async fn desk(is_good: bool) -> Desk {
     let desk = Desk::new().await;
     ASK.of(&desk).await;
-    let settle = Settle { memo: "memo", serial: "s1", token: "t1", answer: "{}", ttl_ms: 60_000, is_good };
-    let _: Vec<String> = desk.run_raw(&settle).await;
+    let (memo, serial, token) = ("memo".into(), "s1".into(), "t1".into());
+    let request = SettleRequest { memo, serial, token, answer: "{}".into(), ttl_ms: 60_000, is_good };
+    let _: Vec<Vec<String>> = desk.run_raw(&Settle { requests: &[request] }).await;
     desk
 }
 

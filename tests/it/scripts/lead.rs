@@ -1,6 +1,6 @@
 //! lead.lua: a memo is asked what a task should do.
 
-use redial_core::script::memo::{Lead, Settle};
+use redial_core::script::memo::{Lead, LeadRequest, Settle, SettleRequest};
 
 use super::{Desk, hash};
 
@@ -9,7 +9,7 @@ const DAY: i64 = 86_400_000;
 /// Who asks, and how; the rest seldom matters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
-    pub(crate) mode: &'a str,
+    pub(crate) mode: &'static str,
     pub(crate) serial: &'a str,
     pub(crate) token: &'a str,
     pub(crate) queue: &'a str,
@@ -23,14 +23,14 @@ pub(crate) const ASK: Ask =
     Ask { mode: "lead", serial: "s1", token: "t1", queue: "q", call: "", max_age: 1 << 53, lease: 60_000, once: 0 };
 
 impl Ask<'_> {
-    fn script(&self) -> Lead<'_> {
-        Lead {
-            memo: "memo",
+    pub(crate) fn request(&self, memo: &str) -> LeadRequest {
+        LeadRequest {
+            memo: memo.into(),
             mode: self.mode,
-            serial: self.serial,
-            token: self.token,
-            queue: self.queue,
-            fingerprint: self.call,
+            serial: self.serial.into(),
+            token: self.token.into(),
+            queue: self.queue.into(),
+            fingerprint: self.call.into(),
             max_age_ms: self.max_age,
             lease_ms: self.lease,
             once: self.once == 1,
@@ -39,16 +39,23 @@ impl Ask<'_> {
 
     /// What the memo says, its words joined.
     pub(crate) async fn of(self, desk: &Desk) -> String {
-        desk.run_raw::<Vec<String>>(&self.script()).await.join(" ")
+        ask(desk, &[self.request("memo")]).await.remove(0)
     }
+}
+
+/// What memos say, each one's words joined.
+async fn ask(desk: &Desk, requests: &[LeadRequest]) -> Vec<String> {
+    let replies = desk.run_raw::<Vec<Vec<String>>>(&Lead { requests }).await;
+    replies.into_iter().map(|words| words.join(" ")).collect()
 }
 
 /// Another task than the leader of [`ASK`].
 const OTHER: Ask = Ask { serial: "s2", token: "t2", ..ASK };
 
 async fn settle(desk: &Desk, answer: &str, keep: u64) {
-    let call = Settle { memo: "memo", serial: "s1", token: "t1", answer, ttl_ms: keep, is_good: true };
-    let _: Vec<String> = desk.run_raw(&call).await;
+    let (memo, serial, token) = ("memo".into(), "s1".into(), "t1".into());
+    let request = SettleRequest { memo, serial, token, answer: answer.into(), ttl_ms: keep, is_good: true };
+    let _: Vec<Vec<String>> = desk.run_raw(&Settle { requests: &[request] }).await;
 }
 
 #[tokio::test]
@@ -176,5 +183,37 @@ async fn a_memo_of_another_call_is_a_mismatch_as_long_as_it_lasts() {
 async fn a_key_of_another_type_is_left_alone() {
     let desk = Desk::new().await;
     let () = desk.ask(("SET", "memo", "x")).await;
-    desk.refuses(&ASK.script()).await;
+    desk.refuses(&Lead { requests: &[ASK.request("memo")] }).await;
+}
+
+#[tokio::test]
+async fn many_memos_are_asked_at_once_and_a_broken_one_stops_no_other() {
+    let desk = Desk::new().await;
+    let () = desk.ask(("SET", "broken", "x")).await;
+    Ask { serial: "s0", token: "t0", ..ASK }.of(&desk).await;
+    let requests = [
+        ASK.request("first"),
+        ASK.request("memo"),
+        ASK.request("broken"),
+        // The same one again, as if it had been sent later.
+        OTHER.request("first"),
+        ASK.request("last"),
+    ];
+    assert_eq!(ask(&desk, &requests).await, ["lead", "follow", "failed", "follow", "lead"]);
+    let keys = desk.dump().await;
+    assert_eq!(keys.keys().map(String::as_str).collect::<Vec<_>>(), ["broken", "first", "last", "memo"]);
+    assert_eq!(desk.ask::<String>(("HGET", "first", "leader")).await, "s1");
+    // Sent again because the reply was lost, it says the same.
+    assert_eq!(ask(&desk, &requests).await, ["lead", "follow", "failed", "follow", "lead"]);
+}
+
+#[tokio::test]
+async fn many_memos_are_led_while_redis_is_out_of_memory() {
+    let desk = Desk::new().await;
+    desk.fill().await;
+    let requests = ["a", "b", "c"].map(|memo| ASK.request(memo));
+    assert_eq!(ask(&desk, &requests).await, ["lead", "lead", "lead"]);
+    let recheck = Ask { mode: "recheck", ..OTHER };
+    assert_eq!(ask(&desk, &["a", "b"].map(|memo| recheck.request(memo))).await, ["follow", "follow"]);
+    assert_eq!(desk.ask::<String>(("HGET", "b", "follower_queues")).await, " q ");
 }

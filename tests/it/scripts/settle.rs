@@ -1,22 +1,28 @@
 //! settle.lua: a lead ends.
 
-use redial_core::script::memo::Settle;
+use redial_core::script::memo::{Settle, SettleRequest};
 
 use super::Desk;
 use super::lead::{ASK, Ask};
 
 const ANSWER: &str = "{\"status\":\"ok\"}";
 
-fn call<'a>(serial: &'a str, token: &'a str, answer: &'a str, ttl_ms: u64) -> Settle<'a> {
-    Settle { memo: "memo", serial, token, answer, ttl_ms, is_good: true }
+fn call(serial: &str, token: &str, answer: &str, ttl_ms: u64) -> SettleRequest {
+    let (memo, serial, token) = ("memo".into(), serial.into(), token.into());
+    SettleRequest { memo, serial, token, answer: answer.into(), ttl_ms, is_good: true }
 }
 
-async fn settle(desk: &Desk, call: &Settle<'_>) -> String {
-    desk.run_raw::<Vec<String>>(call).await.join(" ")
+async fn settle(desk: &Desk, request: &SettleRequest) -> String {
+    settle_all(desk, std::slice::from_ref(request)).await.remove(0)
+}
+
+async fn settle_all(desk: &Desk, requests: &[SettleRequest]) -> Vec<String> {
+    let replies = desk.run_raw::<Vec<Vec<String>>>(&Settle { requests }).await;
+    replies.into_iter().map(|words| words.join(" ")).collect()
 }
 
 /// It must answer that another one leads, and change nothing.
-async fn loses(desk: &Desk, call: &Settle<'_>) {
+async fn loses(desk: &Desk, call: &SettleRequest) {
     let before = desk.dump().await;
     assert_eq!(settle(desk, call).await, "lost");
     assert_eq!(desk.dump().await, before);
@@ -99,5 +105,16 @@ async fn a_task_that_does_not_lead_settles_nothing() {
 async fn a_key_of_another_type_is_left_alone() {
     let desk = Desk::new().await;
     let () = desk.ask(("SET", "memo", "x")).await;
-    desk.refuses(&call("s1", "t1", ANSWER, 1)).await;
+    desk.refuses(&Settle { requests: &[call("s1", "t1", ANSWER, 1)] }).await;
+}
+
+#[tokio::test]
+async fn many_leads_end_at_once_and_a_broken_memo_stops_no_other() {
+    let desk = led_desk(&["q"]).await;
+    let () = desk.ask(("SET", "broken", "x")).await;
+    let of = |memo: &str, answer: &str| SettleRequest { memo: memo.into(), ..call("s1", "t1", answer, 50_000) };
+    let requests = [of("broken", ANSWER), of("memo", ANSWER), of("other", ANSWER), of("memo", "second")];
+    let replies = settle_all(&desk, &requests).await;
+    assert_eq!(replies, ["failed", "settled q", "lost", format!("kept {ANSWER} s1 q").as_str()]);
+    assert_eq!(desk.ask::<String>(("HGET", "memo", "answer")).await, ANSWER);
 }

@@ -36,9 +36,7 @@ pub async fn recall(
     leads: &mut Vec<MemoKey>,
 ) -> Result<(), Refusal> {
     for key in keys {
-        let delivery = job.delivery(worker.queue_name());
-        let recheck = || worker.shared.memos.recheck(key, delivery, job.max_age(key.purpose));
-        match worker.queue.retry.retry("recheck", recheck).await {
+        match recheck(worker, job, key).await {
             Ok(LeadDecision::Answer(kept)) => return Err(Refusal::Answered(kept, key.purpose)),
             Ok(LeadDecision::Lead) => leads.push(key.clone()),
             // If Redis refuses the memo, a later check says so, after those that must come before it.
@@ -47,6 +45,16 @@ pub async fn recall(
         }
     }
     Ok(())
+}
+
+/// Asks a memo on behalf of a task that may lead it already, or that was just parked behind its leader.
+///
+/// # Errors
+/// The memo cannot be asked.
+pub async fn recheck(worker: &QueueWorker, job: &Job, key: &MemoKey) -> Result<LeadDecision, NotStored> {
+    let client = &worker.shared.memos;
+    let delivery = job.delivery(worker.queue_name());
+    client.ask(client.memos().recheck_request(key, delivery, job.max_age(key.purpose))).await
 }
 
 /// Asks the memos of a task in turn. Those that it leads are added to `leads`.

@@ -79,28 +79,27 @@ async fn ask_to_lead(
 ) -> Result<LeadDecision, NotStored> {
     let lease = wait + job.task.timeout + worker.shared.config.lease * 2;
     let terms = LeadTerms { max_age: job.max_age(key.purpose), lease, once };
-    let ask = || worker.shared.memos.lead(key, job.delivery(worker.queue_name()), terms);
-    worker.queue.retry.retry("lead", ask).await
+    let client = &worker.shared.memos;
+    client.ask(client.memos().lead_request(key, job.delivery(worker.queue_name()), terms)).await
 }
 
 /// Ends every lead of a task with its result.
 pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut result: TaskResult) -> SettledLeads {
     let mut shares = Vec::new();
     for key in leads {
-        let answer = StoredAnswer::of(&result);
+        let answer = StoredAnswer::of(&mut result);
         let action = settle_action(worker, job, key.purpose, &result, answer.bytes());
         let keep = match &action {
             SettleAction::Keep(ttl) => Some((&answer, *ttl)),
             SettleAction::Share | SettleAction::PassOn => None,
         };
-        let mut answer_to_share = result.clone();
+        let mut not_kept = None;
         let mut outcome = end_lead(worker, job, key, keep).await;
         if let (Err(NotStored::Refused(error)), Some((_, ttl))) = (&outcome, keep) {
             // The answer is what is refused, as when it is too large. The key is used up all the same.
-            let substitute = (key.purpose == MemoPurpose::Idempotency).then(|| not_kept(&result, error));
-            let answer = substitute.as_ref().map(StoredAnswer::of);
+            not_kept = (key.purpose == MemoPurpose::Idempotency).then(|| substitute(&result, error));
+            let answer = not_kept.as_mut().map(StoredAnswer::of);
             outcome = end_lead(worker, job, key, answer.as_ref().map(|answer| (answer, ttl))).await;
-            answer_to_share = substitute.unwrap_or(answer_to_share);
         }
         match outcome {
             Ok(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => pass_on(worker, key, &queues).await,
@@ -110,8 +109,11 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
                 if action == SettleAction::Share && !queues.contains(own) {
                     queues.push(own.clone());
                 }
-                let kept = KeptAnswer { result: answer_to_share, by: job.header.serial.clone() };
-                shares.push(Share { hash: key.hash.clone(), kept, queues });
+                if !queues.is_empty() {
+                    let result = not_kept.unwrap_or_else(|| result.clone());
+                    let kept = KeptAnswer { result, by: job.header.serial.clone() };
+                    shares.push(Share { hash: key.hash.clone(), kept, queues });
+                }
             }
             Ok(LeadOutcome::Stands(kept, queues)) => {
                 if key.purpose == MemoPurpose::Idempotency {
@@ -135,13 +137,17 @@ async fn end_lead(
     key: &MemoKey,
     keep: Option<(&StoredAnswer, Duration)>,
 ) -> Result<LeadOutcome, NotStored> {
-    let (memos, consumer) = (&worker.shared.memos, &worker.queue.consumer);
-    let end = || memos.settle_as_holder(consumer, key, job.delivery(worker.queue_name()), keep);
+    let (client, delivery) = (&worker.shared.memos, job.delivery(worker.queue_name()));
+    let outcome = client.ask(client.memos().settle_request(&key.hash, delivery, keep)).await?;
+    if !matches!(outcome, LeadOutcome::Lost) {
+        return Ok(outcome);
+    }
+    let end = || client.memos().settle_as_holder(&worker.queue.consumer, key, delivery, keep);
     worker.queue.retry.retry("settle", end).await
 }
 
 /// What is kept under an idempotency key in place of an answer that Redis does not store.
-fn not_kept(result: &TaskResult, error: &Error) -> TaskResult {
+fn substitute(result: &TaskResult, error: &Error) -> TaskResult {
     let mut substitute = result.clone();
     (substitute.headers, substitute.body, substitute.body_text, substitute.body_base64) = (None, None, None, None);
     substitute.status = Status::Dead;

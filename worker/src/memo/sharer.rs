@@ -45,7 +45,7 @@ pub async fn check_on(worker: &QueueWorker, hash: &str) {
     // Reading a page also drops the list from the watch if it is empty.
     let Ok(ParkedPage { left: 1.., .. }) = parked.next(1).await else { return };
     let own = vec![worker.queue_name().clone()];
-    match worker.shared.memos.check_on_leader(hash, worker.queue_name()).await {
+    match worker.shared.memos.memos().check_on_leader(hash, worker.queue_name()).await {
         Ok(LeadDecision::Answer(kept)) => start(worker, Share { hash: hash.to_owned(), kept: *kept, queues: own }),
         Ok(LeadDecision::Unknown) => {
             let mut result = TaskResult::new(None, Status::Dead, worker.queue.clock.now());
@@ -64,7 +64,7 @@ pub async fn check_on(worker: &QueueWorker, hash: &str) {
 /// Ends the lead of a task that is itself parked behind this memo, and lets the next task make the call. A delivery that had lost its
 /// lease can have taken such a lead, which nobody else would ever end.
 async fn end_lead_of_parked(worker: &QueueWorker, hash: &str, parked: &ParkedTasks) {
-    match worker.shared.memos.end_lead_of_parked(hash, parked).await {
+    match worker.shared.memos.memos().end_lead_of_parked(hash, parked).await {
         Ok(true) => unpark(worker, parked, None).await,
         Ok(false) => {}
         Err(error) => tracing::debug!(%error, "could not check on a memo; a later check tries again"),

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use redial_core::memo::Memos;
 use redial_core::protocol::id::Token;
 use redial_core::{Consumer, Queue, QueueName};
 use redial_traces::Traces;
@@ -28,6 +27,7 @@ use crate::http::client::HttpClient;
 use crate::in_flight::calls::CallsInFlight;
 use crate::limit::client::LimitClient;
 use crate::limit::parking::Parking;
+use crate::memo::client::MemoClient;
 use crate::observe::events::{EventRecorder, EventRecorders};
 use crate::observe::metrics::Metrics;
 use crate::observe::statistics::{StatisticsRecorder, StatisticsRecorders};
@@ -50,7 +50,7 @@ pub struct SharedHandles {
     pub metrics: Arc<Metrics>,
     pub events: EventRecorders,
     pub statistics: StatisticsRecorders,
-    pub memos: Memos,
+    pub memos: Arc<MemoClient>,
     pub limits: Arc<LimitClient>,
     pub in_flight: Arc<CallsInFlight>,
     pub breakers: Arc<BreakerClient>,

@@ -20,6 +20,7 @@ use crate::http::connection::names::Names;
 use crate::in_flight::calls::{CallsInFlight, UpstreamCalls};
 use crate::limit::client::{DrainSignal, LimitClient};
 use crate::limit::parking::Parking;
+use crate::memo::client::MemoClient;
 use crate::observe::events::EventRecorders;
 use crate::observe::metrics::Metrics;
 use crate::observe::statistics::StatisticsRecorders;
@@ -58,7 +59,7 @@ pub fn shared_handles(
     let retry = Arc::new(RedisRetry::new(FLEET.to_owned(), db.clone(), metrics.redis_errors(), abort.clone()));
     let group = group_of(&config);
     let limits = LimitClient::new(db.limits(), retry.clone(), config.lease, background.clone(), group, drains);
-    let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry, metrics.clone());
+    let breakers = BreakerClient::new(db.breakers(), config.breaker.clone(), retry.clone(), metrics.clone());
     let guard = Guard::new(&config.allow_private, Names::new(&config.name_servers, descriptors.for_calls()));
     Ok(Arc::new(SharedHandles {
         http: HttpClient::new(
@@ -72,7 +73,7 @@ pub fn shared_handles(
         metrics,
         events: EventRecorders::new(db.clone(), config.events.clone(), background.clone()),
         statistics: StatisticsRecorders::new(db.clone(), config.statistics),
-        memos: db.memos(),
+        memos: Arc::new(MemoClient::new(db.memos(), retry.clone())),
         limits: Arc::new(limits),
         in_flight: Arc::new(CallsInFlight::new(config.concurrency, busy)),
         breakers: Arc::new(breakers),

@@ -41,7 +41,7 @@ impl GateKeys {
     /// Whether a gate would not answer, as far as it is known.
     pub fn are_away(&self, worker: &QueueWorker) -> bool {
         let shared = &worker.shared;
-        self.memos.iter().any(|key| shared.memos.is_away(key))
+        self.memos.iter().any(|key| shared.memos.memos().is_away(key))
             || shared.breakers.is_out_of_reach(&self.upstream)
             || self.limits.iter().any(|name| shared.limits.limits().is_away(name))
     }

@@ -10,7 +10,7 @@ use super::Settler;
 use crate::breaker::client::upstream_of;
 use crate::breaker::drain;
 use crate::in_flight::calls::UpstreamCalls;
-use crate::memo::{leader, sharer};
+use crate::memo::{gate, leader, sharer};
 use crate::queue::clock::millis;
 use crate::queue::redis_retry::{NotStored, Resent, Stored};
 use crate::task::events;
@@ -37,9 +37,7 @@ impl Settler<'_> {
             return;
         }
         events::waiting(self.worker, job, WaitCause::Answer, None, None);
-        let (memos, queue) = (&self.worker.shared.memos, self.worker.queue_name());
-        let recheck = || memos.recheck(key, job.delivery(queue), job.max_age(key.purpose));
-        match self.worker.queue.retry.retry("recheck", recheck).await {
+        match gate::recheck(self.worker, job, key).await {
             Ok(LeadDecision::Follow) | Err(NotStored::Aborted) => {
                 tracing::debug!(task = %job.id, queue = self.worker.name(), "waiting for the answer to another task's call");
             }
