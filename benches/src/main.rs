@@ -13,7 +13,8 @@
 //! - [`upstream`]: what the comparison with other job queues, `benches/peers`, calls
 //! - [`scale`]: what stays as it is when there is more of everything; [`growth`]: the memory of a worker after a million tasks. Both only when
 //!   asked for, since they take long
-//! - [`check`]: whether a task costs more instructions than it did; only when asked for, by `make bench-check`
+//! - [`check`]: whether a task costs more than it did, by what [`counted`] counts: instructions and commands; only when asked for, by
+//!   `make bench-check`
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
@@ -23,6 +24,7 @@
 mod bare;
 mod batch;
 mod check;
+mod counted;
 mod gateway;
 mod growth;
 mod idle;
@@ -37,6 +39,7 @@ mod upstream;
 mod views;
 
 use gateway::Awaited;
+use observed::Recording;
 use rounds::{CONCURRENCY, ROUNDS};
 
 #[global_allocator]
@@ -100,15 +103,17 @@ async fn whole_path(tasks: usize) -> anyhow::Result<()> {
 }
 
 async fn observing(tasks: usize) -> anyhow::Result<()> {
-    let [nothing, usual, some_traces, traces] = observed::measure(tasks).await?;
-    let share = |rate: f64| 100.0 * rate / nothing;
-    println!("| nothing recorded: no statistics, events and traces | {nothing:.0} tasks/s | |");
-    println!(
-        "| statistics and events as by default, metrics read each second | {:.0} % of that | >= 97 % |",
-        share(usual)
-    );
-    println!("| the same with traces of one task in a hundred | {:.0} % of that | >= 97 % |", share(some_traces));
-    println!("| the same with traces of all tasks | {:.0} % of that | |", share(traces));
+    let rates = observed::measure(tasks).await?;
+    let nothing = rates[&Recording::Nothing];
+    for (recording, rate) in rates {
+        let (name, share) = (recording.name(), 100.0 * rate / nothing);
+        match recording {
+            Recording::Nothing => println!("| {name} | {rate:.0} tasks/s | |"),
+            Recording::Default => println!("| {name}, metrics read each second | {share:.0} % of that | >= 97 % |"),
+            Recording::SomeTraces => println!("| {name} | {share:.0} % of that | >= 97 % |"),
+            Recording::AllTraces => println!("| {name} | {share:.0} % of that | |"),
+        }
+    }
     Ok(())
 }
 

@@ -143,9 +143,11 @@ async fn a_small_terminal_shows_the_fleet_and_keys_steer_it() {
     eventually(SOON, || async { (!top.is_full_screen() && top.has_cursor()).then_some(()) }).await;
 }
 
-/// Whether a terminal is as it was before: its screen, its cursor and how it treats what is typed.
-async fn is_restored_after(end: impl AsyncFnOnce(&mut Terminal, &str), expected: &str) {
+/// Whether a terminal is as it was before: its screen, its cursor and how it treats what is typed. `panic_in`: where the program panics.
+async fn is_restored_after(panic_in: &str, end: impl AsyncFnOnce(&mut Terminal, &Path), expected: &[&str]) {
     let redis = RedisServer::start().await;
+    let _worker = Worker::builder(&redis).spawn();
+    eventually(SOON, async || Cli::new(&redis).run(&["queues"]).await.stdout.contains("default").then_some(())).await;
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");
     let script = format!(
@@ -154,11 +156,16 @@ async fn is_restored_after(end: impl AsyncFnOnce(&mut Terminal, &str), expected:
         pid = pid.display(),
         program = Cli::new(&redis).program().display(),
     );
-    let mut shell = Terminal::start(Path::new("/bin/sh"), &["-c", &script], &[("REDIS_URL", redis.url())], SMALL);
-    shell.shows(&["Queues (0)", "no queue has had a worker yet"], SOON).await;
-    assert!(shell.is_full_screen() && !shell.has_cursor());
-    end(&mut shell, std::fs::read_to_string(&pid).unwrap().trim()).await;
-    shell.shows(&[expected], SOON).await;
+    // A backtrace would not fit the terminal.
+    let panic = [("REDIAL_DEBUG_PANIC_IN_TOP", panic_in), ("RUST_BACKTRACE", "0")];
+    let variables = [[("REDIS_URL", redis.url())].as_slice(), &panic].concat();
+    let mut shell = Terminal::start(Path::new("/bin/sh"), &["-c", &script], &variables, SMALL);
+    if panic_in != "observation" {
+        shell.shows(&["Queues (1)", "default"], SOON).await;
+        assert!(shell.is_full_screen() && !shell.has_cursor());
+    }
+    end(&mut shell, &pid).await;
+    shell.shows(expected, SOON).await;
     assert!(!shell.is_full_screen() && shell.has_cursor());
     shell.wait_exit(SOON).await;
 }
@@ -166,14 +173,25 @@ async fn is_restored_after(end: impl AsyncFnOnce(&mut Terminal, &str), expected:
 #[tokio::test]
 async fn the_terminal_is_as_it_was_however_it_ends() {
     let kill = |signal: &'static str| {
-        async move |_: &mut Terminal, pid: &str| {
-            assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+        async move |_: &mut Terminal, pid: &Path| {
+            let pid = std::fs::read_to_string(pid).unwrap();
+            assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success());
         }
     };
-    is_restored_after(kill("-TERM"), "restored, code 0").await;
-    is_restored_after(kill("-HUP"), "restored, code 0").await;
+    is_restored_after("", kill("-TERM"), &["restored, code 0"]).await;
+    is_restored_after("", kill("-HUP"), &["restored, code 0"]).await;
     // In raw mode, Ctrl-C is a key like others.
-    is_restored_after(async |shell, _| shell.type_keys("\u{3}").await, "restored, code 0").await;
+    is_restored_after("", async |shell, _| shell.type_keys("\u{3}").await, &["restored, code 0"]).await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_it_shows_what_happened_and_leaves_the_terminal_as_it_was() {
+    let panic = "REDIAL_DEBUG_PANIC_IN_TOP names this place";
+    is_restored_after("key", async |shell, _| shell.type_keys("j").await, &[panic, "restored, code 101"]).await;
+    let failed = [panic, "what a key asked for has failed", "restored, code 1"];
+    is_restored_after("action", async |shell, _| shell.type_keys("py").await, &failed).await;
+    let failed = [panic, "reading the numbers has failed", "restored, code 1"];
+    is_restored_after("observation", async |_, _| (), &failed).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use opentelemetry::Context;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The header, and the field of a task, that carries the ids.
 pub const TRACEPARENT: &str = "traceparent";
@@ -34,15 +34,12 @@ pub fn child_of(parent: &SpanContext, is_sampled: impl FnOnce(TraceId) -> bool) 
     context(trace_id, random_span_id(), is_sampled(trace_id), parent.trace_state().clone())
 }
 
-/// The span of something that several processes have a part in, under a name that all of them know: whoever asks gets the same ids.
+/// The span of something that several processes have a part in, under a name that all of them know: whoever asks gets the same ids. They
+/// follow from XXH3, whose values are the same in all versions and on all machines, and spread evenly, as samplers need it.
 pub fn named(name: &str, parent: &SpanContext, is_sampled: impl FnOnce(TraceId) -> bool) -> SpanContext {
-    let hash = Sha256::digest(name.as_bytes());
-    let (mut trace, mut span) = ([0; 16], [0; 8]);
-    trace.copy_from_slice(&hash[..16]);
-    span.copy_from_slice(&hash[16..24]);
     let trace_id =
-        if parent.is_valid() { parent.trace_id() } else { TraceId::from(nonzero(u128::from_be_bytes(trace))) };
-    let span_id = SpanId::from(u64::from_be_bytes(span).max(1));
+        if parent.is_valid() { parent.trace_id() } else { TraceId::from(nonzero(xxh3_128(name.as_bytes()))) };
+    let span_id = SpanId::from(xxh3_64(name.as_bytes()).max(1));
     context(trace_id, span_id, is_sampled(trace_id), parent.trace_state().clone())
 }
 

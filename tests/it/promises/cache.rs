@@ -60,6 +60,58 @@ async fn a_cache_hit_costs_three_commands() {
     assert_eq!(stage.upstream.count(), 1);
 }
 
+/// Tasks whose calls differ from each other, each with a memo of its own.
+fn different(stage: &Stage, prefix: &str, count: usize) -> Vec<Value> {
+    (0..count)
+        .map(|n| task(&format!("{prefix}{n}"), &stage.url(&format!("/{n}")), &json!({"cache_ttl_ms": 3_600_000})))
+        .collect()
+}
+
+async fn push(stage: &Stage, tasks: &[Value]) {
+    stage.queue.push_all(tasks.iter().map(Value::to_string)).await;
+}
+
+#[tokio::test]
+async fn tasks_that_miss_the_cache_together_ask_and_settle_together() {
+    const TASKS: u64 = 400;
+    let stage = counting_stage().await;
+    push(&stage, &different(&stage, "miss", 400)).await;
+    let before = stage.redis.info_number("total_commands_processed").await;
+    let _worker = stage.ready_worker().await;
+    let results = stage.queue.wait_results(&super::ids("miss", 400), SOON).await;
+    assert_eq!((super::answered(&results), stage.upstream.count()), (400, TASKS));
+    let stats = stage.redis.cli(&["INFO", "commandstats"]).await;
+    let calls = |command: &str| -> u64 {
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+    };
+    // For each: three to ask, two to settle, and to store its result. The rest is shared.
+    let all = stage.redis.info_number("total_commands_processed").await - before - calls("get") - calls("mget");
+    assert!(all < 8 * TASKS, "{all} commands: {stats}");
+    assert!(2 * calls("hmget") < 5 * TASKS, "{stats}");
+    assert!(2 * calls("evalsha") < TASKS, "one script for each step of each task would be four: {stats}");
+}
+
+#[tokio::test]
+async fn a_broken_memo_concerns_only_its_own_task_though_others_ask_and_settle_with_it() {
+    const TASKS: usize = 60;
+    let stage = counting_stage().await;
+    let worker = stage.ready_worker().await;
+    push(&stage, &different(&stage, "first", TASKS)).await;
+    stage.queue.wait_results(&super::ids("first", TASKS), SOON).await;
+    worker.kill9();
+    let memos = stage.redis.cli(&["KEYS", "redial:memo:*"]).await;
+    assert_eq!(memos.lines().count(), TASKS);
+    assert_eq!(stage.redis.cli(&["SET", memos.lines().next().unwrap(), "by hand"]).await, "OK");
+    push(&stage, &different(&stage, "second", TASKS)).await;
+    let _worker = stage.ready_worker().await;
+    let results = stage.queue.wait_results(&super::ids("second", TASKS), SOON).await;
+    assert_eq!(results.iter().filter(|result| result["source"] == "cache").count(), TASKS - 1);
+    let refused: Vec<&Value> = results.iter().filter(|result| result["status"] == "dead").collect();
+    assert!(refused.len() == 1 && refused[0]["error"].to_string().contains("WRONGTYPE"), "{refused:?}");
+    assert_eq!(stage.upstream.count(), TASKS as u64);
+}
+
 #[tokio::test]
 async fn an_expired_cache_entry_leads_to_a_new_call() {
     let stage = counting_stage().await;

@@ -269,8 +269,8 @@ async fn memos_on_other_nodes_are_asked_and_settled_while_a_node_hangs() {
         let allowed = AT_ONCE_MS + stalls::between(pushed, last);
         assert!(last.saturating_sub(pushed) <= allowed, "the last after {} ms", last.saturating_sub(pushed));
     }
-    let key = memo(&there[0]);
-    assert_eq!(nodes.cluster.node_of(&key).await.cli(&["HGET", &key, "is_good"]).await, "1", "the memo that was meant");
     nodes.victim().resume();
     assert_eq!(answered(&queue.wait_results(&away, SOON * 2).await), away.len());
+    let key = memo(&there[0]);
+    assert_eq!(nodes.cluster.node_of(&key).await.cli(&["HGET", &key, "is_good"]).await, "1", "the memo that was meant");
 }

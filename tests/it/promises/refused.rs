@@ -101,12 +101,19 @@ async fn an_answer_larger_than_redis_stores_ends_its_task_alone() {
         let id = format!("large{n}");
         stage.queue.push(json!({"id": id, "url": stage.url("/large")}).to_string()).await;
     }
+    // These are settled together with those that are too large.
+    let cached = ids("cached", 30);
+    for id in &cached {
+        stage.push_many(std::slice::from_ref(id), &format!("/{id}"), &json!({"cache_ttl_ms": 60_000})).await;
+    }
     // Its leader's answer is too large for its memo as well, and for each of its followers.
     let sharing = ids("sharing", 3);
     stage.push_many(&sharing, "/large", &json!({"cache_ttl_ms": 60_000, "cache_key": "k"})).await;
     let once = ids("keyed", 2);
     stage.push_many(&once, "/large", &json!({"idempotency_key": "k"})).await;
-    assert_eq!(answered(&stage.queue.wait_results(&beside, SOON).await), beside.len());
+    for well in [&beside, &cached] {
+        assert_eq!(answered(&stage.queue.wait_results(well, SOON).await), well.len());
+    }
     for id in ["large0", "large1"].into_iter().chain(sharing.iter().chain(&once).map(String::as_str)) {
         let letter = dead(&stage, id, "Redis refuses").await;
         assert_eq!(letter["reason"], "too_large", "{letter}");

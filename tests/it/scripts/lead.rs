@@ -264,7 +264,7 @@ async fn what_concerns_all_memos_is_an_error_of_the_whole_call() {
     let () = desk.ask(("CONFIG", "SET", "min-replicas-to-write", 0)).await;
     let () = desk.ask(("ACL", "SETUSER", "default", "-hset")).await;
     let refused = desk.try_run(&Lead { requests: &requests }).await.unwrap_err();
-    assert!(refused.to_string().contains("permission"), "{refused}");
+    assert!(refused.to_string().contains("can't run this command"), "{refused}");
 }
 
 #[tokio::test]

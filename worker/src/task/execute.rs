@@ -113,7 +113,7 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
     let outcome = token_refused(&job, &admission, &result);
     let outcome = outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement)));
     let outcome = stream::outcome(&job, outcome);
-    if job.trace.is_some() {
+    if job.trace.as_ref().is_some_and(|trace| trace.is_recorded()) {
         let retry_in = if let Outcome::Retry { wait, .. } = &outcome { Some(*wait) } else { None };
         let attempt = EndedAttempt { started_at, took_ms, ending, result: &result, preset, retry_in };
         Box::pin(traces::attempt_ended(worker, &job, attempt)).await;

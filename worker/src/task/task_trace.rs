@@ -6,7 +6,7 @@ use redial_traces::context::{self, TRACEPARENT, TRACESTATE};
 use redial_traces::{SpanContext, SpanKind, Traces};
 
 /// The place of a task in its trace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskTrace {
     /// The producer's span.
     pub parent: SpanContext,
@@ -48,5 +48,8 @@ impl TaskTrace {
 /// What the task says of where it comes from: in its field, which is a header of its call too, or in that header.
 pub fn producers_span(task: &Task) -> SpanContext {
     let header = |name: &str| task.headers.get(name).and_then(|value| value.to_str().ok());
-    context::from_headers(header(TRACEPARENT), header(TRACESTATE))
+    match header(TRACEPARENT) {
+        Some(traceparent) => context::from_headers(Some(traceparent), header(TRACESTATE)),
+        None => SpanContext::NONE,
+    }
 }

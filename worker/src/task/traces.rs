@@ -3,6 +3,7 @@
 //! Workers take turns with a task, so the span of the task has an id that each of them derives from its serial, and whoever ends the task
 //! records it. Neither bodies nor secrets are recorded, and of a URL what precedes its query.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redial_core::protocol::event::WaitCause;
@@ -25,9 +26,17 @@ pub fn trace_of(worker: &QueueWorker, job: &Job) -> Option<Box<TaskTrace>> {
     TaskTrace::of(&worker.shared.traces, &job.task, &job.header.serial)
 }
 
+/// The same, if the job does not have it yet: a task that is parked is not executed.
+fn known_trace<'a>(worker: &QueueWorker, job: &'a Job) -> Option<Cow<'a, TaskTrace>> {
+    match &job.trace {
+        Some(trace) => Some(Cow::Borrowed(trace)),
+        None => trace_of(worker, job).map(|trace| Cow::Owned(*trace)),
+    }
+}
+
 /// The id of a task's trace, for the log: also while no traces are recorded here, if the producer has one.
 pub fn trace_id(worker: &QueueWorker, job: &Job) -> Option<String> {
-    if let Some(trace) = trace_of(worker, job) {
+    if let Some(trace) = known_trace(worker, job) {
         return Some(trace.task.trace_id().to_string());
     }
     let parent = producers_span(&job.task);
@@ -114,7 +123,7 @@ pub fn held_back(worker: &QueueWorker, job: &Job, claimed_at: UnixMs, refusal: &
 
 /// Records the span of a task that ends with this result.
 pub fn task_ended(worker: &QueueWorker, job: &Job, result: &TaskResult) {
-    let Some(trace) = trace_of(worker, job).filter(|trace| trace.is_recorded()) else { return };
+    let Some(trace) = known_trace(worker, job).filter(|trace| trace.is_recorded()) else { return };
     let mut attributes = vec![
         KeyValue::new("messaging.system", "redial"),
         KeyValue::new("messaging.operation.name", "process"),
@@ -137,8 +146,8 @@ pub fn task_ended(worker: &QueueWorker, job: &Job, result: &TaskResult) {
     });
     let began = job.task.enqueued_at.unwrap_or(job.header.first_seen);
     worker.shared.traces.record(Span {
-        context: trace.task,
-        parent: trace.parent,
+        context: trace.task.clone(),
+        parent: trace.parent.clone(),
         kind: SpanKind::Consumer,
         name: format!("process {}", worker.name()).into(),
         time: (time(began), time(result.finished_at_ms)),

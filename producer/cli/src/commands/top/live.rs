@@ -11,6 +11,7 @@ use redial_core::queue::dead_page::DeadLetterFilter;
 use redial_core::{Db, Error, QueueName};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::draw;
@@ -50,6 +51,7 @@ async fn show(
     let counting = count_letters(observer.letter_counter(), dead, news_to.clone());
     let observing = observe(observer, interval, refresh.clone(), news_to.clone(), dead_to);
     let mut work = tokio::spawn(async { tokio::join!(observing, counting) });
+    let mut actions = JoinSet::new();
     let (mut events, mut screen) = (read_events()?, Screen::new(output::has_colour()));
     loop {
         terminal.draw(|frame| {
@@ -60,6 +62,8 @@ async fn show(
         tokio::select! {
             () = any_of(&mut signals) => return Ok(()),
             ended = &mut work => bail!("reading the numbers has failed: {ended:?}"),
+            // A panic has restored the terminal, so that nothing may be drawn any longer.
+            Some(done) = actions.join_next() => done.context("what a key asked for has failed")?,
             Some(news) = news.recv() => screen.take(news),
             event = events.recv() => {
                 let event = event.context("the terminal is gone")?;
@@ -67,10 +71,12 @@ async fn show(
                 if key.kind == KeyEventKind::Release {
                     continue;
                 }
+                #[cfg(debug_assertions)]
+                debug::panic_if("key");
                 match screen.key(key) {
                     Some(ScreenAction::Quit) => return Ok(()),
                     Some(action) => {
-                        tokio::spawn(act(db.clone(), action, news_to.clone(), refresh.clone()));
+                        actions.spawn(act(db.clone(), action, news_to.clone(), refresh.clone()));
                     }
                     None => {}
                 }
@@ -110,6 +116,8 @@ async fn observe(
     dead: watch::Sender<Vec<(QueueName, u64)>>,
 ) {
     loop {
+        #[cfg(debug_assertions)]
+        debug::panic_if("observation");
         let frame = within(Box::pin(observer.frame())).await;
         if let Ok(frame) = &frame {
             dead.send_replace(frame.dead());
@@ -142,6 +150,8 @@ async fn count_letters(
 
 /// Does what a key asks for.
 async fn act(db: Db, action: ScreenAction, news: mpsc::Sender<ScreenNews>, refresh: Arc<Notify>) {
+    #[cfg(debug_assertions)]
+    debug::panic_if("action");
     let answer = match action {
         ScreenAction::Quit => return,
         ScreenAction::SetPaused { queue, pause } => within(Box::pin(set_paused(&db, &queue, pause))).await,
@@ -180,5 +190,15 @@ async fn within<T>(command: Pin<Box<impl Future<Output = Result<T, Error>>>>) ->
     match timeout(PATIENCE, command).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err(format!("Redis did not answer within {PATIENCE:?}")),
+    }
+}
+
+/// A hook for the tests, in debug builds only.
+#[cfg(debug_assertions)]
+mod debug {
+    /// Panics, as a bug would, where the variable `REDIAL_DEBUG_PANIC_IN_TOP` says: at a `key`, in an `action`, in an `observation`.
+    pub fn panic_if(place: &str) {
+        let panics = std::env::var("REDIAL_DEBUG_PANIC_IN_TOP").is_ok_and(|named| named == place);
+        assert!(!panics, "REDIAL_DEBUG_PANIC_IN_TOP names this place");
     }
 }
