@@ -134,6 +134,9 @@ async fn memos(tasks: usize) -> anyhow::Result<()> {
             100.0 * rate / plain
         );
     }
+    for (name, share, commands) in memo::safeguards(tasks).await? {
+        println!("| with {name} | {:.0} % of the plain path, {commands:.1} commands each | |", 100.0 * share);
+    }
     let shared = memo::share().await?;
     println!(
         "| 1,000 identical tasks, 4 workers, one call: the last answer after the first | {shared:.0} ms | <= 100 ms |"

@@ -37,6 +37,38 @@ pub async fn hit_rates(tasks: usize) -> anyhow::Result<Vec<(usize, f64, f64)>> {
     Ok(rows)
 }
 
+/// What can be asked of a task beside its call, and the fields of its JSON that ask for it, in which `{n}` is its number.
+const SAFEGUARDS: [(&str, &str); 3] = [
+    ("an idempotency key", r#""idempotency_key":"k{n}","#),
+    ("`effect: once`", r#""effect":"once","#),
+    ("both", r#""idempotency_key":"k{n}","effect":"once","#),
+];
+
+/// For each safeguard: the rate of its tasks as a share of that of plain ones in the same round, and commands per task.
+pub async fn safeguards(tasks: usize) -> anyhow::Result<Vec<(&'static str, f64, f64)>> {
+    let answer = || Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#);
+    let upstream = Upstream::quiet(move |_| answer()).await;
+    let url = upstream.url("/v1/extract");
+    let round = async |fields: &str| {
+        let task = |n: usize| {
+            let fields = fields.replace("{n}", &n.to_string());
+            format!(r#"{{"id":"t{n}",{fields}"url":"{url}","body":{}}}"#, bare::BODY)
+        };
+        path::worker(&[], (0..tasks).map(task)).await
+    };
+    let mut measured = [const { (Vec::new(), Vec::new()) }; SAFEGUARDS.len()];
+    for _ in 0..ROUNDS {
+        let (plain, _) = round("").await?;
+        for ((_, fields), (shares, commands)) in SAFEGUARDS.iter().zip(&mut measured) {
+            let (rate, per_task) = round(fields).await?;
+            shares.push(rate / plain);
+            commands.push(per_task);
+        }
+    }
+    let rows = SAFEGUARDS.iter().zip(measured);
+    Ok(rows.map(|((name, _), (shares, commands))| (*name, median(shares), median(commands))).collect())
+}
+
 /// Milliseconds from the first to the last result of identical tasks, as a caller that reads their reply list sees them.
 pub async fn share() -> anyhow::Result<f64> {
     let upstream = Upstream::quiet(|_| Reply::ok().body(r#"{"ok":true}"#).after(Duration::from_secs(1))).await;
