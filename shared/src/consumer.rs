@@ -19,6 +19,7 @@ use crate::script::millis;
 use crate::script::task::{Claim, ClaimReply, GiveUp, MarkStarted, Reschedule};
 use crate::{Error, Queue, UnixMs, WorkerId};
 
+pub use crate::script::task::StartedTask;
 pub use cancelled::CancellationListener;
 pub(crate) use complete::TaskPosition;
 pub use complete::{Completion, dead_letter_header};
@@ -186,8 +187,16 @@ impl Consumer {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn mark_started(&self, token: &Token, header: &EntryHeader) -> Result<bool, Error> {
-        let call = MarkStarted { active: &self.active, token: token.as_str(), header: &header.to_line() };
-        self.queue.db.call(&call).await
+        let task = StartedTask { token: token.0.clone(), header: header.to_line() };
+        Ok(self.mark_all_started(&[task]).await? == [true])
+    }
+
+    /// The same for several tasks, whose entries are small together: a script reads all of them. For each: whether it may be sent.
+    ///
+    /// # Errors
+    /// Redis is unreachable or refuses the command.
+    pub async fn mark_all_started(&self, tasks: &[StartedTask]) -> Result<Vec<bool>, Error> {
+        self.queue.db.call(&MarkStarted { active: &self.active, tasks }).await
     }
 
     /// Gives a task back with which this worker cannot go on, and counts a crash. It waits for `wait`, and twice as long after each

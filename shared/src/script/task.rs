@@ -22,10 +22,11 @@ typed_calls! {
         args: worker: &'a str, request_id: &'a str, max_tasks: usize, lease_ms: u64, max_bytes: usize;
     }
 
-    /// Records that a call is about to be sent. `false`: the lease was lost, do not send it.
-    MarkStarted = "task/mark_started" + ["entry", "out_of_memory"] -> bool {
+    /// Records that calls are about to be sent. For each: `false`: the lease was lost, do not send it.
+    MarkStarted = "task/mark_started" + ["entry", "out_of_memory"] -> Vec<bool> {
         keys: active;
-        args: token: &'a str, header: &'a str;
+        args: ;
+        rest tasks: &'a [StartedTask] = [token, header];
     }
 
     /// Completes a batch of tasks. For each: whether it was still held.
@@ -157,6 +158,22 @@ impl FromRedisValue for Selection {
         let text = String::from_redis_value(value)?;
         let count = || text.parse().map(Self::Next).map_err(|_| ParsingError::from("neither a count nor `last`"));
         if text == Self::LAST { Ok(Self::Last) } else { count() }
+    }
+}
+
+/// A task of [`MarkStarted`].
+#[derive(Debug, Clone)]
+pub struct StartedTask {
+    /// The fence: the field that holds it.
+    pub token: String,
+    /// The new header of its entry.
+    pub header: String,
+}
+
+impl Rest for StartedTask {
+    fn push_args(&self, call: &mut Invocation) {
+        call.arg(&self.token);
+        call.arg(&self.header);
     }
 }
 

@@ -33,6 +33,20 @@ async fn stage() -> Stage {
     Stage::answering(answer).await
 }
 
+#[tokio::test]
+async fn calls_that_start_at_the_same_time_are_recorded_together() {
+    const TASKS: u64 = 400;
+    let stage = Stage::slow(Duration::ZERO).await;
+    stage.push_many(&ids("t", 400), "/", &json!({"effect": "once"})).await;
+    let _worker = stage.ready_worker().await;
+    let results = stage.queue.wait_results(&ids("t", 400), SOON).await;
+    assert_eq!((super::answered(&results), stage.upstream.count()), (400, TASKS));
+    let stats = stage.redis.cli(&["INFO", "commandstats"]).await;
+    let scripts = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+    let scripts: u64 = scripts.split(',').next().unwrap().parse().unwrap();
+    assert!(2 * scripts < TASKS, "{scripts} scripts: {stats}");
+}
+
 fn once(id: &str, url: &str) -> Value {
     json!({"id": id, "url": url, "body": {"amount": 1}, "effect": "once", "timeout_ms": 1_000,
         "retry": {"base_ms": 10, "max_attempts": 3}})

@@ -6,7 +6,7 @@ use redial_core::script::dead_page::DeadPage;
 use redial_core::script::stored::{BuriedTask, BuryStored, DueChecks, FindEntry, FindWaiting, WatchList};
 use redial_core::script::task::{
     Bury, Claim, DropDead, Ending, Finish, FinishedTask, GiveUp, Heartbeat, MarkStarted, Park, ParkInTurn,
-    ReadParkedPage, Reap, ReleaseInTurn, Replay, ReplyRoute, Reschedule, Selection, Unpark,
+    ReadParkedPage, Reap, ReleaseInTurn, Replay, ReplyRoute, Reschedule, Selection, StartedTask, Unpark,
 };
 use redial_core::script::turn::TurnTask;
 use redial_core::script::{Invocation, MoreKeys, TypedCall};
@@ -130,8 +130,8 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
         (
             "task/mark_started",
             Box::new(|n| {
-                let token = format!("t{}", n + 20);
-                MarkStarted { active: "active", token: &token, header: "h" }.invocation()
+                let task = StartedTask { token: format!("t{}", n + 20), header: "h".into() };
+                MarkStarted { active: "active", tasks: &[task] }.invocation()
             }),
         ),
         (

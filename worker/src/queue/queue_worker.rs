@@ -16,7 +16,9 @@ use super::activity::QueueActivity;
 use super::checks::Checks;
 use super::clock::Clock;
 use super::held_tasks::{HeldTask, HeldTasks, SucceededTask};
+use super::joined_requests::JoinedRequests;
 use super::redis_retry::RedisRetry;
+use super::start_markers::StartRequest;
 use super::wait_lists::RecentWaitLists;
 use super::wakeups::{QueueWakeups, Wakeups};
 use crate::breaker::client::BreakerClient;
@@ -82,6 +84,7 @@ pub struct QueueHandles {
     pub completer: mpsc::UnboundedSender<SucceededTask>,
     pub checks: Checks,
     pub parking: Arc<Parking>,
+    pub start_markers: Arc<JoinedRequests<StartRequest>>,
     pub events: Arc<EventRecorder>,
     pub statistics: Arc<StatisticsRecorder>,
 }

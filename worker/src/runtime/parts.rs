@@ -29,6 +29,7 @@ use crate::queue::checks::Checks;
 use crate::queue::clock::Clock;
 use crate::queue::completer::Completer;
 use crate::queue::held_tasks::{HeldTasks, SucceededTask};
+use crate::queue::joined_requests::JoinedRequests;
 use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
 use crate::queue::redis_retry::RedisRetry;
 use crate::queue::vital;
@@ -129,6 +130,7 @@ fn of_consumer(shared: &Arc<SharedHandles>, whole: QueueName, consumer: Arc<Cons
     let held = Arc::new(HeldTasks::default());
     let (limits, in_flight) = (shared.limits.clone(), shared.in_flight.clone());
     let parking = Arc::new(Parking::new(consumer.clone(), retry.clone(), limits, in_flight));
+    let start_markers = Arc::new(JoinedRequests::new(consumer.clone()));
     let queue = QueueHandles {
         consumer,
         whole,
@@ -140,6 +142,7 @@ fn of_consumer(shared: &Arc<SharedHandles>, whole: QueueName, consumer: Arc<Cons
         completer,
         checks: Checks::default(),
         parking,
+        start_markers,
         events,
         statistics,
     };

@@ -35,6 +35,8 @@ pub struct Job {
     /// Its id: the producer's, or a derived one.
     pub id: TaskId,
     pub task: Task,
+    /// How many bytes its producer pushed.
+    pub raw_bytes: usize,
     /// What it brings along from a wait list.
     pub turn: Turn,
     /// How large a task may be, which one that follows it may not exceed.
@@ -112,6 +114,7 @@ impl Job {
                 let id = task.id.clone().unwrap_or_else(derived);
                 let stream = task.stream.then(Box::default);
                 Ok(Self {
+                    raw_bytes: raw.len(),
                     token,
                     header,
                     id,

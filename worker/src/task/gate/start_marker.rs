@@ -1,11 +1,13 @@
 //! For some tasks "was the request sent?" must survive a kill: a marker is written to Redis before the call.
 
 use redial_core::Reason;
+use redial_core::consumer::StartedTask;
 use redial_core::protocol::task::Effect;
 use redial_core::queue::entry::StartMarker;
 
 use super::crashes::QUARANTINE_AFTER;
 use crate::queue::queue_worker::QueueWorker;
+use crate::queue::start_markers::StartRequest;
 use crate::task::job::Job;
 use crate::task::types::Refusal;
 
@@ -33,8 +35,9 @@ pub fn needs_start_marker(job: &Job) -> bool {
 /// The lease was lost.
 pub async fn record_start(worker: &QueueWorker, job: &mut Job) -> Result<(), Refusal> {
     job.header.started = StartMarker::Calling;
-    let mark = || worker.queue.consumer.mark_started(&job.token, &job.header);
-    match worker.queue.retry.retry("mark_started", mark).await {
+    let task = StartedTask { token: job.token.as_str().to_owned(), header: job.header.to_line() };
+    let request = StartRequest { task, entry_bytes: job.raw_bytes };
+    match worker.queue.start_markers.ask("mark_started", &worker.queue.retry, &request).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(Refusal::LeaseLost),
         Err(why) => Err(Refusal::without("its start marker", why)),
