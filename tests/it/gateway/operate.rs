@@ -140,12 +140,13 @@ async fn dead_letters_are_grouped_searched_shown_replayed_and_dropped() {
 async fn a_job_replays_the_letters_that_it_names_at_its_rate_and_can_be_cancelled() {
     let door = FrontDoor::new("").await;
     let worker = door.worker();
-    door.dead((0..30).map(|n| format!("a-{n}")), "/status/404").await;
-    door.dead((0..5).map(|n| format!("b-{n}")), "/status/410").await;
+    // Not hexadecimal, as serials are, which the text is looked for in as well.
+    door.dead((0..30).map(|n| format!("wanted-{n}")), "/status/404").await;
+    door.dead((0..5).map(|n| format!("other-{n}")), "/status/410").await;
     drop(worker);
     let path = "/v1/queues/default/dead-jobs";
     let began = std::time::Instant::now();
-    let asked = json!({"action": "replay", "text": "a-", "per_second": 20});
+    let asked = json!({"action": "replay", "text": "wanted-", "per_second": 20});
     let job = door.ask("POST", path, &asked).await;
     assert_eq!((&job["state"], &job["letters"]), (&json!("running"), &json!(35)));
     let done = eventually(SOON, async || {
