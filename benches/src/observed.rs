@@ -47,7 +47,7 @@ impl Recording {
                     [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.01")];
                 [&traces[..], &sampler].concat()
             }
-            Self::AllTraces => traces.to_vec(),
+            Self::AllTraces => [&traces[..], &[("OTEL_TRACES_SAMPLER", "parentbased_always_on")]].concat(),
         }
     }
 

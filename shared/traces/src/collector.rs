@@ -70,6 +70,11 @@ pub(crate) fn resource(service: &'static str) -> Resource {
     Resource::builder_empty().with_attributes(pairs(&first)).with_attributes(pairs(&last)).build()
 }
 
+/// Whether the environment says which traces are recorded.
+pub(crate) fn names_a_sampler() -> bool {
+    variable("OTEL_TRACES_SAMPLER").is_some()
+}
+
 /// The variable, unless it is empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

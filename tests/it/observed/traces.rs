@@ -250,6 +250,28 @@ async fn the_standard_variables_choose_what_is_sampled_and_name_the_service() {
 }
 
 #[tokio::test]
+async fn under_load_a_worker_begins_a_hundred_traces_a_second_and_continues_those_of_producers() {
+    const TASKS: usize = 3_000;
+    let collector = Collector::start().await;
+    let fleet = Fleet::new("").await;
+    let worker = fleet.worker().env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.0.url("")).spawn();
+    worker.wait_ready().await;
+    let ids: Vec<String> = (0..TASKS).map(|n| n.to_string()).collect();
+    let began = Instant::now();
+    fleet.queue.push_all(ids.iter().map(|id| fleet.task(id, "/", json!({})).to_string())).await;
+    let context = format!("00-{TRACE}-{CALLER}-01");
+    fleet.queue.push(fleet.task("asked", "/", json!({"traceparent": context})).to_string()).await;
+    fleet.queue.wait_results(&ids, Duration::from_secs(120)).await;
+    let windows = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+    collector.wait_for(2, |span| span.trace == TRACE).await;
+    worker.term();
+    worker.wait_exit(SOON).await;
+    let spans = collector.spans();
+    let tasks = spans.iter().filter(|span| span.kind == SpanKind::Consumer).count();
+    assert!((50..=100 * windows + 1).contains(&tasks), "{tasks} traces of {TASKS} tasks in {windows} s");
+}
+
+#[tokio::test]
 async fn a_collector_that_is_dead_slow_or_refuses_costs_spans_and_nothing_else() {
     let refused = Port::claim();
     let gone = format!("http://127.0.0.1:{}", refused.number());
@@ -257,7 +279,8 @@ async fn a_collector_that_is_dead_slow_or_refuses_costs_spans_and_nothing_else()
     let unwilling = Upstream::start(|_| Reply::status(400)).await;
     for endpoint in [gone, hangs.url(""), unwilling.url("")] {
         let fleet = Fleet::new(&format!("[traces]\nendpoint = \"{endpoint}\"\n")).await;
-        let worker = fleet.worker().env("OTEL_EXPORTER_OTLP_TIMEOUT", "1000").spawn();
+        let all = ("OTEL_TRACES_SAMPLER", "parentbased_always_on");
+        let worker = fleet.worker().env("OTEL_EXPORTER_OTLP_TIMEOUT", "1000").env(all.0, all.1).spawn();
         worker.wait_ready().await;
         // More than wait for the collector at most.
         let ids: Vec<String> = (0..6_000).map(|n| n.to_string()).collect();

@@ -6,21 +6,19 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redial_core::event::log::EventRetention;
 use redial_core::protocol::event::TaskEvent;
 use redial_core::{Db, Queue, QueueName, TaskId};
+use redial_traces::load_sample::LoadSample;
 use tokio_util::task::TaskTracker;
 
 /// How long events are collected before they are written together.
 const COLLECT_FOR: Duration = Duration::from_millis(50);
 /// How long Redis may take to store them.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the sample is adjusted to the load.
-const WINDOW: Duration = Duration::from_secs(1);
 /// How often the retention is enforced.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -66,33 +64,23 @@ pub struct EventRecorder {
     queue: Queue,
     config: EventConfig,
     background: TaskTracker,
-    /// Tasks whose hash is not above it are in the sample.
-    sampled_up_to: AtomicU64,
+    sample: LoadSample,
     pending: Mutex<PendingEvents>,
 }
 
-/// Events that are not written yet, and how many there were.
+/// Events that are not written yet.
 #[derive(Debug)]
 struct PendingEvents {
     events: Vec<TaskEvent>,
     is_writer_due: bool,
-    window_began: Instant,
-    /// How many events of sampled tasks there were in this window.
-    offered: u64,
     trimmed: Option<Instant>,
 }
 
 impl EventRecorder {
     fn new(queue: Queue, config: EventConfig, background: TaskTracker) -> Arc<Self> {
-        let pending = PendingEvents {
-            events: Vec::new(),
-            is_writer_due: false,
-            window_began: Instant::now(),
-            offered: 0,
-            trimmed: None,
-        };
-        let sampled_up_to = AtomicU64::new(u64::MAX);
-        Arc::new(Self { queue, config, background, sampled_up_to, pending: Mutex::new(pending) })
+        let pending = Mutex::new(PendingEvents { events: Vec::new(), is_writer_due: false, trimmed: None });
+        let sample = LoadSample::new(config.per_second.into());
+        Arc::new(Self { queue, config, background, sample, pending })
     }
 
     /// Records an event of a task, if events are recorded and the task is in the sample. Tasks without an id always are.
@@ -100,14 +88,10 @@ impl EventRecorder {
         if self.config.per_second == 0 || !task.is_none_or(|id| self.samples(id)) {
             return;
         }
-        let mut pending = self.pending.lock();
-        if let Some(sampled_up_to) = pending.offer(self.config.per_second.into(), Instant::now()) {
-            let before = self.sampled_up_to.load(Ordering::Relaxed);
-            self.sampled_up_to.store(sampled_up_to(before), Ordering::Relaxed);
-        }
-        if pending.offered > self.config.per_second.into() {
+        if !self.sample.admits_now() {
             return;
         }
+        let mut pending = self.pending.lock();
         pending.events.push(event());
         if !std::mem::replace(&mut pending.is_writer_due, true) {
             self.background.spawn(self.clone().write());
@@ -115,13 +99,10 @@ impl EventRecorder {
     }
 
     fn samples(&self, id: &TaskId) -> bool {
-        let up_to = self.sampled_up_to.load(Ordering::Relaxed);
         // The same in every worker, so that they sample the same tasks.
-        up_to == u64::MAX || {
-            let mut hasher = DefaultHasher::new();
-            id.as_str().hash(&mut hasher);
-            hasher.finish() <= up_to
-        }
+        let mut hasher = DefaultHasher::new();
+        id.as_str().hash(&mut hasher);
+        self.sample.includes(hasher.finish())
     }
 
     /// Writes what has come together.
@@ -143,69 +124,5 @@ impl EventRecorder {
             Ok(Err(error)) => tracing::debug!(%error, queue = %self.queue.name(), "could not record events"),
             Err(_) => tracing::debug!(queue = %self.queue.name(), "could not record events in time"),
         }
-    }
-}
-
-impl PendingEvents {
-    /// Counts an event. At the end of a window, returns how to adjust the sample: to what the events of the window would have
-    /// fitted, and slowly back when there are few.
-    fn offer(&mut self, per_second: u64, now: Instant) -> Option<impl Fn(u64) -> u64 + use<>> {
-        let is_over = now.duration_since(self.window_began) >= WINDOW;
-        let offered = self.offered;
-        if is_over {
-            self.window_began = now;
-            self.offered = 0;
-        }
-        self.offered += 1;
-        is_over.then_some(move |sampled_up_to: u64| {
-            if offered > per_second {
-                // A share of a number is not larger than the number.
-                let share = u128::from(sampled_up_to) * u128::from(per_second) / u128::from(offered);
-                u64::try_from(share).unwrap_or(u64::MAX)
-            } else if offered < per_second / 2 {
-                sampled_up_to.saturating_mul(2)
-            } else {
-                sampled_up_to
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pending() -> PendingEvents {
-        let now = Instant::now();
-        PendingEvents { events: Vec::new(), is_writer_due: false, window_began: now, offered: 0, trimmed: None }
-    }
-
-    /// What the sample is after seconds with this many events, each of another task.
-    fn sample_after(events_a_second: u64, seconds: u64, mut sample: u64) -> u64 {
-        let mut pending = pending();
-        let began = pending.window_began;
-        for second in 0..seconds {
-            for n in 0..events_a_second {
-                // Spreads them over all hashes.
-                let hash = (second * events_a_second + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let now = began + Duration::from_secs(second) + Duration::from_micros(n);
-                if hash <= sample
-                    && let Some(adjust) = pending.offer(100, now)
-                {
-                    sample = adjust(sample);
-                }
-            }
-        }
-        sample
-    }
-
-    #[test]
-    fn the_sample_follows_the_load_down_at_once_and_up_again() {
-        assert_eq!(sample_after(50, 5, u64::MAX), u64::MAX);
-        let busy = sample_after(10_000, 5, u64::MAX);
-        // A hundredth of the tasks.
-        let one_in = u64::MAX / busy;
-        assert!((90..=250).contains(&one_in), "{one_in}");
-        assert_eq!(sample_after(40, 40, busy), u64::MAX);
     }
 }
