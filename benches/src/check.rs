@@ -17,8 +17,9 @@ pub const ARGUMENT: &str = "check";
 const UPDATE: &str = "--update";
 /// How much worse a figure may be than the baseline.
 const TOLERANCE: f64 = 0.10;
-/// How much more a task may cost of which statistics, events and some traces are recorded, than one of which nothing is.
-const RECORDING_BUDGET: f64 = 0.03;
+/// How much more a task may cost of which statistics, events and some traces are recorded, than one of which nothing is: the budget of 3 %,
+/// and one by which the counts of two runs differ.
+const RECORDING_BUDGET: f64 = 0.04;
 /// How often what is worse is measured at most: a busy machine makes batches smaller now and then, but a change makes all of them dearer.
 const MAX_MEASUREMENTS: usize = 3;
 
@@ -147,8 +148,8 @@ mod tests {
             let [nothing, usual] = [Recording::Nothing, Recording::Default].map(recording_figure);
             Figures::from([(nothing, 100.0), (usual, default)])
         };
-        assert_eq!(dear_recordings(&figures(102.9)), Vec::<String>::new());
-        assert_eq!(dear_recordings(&figures(103.1)).len(), 1);
+        assert_eq!(dear_recordings(&figures(103.9)), Vec::<String>::new());
+        assert_eq!(dear_recordings(&figures(104.1)).len(), 1);
     }
 
     #[test]
