@@ -178,6 +178,14 @@ impl RedisServer {
         printed.trim_end_matches('\n').to_owned()
     }
 
+    /// How often it has carried out a command, named in lower case; those of scripts are included.
+    pub async fn calls_of(&self, command: &str) -> u64 {
+        let stats = self.cli(&["INFO", "commandstats"]).await;
+        let calls = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        let calls = calls.and_then(|calls| calls.split_once(','));
+        calls.map_or(0, |(calls, _)| calls.parse().unwrap_or_else(|_| panic!("not a number of calls: {calls}")))
+    }
+
     /// A number from `INFO`, such as `total_commands_processed`. Each call is itself one command.
     pub async fn info_number(&self, name: &str) -> u64 {
         let info = self.send_inline("INFO").await.expect("this Redis replies");

@@ -80,16 +80,17 @@ async fn tasks_that_miss_the_cache_together_ask_and_settle_together() {
     let _worker = stage.ready_worker().await;
     let results = stage.queue.wait_results(&super::ids("miss", 400), SOON).await;
     assert_eq!((super::answered(&results), stage.upstream.count()), (400, TASKS));
-    let stats = stage.redis.cli(&["INFO", "commandstats"]).await;
-    let calls = |command: &str| -> u64 {
-        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-        line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
-    };
     // For each: three to ask, two to settle, and to store its result. The rest is shared.
-    let all = stage.redis.info_number("total_commands_processed").await - before - calls("get") - calls("mget");
-    assert!(all < 8 * TASKS, "{all} commands: {stats}");
-    assert!(2 * calls("hmget") < 5 * TASKS, "{stats}");
-    assert!(2 * calls("evalsha") < TASKS, "one script for each step of each task would be four: {stats}");
+    let redis = &stage.redis;
+    let all = redis.info_number("total_commands_processed").await - before;
+    let all = all - redis.calls_of("get").await - redis.calls_of("mget").await;
+    assert!(all < 8 * TASKS, "{all} commands");
+    let (read, scripts) = (redis.calls_of("hmget").await, redis.calls_of("evalsha").await);
+    assert!(2 * read < 5 * TASKS, "{read}");
+    assert!(
+        2 * scripts < TASKS,
+        "{scripts}: one script for each step of each task would be four times as many as tasks"
+    );
 }
 
 #[tokio::test]
