@@ -108,13 +108,13 @@ impl Memos {
             lease_ms: millis(terms.lease),
             once: terms.once,
             keep_ms: millis(terms.keep),
-            ..self.ask("lead", key, delivery, terms.max_age)
+            ..self.ask("lead", &key.hash, &key.call, delivery, terms.max_age)
         }
     }
 
     /// What a task asks that may lead already, or that was just parked as a follower: it does not begin to lead.
     pub fn recheck_request(&self, key: &MemoKey, delivery: Delivery<'_>, max_age: Option<Duration>) -> LeadRequest {
-        self.ask("recheck", key, delivery, max_age)
+        self.ask("recheck", &key.hash, &key.call, delivery, max_age)
     }
 
     /// The end of a lead: with an answer to be stored for a while, or without one.
@@ -181,19 +181,8 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn check_on_leader(&self, hash: &str, queue: &QueueName) -> Result<LeadDecision, Error> {
-        let request = LeadRequest {
-            memo: self.db.keys().memo(hash),
-            mode: "check_leader",
-            serial: String::new(),
-            token: String::new(),
-            queue: queue.as_str().to_owned(),
-            fingerprint: String::new(),
-            max_age_ms: ANY_AGE_MS,
-            lease_ms: 0,
-            once: false,
-            keep_ms: 0,
-        };
-        only(self.lead_all(&[request]).await?)
+        let nobody = Delivery { serial: "", token: &Token(String::new()), queue };
+        only(self.lead_all(&[self.ask("check_leader", hash, "", nobody, None)]).await?)
     }
 
     /// Ends a lead: with an answer to be stored for a while, or without one.
@@ -207,23 +196,6 @@ impl Memos {
         answer: Option<(&StoredAnswer, Duration)>,
     ) -> Result<LeadOutcome, Error> {
         only(self.settle_all(&[self.settle_request(hash, delivery, answer)]).await?)
-    }
-
-    /// Ends the lead of a task that `consumer` holds, as [`settle`](Self::settle) does, even if it seems lost.
-    ///
-    /// # Errors
-    /// Redis is unreachable or refuses the command. Safe to send again.
-    pub async fn settle_as_holder(
-        &self,
-        consumer: &Consumer,
-        key: &MemoKey,
-        delivery: Delivery<'_>,
-        answer: Option<(&StoredAnswer, Duration)>,
-    ) -> Result<LeadOutcome, Error> {
-        match self.settle(&key.hash, delivery, answer).await? {
-            LeadOutcome::Lost => self.settle_lost(consumer, key, delivery, answer).await,
-            settled => Ok(settled),
-        }
     }
 
     /// Ends a lead that another delivery has, if `consumer` holds the task. An earlier delivery of the same task that had lost its lease
@@ -272,14 +244,21 @@ impl Memos {
     }
 
     /// A request on behalf of one task, which does not ask to lead yet.
-    fn ask(&self, mode: &'static str, key: &MemoKey, delivery: Delivery<'_>, max_age: Option<Duration>) -> LeadRequest {
+    fn ask(
+        &self,
+        mode: &'static str,
+        hash: &str,
+        fingerprint: &str,
+        delivery: Delivery<'_>,
+        max_age: Option<Duration>,
+    ) -> LeadRequest {
         LeadRequest {
-            memo: self.db.keys().memo(&key.hash),
+            memo: self.db.keys().memo(hash),
             mode,
             serial: delivery.serial.to_owned(),
             token: delivery.token.as_str().to_owned(),
             queue: delivery.queue.as_str().to_owned(),
-            fingerprint: key.call.clone(),
+            fingerprint: fingerprint.to_owned(),
             max_age_ms: max_age.map_or(ANY_AGE_MS, millis),
             lease_ms: 0,
             once: false,

@@ -8,7 +8,7 @@ local what = unpack(ARGV)
 
 local answer, is_good, leader = unpack(redis.call('HMGET', memo, 'answer', 'is_good', 'leader'))
 if not answer or (what == 'failure' and is_good == '1') then return 0 end
-if leader and leader ~= '' then
+if is_led_by(leader) then
   redis.call('HDEL', memo, 'answer', 'is_good', 'stored_at', 'expires_at', 'stored_by')
 else
   redis.call('DEL', memo)

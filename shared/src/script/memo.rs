@@ -23,7 +23,7 @@ typed_calls! {
     }
 
     /// Drops the answer that a memo stores. `false`: there was no such answer.
-    Forget = "memo/forget" + [] -> bool {
+    Forget = "memo/forget" + ["memo"] -> bool {
         keys: memo;
         args: what: &'a str;
     }

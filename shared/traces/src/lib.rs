@@ -106,8 +106,8 @@ impl Traces {
         let context = if parent.is_valid() { context.with_remote_span_context(parent.clone()) } else { context };
         if let Some(sample) = recorder.new_traces.as_ref().filter(|_| !parent.is_valid()) {
             // Each half of an id is as random as the other.
-            let hash = u128::from_be_bytes(trace_id.to_bytes()) >> 64;
-            return u64::try_from(hash).is_ok_and(|hash| sample.includes(hash)) && sample.admits_now();
+            let half = || u64::try_from(u128::from_be_bytes(trace_id.to_bytes()) >> 64).unwrap_or(u64::MAX);
+            return sample.includes(half) && sample.admits_now();
         }
         let decision = recorder.sampler.should_sample(Some(&context), trace_id, name, kind, &[], &[]).decision;
         decision == SamplingDecision::RecordAndSample

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redial_core::consumer::{ClaimId, Completion, DueCheck, LeaseRenewal, ParkedTasks, WaitList, dead_letter_header};
 use redial_core::memo::{
-    Delivery, KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, StoredAnswer,
+    Delivery, KeptAnswer, LeadDecision, LeadOutcome, LeadTerms, MemoKey, MemoPurpose, Memos, StoredAnswer,
 };
 use redial_core::queue::entry::{Entry, StartMarker};
 use redial_core::{Consumer, Db, Queue, QueueName, Reason, Status, TaskId, TaskResult, UnixMs, WorkerId};
@@ -51,6 +51,20 @@ enum State {
     Called(TaskResult),
     LeadOutcome(TaskResult),
     Parked,
+}
+
+/// Ends a lead as a worker does.
+async fn settle(
+    memos: &Memos,
+    consumer: &Consumer,
+    key: &MemoKey,
+    delivery: Delivery<'_>,
+    answer: Option<(&StoredAnswer, Duration)>,
+) -> LeadOutcome {
+    match memos.settle(&key.hash, delivery, answer).await.unwrap() {
+        LeadOutcome::Lost => memos.settle_lost(consumer, key, delivery, answer).await.unwrap(),
+        settled => settled,
+    }
 }
 
 impl Fleet {
@@ -224,9 +238,9 @@ impl Fleet {
                 }
                 let kept = keeps.then_some((&answer, LONG));
                 let consumer = &self.workers[by].consumer;
-                let mut settled = memos.settle_as_holder(consumer, &key, delivery, kept).await.unwrap();
+                let mut settled = settle(&memos, consumer, &key, delivery, kept).await;
                 if again {
-                    settled = match memos.settle_as_holder(consumer, &key, delivery, kept).await.unwrap() {
+                    settled = match settle(&memos, consumer, &key, delivery, kept).await {
                         LeadOutcome::Lost => settled,
                         other => other,
                     };

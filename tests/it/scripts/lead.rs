@@ -13,7 +13,7 @@ const ANSWER: &str = r#"{"id":null,"status":"ok","http_status":200,"headers":nul
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
     pub(crate) memo: &'a str,
-    pub(crate) mode: &'a str,
+    pub(crate) mode: &'static str,
     pub(crate) serial: &'a str,
     pub(crate) token: &'a str,
     pub(crate) queue: &'a str,
@@ -41,11 +41,7 @@ impl Ask<'_> {
     pub(crate) fn request(self) -> LeadRequest {
         LeadRequest {
             memo: self.memo.into(),
-            mode: match self.mode {
-                "lead" => "lead",
-                "recheck" => "recheck",
-                _ => "check_leader",
-            },
+            mode: self.mode,
             serial: self.serial.into(),
             token: self.token.into(),
             queue: self.queue.into(),

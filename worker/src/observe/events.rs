@@ -99,10 +99,12 @@ impl EventRecorder {
     }
 
     fn samples(&self, id: &TaskId) -> bool {
-        // The same in every worker, so that they sample the same tasks.
-        let mut hasher = DefaultHasher::new();
-        id.as_str().hash(&mut hasher);
-        self.sample.includes(hasher.finish())
+        self.sample.includes(|| {
+            // The same in every worker, so that they sample the same tasks.
+            let mut hasher = DefaultHasher::new();
+            id.as_str().hash(&mut hasher);
+            hasher.finish()
+        })
     }
 
     /// Writes what has come together.

@@ -55,7 +55,7 @@ struct Waiting<R: JoinedRequest> {
 }
 
 impl<R: JoinedRequest> JoinedRequests<R> {
-    /// A collector of requests to this.
+    /// None yet, to this target.
     pub fn new(target: R::Target) -> Self {
         Self { target, pending: PendingRequests::default() }
     }
@@ -88,7 +88,7 @@ impl<R: JoinedRequest> JoinedRequests<R> {
     async fn ask_with_others(self: &Arc<Self>, request: R) -> Option<Result<R::Reply, Error>> {
         let (reply, replied) = oneshot::channel();
         if self.pending.push(ALL, Waiting { request, reply }) {
-            vital::spawn("memos", self.clone().send_all());
+            vital::spawn("joined requests", self.clone().send_all());
         }
         replied.await.ok()
     }
@@ -100,7 +100,7 @@ impl<R: JoinedRequest> JoinedRequests<R> {
         while let Some(batch) = self.pending.next_batch_within(ALL, R::MAX_BYTES, |one| one.request.bytes()) {
             let mut call = Box::pin(self.clone().call(batch));
             if tokio::time::timeout(MAX_HOLD, &mut call).await.is_err() {
-                vital::spawn("memos", call);
+                vital::spawn("joined requests", call);
             }
         }
     }
