@@ -34,13 +34,17 @@ pub fn child_of(parent: &SpanContext, is_sampled: impl FnOnce(TraceId) -> bool) 
     context(trace_id, random_span_id(), is_sampled(trace_id), parent.trace_state().clone())
 }
 
-/// The span of something that several processes have a part in, under a name that all of them know: whoever asks gets the same ids. They
-/// follow from XXH3, whose values are the same in all versions and on all machines, and spread evenly, as samplers need it.
-pub fn named(name: &str, parent: &SpanContext, is_sampled: impl FnOnce(TraceId) -> bool) -> SpanContext {
-    let trace_id =
-        if parent.is_valid() { parent.trace_id() } else { TraceId::from(nonzero(xxh3_128(name.as_bytes()))) };
+/// The trace of something that several processes have a part in, under a name that all of them know: that of `parent`, or one whose id
+/// follows from the name. It does so by XXH3, whose values are the same in all versions and on all machines, and spread evenly, as samplers
+/// need it.
+pub fn trace_named(name: &str, parent: &SpanContext) -> TraceId {
+    if parent.is_valid() { parent.trace_id() } else { TraceId::from(nonzero(xxh3_128(name.as_bytes()))) }
+}
+
+/// Its span in that trace, which is recorded; the id follows from the name as well.
+pub fn span_named(name: &str, trace_id: TraceId, parent: &SpanContext) -> SpanContext {
     let span_id = SpanId::from(xxh3_64(name.as_bytes()).max(1));
-    context(trace_id, span_id, is_sampled(trace_id), parent.trace_state().clone())
+    context(trace_id, span_id, true, parent.trace_state().clone())
 }
 
 /// A new span in the trace of another span of this process.
@@ -86,12 +90,13 @@ mod tests {
     #[test]
     fn whoever_knows_the_name_gets_the_same_span() {
         let none = SpanContext::NONE;
-        let one = named("task w:1:1", &none, |_| true);
-        assert_eq!(one, named("task w:1:1", &none, |_| true));
-        let other = named("task w:1:2", &none, |_| false);
-        assert!(other.trace_id() != one.trace_id() && other.span_id() != one.span_id() && !other.is_sampled());
+        let named = |name, parent| span_named(name, trace_named(name, parent), parent);
+        let one = named("task w:1:1", &none);
+        assert_eq!(one, named("task w:1:1", &none));
+        let other = named("task w:1:2", &none);
+        assert!(other.trace_id() != one.trace_id() && other.span_id() != one.span_id());
         let parent = from_headers(Some(GIVEN), None);
-        let inside = named("task w:1:1", &parent, |_| true);
+        let inside = named("task w:1:1", &parent);
         assert_eq!((inside.trace_id(), inside.span_id()), (parent.trace_id(), one.span_id()));
     }
 }

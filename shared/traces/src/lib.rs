@@ -102,13 +102,13 @@ impl Traces {
     /// Whether a trace is recorded, which is decided where a process meets it first: by its parent, or by its id and how many there are.
     pub fn samples(&self, parent: &SpanContext, trace_id: TraceId, name: &str, kind: &SpanKind) -> bool {
         let Some(recorder) = &self.0 else { return false };
-        let context = Context::new();
-        let context = if parent.is_valid() { context.with_remote_span_context(parent.clone()) } else { context };
         if let Some(sample) = recorder.new_traces.as_ref().filter(|_| !parent.is_valid()) {
             // Each half of an id is as random as the other.
             let half = || u64::try_from(u128::from_be_bytes(trace_id.to_bytes()) >> 64).unwrap_or(u64::MAX);
             return sample.includes(half) && sample.admits_now();
         }
+        let context = Context::new();
+        let context = if parent.is_valid() { context.with_remote_span_context(parent.clone()) } else { context };
         let decision = recorder.sampler.should_sample(Some(&context), trace_id, name, kind, &[], &[]).decision;
         decision == SamplingDecision::RecordAndSample
     }

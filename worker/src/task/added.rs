@@ -7,6 +7,8 @@ use http::header::AUTHORIZATION;
 use redial_traces::context::TRACEPARENT;
 
 use super::job::Job;
+use super::task_trace::TaskTrace;
+use super::traces;
 use super::types::Admission;
 use crate::http::credentials::sigv4::{AwsSigner, Unsigned};
 use crate::http::own_secrets::OwnSecrets;
@@ -29,7 +31,7 @@ pub fn added_headers(
     if let Some(callback) = &admission.callback {
         headers.extend(callback.headers.clone());
     }
-    add_trace(job, &mut headers);
+    add_trace(worker, job, &mut headers);
     if let Some(signer) = upstreams.aws_for(&job.task) {
         sign(worker, signer, &Hop::first(&job.task), &mut headers, body)?;
     }
@@ -55,7 +57,7 @@ pub fn added_at(
     let mut added = if hop.redirection.left_origin { HeaderMap::new() } else { upstreams.headers_at(url, own) };
     upstreams.add_idempotency_header_at(url, &job.task, &mut added);
     if !hop.redirection.left_origin {
-        add_trace(job, &mut added);
+        add_trace(worker, job, &mut added);
     }
     let is_same = !hop.redirection.left_origin && upstreams.share_block(&job.task.url, url);
     if upstreams.oauth_at(url, own).is_some() {
@@ -75,8 +77,8 @@ pub fn added_at(
 }
 
 /// Has the upstream's spans belong to the attempt.
-fn add_trace(job: &Job, headers: &mut HeaderMap) {
-    if let Some(value) = job.trace.as_ref().and_then(|trace| trace.header()) {
+fn add_trace(worker: &QueueWorker, job: &Job, headers: &mut HeaderMap) {
+    if let Some(value) = traces::trace_of(worker, job).and_then(TaskTrace::header) {
         headers.insert(TRACEPARENT, value);
     }
 }

@@ -17,6 +17,7 @@ use super::job::{InvalidJob, Job};
 use super::policy::classify::{self, Outcome, Policy, classify};
 use super::policy::judge::{Criteria, Judgement};
 use super::settle::Settler;
+use super::task_trace::TaskTrace;
 use super::traces::{self, EndedAttempt};
 use super::types::{Admission, Refusal, Turn, Verdict};
 use super::{events, gate, heavy, stream};
@@ -63,7 +64,6 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
         }
     };
     job.turn = turn;
-    job.trace = traces::trace_of(worker, &job);
     let claimed_at = worker.queue.clock.now();
     report_ignored_fields(worker, &job.task);
     events::queued(worker, &job);
@@ -113,10 +113,10 @@ async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
     let outcome = token_refused(&job, &admission, &result);
     let outcome = outcome.unwrap_or_else(|| classify(&result, &policy(worker, &job, &admission, preset, &judgement)));
     let outcome = stream::outcome(&job, outcome);
-    if job.trace.as_ref().is_some_and(|trace| trace.is_recorded()) {
+    if let Some(trace) = traces::trace_of(worker, &job) {
         let retry_in = if let Outcome::Retry { wait, .. } = &outcome { Some(*wait) } else { None };
         let attempt = EndedAttempt { started_at, took_ms, ending, result: &result, preset, retry_in };
-        Box::pin(traces::attempt_ended(worker, &job, attempt)).await;
+        Box::pin(traces::attempt_ended(worker, &job, trace, attempt)).await;
     }
     match outcome {
         Outcome::Complete => {
@@ -291,7 +291,7 @@ fn count_start(worker: &QueueWorker, job: &Job) {
 
 /// Counts an attempt for the metrics and for the statistics of the fleet.
 fn count_attempt(worker: &QueueWorker, job: &Job, admission: &Admission, ending: AttemptEnding, took_ms: u64) {
-    let trace = job.trace.as_ref().and_then(|trace| trace.recorded_id());
+    let trace = traces::trace_of(worker, job).map(TaskTrace::id);
     let attempts = &worker.shared.metrics.attempts;
     let took = Duration::from_millis(took_ms);
     let upstream = admission.permit.as_ref().map(|permit| Cow::Borrowed(permit.upstream()));

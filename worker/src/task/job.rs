@@ -1,6 +1,7 @@
 //! A task in a worker's memory: parsed, with what Redis keeps about it.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -41,8 +42,8 @@ pub struct Job {
     pub turn: Turn,
     /// How large a task may be, which one that follows it may not exceed.
     pub max_task_bytes: usize,
-    /// Its place in its trace, if traces are on.
-    pub trace: Option<Box<TaskTrace>>,
+    /// Its place in its trace, `None` if that is not recorded; empty until it is asked for.
+    pub trace: OnceLock<Option<Box<TaskTrace>>>,
     /// What this delivery has appended to its stream, if it has one.
     pub stream: Option<Box<Mutex<StreamProgress>>>,
 }
@@ -121,7 +122,7 @@ impl Job {
                     task,
                     turn: Turn::default(),
                     max_task_bytes: config.max_task_bytes,
-                    trace: None,
+                    trace: OnceLock::new(),
                     stream,
                 })
             }

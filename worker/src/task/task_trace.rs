@@ -5,8 +5,8 @@ use redial_core::Task;
 use redial_traces::context::{self, TRACEPARENT, TRACESTATE};
 use redial_traces::{SpanContext, SpanKind, Traces};
 
-/// The place of a task in its trace.
-#[derive(Debug, Clone)]
+/// The place of a task in a trace that is recorded.
+#[derive(Debug)]
 pub struct TaskTrace {
     /// The producer's span.
     pub parent: SpanContext,
@@ -17,31 +17,28 @@ pub struct TaskTrace {
 }
 
 impl TaskTrace {
-    /// The trace of the task with this serial. `None` if traces are off.
+    /// The trace of the task with this serial. `None` if it is not recorded, which is decided here.
     pub fn of(traces: &Traces, task: &Task, serial: &str) -> Option<Box<Self>> {
         if !traces.is_on() {
             return None;
         }
         let parent = producers_span(task);
-        let is_sampled = |id| traces.samples(&parent, id, "process", &SpanKind::Consumer);
-        let task = context::named(serial, &parent, is_sampled);
+        let trace_id = context::trace_named(serial, &parent);
+        if !traces.samples(&parent, trace_id, "process", &SpanKind::Consumer) {
+            return None;
+        }
+        let task = context::span_named(serial, trace_id, &parent);
         Some(Box::new(Self { attempt: context::sibling(&task), parent, task }))
     }
 
-    /// Whether it is recorded.
-    pub fn is_recorded(&self) -> bool {
-        self.task.is_sampled()
-    }
-
-    /// Its id, if it is recorded.
-    pub fn recorded_id(&self) -> Option<String> {
-        self.is_recorded().then(|| self.task.trace_id().to_string())
+    /// Its id.
+    pub fn id(&self) -> String {
+        self.task.trace_id().to_string()
     }
 
     /// What the upstream gets in place of the producer's context, if there is one.
     pub fn header(&self) -> Option<HeaderValue> {
-        let is_continued = self.parent.is_valid() && self.is_recorded();
-        is_continued.then(|| HeaderValue::from_str(&context::traceparent(&self.attempt)).ok()).flatten()
+        self.parent.is_valid().then(|| HeaderValue::from_str(&context::traceparent(&self.attempt)).ok()).flatten()
     }
 }
 

@@ -3,7 +3,6 @@
 //! Workers take turns with a task, so the span of the task has an id that each of them derives from its serial, and whoever ends the task
 //! records it. Neither bodies nor secrets are recorded, and of a URL what precedes its query.
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redial_core::protocol::event::WaitCause;
@@ -21,23 +20,15 @@ use crate::observe::attempt_metrics::AttemptEnding;
 use crate::queue::clock::millis;
 use crate::queue::queue_worker::QueueWorker;
 
-/// The trace of a task. `None` if traces are off.
-pub fn trace_of(worker: &QueueWorker, job: &Job) -> Option<Box<TaskTrace>> {
-    TaskTrace::of(&worker.shared.traces, &job.task, &job.header.serial)
+/// The trace of a task. `None` if it is not recorded.
+pub fn trace_of<'a>(worker: &QueueWorker, job: &'a Job) -> Option<&'a TaskTrace> {
+    job.trace.get_or_init(|| TaskTrace::of(&worker.shared.traces, &job.task, &job.header.serial)).as_deref()
 }
 
-/// The same, if the job does not have it yet: a task that is parked is not executed.
-fn known_trace<'a>(worker: &QueueWorker, job: &'a Job) -> Option<Cow<'a, TaskTrace>> {
-    match &job.trace {
-        Some(trace) => Some(Cow::Borrowed(trace)),
-        None => trace_of(worker, job).map(|trace| Cow::Owned(*trace)),
-    }
-}
-
-/// The id of a task's trace, for the log: also while no traces are recorded here, if the producer has one.
+/// The id of a task's trace, for the log: also while it is not recorded here, if the producer has one.
 pub fn trace_id(worker: &QueueWorker, job: &Job) -> Option<String> {
-    if let Some(trace) = known_trace(worker, job) {
-        return Some(trace.task.trace_id().to_string());
+    if let Some(trace) = trace_of(worker, job) {
+        return Some(trace.id());
     }
     let parent = producers_span(&job.task);
     parent.is_valid().then(|| parent.trace_id().to_string())
@@ -55,9 +46,8 @@ pub struct EndedAttempt<'a> {
     pub retry_in: Option<Duration>,
 }
 
-/// Records an attempt, if its trace is recorded.
-pub async fn attempt_ended(worker: &QueueWorker, job: &Job, attempt: EndedAttempt<'_>) {
-    let Some(trace) = job.trace.as_ref().filter(|trace| trace.is_recorded()) else { return };
+/// Records an attempt.
+pub async fn attempt_ended(worker: &QueueWorker, job: &Job, trace: &TaskTrace, attempt: EndedAttempt<'_>) {
     let EndedAttempt { started_at, took_ms, ending, result, preset, retry_in } = attempt;
     let ended_at = started_at.plus(took_ms);
     let url = &job.task.url;
@@ -97,7 +87,7 @@ pub async fn attempt_ended(worker: &QueueWorker, job: &Job, attempt: EndedAttemp
 
 /// Records that a task has to wait before its attempt, and for what.
 pub fn held_back(worker: &QueueWorker, job: &Job, claimed_at: UnixMs, refusal: &Refusal) {
-    let Some(trace) = job.trace.as_ref().filter(|trace| trace.is_recorded()) else { return };
+    let Some(trace) = trace_of(worker, job) else { return };
     let now = worker.queue.clock.now();
     let (cause, wait, name) = match refusal {
         Refusal::Defer { wait, not_before } => {
@@ -123,7 +113,7 @@ pub fn held_back(worker: &QueueWorker, job: &Job, claimed_at: UnixMs, refusal: &
 
 /// Records the span of a task that ends with this result.
 pub fn task_ended(worker: &QueueWorker, job: &Job, result: &TaskResult) {
-    let Some(trace) = known_trace(worker, job).filter(|trace| trace.is_recorded()) else { return };
+    let Some(trace) = trace_of(worker, job) else { return };
     let mut attributes = vec![
         KeyValue::new("messaging.system", "redial"),
         KeyValue::new("messaging.operation.name", "process"),
