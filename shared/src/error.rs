@@ -105,13 +105,15 @@ impl Error {
 }
 
 /// Errors of a server that pass, by their code.
-const TRANSIENT_CODES: [&str; 12] = [
+const TRANSIENT_CODES: [&str; 13] = [
     "BUSY",
     "INPROG",
     "MISCONF",
     "NOAUTH",
     "NOGOODSLAVE",
     "NOREPLICAS",
+    // Of `finish.lua`.
+    "NOUPLOAD",
     "OOM",
     "UNBLOCKED",
     "UNKILLABLE",

@@ -124,9 +124,14 @@ impl Desk {
 
     /// Runs a script that must fail on a key of another type and leave every key as it was.
     pub(crate) async fn refuses(&self, call: &impl TypedCall) {
+        self.refuses_with(call, "WRONGTYPE").await;
+    }
+
+    /// Runs a script that must fail with this code and leave every key as it was.
+    pub(crate) async fn refuses_with(&self, call: &impl TypedCall, code: &str) {
         let before = self.dump().await;
         let error = call.invocation().run(&mut self.wire.clone()).await.unwrap_err();
-        assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+        assert!(error.to_string().contains(code), "{error}");
         assert_eq!(self.dump().await, before);
     }
 

@@ -1,6 +1,7 @@
 //! The end of a task: its result or its dead letter, and the delivery of its reply.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Consumer;
@@ -9,6 +10,12 @@ use crate::queue::entry::Entry;
 use crate::script::millis;
 use crate::script::task::{Bury, Deliver, Ending, Finish, FinishedTask, ReplyRoute, StreamEnding};
 use crate::{Error, Queue, TaskId, TaskResult};
+
+/// From how many bytes on a result is uploaded, so that no script sees it: Lua copies and hashes each byte of a string, which takes three
+/// quarters of what it costs Redis to store 1 MB. Below, the further round trip costs more.
+const MIN_UPLOAD: usize = 64 << 10;
+/// How long an upload is kept that no script moves to its key, because the worker is gone.
+const UPLOAD_TTL: Duration = Duration::from_secs(60);
 
 /// The result of a task, and where it goes.
 #[derive(Debug, Clone)]
@@ -27,6 +34,13 @@ pub struct Completion {
     pub last_entry: Option<String>,
     /// Tasks that are pushed together with the result.
     pub follow_ups: Vec<String>,
+}
+
+impl Completion {
+    /// Whether to store the result takes so long that it should hold up no other one.
+    pub fn is_large(&self) -> bool {
+        self.result.len() >= MIN_UPLOAD
+    }
 }
 
 /// Where the answer of a task goes.
@@ -95,12 +109,16 @@ impl Queue {
     pub(super) async fn finish(&self, held: &str, completions: &[Completion]) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
         let answer_keys: Vec<AnswerKeys> = completions.iter().map(|completion| self.answer_keys(completion)).collect();
+        let uploads = self.upload(completions).await?;
         let tasks: Vec<FinishedTask<'_>> = completions
             .iter()
             .zip(&answer_keys)
-            .map(|(completion, keys)| FinishedTask {
-                token: completion.token.as_str(),
-                ending: self.ending(completion, keys),
+            .enumerate()
+            .map(|(n, (completion, keys))| {
+                let upload = uploads.get(&n).map(String::as_str);
+                let ending = self.ending(completion, keys);
+                let ending = if upload.is_some() { Ending { result: "", ..ending } } else { ending };
+                FinishedTask { token: completion.token.as_str(), ending, upload }
             })
             .collect();
         let call = Finish {
@@ -114,6 +132,28 @@ impl Queue {
             tasks: &tasks,
         };
         self.db.call(&call).await
+    }
+
+    /// Uploads those results that are large and that no script has to read; returns under which keys, by their number.
+    async fn upload(&self, completions: &[Completion]) -> Result<HashMap<usize, String>, Error> {
+        let is_large = |(_, one): &(usize, &Completion)| one.is_large() && one.reply_to.is_none();
+        let mut uploads = HashMap::new();
+        let mut pipeline = redis::pipe();
+        for (n, completion) in completions.iter().enumerate().filter(is_large) {
+            let key = self.keys.upload(&completion.token);
+            let ttl_ms = millis(UPLOAD_TTL);
+            pipeline.cmd("SET").arg(&key).arg(&completion.result).arg("PX").arg(ttl_ms).ignore();
+            uploads.insert(n, key);
+        }
+        if uploads.is_empty() {
+            return Ok(uploads);
+        }
+        match self.db.run(async |connection| pipeline.exec_async(connection).await).await {
+            Ok(()) => Ok(uploads),
+            // The script may store what Redis does not let anyone else store: it has no memory left, or this user may not.
+            Err(Error::Redis(error)) if error.code().is_some() => Ok(HashMap::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends the task at a position as a dead letter; `token` names its reply until that is delivered, by the caller if no script can.

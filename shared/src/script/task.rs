@@ -184,6 +184,8 @@ pub struct FinishedTask<'a> {
     pub token: &'a str,
     /// What to store and deliver.
     pub ending: Ending<'a>,
+    /// The key that the result was uploaded to, if it was: then `ending` has an empty one.
+    pub upload: Option<&'a str>,
 }
 
 /// What a task leaves behind when it ends.
@@ -258,6 +260,7 @@ impl Rest for Ending<'_> {
 impl Rest for FinishedTask<'_> {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
         self.ending.push_keys(keys);
+        keys.extend(self.upload);
     }
 
     fn push_args(&self, call: &mut Invocation) {

@@ -28,7 +28,7 @@ pub(crate) fn call<'a>(tasks: &'a [FinishedTask<'a>]) -> Finish<'a> {
 pub(crate) fn plain<'a>(token: &'a str, result_key: &'a str) -> FinishedTask<'a> {
     let ending =
         Ending { result_key, ttl_ms: TTL, result: RESULT, reply: ReplyRoute::None, stream: None, follow_ups: &[] };
-    FinishedTask { token, ending }
+    FinishedTask { token, ending, upload: None }
 }
 
 #[tokio::test]
@@ -84,6 +84,44 @@ async fn a_result_replaces_whatever_stood_under_its_key() {
 }
 
 #[tokio::test]
+async fn an_uploaded_result_is_moved_to_its_key_whoever_subscribed_gets_it_and_a_lost_task_leaves_nothing() {
+    let desk = Desk::new().await;
+    let uploaded = |token: &'static str, upload: &'static str| {
+        let task = plain(token, token);
+        FinishedTask { ending: Ending { result: "", ..task.ending }, upload: Some(upload), ..task }
+    };
+    for token in ["t1", "t2"] {
+        desk.hold(token, b"h\nraw").await;
+    }
+    let upload = async |key: &str| {
+        let () = desk.ask(("SET", key, RESULT, "PX", 1_000)).await;
+    };
+    let () = desk.ask(("HSET", "waiters", "t1", "9999999999999 answers\n")).await;
+    upload("u1").await;
+    upload("u3").await;
+    // None of the batch is finished if one is not there.
+    let batch = [plain("t2", "r2"), uploaded("t1", "u1"), uploaded("lost", "u3"), uploaded("lost", "gone")];
+    desk.refuses_with(&call(&batch), "NOUPLOAD").await;
+
+    assert_eq!(desk.run(&call(&batch[..3])).await, [true, true, false]);
+
+    let dump = desk.dump().await;
+    let stored = (Held::Text(escaped(RESULT.as_bytes())), true);
+    assert_eq!((&dump["t1"], &dump["r2"]), (&stored, &stored));
+    let ttl: u64 = desk.ask(("PTTL", "t1")).await;
+    assert!((TTL - 5_000..=TTL).contains(&ttl), "{ttl}");
+    assert_eq!(desk.ask::<String>(("RPOP", "answers")).await, format!("t1\n{RESULT}"));
+    assert!(["u1", "u3", "lost"].iter().all(|key| !dump.contains_key(*key)), "{dump:?}");
+    // One alone takes another way through the script.
+    desk.hold("t4", b"h\nraw").await;
+    let alone = [uploaded("t4", "u4")];
+    desk.refuses_with(&call(&alone), "NOUPLOAD").await;
+    upload("u4").await;
+    assert_eq!(desk.run(&call(&alone)).await, [true]);
+    assert_eq!(desk.dump().await["t4"], stored);
+}
+
+#[tokio::test]
 async fn counters_and_subscriptions_of_another_type_stop_nothing() {
     let desk = Desk::new().await;
     for key in ["stats", "replies", "waiters"] {
@@ -102,8 +140,11 @@ async fn counters_and_subscriptions_of_another_type_stop_nothing() {
 #[tokio::test]
 async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
     let follow_ups = ["then".to_owned()];
-    let chained =
-        || FinishedTask { token: "t2", ending: Ending { follow_ups: &follow_ups, ..plain("t2", "r2").ending } };
+    let chained = || FinishedTask {
+        token: "t2",
+        ending: Ending { follow_ups: &follow_ups, ..plain("t2", "r2").ending },
+        upload: None,
+    };
     for (key, tasks) in [("active", vec![plain("t", "r")]), ("waiting", vec![plain("t", "r"), chained()])] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
@@ -167,7 +208,11 @@ async fn follow_ups_are_pushed_with_the_result_of_each_task_and_once() {
     let tasks: Vec<_> = ["t1", "lost", "t2", "t3"]
         .into_iter()
         .zip(&follow_ups)
-        .map(|(token, follow_ups)| FinishedTask { token, ending: Ending { follow_ups, ..plain(token, token).ending } })
+        .map(|(token, follow_ups)| FinishedTask {
+            token,
+            ending: Ending { follow_ups, ..plain(token, token).ending },
+            upload: None,
+        })
         .collect();
     assert_eq!(desk.run(&call(&tasks)).await, [true, false, true, true]);
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
@@ -180,7 +225,11 @@ async fn a_delivery_is_stored_as_due_now_where_no_producer_writes() {
     let desk = Desk::new().await;
     desk.hold("t", &entry("t", 0, true, b"raw")).await;
     let follow_ups = ["delivery {\"callback_of\":\"a\"}".to_owned(), "{\"next\":1}".to_owned()];
-    let tasks = [FinishedTask { token: "t", ending: Ending { follow_ups: &follow_ups, ..plain("t", "t").ending } }];
+    let tasks = [FinishedTask {
+        token: "t",
+        ending: Ending { follow_ups: &follow_ups, ..plain("t", "t").ending },
+        upload: None,
+    }];
     for key in ["stored", "scheduled"] {
         let () = desk.ask(("SET", key, "of another type")).await;
         desk.refuses(&call(&tasks)).await;

@@ -1,7 +1,7 @@
 //! Completes tasks in batches: alone while the worker is idle, up to a hundred at once under load.
 //!
 //! A batch that Redis refuses is split until the tasks at fault are alone: they end as dead letters, and all others as they should. This
-//! happens beside the completer, so that later batches do not wait.
+//! happens beside the completer, so that later batches do not wait. So does the end of a task with a large result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,26 +40,43 @@ impl Completer {
     pub async fn run(self, mut finished: mpsc::UnboundedReceiver<SucceededTask>) {
         let mut waiting = Vec::with_capacity(MAX_BATCH);
         while finished.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+            for SucceededTask { completion, held } in waiting.extract_if(.., |task| task.completion.is_large()) {
+                self.beside(vec![held], |completer| async move {
+                    if let Some((part, error)) = completer.finish_batch(vec![completion]).await {
+                        completer.finish_parts(part, error).await;
+                    }
+                });
+            }
             while !waiting.is_empty() {
                 let batch: Vec<SucceededTask> = waiting.drain(..batch_size(&waiting)).collect();
                 let (completions, held): (Vec<Completion>, Vec<HeldTask>) =
                     batch.into_iter().map(|task| (task.completion, task.held)).unzip();
-                let finish = || self.consumer.finish(&completions);
-                match self.retry.retry_until_stored("finish", finish).await {
-                    Ok(stored) => self.report(&completions, &stored),
-                    Err(NotStored::Refused(error)) => self.split(completions, held, error),
-                    Err(NotStored::Aborted) => {}
+                if let Some((refused, error)) = self.finish_batch(completions).await {
+                    self.beside(held, |completer| async move { completer.finish_parts(refused, error).await });
                 }
             }
         }
     }
 
-    /// Completes the tasks of a refused batch one part at a time, in the background. They keep their slots until then.
-    fn split(&self, completions: Vec<Completion>, held: Vec<HeldTask>, error: Arc<Error>) {
-        let completer = self.clone();
+    /// Completes these tasks together; returns them if Redis refuses to.
+    async fn finish_batch(&self, completions: Vec<Completion>) -> Option<(Vec<Completion>, Arc<Error>)> {
+        match self.retry.retry_until_stored("finish", || self.consumer.finish(&completions)).await {
+            Ok(stored) => self.report(&completions, &stored),
+            Err(NotStored::Refused(error)) => return Some((completions, error)),
+            Err(NotStored::Aborted) => {}
+        }
+        None
+    }
+
+    /// Ends tasks in the background. They keep their slots until then.
+    fn beside<F>(&self, held: Vec<HeldTask>, end: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let end = end(self.clone());
         tokio::spawn(async move {
-            let mut split = Box::pin(completer.finish_parts(completions, error));
-            if let Err(panic) = contain(split.as_mut()).await {
+            let mut end = Box::pin(end);
+            if let Err(panic) = contain(end.as_mut()).await {
                 tracing::error!(
                     panic,
                     "a panic while the results of some tasks were stored: they stay with this worker's lease"
@@ -69,6 +86,7 @@ impl Completer {
         });
     }
 
+    /// Completes the tasks of a refused batch one part at a time.
     async fn finish_parts(&self, completions: Vec<Completion>, error: Arc<Error>) {
         let mut parts = vec![(completions, error)];
         while let Some((mut part, error)) = parts.pop() {
