@@ -18,6 +18,8 @@
 mod breaker;
 mod config;
 pub mod fuzz;
+#[cfg(test)]
+mod future_size;
 mod http;
 mod in_flight;
 mod limit;

@@ -202,8 +202,12 @@ impl Hash {
     }
 
     fn hex(self) -> String {
-        let hex = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
-        self.0.finalize().iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+        let hash = self.0.finalize();
+        let mut hex = String::with_capacity(2 * hash.len());
+        hash.iter().for_each(|byte| hex.extend([digit(byte >> 4), digit(byte & 15)]));
+        hex
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) const MAX_DEPTH: usize = 128;
 /// Whether the brackets of a JSON text nest deeper than [`MAX_DEPTH`]. One pass, no recursion; the text need not be valid.
 pub(crate) fn too_deep(json: &[u8]) -> bool {
     // Most have fewer brackets than that, which is quickly counted.
-    if json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
+    if memchr::memchr2_iter(b'[', b'{', json).nth(MAX_DEPTH).is_none() {
         return false;
     }
     let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);

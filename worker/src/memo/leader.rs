@@ -115,7 +115,9 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
             outcome = end_lead(worker, job, key, answer.as_ref().map(|answer| (answer, ttl))).await;
         }
         match outcome {
-            Ok(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => pass_on(worker, key, &queues).await,
+            Ok(LeadOutcome::Done(queues)) if action == SettleAction::PassOn => {
+                Box::pin(pass_on(worker, key, &queues)).await;
+            }
             Ok(LeadOutcome::Done(mut queues)) => {
                 let own = worker.queue_name();
                 // A task that is parked at this very moment would not find an answer that is not kept.

@@ -77,7 +77,8 @@ impl<R: JoinedRequest> JoinedRequests<R> {
                 if with_others && let Some(reply) = self.ask_with_others(request.clone()).await {
                     return reply;
                 }
-                let mut replies = R::send(&self.target, std::slice::from_ref(request)).await?;
+                // Few go alone. What a command needs, 10 KB, would be part of every future that asks.
+                let mut replies = Box::pin(R::send(&self.target, std::slice::from_ref(request))).await?;
                 replies.pop().unwrap_or_else(|| Err(Error::Data("no reply to a request".into())))
             }
         };

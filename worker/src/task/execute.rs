@@ -383,14 +383,7 @@ fn report_ignored_fields(worker: &QueueWorker, task: &Task) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn size_of_returned<T>(_: impl FnOnce() -> T) -> usize {
-        size_of::<T>()
-    }
-
-    fn never<T>() -> T {
-        unreachable!("only the type counts")
-    }
+    use crate::future_size::{never, size_of_returned};
 
     #[test]
     fn a_task_in_a_worker_is_small() {
