@@ -17,9 +17,9 @@
 
 mod breaker;
 mod config;
-pub mod fuzz;
 #[cfg(test)]
 mod future_size;
+pub mod fuzz;
 mod http;
 mod in_flight;
 mod limit;

@@ -43,15 +43,20 @@ async fn cached_scripts(redis: &RedisServer) -> u64 {
     count.unwrap().parse().unwrap()
 }
 
-/// A task of each way in which one release leaves something in Redis that another finds: waiting, scheduled, for a limit, shared, to be retried.
+/// A task of each way in which one release leaves something in Redis that another finds: waiting, scheduled, for a limit, shared, under a key that
+/// several have and that may be used once, to be retried.
 fn task(number: usize, upstream: &Upstream) -> String {
     let id = format!("u{number}");
     let url = upstream.url(&format!("/slow/20?key={id}"));
-    let task = match number % 5 {
+    let task = match number % 6 {
         0 => json!({"id": id, "url": url}),
         1 => json!({"id": id, "url": url, "delay_ms": 1 + number * 10}),
         2 => json!({"id": id, "url": url, "limit": {"name": "upgrade", "rate": 40}}),
         3 => json!({"id": id, "url": upstream.url("/slow/20?key=shared"), "cache_ttl_ms": 60_000}),
+        4 => {
+            let key = format!("k{}", number / 24);
+            json!({"id": id, "url": upstream.url(&format!("/slow/20?key={key}")), "idempotency_key": key})
+        }
         _ => json!({"id": id, "url": upstream.url(&format!("/flaky/1/503?key={id}")), "retry": {"base_ms": 500}}),
     };
     task.to_string()
