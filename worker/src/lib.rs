@@ -12,6 +12,7 @@
 //! - [`config`]: the settings
 //! - [`pages`]: the manual page and completions
 //! - [`fuzz`]: what the worker reads of upstreams, as functions of bytes
+//! - `future_size`: how large a future is, in tests only
 //!
 //! It is a library for the fuzz targets in `tests/fuzz`; `main.rs` is the program.
 
