@@ -105,15 +105,13 @@ impl Error {
 }
 
 /// Errors of a server that pass, by their code.
-const TRANSIENT_CODES: [&str; 13] = [
+const TRANSIENT_CODES: [&str; 12] = [
     "BUSY",
     "INPROG",
     "MISCONF",
     "NOAUTH",
     "NOGOODSLAVE",
     "NOREPLICAS",
-    // Of `finish.lua`.
-    "NOUPLOAD",
     "OOM",
     "UNBLOCKED",
     "UNKILLABLE",
