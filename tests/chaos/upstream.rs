@@ -10,6 +10,9 @@ use serde_json::json;
 
 /// The longest that an answer takes, in ms.
 const MAX_DELAY_MS: u64 = 300;
+/// One answer in this many is so large that its result goes another way to Redis than that of others.
+const LARGE_ONE_IN: u64 = 8;
+const LARGE: usize = 40_000;
 /// How long the answer of `/slow/…` takes.
 const SLOW: Duration = Duration::from_millis(1_500);
 
@@ -100,7 +103,8 @@ fn answer(seed: u64, request: &Request, nth: u64) -> Reply {
     let chance = chance(seed, route);
     let delay = Duration::from_millis(delay_ms(seed, route));
     // The number of the call tells answers apart: tasks that share an answer must have the same one.
-    let good = || Reply::ok().json(&json!({"path": route, "call": request.nth})).after(delay);
+    let filler = "x".repeat(if chance.is_multiple_of(LARGE_ONE_IN) { LARGE } else { 0 });
+    let good = || Reply::ok().json(&json!({"path": route, "call": request.nth, "filler": filler})).after(delay);
     if route.starts_with("/down/") {
         return Reply::status(503);
     }
