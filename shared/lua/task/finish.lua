@@ -44,9 +44,12 @@ end
 if uploads and not has_uploads() then return redis.error_reply('NOUPLOAD a result has to be uploaded again') end
 local has_waiters = length_if('hash', waiters) > 0
 
--- Of a batch, whose tasks are small, one command reads which are held, and one removes them in the end.
-local is_held = {}
-if token_count == 1 then
+-- Of a batch, whose tasks are small, one command reads which are held, and one removes them in the end. So is the task of an upload, which
+-- a user may not be allowed to move.
+local is_held, removes_last = {}, token_count > 1 or uploads
+if token_count == 1 and uploads then
+  is_held[tokens[1]] = redis.call('HEXISTS', held, tokens[1]) == 1
+elseif token_count == 1 then
   is_held[tokens[1]] = redis.call('HDEL', held, tokens[1]) == 1
 elseif token_count > 1 then
   for i, entry in ipairs(redis.call('HMGET', held, unpack(tokens))) do is_held[tokens[i]] = entry and true end
@@ -92,7 +95,7 @@ while at <= arg_count do
   at = at + 7 + follow_up_count
 end
 if #finished > 0 then
-  if token_count > 1 then redis.call('HDEL', held, unpack(finished)) end
+  if removes_last then redis.call('HDEL', held, unpack(finished)) end
   count(stats, 'complete', #finished)
 end
 return reply

@@ -14,8 +14,6 @@ use crate::{Error, Queue, TaskId, TaskResult};
 /// From how many bytes on a result is uploaded, so that no script sees it: Lua copies and hashes each byte of a string. That makes 1.4 times
 /// as many answers of 33 KB a second, and twice as many of 1 MB; of 17 KB hardly more.
 const MIN_UPLOAD: usize = 32 << 10;
-/// What `finish.lua` replies if an upload is not there.
-const NOT_UPLOADED: &str = "NOUPLOAD";
 /// How long an upload is kept that no script moves to its key, because the worker is gone.
 const UPLOAD_TTL: Duration = Duration::from_secs(60);
 
@@ -119,7 +117,7 @@ impl Queue {
     }
 
     /// The same, with these results uploaded, in one round trip: the connection keeps the order of what is sent together. `None`: Redis has
-    /// refused an upload, for want of memory or by an ACL. The script may store what nobody else may.
+    /// refused an upload or its move, for want of memory or by an ACL. The script may store what nobody else may.
     async fn finish_uploaded(
         &self,
         held: &str,
@@ -127,7 +125,7 @@ impl Queue {
         uploads: &HashMap<usize, String>,
     ) -> Result<Option<Vec<bool>>, Error> {
         match tokio::join!(self.upload(completions, uploads), self.finish_as(held, completions, uploads)).1 {
-            Err(Error::Redis(error)) if error.code() == Some(NOT_UPLOADED) => Ok(None),
+            Err(Error::Redis(error)) if error.code().is_some() => Ok(None),
             finished => finished.map(Some),
         }
     }

@@ -39,28 +39,33 @@ async fn tasks_can_share_a_reply_list_and_it_expires_after_the_result_ttl() {
 }
 
 #[tokio::test]
-async fn a_large_result_is_stored_whole_also_when_redis_is_full_and_leaves_nothing_else_behind() {
+async fn a_large_result_is_stored_whole_also_if_redis_refuses_to_take_it_by_itself() {
     let stage = Stage::answering(|_| Reply::ok().header("content-type", "text/plain").body("½\n".repeat(MIB))).await;
     let task = |id: &str| json!({"id": id, "url": stage.url("/"), "result_ttl_ms": 600_000});
-    let check = async |answer: Value, uploads: u64| {
+    let check = async |answer: Value, moved: u64, left_behind: usize| {
         assert_eq!(answer["body_text"].as_str().map(str::len), Some(3 * MIB), "{}", answer["id"]);
         let key = format!("redial:{{default}}:result:{}", answer["id"].as_str().unwrap());
         let left: u64 = stage.redis.cli(&["PTTL", &key]).await.parse().unwrap();
         assert!((100_000..=600_000).contains(&left), "{left}");
-        assert_eq!(stage.redis.cli(&["KEYS", "*:upload:*"]).await, "");
-        assert_eq!(stage.redis.calls_of("rename").await, uploads, "results that no script has seen");
+        assert_eq!(stage.redis.cli(&["KEYS", "*:upload:*"]).await.lines().count(), left_behind, "uploads");
+        assert_eq!(stage.redis.calls_of("rename").await, moved, "results that no script has seen");
     };
     stage.queue.push(task("full").to_string()).await;
     stage.redis.cli(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
     let _worker = stage.worker().spawn();
-    check(stage.queue.wait_result("full", SOON).await, 0).await;
+    check(stage.queue.wait_result("full", SOON).await, 0, 0).await;
 
     stage.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    check(stage.answer(task("plain")).await, 1).await;
+    check(stage.answer(task("plain")).await, 1, 0).await;
+
+    stage.redis.cli(&["ACL", "SETUSER", "default", "-rename"]).await;
+    // What could not be moved expires.
+    check(stage.answer(task("refused")).await, 1, 1).await;
+    stage.redis.cli(&["ACL", "SETUSER", "default", "+rename"]).await;
 
     let mut replied = task("replied");
     replied["reply_to"] = json!("answers:list");
-    check(stage.answer(replied).await, 1).await;
+    check(stage.answer(replied).await, 1, 1).await;
     assert_eq!(stage.redis.cli(&["LLEN", "answers:list"]).await, "1");
 }
 

@@ -117,6 +117,9 @@ async fn an_uploaded_result_is_moved_to_its_key_whoever_subscribed_gets_it_and_a
     let alone = [uploaded("t4", "u4")];
     desk.refuses_with(&call(&alone), "NOUPLOAD").await;
     upload("u4").await;
+    let () = desk.ask(("ACL", "SETUSER", "default", "-rename")).await;
+    desk.refuses_with(&call(&alone), "can't run this command").await;
+    let () = desk.ask(("ACL", "SETUSER", "default", "+rename")).await;
     assert_eq!(desk.run(&call(&alone)).await, [true]);
     assert_eq!(desk.dump().await["t4"], stored);
 }
