@@ -1,9 +1,9 @@
 -- finish.lua: completes a batch of tasks: removes each from its holder, stores result and reply, pushes its follow-ups, counts it.
 -- KEYS  held: the hash that holds the tasks by token, a worker's or the parked ones; stats, replies, waiters, waiting, stored, scheduled; then for each
---       task its result key, followed by its reply list if its reply_mode is 'push', by its stream if it has a last_entry, and by the key
---       that its result was uploaded to if result is ''
--- ARGV  for each task: token, ttl_ms of result and reply, result, reply_mode ('none' for an upload) and reply_list (see lib/store_result),
---       last_entry of its stream (see lib/stream; '' for none), follow_up_count, and that many follow-ups (see lib/follow_up)
+--       task its result key, followed by its reply list if its reply_mode is 'push', or its upload if it is 'uploaded', and by its stream if it
+--       has a last_entry
+-- ARGV  for each task: token, ttl_ms of result and reply, result, reply_mode and reply_list (see lib/store_result), last_entry
+--       of its stream (see lib/stream; '' for none), follow_up_count, and that many follow-ups (see lib/follow_up)
 -- Returns for each task 1, or 0 if it was no longer held: then nothing of it was written, and its upload is gone. An error with the code
 --       NOUPLOAD, before anything was written: an upload is gone already.
 -- Guarantees: each task is fenced by its own token, so a lost one does not stop the others; sent twice, it changes nothing more. The tasks
@@ -15,8 +15,12 @@ local tokens, token_count, pushes, replies_later, uploads, at, arg_count = {}, 0
 while at <= arg_count do
   token_count = token_count + 1
   tokens[token_count] = ARGV[at]
-  replies_later = replies_later or ARGV[at + 3] == 'later'
-  uploads = uploads or ARGV[at + 2] == ''
+  local reply_mode = ARGV[at + 3]
+  replies_later = replies_later or reply_mode == 'later'
+  if reply_mode == 'uploaded' then
+    uploads = true
+    if redis.call('EXISTS', ARGV[at + 4]) == 0 then return redis.error_reply('NOUPLOAD a result has to be uploaded again') end
+  end
   local follow_up_count = tonumber(ARGV[at + 6])
   pushes = pushes or follow_up_count > 0
   at = at + 7 + follow_up_count
@@ -26,22 +30,6 @@ if pushes then
   expect_room_for_deliveries(stored, scheduled, ARGV)
 end
 if replies_later then expect_type('hash', replies) end
-
--- Whether each result is where it was uploaded to.
-local function has_uploads()
-  local key, first = 8, 1
-  while first <= arg_count do
-    local result, reply_mode, _, last_entry, follow_up_count = unpack(ARGV, first + 2, first + 6)
-    key = key + 1 + (reply_mode == 'push' and 1 or 0) + (last_entry ~= '' and 1 or 0)
-    if result == '' then
-      if redis.call('EXISTS', KEYS[key]) == 0 then return false end
-      key = key + 1
-    end
-    first = first + 7 + follow_up_count
-  end
-  return true
-end
-if uploads and not has_uploads() then return redis.error_reply('NOUPLOAD a result has to be uploaded again') end
 local has_waiters = length_if('hash', waiters) > 0
 
 -- Of a batch, whose tasks are small, one command reads which are held, and one removes them in the end. So is the task of an upload, which
@@ -61,9 +49,9 @@ at = 1
 while at <= arg_count do
   local token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count = unpack(ARGV, at, at + 6)
   follow_up_count = tonumber(follow_up_count)
-  local result_key, reply_key, stream, upload = KEYS[key], nil, nil, nil
+  local result_key, reply_key, stream = KEYS[key], nil, nil
   key = key + 1
-  if reply_mode == 'push' then
+  if reply_mode == 'push' or reply_mode == 'uploaded' then
     reply_key = KEYS[key]
     key = key + 1
   end
@@ -71,25 +59,16 @@ while at <= arg_count do
     stream = KEYS[key]
     key = key + 1
   end
-  if result == '' then
-    upload = KEYS[key]
-    key = key + 1
-  end
   local was_held = is_held[token]
   if was_held then
     is_held[token] = nil -- It may be named twice.
-    if upload then
-      redis.call('RENAME', upload, result_key)
-      redis.call('PEXPIRE', result_key, ttl_ms)
-    else
-      store_result(result_key, ttl_ms, result, {mode = reply_mode, list = reply_list, key = reply_key}, replies, token)
-    end
+    store_result(result_key, ttl_ms, result, {mode = reply_mode, list = reply_list, key = reply_key}, replies, token)
     if stream then end_stream(stream, last_entry, ttl_ms) end
     if has_waiters then notify_waiters(waiters, result_key, result) end
     for follow_up = at + 7, at + 6 + follow_up_count do push_follow_up(waiting, stored, scheduled, token, ARGV[follow_up]) end
     finished[#finished + 1] = token
-  elseif upload then
-    redis.call('DEL', upload)
+  elseif reply_mode == 'uploaded' then
+    redis.call('DEL', reply_key)
   end
   reply[#reply + 1] = was_held and 1 or 0
   at = at + 7 + follow_up_count

@@ -1,7 +1,6 @@
 //! The end of a task: its result or its dead letter, and the delivery of its reply.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Consumer;
@@ -47,6 +46,8 @@ impl Completion {
 #[derive(Debug, Default)]
 pub(super) struct AnswerKeys {
     result: String,
+    /// Where the result was uploaded to, if it was.
+    upload: Option<String>,
     stream: String,
 }
 
@@ -107,47 +108,49 @@ impl Consumer {
 impl Queue {
     /// Completes tasks that the hash `held` holds by token. The caller delivers those replies that no script can.
     pub(super) async fn finish(&self, held: &str, completions: &[Completion]) -> Result<Vec<bool>, Error> {
-        let uploads = self.uploads(completions);
-        if !uploads.is_empty()
-            && let Some(finished) = Box::pin(self.finish_uploaded(held, completions, &uploads)).await?
-        {
-            return Ok(finished);
+        let mut keys: Vec<AnswerKeys> = completions
+            .iter()
+            .map(|completion| AnswerKeys { upload: self.upload_key(completion), ..self.answer_keys(completion) })
+            .collect();
+        if keys.iter().any(|keys| keys.upload.is_some()) {
+            if let Some(finished) = Box::pin(self.finish_uploaded(held, completions, &keys)).await? {
+                return Ok(finished);
+            }
+            for keys in &mut keys {
+                keys.upload = None;
+            }
         }
-        self.finish_as(held, completions, &HashMap::new()).await
+        self.finish_under(held, completions, &keys).await
     }
 
-    /// The same, with these results uploaded, in one round trip: the connection keeps the order of what is sent together. `None`: Redis has
+    /// The same, with some results uploaded, in one round trip: the connection keeps the order of what is sent together. `None`: Redis has
     /// refused an upload or its move, for want of memory or by an ACL. The script may store what nobody else may.
     async fn finish_uploaded(
         &self,
         held: &str,
         completions: &[Completion],
-        uploads: &HashMap<usize, String>,
+        keys: &[AnswerKeys],
     ) -> Result<Option<Vec<bool>>, Error> {
-        match tokio::join!(self.upload(completions, uploads), self.finish_as(held, completions, uploads)).1 {
+        match tokio::join!(self.upload(completions, keys), self.finish_under(held, completions, keys)).1 {
             Err(Error::Redis(error)) if error.code().is_some() => Ok(None),
             finished => finished.map(Some),
         }
     }
 
-    /// The same, with some of the results under these keys, by their number.
-    async fn finish_as(
+    /// The same, with the answers under these keys.
+    async fn finish_under(
         &self,
         held: &str,
         completions: &[Completion],
-        uploads: &HashMap<usize, String>,
+        answer_keys: &[AnswerKeys],
     ) -> Result<Vec<bool>, Error> {
         let keys = &self.keys;
-        let answer_keys: Vec<AnswerKeys> = completions.iter().map(|completion| self.answer_keys(completion)).collect();
         let tasks: Vec<FinishedTask<'_>> = completions
             .iter()
-            .zip(&answer_keys)
-            .enumerate()
-            .map(|(n, (completion, keys))| {
-                let upload = uploads.get(&n).map(String::as_str);
-                let ending = self.ending(completion, keys);
-                let ending = if upload.is_some() { Ending { result: "", ..ending } } else { ending };
-                FinishedTask { token: completion.token.as_str(), ending, upload }
+            .zip(answer_keys)
+            .map(|(completion, keys)| FinishedTask {
+                token: completion.token.as_str(),
+                ending: self.ending(completion, keys),
             })
             .collect();
         let call = Finish {
@@ -163,18 +166,17 @@ impl Queue {
         self.db.call(&call).await
     }
 
-    /// The keys for those results that are large and that no script has to read, by their number.
-    fn uploads(&self, completions: &[Completion]) -> HashMap<usize, String> {
-        let is_large = |(_, one): &(usize, &Completion)| one.is_large() && one.reply_to.is_none();
-        let large = completions.iter().enumerate().filter(is_large);
-        large.map(|(n, completion)| (n, self.keys.upload(&completion.token))).collect()
+    /// The key to upload a result to, if it is large and no script has to read it.
+    fn upload_key(&self, completion: &Completion) -> Option<String> {
+        let is_uploaded = completion.is_large() && completion.reply_to.is_none();
+        is_uploaded.then(|| self.keys.upload(&completion.token))
     }
 
-    async fn upload(&self, completions: &[Completion], uploads: &HashMap<usize, String>) -> Result<(), Error> {
+    async fn upload(&self, completions: &[Completion], keys: &[AnswerKeys]) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
-        for (n, key) in uploads {
-            let result = &completions[*n].result;
-            pipeline.cmd("SET").arg(key).arg(result).arg("PX").arg(millis(UPLOAD_TTL)).ignore();
+        for (completion, keys) in completions.iter().zip(keys) {
+            let Some(key) = &keys.upload else { continue };
+            pipeline.cmd("SET").arg(key).arg(&completion.result).arg("PX").arg(millis(UPLOAD_TTL)).ignore();
         }
         self.db.run(async |connection| pipeline.exec_async(connection).await).await
     }
@@ -274,16 +276,20 @@ impl Queue {
 
     pub(super) fn answer_keys(&self, completion: &Completion) -> AnswerKeys {
         let stream = completion.last_entry.as_ref().map(|_| self.keys.stream(&completion.id));
-        AnswerKeys { result: self.keys.result(&completion.id), stream: stream.unwrap_or_default() }
+        AnswerKeys { result: self.keys.result(&completion.id), upload: None, stream: stream.unwrap_or_default() }
     }
 
     pub(super) fn ending<'a>(&self, completion: &'a Completion, keys: &'a AnswerKeys) -> Ending<'a> {
         let stream = completion.last_entry.as_deref();
+        let (result, reply) = match &keys.upload {
+            Some(key) => ("", ReplyRoute::Uploaded(key)),
+            None => (completion.result.as_str(), self.reply_route(completion)),
+        };
         Ending {
             result_key: &keys.result,
             ttl_ms: millis(completion.ttl).max(1), // Redis refuses 0, and would do so in the middle of the script.
-            result: &completion.result,
-            reply: self.reply_route(completion),
+            result,
+            reply,
             stream: stream.map(|last_entry| StreamEnding { key: &keys.stream, last_entry }),
             follow_ups: &completion.follow_ups,
         }

@@ -184,8 +184,6 @@ pub struct FinishedTask<'a> {
     pub token: &'a str,
     /// What to store and deliver.
     pub ending: Ending<'a>,
-    /// The key that the result was uploaded to, if it was: then `ending` has an empty one.
-    pub upload: Option<&'a str>,
 }
 
 /// What a task leaves behind when it ends.
@@ -219,6 +217,8 @@ pub struct StreamEnding<'a> {
 pub enum ReplyRoute<'a> {
     /// The task asked for no reply.
     None,
+    /// The same, and its result was uploaded to this key: it is moved from there, and the script gets an empty one.
+    Uploaded(&'a str),
     /// The same script pushes it to this list.
     Push(&'a str),
     /// A worker pushes it later, because this list is in another Cluster slot.
@@ -229,6 +229,7 @@ impl Ending<'_> {
     pub(super) fn push_outcome(&self, call: &mut Invocation) {
         let (mode, list) = match self.reply {
             ReplyRoute::None => ("none", ""),
+            ReplyRoute::Uploaded(key) => ("uploaded", key),
             ReplyRoute::Push(list) => ("push", list),
             ReplyRoute::Later(list) => ("later", list),
         };
@@ -243,8 +244,8 @@ impl Ending<'_> {
 impl Rest for Ending<'_> {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
         keys.push(self.result_key);
-        if let ReplyRoute::Push(list) = self.reply {
-            keys.push(list);
+        if let ReplyRoute::Push(key) | ReplyRoute::Uploaded(key) = self.reply {
+            keys.push(key);
         }
         if let Some(stream) = self.stream {
             keys.push(stream.key);
@@ -260,7 +261,6 @@ impl Rest for Ending<'_> {
 impl Rest for FinishedTask<'_> {
     fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
         self.ending.push_keys(keys);
-        keys.extend(self.upload);
     }
 
     fn push_args(&self, call: &mut Invocation) {

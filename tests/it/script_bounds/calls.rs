@@ -147,7 +147,7 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
             Box::new(|n| {
                 let token = format!("t{}", n + 20);
                 let result = "x".repeat(MIB);
-                let tasks = [FinishedTask { token: &token, ending: ending(&result), upload: None }];
+                let tasks = [FinishedTask { token: &token, ending: ending(&result) }];
                 let (stats, replies, waiters, waiting) = ("stats", "replies", "waiters", "waiting");
                 Finish {
                     held: "active",

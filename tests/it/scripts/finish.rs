@@ -28,7 +28,7 @@ pub(crate) fn call<'a>(tasks: &'a [FinishedTask<'a>]) -> Finish<'a> {
 pub(crate) fn plain<'a>(token: &'a str, result_key: &'a str) -> FinishedTask<'a> {
     let ending =
         Ending { result_key, ttl_ms: TTL, result: RESULT, reply: ReplyRoute::None, stream: None, follow_ups: &[] };
-    FinishedTask { token, ending, upload: None }
+    FinishedTask { token, ending }
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn an_uploaded_result_is_moved_to_its_key_whoever_subscribed_gets_it_and_a
     let desk = Desk::new().await;
     let uploaded = |token: &'static str, upload: &'static str| {
         let task = plain(token, token);
-        FinishedTask { ending: Ending { result: "", ..task.ending }, upload: Some(upload), ..task }
+        FinishedTask { ending: Ending { result: "", reply: ReplyRoute::Uploaded(upload), ..task.ending }, ..task }
     };
     for token in ["t1", "t2"] {
         desk.hold(token, b"h\nraw").await;
@@ -143,11 +143,8 @@ async fn counters_and_subscriptions_of_another_type_stop_nothing() {
 #[tokio::test]
 async fn a_key_of_another_type_stops_a_batch_before_it_finishes_anything() {
     let follow_ups = ["then".to_owned()];
-    let chained = || FinishedTask {
-        token: "t2",
-        ending: Ending { follow_ups: &follow_ups, ..plain("t2", "r2").ending },
-        upload: None,
-    };
+    let chained =
+        || FinishedTask { token: "t2", ending: Ending { follow_ups: &follow_ups, ..plain("t2", "r2").ending } };
     for (key, tasks) in [("active", vec![plain("t", "r")]), ("waiting", vec![plain("t", "r"), chained()])] {
         let desk = Desk::new().await;
         desk.hold("t", b"h\nraw").await;
@@ -211,11 +208,7 @@ async fn follow_ups_are_pushed_with_the_result_of_each_task_and_once() {
     let tasks: Vec<_> = ["t1", "lost", "t2", "t3"]
         .into_iter()
         .zip(&follow_ups)
-        .map(|(token, follow_ups)| FinishedTask {
-            token,
-            ending: Ending { follow_ups, ..plain(token, token).ending },
-            upload: None,
-        })
+        .map(|(token, follow_ups)| FinishedTask { token, ending: Ending { follow_ups, ..plain(token, token).ending } })
         .collect();
     assert_eq!(desk.run(&call(&tasks)).await, [true, false, true, true]);
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
@@ -228,11 +221,7 @@ async fn a_delivery_is_stored_as_due_now_where_no_producer_writes() {
     let desk = Desk::new().await;
     desk.hold("t", &entry("t", 0, true, b"raw")).await;
     let follow_ups = ["delivery {\"callback_of\":\"a\"}".to_owned(), "{\"next\":1}".to_owned()];
-    let tasks = [FinishedTask {
-        token: "t",
-        ending: Ending { follow_ups: &follow_ups, ..plain("t", "t").ending },
-        upload: None,
-    }];
+    let tasks = [FinishedTask { token: "t", ending: Ending { follow_ups: &follow_ups, ..plain("t", "t").ending } }];
     for key in ["stored", "scheduled"] {
         let () = desk.ask(("SET", key, "of another type")).await;
         desk.refuses(&call(&tasks)).await;

@@ -19,7 +19,7 @@ impl Desk {
         self.hold(token, b"h\nraw").await;
         let ending = ending(ttl_ms, ReplyRoute::Push("reply"));
         match way {
-            0 => assert_eq!(self.run(&call(&[FinishedTask { token, ending, upload: None }])).await, [true]),
+            0 => assert_eq!(self.run(&call(&[FinishedTask { token, ending }])).await, [true]),
             1 => assert!(self.run(&Bury { ending: Some(ending), ..bury::without_id(token) }).await),
             _ => {
                 let deliver = Deliver { reply_list: "reply", ttl_ms: &ttl_ms.to_string(), result: "answer" };
@@ -62,7 +62,7 @@ async fn of_results_that_come_together_the_longest_lived_counts_whatever_their_o
             for ((token, result_key), ttl) in names.iter().zip(ttls) {
                 desk.hold(token, b"h\nraw").await;
                 let ending = Ending { result_key, ..ending(ttl, ReplyRoute::Push("reply")) };
-                tasks.push(FinishedTask { token, ending, upload: None });
+                tasks.push(FinishedTask { token, ending });
             }
             assert_eq!(desk.run(&call(&tasks)).await, [true; 3]);
             let lives = desk.ttl().await;
@@ -121,7 +121,7 @@ async fn a_waiter_that_is_woken_finds_the_result_in_its_place() {
 async fn a_reply_for_another_slot_is_kept_until_delivered() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
-    let tasks = [FinishedTask { token: "t", ending: ending(60_000, ReplyRoute::Later("a\nlist")), upload: None }];
+    let tasks = [FinishedTask { token: "t", ending: ending(60_000, ReplyRoute::Later("a\nlist")) }];
     let later = call(&tasks);
     assert_eq!(desk.run(&later).await, [true]);
     let kept = hash(&[("t", "60000 answer\na\nlist")]);

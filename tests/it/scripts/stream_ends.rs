@@ -17,7 +17,7 @@ impl Desk {
     /// Ends a task in one of the three ways. Whether it was there.
     async fn end(&self, way: usize, token: &str, ending: Ending<'_>) -> bool {
         match way {
-            0 => self.run(&call(&[FinishedTask { token, ending, upload: None }])).await == [true],
+            0 => self.run(&call(&[FinishedTask { token, ending }])).await == [true],
             1 => self.run(&Bury { ending: Some(ending), ..bury::without_id(token) }).await,
             _ => {
                 let tasks = [BuriedTask { serial: token, letter_header: "{}", ending: Some(ending) }];
