@@ -85,7 +85,8 @@ impl HeldMemory {
         if has_them || !self.memory.is_spent() || self.waits.lock().beyond.is_some() {
             return Ok(());
         }
-        self.wait(MAX_WAIT).await
+        // Boxed, as hardly any call waits.
+        Box::pin(self.wait(MAX_WAIT)).await
     }
 
     async fn wait(&self, patience: Duration) -> Result<(), Failure> {

@@ -164,11 +164,24 @@ impl HttpClient {
         added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
         reading: &AnswerReading<'_>,
     ) -> AttemptResult {
-        let mut hop = Hop::first(task);
+        let response = self.exchange(pooled, task, Hop::first(task), added, body, reading).await;
         if task.redirects == 0 {
-            return self.exchange(pooled, task, hop, added, body, reading).await;
+            return response;
         }
-        let mut response = self.exchange(pooled, task, hop.clone(), added, body, reading).await?;
+        Box::pin(self.follow_redirects(response?, pooled, task, body, added_at, reading)).await
+    }
+
+    /// Makes the requests that this response and those after it ask for instead, as many as the task allows.
+    async fn follow_redirects(
+        &self,
+        mut response: Response,
+        pooled: &mut PooledClient,
+        task: &Task,
+        body: Option<&Vec<u8>>,
+        added_at: impl Fn(&Hop) -> Result<HeaderMap, String>,
+        reading: &AnswerReading<'_>,
+    ) -> AttemptResult {
+        let mut hop = Hop::first(task);
         while let Some(next) = hop.next(&response) {
             let next = next.and_then(|next| {
                 if next.redirection.followed > task.redirects {
@@ -202,50 +215,67 @@ impl HttpClient {
         Ok(response)
     }
 
-    async fn exchange(
-        &self,
-        pooled: &PooledClient,
-        task: &Task,
+    /// Makes one request, and reads its response. Not asynchronous, so that the future does not hold what the request was made of.
+    fn exchange<'a>(
+        &'a self,
+        pooled: &'a PooledClient,
+        task: &'a Task,
         hop: Hop,
         added: HeaderMap,
         body: Option<&Vec<u8>>,
-        AnswerReading { relay, memory }: &AnswerReading<'_>,
-    ) -> AttemptResult {
-        let Hop { method, url, headers, sends_body, redirection } = hop;
-        // The builder makes a header of the user and the password in a URL.
-        let mut request = pooled.client.request(method, url).build().map_err(|error| Failure::from_reqwest(&error))?;
-        if request.headers().is_empty() {
-            *request.headers_mut() = headers;
-        } else {
-            request.headers_mut().extend(headers);
+        AnswerReading { relay, memory }: &'a AnswerReading<'a>,
+    ) -> impl Future<Output = AttemptResult> + Send {
+        let redirection = hop.redirection.clone();
+        let accepted = if relay.is_some() { decode::IDENTITY } else { decode::ACCEPTED };
+        let request = request(pooled, hop, added, body, accepted);
+        let sent = request.map(|request| pooled.client.execute(request));
+        async move {
+            let mut incoming = sent?.await.map_err(|error| Failure::from_reqwest(&error))?;
+            if task.effect == Effect::Idempotent {
+                self.pools.answered(pooled, incoming.version() == Version::HTTP_2);
+            }
+            if pooled.has_proxy() && incoming.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+                return Err(Failure::Connect(PROXY_LOGIN.to_owned()));
+            }
+            let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
+            // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
+            let mut decoder = BodyDecoder::of(&mut headers, self.max_response_bytes);
+            if let Some(relay) = relay.as_ref().filter(|relay| relay.accepts(status)) {
+                Box::pin(pass_on(&mut incoming, &mut decoder, (status, &headers), (relay, memory))).await?;
+            }
+            let length = incoming.content_length();
+            while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
+                take(&chunk, &mut decoder, memory, length).await?;
+            }
+            let body = decoder.finish()?;
+            memory.set(body.capacity());
+            Ok(Response { status, headers, body, redirection })
         }
-        request.headers_mut().extend(added);
-        if let Some(body) = body.filter(|_| sends_body) {
-            *request.body_mut() = Some(body.clone().into());
-        }
-        let accepted = HeaderValue::from_static(if relay.is_some() { decode::IDENTITY } else { decode::ACCEPTED });
-        request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(accepted);
-        let mut incoming = pooled.client.execute(request).await.map_err(|error| Failure::from_reqwest(&error))?;
-        if task.effect == Effect::Idempotent {
-            self.pools.answered(pooled, incoming.version() == Version::HTTP_2);
-        }
-        if pooled.has_proxy() && incoming.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(Failure::Connect(PROXY_LOGIN.to_owned()));
-        }
-        let (status, mut headers) = (incoming.status().as_u16(), std::mem::take(incoming.headers_mut()));
-        // Counted while it arrives and after decompression: neither a wrong Content-Length nor a zip bomb fills the memory.
-        let mut decoder = BodyDecoder::of(&mut headers, self.max_response_bytes);
-        if let Some(relay) = relay.as_ref().filter(|relay| relay.accepts(status)) {
-            Box::pin(pass_on(&mut incoming, &mut decoder, (status, &headers), (relay, memory))).await?;
-        }
-        let length = incoming.content_length();
-        while let Some(chunk) = incoming.chunk().await.map_err(|error| Failure::from_reqwest(&error))? {
-            take(&chunk, &mut decoder, memory, length).await?;
-        }
-        let body = decoder.finish()?;
-        memory.set(body.capacity());
-        Ok(Response { status, headers, body, redirection })
     }
+}
+
+/// The request of a hop, with `added` headers, which replace its own.
+fn request(
+    pooled: &PooledClient,
+    hop: Hop,
+    added: HeaderMap,
+    body: Option<&Vec<u8>>,
+    accepted: &'static str,
+) -> Result<reqwest::Request, Failure> {
+    let Hop { method, url, headers, sends_body, .. } = hop;
+    // The builder makes a header of the user and the password in a URL.
+    let mut request = pooled.client.request(method, url).build().map_err(|error| Failure::from_reqwest(&error))?;
+    if request.headers().is_empty() {
+        *request.headers_mut() = headers;
+    } else {
+        request.headers_mut().extend(headers);
+    }
+    request.headers_mut().extend(added);
+    if let Some(body) = body.filter(|_| sends_body) {
+        *request.body_mut() = Some(body.clone().into());
+    }
+    request.headers_mut().entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static(accepted));
+    Ok(request)
 }
 
 /// Decodes the next bytes of a body as soon as there is memory for them: for all of it at once if its length is known, so that those which

@@ -138,7 +138,7 @@ async fn sleep_until_due(worker: &QueueWorker, limits: &[AppliedLimit]) {
 
 /// Attaches the grant that a call brings along from its wait list. Returns the name of its limit and the place that it had.
 fn take_over_grant(worker: &QueueWorker, job: &mut Job, admission: &mut Admission) -> Option<(String, Option<String>)> {
-    let grant = job.turn.grant.take()?;
+    let grant = *job.turn.grant.take()?;
     if grant.is_timed() {
         worker.shared.limits.note_start(&grant.limit, grant.due().elapsed());
     }

@@ -388,6 +388,6 @@ mod tests {
     #[test]
     fn a_task_in_a_worker_is_small() {
         // It is copied when it is spawned. One rare path that is not boxed makes it twice as large.
-        assert!(size_of_returned(|| execute(never(), never(), never(), never())) <= 8 << 10);
+        assert!(size_of_returned(|| execute(never(), never(), never(), never())) <= 5_600);
     }
 }

@@ -26,8 +26,8 @@ pub enum Verdict {
 /// What a task brings along from a wait list, as it was its turn.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// The grant of the limit that it waited for.
-    pub grant: Option<HeldGrant>,
+    /// The grant of the limit that it waited for. Boxed, as most tasks have not waited.
+    pub grant: Option<Box<HeldGrant>>,
     /// Its call among those in flight to the upstream that it waited for.
     pub call: Option<CallInFlight>,
 }

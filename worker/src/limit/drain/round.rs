@@ -321,7 +321,8 @@ impl LimitDrain {
                 Grant::Granted { at, holds_slot } => {
                     let slot = holds_slot.then(|| ConcurrencySlot::new(&self.client, &self.limit, &call.token));
                     let (cost, position) = (call.next.cost, Some(call.next.position.clone()));
-                    Some(HeldGrant::new(&self.client, &self.limit, cost, at, slot, position, asked))
+                    let grant = HeldGrant::new(&self.client, &self.limit, cost, at, slot, position, asked);
+                    Some(Box::new(grant))
                 }
                 _ => None,
             };
