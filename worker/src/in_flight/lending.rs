@@ -2,14 +2,13 @@
 
 use super::calls::CallsInFlight;
 use crate::queue::queue_worker::QueueWorker;
-use crate::queue::slots::Slots;
 
 /// Lends slots in place of those of upstreams that hold more than their share, as long as there are any to lend.
-pub fn lend_slots(slots: &Slots, calls: &CallsInFlight, workers: &[QueueWorker]) {
+pub fn lend_slots(calls: &CallsInFlight, workers: &[QueueWorker]) {
     for (upstream, excess) in calls.excesses() {
         let mut lent = 0;
         for worker in workers {
-            lent += worker.queue.held.lend_slots(slots, &upstream, excess - lent);
+            lent += worker.queue.held.lend_slots(&upstream, excess - lent);
         }
         if lent > 0 {
             let upstream = upstream.name();

@@ -16,8 +16,8 @@ use super::slots::{Room, Slots};
 use crate::http::answer_memory::HeldMemory;
 use crate::in_flight::calls::{CallInFlight, UpstreamCalls};
 
-/// How long a task may be on its way to its call, or back to Redis, before it gives its slot to another one. The first is longer than the
-/// gates may take in all, the second than Redis takes from 200 ms away.
+/// How long a task may keep its slot on its way to its call, or back to Redis, before it gives it to another one at any rate. The first is longer
+/// than the gates may take in all, the second than Redis takes from 200 ms away.
 const GATE_PATIENCE: Duration = Duration::from_secs(7);
 const SETTLING_PATIENCE: Duration = Duration::from_secs(1);
 /// During its call a task keeps its slot.
@@ -26,6 +26,7 @@ const NEVER: u64 = u64::MAX;
 /// The tasks of one queue that this worker holds.
 #[derive(Debug)]
 pub struct HeldTasks {
+    slots: Slots,
     tasks: Mutex<HashMap<Token, Arc<HeldState>>>,
     /// Tokens under which this worker has asked for tasks, until it has the answer.
     expected: Mutex<HashSet<Token>>,
@@ -35,19 +36,6 @@ pub struct HeldTasks {
     last_change_ms: AtomicU64,
     /// Tasks whose story panicked, until someone gives them up.
     panicked: Mutex<Vec<Token>>,
-}
-
-impl Default for HeldTasks {
-    fn default() -> Self {
-        Self {
-            tasks: Mutex::default(),
-            expected: Mutex::default(),
-            registered_claims: AtomicU64::default(),
-            started: Instant::now(),
-            last_change_ms: AtomicU64::default(),
-            panicked: Mutex::default(),
-        }
-    }
 }
 
 /// A task that this worker holds, in its slot. Dropping it frees the slot.
@@ -85,6 +73,18 @@ pub struct SucceededTask {
 }
 
 impl HeldTasks {
+    /// None yet. They come in these slots.
+    pub fn new(slots: Slots) -> Self {
+        Self {
+            slots,
+            tasks: Mutex::default(),
+            expected: Mutex::default(),
+            registered_claims: AtomicU64::default(),
+            started: Instant::now(),
+            last_change_ms: AtomicU64::default(),
+            panicked: Mutex::default(),
+        }
+    }
     /// Registers a claimed task. The slot stays occupied until the [`HeldTask`] is dropped.
     pub fn hold(self: &Arc<Self>, token: &Token, slot: OwnedSemaphorePermit) -> HeldTask {
         let state = Arc::new(HeldState {
@@ -98,17 +98,17 @@ impl HeldTasks {
     }
 
     /// Takes the slots of tasks that Redis keeps waiting, as long as there is room beyond the slots for them. Returns how many.
-    pub fn free_overdue_slots(&self, slots: &Slots) -> usize {
+    pub fn free_overdue_slots(&self) -> usize {
         let now = self.in_ms(Duration::ZERO);
         let tasks = self.tasks.lock();
         let overdue = tasks.values().filter(|state| state.overdue_at_ms.load(Ordering::Relaxed) <= now);
-        overdue.map_while(|state| state.give_up_slot(slots)).filter(|freed| *freed).count()
+        overdue.map_while(|state| state.give_up_slot(|| self.slots.try_beyond())).filter(|freed| *freed).count()
     }
 
     /// Lends slots in place of those that at most this many slow calls to an upstream hold. Returns how many.
-    pub fn lend_slots(&self, slots: &Slots, upstream: &Arc<UpstreamCalls>, limit: usize) -> usize {
+    pub fn lend_slots(&self, upstream: &Arc<UpstreamCalls>, limit: usize) -> usize {
         let tasks = self.tasks.lock();
-        let lent = tasks.values().map_while(|state| state.lend_slot(slots, upstream)).filter(|lent| *lent);
+        let lent = tasks.values().map_while(|state| state.lend_slot(&self.slots, upstream)).filter(|lent| *lent);
         lent.take(limit).count()
     }
 
@@ -179,11 +179,11 @@ impl HeldTasks {
 }
 
 impl HeldState {
-    /// Takes the slot, if the task has one. `None`: there is no room beyond the slots.
-    fn give_up_slot(&self, slots: &Slots) -> Option<bool> {
+    /// Takes the slot, if the task has one, for room `beyond` the slots. `None`: there is none.
+    fn give_up_slot(&self, beyond: impl FnOnce() -> Option<OwnedSemaphorePermit>) -> Option<bool> {
         let mut occupied = self.occupied.lock();
         if matches!(occupied.room, Some(Room::Slot(_))) {
-            occupied.room = Some(Room::Beyond(slots.try_beyond()?));
+            occupied.room = Some(Room::Beyond(beyond()?));
             return Some(true);
         }
         Some(false)
@@ -228,10 +228,12 @@ impl HeldTask {
         }
     }
 
-    /// There is no call to make any more: what is left is for Redis to store.
+    /// There is no call to make any more: what is left is for Redis to store. Meanwhile, another task may have the slot.
     pub fn begin_settling(&self) {
         self.state.overdue_at_ms.store(self.held.in_ms(SETTLING_PATIENCE), Ordering::Relaxed);
         drop(self.state.occupied.lock().call.take());
+        // Without room it keeps the slot for now.
+        let _ = self.state.give_up_slot(|| self.held.slots.try_settle());
     }
 }
 
@@ -243,5 +245,44 @@ impl Drop for HeldTask {
         if std::thread::panicking() {
             self.held.panicked.lock().push(self.token.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redial_core::WorkerId;
+    use redial_core::consumer::DrainId;
+
+    use super::*;
+
+    /// A worker with so many slots that makes as many calls.
+    fn calling(total: usize) -> (Slots, Vec<HeldTask>) {
+        let slots = Slots::new(total);
+        let held = Arc::new(HeldTasks::new(slots.clone()));
+        let permits = std::iter::from_fn(|| slots.try_acquire());
+        let worker = WorkerId::random();
+        let token = |n| DrainId::new(1).token(&worker, n);
+        let tasks = permits.enumerate().map(|(n, slot)| held.hold(&token(n), slot)).collect();
+        (slots, tasks)
+    }
+
+    #[test]
+    fn a_task_whose_call_has_ended_gives_its_slot_to_another_while_half_of_the_room_beyond_stays_free() {
+        let (slots, tasks) = calling(4);
+        assert!(slots.is_full() && tasks.iter().all(|task| task.begin_call(None)));
+        tasks.iter().for_each(HeldTask::begin_settling);
+        assert_eq!((slots.in_use(), slots.held()), (2, 4));
+        assert!(slots.try_lend().is_some());
+        drop(tasks);
+        assert_eq!((slots.in_use(), slots.held()), (0, 0));
+    }
+
+    #[test]
+    fn the_only_slot_is_free_when_redis_has_the_result() {
+        let (slots, tasks) = calling(1);
+        tasks.iter().for_each(HeldTask::begin_settling);
+        assert!(slots.is_full());
+        drop(tasks);
+        assert!(!slots.is_full());
     }
 }

@@ -1,6 +1,6 @@
 //! Frees slots when other tasks need them: of tasks that Redis keeps waiting, and of calls to an upstream that holds more than its share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,28 +10,29 @@ use crate::in_flight::lending::lend_slots;
 
 /// How often it is looked whether tasks keep slots that others need.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is logged while Redis keeps tasks waiting.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Looks after the slots of a worker until `abort`.
 pub async fn run(slots: Slots, served: ServedQueues, abort: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut is_reported = false;
+    let mut reported: Option<Instant> = None;
     loop {
         tokio::select! {
             () = abort.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        is_reported &= slots.held() > slots.in_use();
         if !slots.is_full() {
             continue;
         }
         let workers = served.all();
         if let Some(worker) = workers.first() {
-            lend_slots(&slots, &worker.shared.in_flight, &workers);
+            lend_slots(&worker.shared.in_flight, &workers);
         }
-        let freed: usize = workers.iter().map(|worker| worker.queue.held.free_overdue_slots(&slots)).sum();
-        if freed > 0 && !is_reported {
-            is_reported = true;
+        let freed: usize = workers.iter().map(|worker| worker.queue.held.free_overdue_slots()).sum();
+        if freed > 0 && reported.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
+            reported = Some(Instant::now());
             tracing::warn!(
                 tasks = freed,
                 "all slots are in use, and Redis does not store what became of some tasks: these give their slots to others and go on waiting"

@@ -18,6 +18,7 @@ use super::clock::Clock;
 use super::held_tasks::{HeldTask, HeldTasks, SucceededTask};
 use super::joined_requests::JoinedRequests;
 use super::redis_retry::RedisRetry;
+use super::slots::Slots;
 use super::start_markers::StartRequest;
 use super::wait_lists::RecentWaitLists;
 use super::wakeups::{QueueWakeups, Wakeups};
@@ -47,6 +48,7 @@ pub struct QueueWorker {
 #[derive(Debug)]
 pub struct SharedHandles {
     pub config: Config,
+    pub slots: Slots,
     pub http: HttpClient,
     pub answers: Arc<AnswerMemory>,
     pub metrics: Arc<Metrics>,

@@ -1,8 +1,8 @@
 //! The slots of a worker, which bound how many calls it makes at a time and how many tasks it holds.
 //!
-//! A task whose call has ended needs its slot only until Redis has stored what came of it. If Redis keeps it waiting, because the node that
-//! it needs does not answer, it gives the slot to another task and waits beyond the slots: as many tasks may do so as there are slots. A
-//! call of an upstream that holds more than its share of the slots goes on beyond them as well, so that others can be made meanwhile.
+//! A task whose call has ended gives its slot to another task, and waits beyond the slots until Redis has stored what came of it. As many tasks
+//! may do so as there are slots: half of them at once, and the others if Redis keeps them waiting, because the node that they need does not
+//! answer. A call of an upstream that holds more than its share of the slots goes on beyond them as well, so that others can be made meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +68,13 @@ impl Slots {
     /// Takes room beyond the slots if there is any.
     pub fn try_beyond(&self) -> Option<OwnedSemaphorePermit> {
         self.beyond.clone().try_acquire_owned().ok()
+    }
+
+    /// Takes room beyond the slots for a task whose call has ended, if half of that room stays free for those that Redis keeps waiting, and
+    /// for lent slots. With a single slot there is none, so its worker holds one task at a time.
+    pub fn try_settle(&self) -> Option<OwnedSemaphorePermit> {
+        let stays_free = self.beyond.available_permits() > self.total.div_ceil(2);
+        if stays_free { self.try_beyond() } else { None }
     }
 
     /// How many there are.

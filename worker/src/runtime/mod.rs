@@ -123,11 +123,10 @@ impl Runtime {
         let partitions = config.queues.iter().map(|(name, _)| partitions.count(name)).sum();
         let descriptors = descriptors_for(&config, partitions);
         let id = WorkerId::random();
-        let slots = Slots::new(config.concurrency);
         let (drains, drain_signals) = mpsc::unbounded_channel();
         let (busy, busy_signals) = mpsc::unbounded_channel();
         let shared = parts::shared_handles(config, db, descriptors, drains, busy)?;
-        let config = &shared.config;
+        let (config, slots) = (&shared.config, shared.slots.clone());
         let health = Arc::new(Health::new(slots.clone(), config.lease, shared.stop.clone()));
         if let Some(addr) = config.metrics_addr {
             let (metrics, breakers) = (shared.metrics.clone(), shared.breakers.clone());

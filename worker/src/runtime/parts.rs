@@ -32,6 +32,7 @@ use crate::queue::held_tasks::{HeldTasks, SucceededTask};
 use crate::queue::joined_requests::JoinedRequests;
 use crate::queue::queue_worker::{QueueHandles, QueueWorker, SharedHandles};
 use crate::queue::redis_retry::RedisRetry;
+use crate::queue::slots::Slots;
 use crate::queue::vital;
 use crate::queue::wait_lists::RecentWaitLists;
 use crate::queue::wakeups::QueueWakeups;
@@ -80,6 +81,7 @@ pub fn shared_handles(
         breakers: Arc::new(breakers),
         drains: DrainTasks::default(),
         wakeups,
+        slots: Slots::new(config.concurrency),
         wait_lists: RecentWaitLists::default(),
         traces,
         quarantine: Arc::new(Semaphore::new(1)),
@@ -127,7 +129,7 @@ fn of_consumer(shared: &Arc<SharedHandles>, whole: QueueName, consumer: Arc<Cons
     };
     vital::spawn("completer", completer_part.run(succeeded));
     let wakeups = shared.wakeups.of(consumer.queue().name());
-    let held = Arc::new(HeldTasks::default());
+    let held = Arc::new(HeldTasks::new(shared.slots.clone()));
     let (limits, in_flight) = (shared.limits.clone(), shared.in_flight.clone());
     let parking = Arc::new(Parking::new(consumer.clone(), retry.clone(), limits, in_flight));
     let start_markers = Arc::new(JoinedRequests::new(consumer.clone()));
