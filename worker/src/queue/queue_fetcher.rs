@@ -233,8 +233,7 @@ impl QueueFetcher {
     /// Not asynchronous, so that the future of a task is never a part of the fetcher's own.
     fn start(&self, entry: Entry, slot: OwnedSemaphorePermit) {
         let held = self.worker.hold(&entry.token, slot);
-        // Boxed, as the runtime moves a task several times.
-        tokio::spawn(Box::pin(execute(self.worker.clone(), entry, held, Turn::default())));
+        tokio::spawn(execute(self.worker.clone(), entry, held, Turn::default()));
     }
 
     fn start_burial(&self, token: Token, error: Error) {

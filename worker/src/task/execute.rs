@@ -1,7 +1,6 @@
 //! The story of a task in a worker: gate, call, classify, settle.
 
 use std::borrow::Cow;
-use std::pin::pin;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -41,15 +40,19 @@ use crate::queue::queue_worker::QueueWorker;
 
 /// Takes one claimed task as far as it goes now: to its end, or back to Redis for later. If that panics, the task is given up. A task that
 /// waited for a limit or its upstream brings along what it has got there.
-pub async fn execute(worker: QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
-    let mut story = pin!(run(&worker, entry, held, turn));
-    if let Err(panic) = contain(story.as_mut()).await {
-        Box::pin(Settler::new(&worker).give_up_panicked(&panic)).await;
+pub fn execute(worker: QueueWorker, entry: Entry, held: HeldTask, turn: Turn) -> impl Future<Output = ()> + Send {
+    // Boxed, as the runtime moves a task several times, and here already, as an asynchronous function would have room for its arguments twice.
+    let mut story = Box::pin(run(worker.clone(), entry, held, turn));
+    async move {
+        if let Err(panic) = contain(story.as_mut()).await {
+            Box::pin(Settler::new(&worker).give_up_panicked(&panic)).await;
+        }
     }
 }
 
 /// Thousands of these futures are alive at a time, so the rare paths are boxed: they take space only when they are taken.
-async fn run(worker: &QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
+async fn run(worker: QueueWorker, entry: Entry, held: HeldTask, turn: Turn) {
+    let worker = &worker;
     let settler = Settler::new(worker);
     let is_plain = entry.header.crashes == 0 && entry.raw.len() <= heavy::SMALL_BYTES;
     let (mut job, _quarantine) = if is_plain {
@@ -387,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_task_in_a_worker_is_small() {
-        // It is copied when it is spawned. One rare path that is not boxed makes it twice as large.
-        assert!(size_of_returned(|| execute(never(), never(), never(), never())) <= 5_600);
+        // The allocator rounds more than this up to 6 KB. One rare path that is not boxed makes it twice as large.
+        assert!(size_of_returned(|| run(never(), never(), never(), never())) <= 5 << 10);
     }
 }

@@ -54,7 +54,7 @@ pub async fn release(
     for entry in std::mem::take(&mut released.entries) {
         if let Some((turn, slot)) = turns.remove(&entry.token) {
             let held = worker.hold(&entry.token, slot);
-            tokio::spawn(Box::pin(execute(worker.clone(), entry, held, turn)));
+            tokio::spawn(execute(worker.clone(), entry, held, turn));
         }
     }
     for (token, error) in std::mem::take(&mut released.unreadable) {
