@@ -71,7 +71,8 @@ impl Slots {
     }
 
     /// Takes room beyond the slots for a task whose call has ended, if half of that room stays free for those that Redis keeps waiting, and
-    /// for lent slots. With a single slot there is none, so its worker holds one task at a time.
+    /// for lent slots. With a single slot there is none, so its worker holds one task at a time while Redis
+    /// answers.
     pub fn try_settle(&self) -> Option<OwnedSemaphorePermit> {
         let stays_free = self.beyond.available_permits() > self.total.div_ceil(2);
         if stays_free { self.try_beyond() } else { None }
