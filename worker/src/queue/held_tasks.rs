@@ -102,7 +102,8 @@ impl HeldTasks {
         let now = self.in_ms(Duration::ZERO);
         let tasks = self.tasks.lock();
         let overdue = tasks.values().filter(|state| state.overdue_at_ms.load(Ordering::Relaxed) <= now);
-        overdue.map_while(|state| state.give_up_slot(|| self.slots.try_beyond())).filter(|freed| *freed).count()
+        let freed = overdue.map_while(|state| state.occupied.lock().give_up_slot(|| self.slots.try_beyond()));
+        freed.filter(|freed| *freed).count()
     }
 
     /// Lends slots in place of those that at most this many slow calls to an upstream hold. Returns how many.
@@ -178,17 +179,19 @@ impl HeldTasks {
     }
 }
 
-impl HeldState {
-    /// Takes the slot, if the task has one, for room `beyond` the slots. `None`: there is none.
-    fn give_up_slot(&self, beyond: impl FnOnce() -> Option<OwnedSemaphorePermit>) -> Option<bool> {
-        let mut occupied = self.occupied.lock();
-        if matches!(occupied.room, Some(Room::Slot(_))) {
-            occupied.room = Some(Room::Beyond(beyond()?));
+impl Occupied {
+    /// Moves the task out of its slot, if it has one, into the room that `beyond` finds. Returns whether it had one; `None` if there is no
+    /// room.
+    fn give_up_slot(&mut self, beyond: impl FnOnce() -> Option<OwnedSemaphorePermit>) -> Option<bool> {
+        if matches!(self.room, Some(Room::Slot(_))) {
+            self.room = Some(Room::Beyond(beyond()?));
             return Some(true);
         }
         Some(false)
     }
+}
 
+impl HeldState {
     /// Lends a slot in place of this one, if it is that of a slow call to this upstream. `None`: there is no more to lend.
     fn lend_slot(&self, slots: &Slots, upstream: &Arc<UpstreamCalls>) -> Option<bool> {
         let Occupied { room, call, .. } = &mut *self.occupied.lock();
@@ -231,9 +234,10 @@ impl HeldTask {
     /// There is no call to make any more: what is left is for Redis to store. Meanwhile, another task may have the slot.
     pub fn begin_settling(&self) {
         self.state.overdue_at_ms.store(self.held.in_ms(SETTLING_PATIENCE), Ordering::Relaxed);
-        drop(self.state.occupied.lock().call.take());
+        let mut occupied = self.state.occupied.lock();
+        drop(occupied.call.take());
         // Without room it keeps the slot for now.
-        let _ = self.state.give_up_slot(|| self.held.slots.try_settle());
+        let _ = occupied.give_up_slot(|| self.held.slots.try_settle());
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The slots of a worker: how many tasks it may hold, over all queues. Clones share them.
+/// The slots of a worker, over all queues, and the room beyond them. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Slots {
     free: Arc<Semaphore>,
@@ -70,9 +70,8 @@ impl Slots {
         self.beyond.clone().try_acquire_owned().ok()
     }
 
-    /// Takes room beyond the slots for a task whose call has ended, if half of that room stays free for those that Redis keeps waiting, and
-    /// for lent slots. With a single slot there is none, so its worker holds one task at a time while Redis
-    /// answers.
+    /// Takes room beyond the slots for a task whose call has ended, provided that half of the room stays free for tasks that Redis keeps
+    /// waiting and for lent slots. A worker with a single slot therefore holds one task at a time, as long as Redis answers.
     pub fn try_settle(&self) -> Option<OwnedSemaphorePermit> {
         let stays_free = self.beyond.available_permits() > self.total.div_ceil(2);
         if stays_free { self.try_beyond() } else { None }

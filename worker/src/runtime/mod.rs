@@ -33,7 +33,6 @@ use crate::queue::idle_queues::IdleQueues;
 use crate::queue::misplaced_pushes;
 use crate::queue::queue_worker::{QueueWorker, SharedHandles};
 use crate::queue::served_queues::ServedQueues;
-use crate::queue::slots::Slots;
 use crate::queue::{cancellations, overdue, vital};
 use embedded::Embedded;
 use queue_parts::{PartitionStarter, QueueParts};
@@ -65,9 +64,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     signals.next().await;
     tell_systemd(NotifyState::Stopping);
-    tracing::info!(tasks = worker.slots.held(), "draining: no new task is claimed");
+    tracing::info!(tasks = worker.shared.slots.held(), "draining: no new task is claimed");
     let deadline = Instant::now() + worker.shared.config.drain + GIVE_BACK_TIMEOUT;
-    let (slots, traces) = (worker.slots.clone(), worker.shared.traces.clone());
+    let (slots, traces) = (worker.shared.slots.clone(), worker.shared.traces.clone());
     let stopped = tokio::select! {
         stopped = timeout_at(deadline, worker.stop(deadline)) => stopped.unwrap_or(false),
         () = signals.second() => anyhow::bail!("stopped at once: its tasks become available when its lease ends"),
@@ -107,7 +106,6 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 /// A running worker.
 struct Runtime {
     shared: Arc<SharedHandles>,
-    slots: Slots,
     served: ServedQueues,
     fetcher: JoinHandle<EndedFetcher>,
     queue_parts: QueueParts,
@@ -155,7 +153,7 @@ impl Runtime {
         heartbeats.spawn(vital::guard("statistics", publish_statistics(served.clone())));
         vital::spawn("misplaced pushes", misplaced_pushes::watch(served.clone(), shared.stop.clone()));
         vital::spawn("idle queues", IdleQueues::new(served.clone(), health.clone()).run(shared.stop.clone()));
-        vital::spawn("overdue slots", overdue::run(slots.clone(), served.clone(), shared.abort.clone()));
+        vital::spawn("overdue slots", overdue::run(shared.clone(), served.clone()));
         vital::spawn("configured limits", limit::configured::state_limits(shared.clone()));
         let keep_slots = shared.limits.clone().keep_slots(config.lease / BEATS_PER_LEASE);
         let slot_keeper = vital::spawn("slot keeper", keep_slots).abort_handle();
@@ -171,16 +169,16 @@ impl Runtime {
             added,
         };
         vital::spawn("partitions", partitions.watch());
-        Ok(Self { shared, slots, served, fetcher, queue_parts, heartbeats, slot_keeper, announcer })
+        Ok(Self { shared, served, fetcher, queue_parts, heartbeats, slot_keeper, announcer })
     }
 
     /// Drains and signs off, until `deadline` at most. Returns whether everything was finished or given back.
     async fn stop(self, deadline: Instant) -> bool {
-        let Self { shared, slots, served, fetcher, queue_parts, mut heartbeats, slot_keeper, announcer } = self;
+        let Self { shared, served, fetcher, queue_parts, mut heartbeats, slot_keeper, announcer } = self;
         shared.stop.cancel();
         let fetcher = fetcher.await.inspect_err(|error| tracing::error!(%error, "the fetcher panicked")).ok();
         let give_back_until = deadline - SIGN_OFF_TIME;
-        drain(&shared, &slots, give_back_until).await;
+        drain(&shared, give_back_until).await;
         // Answers on their way to followers arrive soon; another worker takes care of any follower that is left out.
         shared.background.close();
         let _ = timeout_at(give_back_until, async {
@@ -224,7 +222,8 @@ async fn publish_statistics(served: ServedQueues) {
 }
 
 /// Waits for the calls in flight. After the drain's time they are aborted and their tasks given back, until `deadline`.
-async fn drain(shared: &SharedHandles, slots: &Slots, deadline: Instant) {
+async fn drain(shared: &SharedHandles, deadline: Instant) {
+    let slots = &shared.slots;
     if timeout(shared.config.drain, slots.all_free()).await.is_err() {
         tracing::warn!(
             tasks = slots.held(),
