@@ -256,6 +256,21 @@ def test_closing_ends_waits(redis: Redis, upstream: Upstream) -> None:
     eventually(lambda: redis.clients() == 0)
 
 
+@pytest.mark.parametrize("error", [ValueError("I/O operation on closed file."), OSError("Bad file descriptor")])
+def test_closing_ends_a_command_that_is_on_its_way(
+    redis: Redis, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    redial = client(redis)
+
+    def closed_meanwhile(*_: object) -> None:
+        redial.close()
+        raise error
+
+    monkeypatch.setattr("redis.Redis.lpush", closed_meanwhile)
+    with pytest.raises(ClientClosed):
+        redial.enqueue(upstream.url("/echo"))
+
+
 def test_a_reader_that_may_not_read_says_so(redis: Redis, upstream: Upstream) -> None:
     redis.client.execute_command("ACL", "SETUSER", "pusher", "on", ">secret", "~*", "&*", "+lpush", "+get", "+mget")
     redial = Redial(f"redis://pusher:secret@127.0.0.1:{redis.port}")

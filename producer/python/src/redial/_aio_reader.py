@@ -49,10 +49,13 @@ class Loop:
         """Awaits the reply to a command; its errors are those of this package."""
         try:
             return await _apart(reply)
-        except redis.RedisError as error:
+        except Exception as error:
             # Closing the client closes the connections of commands that are on their way.
+            # They may then fail with any error, such as that of a closed file.
             self._check_open()
-            raise ConnectionFailed(f"{what}: {error}") from error
+            if isinstance(error, redis.RedisError):
+                raise ConnectionFailed(f"{what}: {error}") from error
+            raise
 
     def _check_open(self) -> None:
         if self._is_stopped:

@@ -51,10 +51,13 @@ class Process:
         self._check_open()
         try:
             return run()
-        except redis.RedisError as error:
+        except Exception as error:
             # Closing the client closes the connections of commands that are on their way.
+            # They may then fail with any error, such as that of a closed file.
             self._check_open()
-            raise ConnectionFailed(f"{what}: {error}") from error
+            if isinstance(error, redis.RedisError):
+                raise ConnectionFailed(f"{what}: {error}") from error
+            raise
 
     def _check_open(self) -> None:
         if self._stopped.is_set():
