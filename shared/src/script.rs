@@ -6,6 +6,7 @@
 
 pub mod breaker;
 pub mod dead_page;
+pub mod ending;
 pub mod fleet;
 pub mod limit;
 pub mod memo;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::Consumer;
 use crate::protocol::id::Token;
 use crate::queue::entry::Entry;
+use crate::script::ending::{Ending, FinishedTask, FinishedTasks, ReplyRoute, StreamEnding};
 use crate::script::millis;
-use crate::script::task::{Bury, Deliver, Ending, Finish, FinishedTask, ReplyRoute, StreamEnding};
+use crate::script::task::{Bury, Deliver, Finish};
 use crate::{Error, Queue, TaskId, TaskResult};
 
 /// From how many bytes on a result is uploaded, so that no script sees it: Lua copies and hashes each byte of a string. That makes 1.4 times
@@ -161,9 +162,9 @@ impl Queue {
             waiting: &keys.waiting,
             stored: &keys.stored,
             scheduled: &keys.scheduled,
-            tasks: &tasks,
+            tasks: FinishedTasks(&tasks),
         };
-        self.db.call(&call).await
+        Ok(self.db.call(&call).await?.were_held(tasks.len()))
     }
 
     /// The key to upload a result to, if it is large and no script has to read it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value};
 
-use super::task::Ending;
+use super::ending::Ending;
 use super::{Invocation, Rest, Values, typed_calls};
 use crate::UnixMs;
 use crate::protocol::id::Token;

@@ -2,6 +2,7 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::ending::{Ending, FinishedTasks, LostTasks};
 use super::push_checkpoint::PushCheckpoint;
 use super::turn::{ReleasedInTurn, TakenInTurn, TurnTask};
 use super::{Invocation, MoreKeys, Rest, Values, typed_calls};
@@ -29,11 +30,11 @@ typed_calls! {
         rest tasks: &'a [StartedTask] = [token, header];
     }
 
-    /// Completes a batch of tasks. For each: whether it was still held.
-    Finish = "task/finish" + ["clock", "types", "out_of_memory", "follow_up", "count", "reply_list", "store_result", "stream", "notify"] -> Vec<bool> {
+    /// Completes a batch of tasks.
+    Finish = "task/finish" + ["clock", "types", "out_of_memory", "follow_up", "count", "reply_list", "store_result", "stream", "notify"] -> LostTasks {
         keys: held, stats, replies, waiters, waiting, stored, scheduled;
         args: ;
-        rest tasks: &'a [FinishedTask<'a>] = [token, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count];
+        rest tasks: FinishedTasks<'a> = [task_count, ttl_ms, reply_mode, reply_list, last_entry, follow_up_count];
     }
 
     /// Gives a claimed task back for later. Returns when it is due, or 0 if the lease was lost.
@@ -174,100 +175,6 @@ impl Rest for StartedTask {
     fn push_args(&self, call: &mut Invocation) {
         call.arg(&self.token);
         call.arg(&self.header);
-    }
-}
-
-/// A task of [`Finish`].
-#[derive(Debug, Clone)]
-pub struct FinishedTask<'a> {
-    /// The fence: the field that holds it.
-    pub token: &'a str,
-    /// What to store and deliver.
-    pub ending: Ending<'a>,
-}
-
-/// What a task leaves behind when it ends.
-#[derive(Debug, Clone, Copy)]
-pub struct Ending<'a> {
-    /// The key of the result.
-    pub result_key: &'a str,
-    /// How long result and reply are kept.
-    pub ttl_ms: u64,
-    /// The result as JSON.
-    pub result: &'a str,
-    /// How the reply is delivered.
-    pub reply: ReplyRoute<'a>,
-    /// What ends its stream, if it has one.
-    pub stream: Option<StreamEnding<'a>>,
-    /// The tasks that are pushed with it.
-    pub follow_ups: &'a [String],
-}
-
-/// What ends the stream of a task.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamEnding<'a> {
-    /// The key of the stream.
-    pub key: &'a str,
-    /// The type of its last entry, a space, and its data.
-    pub last_entry: &'a str,
-}
-
-/// How a reply gets to its list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplyRoute<'a> {
-    /// The task asked for no reply.
-    None,
-    /// The same, and its result was uploaded to this key: it is moved from there, and the script gets an empty one.
-    Uploaded(&'a str),
-    /// The same script pushes it to this list.
-    Push(&'a str),
-    /// A worker pushes it later, because this list is in another Cluster slot.
-    Later(&'a str),
-}
-
-impl Ending<'_> {
-    pub(super) fn push_outcome(&self, call: &mut Invocation) {
-        let (mode, list) = match self.reply {
-            ReplyRoute::None => ("none", ""),
-            ReplyRoute::Uploaded(key) => ("uploaded", key),
-            ReplyRoute::Push(list) => ("push", list),
-            ReplyRoute::Later(list) => ("later", list),
-        };
-        call.arg(&self.ttl_ms);
-        call.arg(&self.result);
-        call.arg(&mode);
-        call.arg(&list);
-        call.arg(&self.stream.map_or("", |stream| stream.last_entry));
-    }
-}
-
-impl Rest for Ending<'_> {
-    fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
-        keys.push(self.result_key);
-        if let ReplyRoute::Push(key) | ReplyRoute::Uploaded(key) = self.reply {
-            keys.push(key);
-        }
-        if let Some(stream) = self.stream {
-            keys.push(stream.key);
-        }
-    }
-
-    fn push_args(&self, call: &mut Invocation) {
-        self.push_outcome(call);
-        self.follow_ups.push_args(call);
-    }
-}
-
-impl Rest for FinishedTask<'_> {
-    fn push_keys<'k>(&'k self, keys: &mut Vec<&'k str>) {
-        self.ending.push_keys(keys);
-    }
-
-    fn push_args(&self, call: &mut Invocation) {
-        call.arg(&self.token);
-        self.ending.push_outcome(call);
-        call.arg(&self.ending.follow_ups.len());
-        self.ending.follow_ups.push_args(call);
     }
 }
 

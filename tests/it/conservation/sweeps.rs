@@ -2,8 +2,9 @@
 
 use redial_core::consumer::{TakenBack, dead_letter_header};
 use redial_core::script::TypedCall;
+use redial_core::script::ending::{Ending, ReplyRoute};
 use redial_core::script::stored::{BuriedTask, BuryStored};
-use redial_core::script::task::{Bury, Ending, Reap, ReplyRoute};
+use redial_core::script::task::{Bury, Reap};
 use redial_core::{Reason, Status, TaskId, TaskResult, UnixMs};
 
 use super::WORKERS;

@@ -3,10 +3,11 @@
 use redial_core::consumer::DrainId;
 use redial_core::limit::TakenInTurn;
 use redial_core::script::dead_page::DeadPage;
+use redial_core::script::ending::{Ending, FinishedTask, FinishedTasks, ReplyRoute};
 use redial_core::script::stored::{BuriedTask, BuryStored, DueChecks, FindEntry, FindWaiting, WatchList};
 use redial_core::script::task::{
-    Bury, Claim, DropDead, Ending, Finish, FinishedTask, GiveUp, Heartbeat, MarkStarted, Park, ParkInTurn,
-    ReadParkedPage, Reap, ReleaseInTurn, Replay, ReplyRoute, Reschedule, Selection, StartedTask, Unpark,
+    Bury, Claim, DropDead, Finish, GiveUp, Heartbeat, MarkStarted, Park, ParkInTurn, ReadParkedPage, Reap,
+    ReleaseInTurn, Replay, Reschedule, Selection, StartedTask, Unpark,
 };
 use redial_core::script::turn::TurnTask;
 use redial_core::script::{Invocation, MoreKeys, TypedCall};
@@ -157,7 +158,7 @@ pub(super) fn calls() -> Vec<(&'static str, Call)> {
                     waiting,
                     stored: "stored",
                     scheduled: "scheduled",
-                    tasks: &tasks,
+                    tasks: FinishedTasks(&tasks),
                 }
                 .invocation()
             }),

@@ -1,6 +1,7 @@
 //! bury.lua: a dead letter, and a result that says the same. Replies are tested in `reply.rs`.
 
-use redial_core::script::task::{Bury, Ending, ReplyRoute};
+use redial_core::script::ending::{Ending, ReplyRoute};
+use redial_core::script::task::Bury;
 
 use super::{AWKWARD, Desk, Held, entry, hash, sorted};
 

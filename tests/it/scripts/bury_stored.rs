@@ -1,7 +1,7 @@
 //! bury_stored.lua: scheduled and parked tasks become dead letters.
 
+use redial_core::script::ending::{Ending, ReplyRoute};
 use redial_core::script::stored::{BuriedTask, BuryStored};
-use redial_core::script::task::{Ending, ReplyRoute};
 
 use super::{AWKWARD, Desk, entry, hash, list};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion, TakenBack};
-use redial_core::script::task::{Ending, Finish, FinishedTask, ReplyRoute};
+use redial_core::script::ending::{Ending, FinishedTask, FinishedTasks, ReplyRoute};
+use redial_core::script::task::Finish;
 use redial_core::{TaskId, WorkerId};
 
 use super::{Desk, Held, entry, escaped, hash};
@@ -20,7 +21,21 @@ pub(crate) fn call<'a>(tasks: &'a [FinishedTask<'a>]) -> Finish<'a> {
         waiting: "waiting",
         stored: "stored",
         scheduled: "scheduled",
-        tasks,
+        tasks: FinishedTasks(tasks),
+    }
+}
+
+impl Desk {
+    /// Completes tasks. For each: whether it was still held.
+    pub(crate) async fn finish_all(&self, tasks: &[FinishedTask<'_>]) -> Vec<bool> {
+        self.run(&call(tasks)).await.were_held(tasks.len())
+    }
+
+    /// Completes tasks that were all lost: that leaves every key as it was.
+    pub(crate) async fn finds_lost(&self, tasks: &[FinishedTask<'_>]) {
+        let before = self.dump().await;
+        assert_eq!(self.finish_all(tasks).await, vec![false; tasks.len()]);
+        assert_eq!(self.dump().await, before);
     }
 }
 
@@ -39,7 +54,7 @@ async fn each_task_of_a_batch_gets_its_result_and_a_lost_one_gets_nothing() {
     }
     let tasks = [plain("t1", "r1"), plain("lost", "r2"), plain("t3", "r3")];
 
-    assert_eq!(desk.run(&call(&tasks)).await, [true, false, true]);
+    assert_eq!(desk.finish_all(&tasks).await, [true, false, true]);
 
     let dump = desk.dump().await;
     let kept = entry("kept", 0, true, b"raw");
@@ -52,7 +67,50 @@ async fn each_task_of_a_batch_gets_its_result_and_a_lost_one_gets_nothing() {
     let ttl: u64 = desk.ask(("PTTL", "r1")).await;
     assert!((TTL - 5_000..=TTL).contains(&ttl), "{ttl}");
 
-    desk.changes_nothing(&call(&tasks), vec![false, false, false]).await;
+    desk.finds_lost(&tasks).await;
+}
+
+#[tokio::test]
+async fn tasks_of_a_batch_that_end_in_different_ways_keep_their_keys_and_times_to_live() {
+    let desk = Desk::new().await;
+    let follow_ups = ["next".to_owned()];
+    let ending = |ttl_ms, reply, follow_ups| Ending { ttl_ms, reply, follow_ups, ..plain("", "").ending };
+    let none = ReplyRoute::None;
+    let endings = [
+        ending(TTL, none, &[][..]),
+        ending(TTL, none, &[]),
+        ending(2 * TTL, none, &[]),
+        ending(TTL, ReplyRoute::Push("list"), &[]),
+        ending(TTL, none, &follow_ups),
+        ending(TTL, none, &[]),
+        ending(TTL, none, &[]),
+    ];
+    let keys: Vec<_> = (0..endings.len()).map(|n| [format!("t{n}"), format!("r{n}"), format!("result {n}")]).collect();
+    let tasks: Vec<_> = endings
+        .into_iter()
+        .zip(&keys)
+        .map(|(ending, [token, result_key, result])| FinishedTask {
+            token,
+            ending: Ending { result_key, result, ..ending },
+        })
+        .collect();
+    let was_held = |n: usize| n != 1 && n != 5;
+    for (n, task) in tasks.iter().enumerate().filter(|(n, _)| was_held(*n)) {
+        desk.hold(task.token, &entry(&n.to_string(), 0, true, b"raw")).await;
+    }
+
+    assert_eq!(desk.finish_all(&tasks).await, (0..tasks.len()).map(was_held).collect::<Vec<_>>());
+
+    let dump = desk.dump().await;
+    for (n, [_, result_key, result]) in keys.iter().enumerate() {
+        let expected = was_held(n).then(|| Held::Text(result.clone()));
+        assert_eq!(dump.get(result_key).map(|(held, _)| held), expected.as_ref(), "{n}");
+        let ttl: i64 = desk.ask(("PTTL", result_key)).await;
+        assert_eq!(ttl > i64::try_from(TTL).unwrap(), n == 2, "{n}: {ttl}");
+    }
+    assert_eq!(desk.ask::<Vec<String>>(("LRANGE", "list", 0, -1)).await, ["result 3"]);
+    assert_eq!(desk.ask::<Vec<String>>(("LRANGE", "waiting", 0, -1)).await, ["next"]);
+    desk.finds_lost(&tasks).await;
 }
 
 #[tokio::test]
@@ -60,7 +118,7 @@ async fn a_task_named_twice_in_a_batch_is_finished_once() {
     let desk = Desk::new().await;
     desk.hold("t", &entry("t", 0, false, b"raw")).await;
     let batch = [plain("t", "r1"), plain("t", "r2")];
-    assert_eq!(desk.run(&call(&batch)).await, [true, false]);
+    assert_eq!(desk.finish_all(&batch).await, [true, false]);
     let dump = desk.dump().await;
     assert_eq!(dump["stats"].0, hash(&[("complete", "1")]));
     assert!(!dump.contains_key("r2"));
@@ -70,8 +128,8 @@ async fn a_task_named_twice_in_a_batch_is_finished_once() {
 async fn a_batch_that_was_lost_as_a_whole_writes_nothing_at_all() {
     let desk = Desk::new().await;
     let batch = [plain("t1", "r1"), plain("t2", "r2")];
-    desk.changes_nothing(&call(&batch), vec![false, false]).await;
-    desk.changes_nothing(&call(&[]), Vec::new()).await;
+    desk.finds_lost(&batch).await;
+    desk.finds_lost(&[]).await;
 }
 
 #[tokio::test]
@@ -79,7 +137,7 @@ async fn a_result_replaces_whatever_stood_under_its_key() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let () = desk.ask(("LPUSH", "r", "no result")).await;
-    assert_eq!(desk.run(&call(&[plain("t", "r")])).await, [true]);
+    assert_eq!(desk.finish_all(&[plain("t", "r")]).await, [true]);
     assert_eq!(desk.dump().await["r"].0, Held::Text(escaped(RESULT.as_bytes())));
 }
 
@@ -103,7 +161,7 @@ async fn an_uploaded_result_is_moved_to_its_key_whoever_subscribed_gets_it_and_a
     let batch = [plain("t2", "r2"), uploaded("t1", "u1"), uploaded("lost", "u3"), uploaded("lost", "gone")];
     desk.refuses_with(&call(&batch), "NOUPLOAD").await;
 
-    assert_eq!(desk.run(&call(&batch[..3])).await, [true, true, false]);
+    assert_eq!(desk.finish_all(&batch[..3]).await, [true, true, false]);
 
     let dump = desk.dump().await;
     let stored = (Held::Text(escaped(RESULT.as_bytes())), true);
@@ -120,7 +178,7 @@ async fn an_uploaded_result_is_moved_to_its_key_whoever_subscribed_gets_it_and_a
     let () = desk.ask(("ACL", "SETUSER", "default", "-rename")).await;
     desk.refuses_with(&call(&alone), "can't run this command").await;
     let () = desk.ask(("ACL", "SETUSER", "default", "+rename")).await;
-    assert_eq!(desk.run(&call(&alone)).await, [true]);
+    assert_eq!(desk.finish_all(&alone).await, [true]);
     assert_eq!(desk.dump().await["t4"], stored);
 }
 
@@ -131,7 +189,7 @@ async fn counters_and_subscriptions_of_another_type_stop_nothing() {
         let () = desk.ask(("SET", key, "something else")).await;
     }
     desk.hold("t", b"h\nraw").await;
-    assert_eq!(desk.run(&call(&[plain("t", "r")])).await, [true]);
+    assert_eq!(desk.finish_all(&[plain("t", "r")]).await, [true]);
     assert_eq!(desk.dump().await["r"].0, Held::Text(escaped(RESULT.as_bytes())));
     // But a reply that has to wait there must not get lost.
     desk.hold("t", b"h\nraw").await;
@@ -159,7 +217,7 @@ async fn a_waiting_list_of_another_type_stops_no_task_that_pushes_nothing_there(
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let () = desk.ask(("SET", "waiting", "something else")).await;
-    assert_eq!(desk.run(&call(&[plain("t", "r")])).await, [true]);
+    assert_eq!(desk.finish_all(&[plain("t", "r")]).await, [true]);
     assert_eq!(desk.dump().await["r"].0, Held::Text(escaped(RESULT.as_bytes())));
 }
 
@@ -210,10 +268,10 @@ async fn follow_ups_are_pushed_with_the_result_of_each_task_and_once() {
         .zip(&follow_ups)
         .map(|(token, follow_ups)| FinishedTask { token, ending: Ending { follow_ups, ..plain(token, token).ending } })
         .collect();
-    assert_eq!(desk.run(&call(&tasks)).await, [true, false, true, true]);
+    assert_eq!(desk.finish_all(&tasks).await, [true, false, true, true]);
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
     assert_eq!(waiting, ["c", "b\nb", "a"]);
-    desk.changes_nothing(&call(&tasks), vec![false; 4]).await;
+    desk.finds_lost(&tasks).await;
 }
 
 #[tokio::test]
@@ -227,12 +285,12 @@ async fn a_delivery_is_stored_as_due_now_where_no_producer_writes() {
         desk.refuses(&call(&tasks)).await;
         let () = desk.ask(("DEL", key)).await;
     }
-    assert_eq!(desk.run(&call(&tasks)).await, [true]);
+    assert_eq!(desk.finish_all(&tasks).await, [true]);
     let stored: String = desk.ask(("HGET", "stored", "t:callback")).await;
     assert!(stored.starts_with("t:callback ") && stored.ends_with(" 0 0 -\n{\"callback_of\":\"a\"}"), "{stored}");
     let (due, now): (u64, Vec<u64>) = (desk.ask(("ZSCORE", "scheduled", "t:callback")).await, desk.ask("TIME").await);
     assert!(due <= now[0] * 1_000 + 1_000, "{due}");
     let waiting: Vec<String> = desk.ask(("LRANGE", "waiting", 0, -1)).await;
     assert_eq!(waiting, ["{\"next\":1}"]);
-    desk.changes_nothing(&call(&tasks), vec![false]).await;
+    desk.finds_lost(&tasks).await;
 }

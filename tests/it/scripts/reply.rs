@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use redial_core::consumer::{ClaimId, Completion};
-use redial_core::script::task::{Bury, Deliver, Ending, FinishedTask, ReplyRoute};
+use redial_core::script::ending::{Ending, FinishedTask, ReplyRoute};
+use redial_core::script::task::{Bury, Deliver};
 use redial_core::{TaskId, WorkerId};
 
-use super::finish::call;
 use super::{Desk, Held, bury, hash, list};
 
 fn ending(ttl_ms: u64, reply: ReplyRoute<'_>) -> Ending<'_> {
@@ -19,7 +19,7 @@ impl Desk {
         self.hold(token, b"h\nraw").await;
         let ending = ending(ttl_ms, ReplyRoute::Push("reply"));
         match way {
-            0 => assert_eq!(self.run(&call(&[FinishedTask { token, ending }])).await, [true]),
+            0 => assert_eq!(self.finish_all(&[FinishedTask { token, ending }]).await, [true]),
             1 => assert!(self.run(&Bury { ending: Some(ending), ..bury::without_id(token) }).await),
             _ => {
                 let deliver = Deliver { reply_list: "reply", ttl_ms: &ttl_ms.to_string(), result: "answer" };
@@ -64,7 +64,7 @@ async fn of_results_that_come_together_the_longest_lived_counts_whatever_their_o
                 let ending = Ending { result_key, ..ending(ttl, ReplyRoute::Push("reply")) };
                 tasks.push(FinishedTask { token, ending });
             }
-            assert_eq!(desk.run(&call(&tasks)).await, [true; 3]);
+            assert_eq!(desk.finish_all(&tasks).await, [true; 3]);
             let lives = desk.ttl().await;
             assert!(if was_there { lives == -1 } else { (85_000..=90_000).contains(&lives) }, "{ttls:?}: {lives}");
         }
@@ -122,11 +122,10 @@ async fn a_reply_for_another_slot_is_kept_until_delivered() {
     let desk = Desk::new().await;
     desk.hold("t", b"h\nraw").await;
     let tasks = [FinishedTask { token: "t", ending: ending(60_000, ReplyRoute::Later("a\nlist")) }];
-    let later = call(&tasks);
-    assert_eq!(desk.run(&later).await, [true]);
+    assert_eq!(desk.finish_all(&tasks).await, [true]);
     let kept = hash(&[("t", "60000 answer\na\nlist")]);
     assert_eq!(desk.dump().await["replies"], (kept, false));
-    desk.changes_nothing(&later, vec![false]).await;
+    desk.finds_lost(&tasks).await;
 }
 
 /// A result in the waiting list would be a task, and its time to live would end all tasks beside it.

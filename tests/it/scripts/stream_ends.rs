@@ -1,9 +1,9 @@
 //! How finish.lua, bury.lua and bury_stored.lua end the stream of a task.
 
+use redial_core::script::ending::{Ending, FinishedTask, ReplyRoute, StreamEnding};
 use redial_core::script::stored::{BuriedTask, BuryStored};
-use redial_core::script::task::{Bury, Ending, FinishedTask, ReplyRoute, StreamEnding};
+use redial_core::script::task::Bury;
 
-use super::finish::call;
 use super::{Desk, Held, bury, stream};
 
 const TTL_MS: u64 = 50_000;
@@ -17,7 +17,7 @@ impl Desk {
     /// Ends a task in one of the three ways. Whether it was there.
     async fn end(&self, way: usize, token: &str, ending: Ending<'_>) -> bool {
         match way {
-            0 => self.run(&call(&[FinishedTask { token, ending }])).await == [true],
+            0 => self.finish_all(&[FinishedTask { token, ending }]).await == [true],
             1 => self.run(&Bury { ending: Some(ending), ..bury::without_id(token) }).await,
             _ => {
                 let tasks = [BuriedTask { serial: token, letter_header: "{}", ending: Some(ending) }];

@@ -1,9 +1,10 @@
 //! subscribe.lua, and how finish.lua and bury.lua notify the waiters that subscribed.
 
 use redial_core::script::MoreKeys;
-use redial_core::script::task::{Bury, Ending, ReplyRoute, Subscribe};
+use redial_core::script::ending::{Ending, ReplyRoute};
+use redial_core::script::task::{Bury, Subscribe};
 
-use super::finish::{self, RESULT, plain};
+use super::finish::{RESULT, plain};
 use super::{Desk, Held, bury, entry, list};
 
 const SPAN: u64 = 50_000;
@@ -31,7 +32,7 @@ async fn results_that_exist_are_returned_and_later_ones_are_sent_as_soon_as_they
     assert_eq!(desk.ask::<u64>(("HLEN", "waiters")).await, 2);
     assert!(desk.dump().await["waiters"].1, "requests go away by themselves");
 
-    assert_eq!(desk.run(&finish::call(&[plain("t", "r2")])).await, [true]);
+    assert_eq!(desk.finish_all(&[plain("t", "r2")]).await, [true]);
     let told = list(&[format!("r2\n{RESULT}")]);
     let dump = desk.dump().await;
     assert_eq!((&dump["mine"], &dump["theirs"]), (&(told.clone(), true), &(told, true)));
@@ -57,7 +58,7 @@ async fn a_waiter_that_unsubscribed_is_not_notified_and_others_are() {
     for _ in 0..2 {
         subscribe(&desk, "mine", 0, &["r1", "r2"]).await;
     }
-    assert_eq!(desk.run(&finish::call(&[plain("t", "r1")])).await, [true]);
+    assert_eq!(desk.finish_all(&[plain("t", "r1")]).await, [true]);
     let keys: Vec<String> = desk.dump().await.into_keys().collect();
     assert_eq!(keys, ["r1", "stats", "theirs"]);
 }
