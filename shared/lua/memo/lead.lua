@@ -16,9 +16,17 @@ local function ask(n)
   local memo = KEYS[n]
   local mode, serial, token, queue, fingerprint, max_age_ms, lease_ms, once, keep_ms = unpack(ARGV, 9 * n - 8, 9 * n)
 
-  local stored_fingerprint, leader, leads_until, leads_once, answer, stored_at, expires_at, stored_by, follower_queues =
-    unpack(redis.call('HMGET', memo, 'fingerprint', 'leader', 'leads_until', 'leads_once', 'answer', 'stored_at', 'expires_at',
-      'stored_by', 'follower_queues'))
+  local leader, answer, stored_at, expires_at, stored_by, stored_fingerprint, leads_until, leads_once, follower_queues
+  -- While no task leads, a call without a fingerprint needs no more.
+  if fingerprint == '' then
+    leader, answer, stored_at, expires_at, stored_by =
+      unpack(redis.call('HMGET', memo, 'leader', 'answer', 'stored_at', 'expires_at', 'stored_by'))
+  end
+  if fingerprint ~= '' or is_led_by(leader) then
+    leader, answer, stored_at, expires_at, stored_by, stored_fingerprint, leads_until, leads_once, follower_queues =
+      unpack(redis.call('HMGET', memo, 'leader', 'answer', 'stored_at', 'expires_at', 'stored_by', 'fingerprint', 'leads_until',
+        'leads_once', 'follower_queues'))
+  end
 
   local has_answer = answer and now < tonumber(expires_at or 0)
   local lease_is_over = tonumber(leads_until or 0) <= now
@@ -43,13 +51,13 @@ local function ask(n)
     set_fields(memo, 'leader_token', token)
     return {'lead'}
   end
-  local fields = {'leader', serial, 'leader_token', token, 'leads_until', now + lease_ms}
+  local fields = {'leader', serial, 'leader_token', token, 'leads_until', time_after(now, lease_ms)}
   -- These two are absent from most memos, and then stay so.
   if once == '1' or leads_once then append(fields, 'leads_once', once) end
   if fingerprint ~= '' or stored_fingerprint then append(fields, 'fingerprint', fingerprint) end
   set_fields(memo, unpack(fields))
   local ttl_ms = lease_ms + spare_ms(keep_ms, once)
-  if not has_answer or redis.call('PTTL', memo) < ttl_ms then redis.call('PEXPIRE', memo, ttl_ms) end
+  if not has_answer or redis.call('PTTL', memo) < ttl_ms then redis.call('PEXPIRE', memo, string.format('%d', ttl_ms)) end
   return {'lead'}
 end
 

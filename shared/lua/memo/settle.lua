@@ -21,7 +21,9 @@ local function settle(n)
     if not stored_answer then return {'lost'} end
     reply = {'kept', stored_answer, stored_by}
   end
-  for queue in string.gmatch(follower_queues or '', '%S+') do append(reply, queue) end
+  if follower_queues then
+    for queue in string.gmatch(follower_queues, '%S+') do append(reply, queue) end
+  end
   if not leads then return reply end
 
   if answer == '' then
@@ -32,9 +34,9 @@ local function settle(n)
     end
     return reply
   end
-  -- Emptied and not removed, which would be another command.
-  local fields = {'leader', '', 'leader_token', '', 'leads_until', 0, 'answer', answer, 'is_good', is_good, 'stored_at', now,
-    'expires_at', now + ttl_ms, 'stored_by', serial}
+  -- Emptied and not removed, which would be another command. Without a leader, leads_until says nothing.
+  local fields = {'leader', '', 'leader_token', '', 'answer', answer, 'is_good', is_good, 'stored_at', time_after(now, 0), 'expires_at',
+    time_after(now, ttl_ms), 'stored_by', serial}
   if leads_once then append(fields, 'leads_once', 0) end
   set_fields(memo, unpack(fields))
   -- The time to live that came with the lead usually suits the answer.
