@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::db::stream_entries::{self, RawEntry};
 use crate::protocol::event::TaskEvent;
+use crate::protocol::json;
 use crate::script::millis;
 use crate::{EntryId, Error, Queue};
 
@@ -41,7 +42,7 @@ impl Queue {
         retention: &EventRetention,
         trims: bool,
     ) -> Result<(), Error> {
-        let json = serde_json::to_string(events).map_err(|error| Error::Data(format!("events: {error}")))?;
+        let json = json::to_string(&events, TYPICAL_BYTES).map_err(|error| Error::Data(format!("events: {error}")))?;
         // Entries are of about the same size, as long as the load is.
         let max_entries = retention.max_bytes / json.len().max(TYPICAL_BYTES);
         let key = &self.keys.events;

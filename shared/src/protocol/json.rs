@@ -1,7 +1,9 @@
 //! What serde_json leaves open: how deep a document may nest, which content types declare JSON, and that an object is not an array.
 
+use std::io;
 use std::marker::PhantomData;
 
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -68,6 +70,38 @@ pub(crate) fn optional_objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// An object, for the same.
 pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     T::deserialize(FromObject(from, PhantomData))
+}
+
+/// Writes a value as JSON that is about this long.
+///
+/// # Errors
+/// Those of its `Serialize`.
+pub(crate) fn to_string(value: &impl Serialize, capacity: usize) -> serde_json::Result<String> {
+    let mut buffer = Buffer(Vec::with_capacity(capacity));
+    serde_json::to_writer(&mut buffer, value)?;
+    String::from_utf8(buffer.0).map_err(serde::ser::Error::custom)
+}
+
+/// serde_json writes a byte at a time between keys and values. To copy one byte like many takes five times as long as to push it.
+struct Buffer(Vec<u8>);
+
+impl io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match bytes {
+            [byte] => self.0.push(*byte),
+            bytes => self.0.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Object<T>(T);

@@ -242,16 +242,14 @@ impl TaskResult {
 
     /// The result as one line of JSON. Line breaks in a JSON body, which can only occur between values, become spaces.
     pub fn to_line(&self) -> String {
-        let mut line = Vec::with_capacity(self.usual_bytes());
         // It cannot fail: the keys are strings, and every value is plain data or valid JSON.
-        let _ = serde_json::to_writer(&mut line, self);
+        let line = json::to_string(self, self.usual_bytes()).unwrap_or_default();
         // Strings have them escaped.
         let verbatim = [&self.body, &self.meta].into_iter().flatten();
         if verbatim.map(|json| json.get().as_bytes()).any(|json| memchr::memchr2(b'\n', b'\r', json).is_some()) {
-            line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+            return line.replace(['\n', '\r'], " ");
         }
-        // JSON is UTF-8.
-        String::from_utf8(line).unwrap_or_default()
+        line
     }
 
     /// How long the line is of a result that says nothing unusual, so that it is written without being moved.
