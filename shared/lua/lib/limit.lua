@@ -37,9 +37,12 @@ local function parse_definition(text)
   return limit
 end
 
--- A number as it is stored: quarters of a microsecond stay exact.
+-- A number as it is stored: quarters of a microsecond stay exact. Calls that are granted together often have the same moment.
+local texts = {}
 local function to_text(number)
-  return string.format('%.2f', number)
+  local text = texts[number] or string.format('%.2f', number)
+  texts[number] = text
+  return text
 end
 
 -- Marks as they are stored.

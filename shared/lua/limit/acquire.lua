@@ -44,14 +44,23 @@ local state = {
 }
 if limit.slots then state.slots.count = slots_in_use(slots, slots_now) end
 
+-- Most calls ask for the same, whose texts need not be read again.
+local numbers = {}
+local function number(text)
+  if text == '' then return nil end
+  local value = numbers[text] or tonumber(text)
+  numbers[text] = value
+  return value
+end
+
 -- Decide.
 for i = 8, #ARGV, 6 do
   local cost, token, has_priority, delay_us, returned_at, max_wait_us = unpack(ARGV, i, i + 5)
   if limit.slots then state.slots.held[token] = state.slots.held[token] or redis.call('ZSCORE', slots, token) end
   local request = {
-    cost = tonumber(cost), token = token, has_priority = has_priority == '1',
-    window_us = has_priority == '1' and PRIORITY_WINDOW_US or nil, delay_us = tonumber(delay_us),
-    returned_at = tonumber(returned_at), max_wait_us = max_wait_us,
+    cost = number(cost), token = token, has_priority = has_priority == '1',
+    window_us = has_priority == '1' and PRIORITY_WINDOW_US or nil, delay_us = number(delay_us),
+    returned_at = number(returned_at), max_wait_us = max_wait_us,
   }
   reply[#reply + 1] = over_budget(state, request) or decide(state, request)
 end

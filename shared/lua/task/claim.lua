@@ -27,7 +27,7 @@ if is_due then
 end
 
 local paused_since, last_number = unpack(redis.call('MGET', paused, claimed))
-local number = tonumber(string.match(request_id, '%d+$'))
+local number = string.sub(request_id, #worker + 2)
 local is_repeated = was_seen(last_number, number)
 if is_repeated then
   room = 0
@@ -82,7 +82,7 @@ local function take_from(list)
   local asked, raws = 0, {}
   while #raws == asked and room > 0 and bytes_left > 0 do
     asked = batch_size()
-    raws = redis.call('RPOP', list, asked) or {}
+    raws = redis.call('RPOP', list, string.format('%d', asked)) or {}
     for i, raw in ipairs(raws) do
       if i > 1 and bytes_left <= 0 then
         for rest = #raws, i, -1 do redis.call('RPUSH', list, raws[rest]) end
@@ -103,7 +103,7 @@ if #due > 0 then
 end
 if taken > 0 then
   redis.call('HSET', active, unpack(fields))
-  redis.call('ZADD', workers, now + lease_ms, worker)
+  redis.call('ZADD', workers, string.format('%d', now + lease_ms), worker)
 end
 if not is_repeated then
   -- One that asks for nothing has written nothing yet.

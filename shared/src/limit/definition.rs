@@ -1,23 +1,30 @@
 //! The definition of a limit as Redis stores it, for scripts to read: `<rate> <per_ms> <burst> <concurrency> <unit>`, with `-` for none.
 //! Without a unit it ends before that.
 
+use std::fmt::{self, Write as _};
+
 use crate::protocol::task::Limit;
 
 /// The definition of a limit in the form that scripts read.
 pub fn definition(limit: &Limit) -> String {
-    let or_none = |n: Option<String>| n.unwrap_or_else(|| "-".into());
-    let mut text = format!(
-        "{} {} {} {}",
-        or_none(limit.rate.map(|n| n.to_string())),
-        limit.per_ms.unwrap_or(1000),
-        or_none(limit.burst.map(|n| n.to_string())),
-        or_none(limit.concurrency.map(|n| n.to_string())),
-    );
-    if let Some(unit) = &limit.unit {
-        text.push(' ');
-        text.push_str(unit);
+    let mut text = String::with_capacity(32);
+    push_or_dash(&mut text, limit.rate);
+    push_or_dash(&mut text, Some(limit.per_ms.unwrap_or(1000)));
+    push_or_dash(&mut text, limit.burst);
+    push_or_dash(&mut text, limit.concurrency);
+    match &limit.unit {
+        Some(unit) => text.push_str(unit),
+        None => text.truncate(text.len() - 1),
     }
     text
+}
+
+/// Appends a number, or `-` for none, and a space.
+fn push_or_dash(text: &mut String, number: Option<impl fmt::Display>) {
+    let _ = match number {
+        Some(number) => write!(text, "{number} "),
+        None => write!(text, "- "),
+    };
 }
 
 /// Parses the definition of the limit `name` as Redis stores it; `None` if it is empty.
