@@ -44,7 +44,7 @@ local state = {
 }
 if limit.slots then state.slots.count = slots_in_use(slots, slots_now) end
 
--- Most calls ask for the same, whose texts need not be read again.
+-- Most calls of a batch state the same numbers: each text is converted once.
 local numbers = {}
 local function number(text)
   if text == '' then return nil end

@@ -70,7 +70,9 @@ for _, group in ipairs(groups) do
       store_result(result_key, ttl_ms, result, reply, replies, token)
       if stream then end_stream(stream, last_entry, ttl_ms) end
       if has_waiters then notify_waiters(waiters, result_key, result) end
-      for n = group.first_follow_up, group.first - 1 do push_follow_up(waiting, stored, scheduled, token, ARGV[n]) end
+      for follow_up = group.first_follow_up, group.first - 1 do
+        push_follow_up(waiting, stored, scheduled, token, ARGV[follow_up])
+      end
       finished_count = finished_count + 1
       finished[finished_count] = token
     else

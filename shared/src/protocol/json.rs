@@ -82,7 +82,7 @@ pub(crate) fn to_string(value: &impl Serialize, capacity: usize) -> serde_json::
     String::from_utf8(buffer.0).map_err(serde::ser::Error::custom)
 }
 
-/// serde_json writes a byte at a time between keys and values. To copy one byte like many takes five times as long as to push it.
+/// serde_json writes the signs between keys and values one at a time, and to push a byte is much cheaper than a copy of any length.
 struct Buffer(Vec<u8>);
 
 impl io::Write for Buffer {
