@@ -19,7 +19,8 @@ local function append(list, ...)
   for i = 1, select('#', ...) do list[#list + 1] = select(i, ...) end
 end
 
--- The time `ms` after `now`, as text. A number would be printed with 17 digits, which takes Redis as long as a small command.
+-- The time `ms` after `now`, as text. A number would be printed with 17 digits, which takes Redis as long as a small command. `now`
+-- is the same in all of a script.
 local times = {}
 local function time_after(now, ms)
   times[ms] = times[ms] or string.format('%d', now + ms)

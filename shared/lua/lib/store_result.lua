@@ -16,3 +16,13 @@ local function store_result(result_key, ttl_ms, result, reply, replies, token)
     redis.call('HSET', replies, token, ttl_ms .. ' ' .. result .. '\n' .. reply.list)
   end
 end
+
+-- The keys of what a task leaves behind, which follow each other in KEYS from `at` on: returns the number of the key behind them, then that of
+-- the result, the one that comes with its reply_mode, and that of its stream if it has a last_entry.
+local function ending_keys(at, reply_mode, last_entry)
+  local result_key, reply_key, stream = KEYS[at], nil, nil
+  at = at + 1
+  if reply_mode == 'push' or reply_mode == 'uploaded' then reply_key, at = KEYS[at], at + 1 end
+  if last_entry ~= '' then stream, at = KEYS[at], at + 1 end
+  return at, result_key, reply_key, stream
+end

@@ -26,16 +26,8 @@ local reply, ended, key, at = {}, {}, 9, 1
 while at <= #ARGV do
   local serial, letter_header, ttl_ms, result, reply_mode, reply_list, last_entry, follow_up_count = unpack(ARGV, at, at + 7)
   local has_result = reply_mode ~= 'no_result'
-  local result_key, reply_key, stream = has_result and KEYS[key], nil, nil
-  if has_result then key = key + 1 end
-  if reply_mode == 'push' then
-    reply_key = KEYS[key]
-    key = key + 1
-  end
-  if last_entry ~= '' then
-    stream = KEYS[key]
-    key = key + 1
-  end
+  local result_key, reply_key, stream
+  if has_result then key, result_key, reply_key, stream = ending_keys(key, reply_mode, last_entry) end
   local entry = redis.call('HGET', stored, serial)
   if entry then
     local _, raw = split_entry(entry)

@@ -53,18 +53,11 @@ end
 local lost, finished, finished_count, number, key = {}, {}, 0, 0, 8
 for _, group in ipairs(groups) do
   local ttl_ms, reply, last_entry = group.ttl_ms, group.reply, group.last_entry
-  local has_reply_key = reply.mode == 'push' or reply.mode == 'uploaded'
   for n = group.first, group.last, 2 do
-    local token, result, result_key, stream = ARGV[n], ARGV[n + 1], KEYS[key], nil
-    number, key = number + 1, key + 1
-    if has_reply_key then
-      reply.key = KEYS[key]
-      key = key + 1
-    end
-    if last_entry ~= '' then
-      stream = KEYS[key]
-      key = key + 1
-    end
+    local token, result = ARGV[n], ARGV[n + 1]
+    local result_key, stream
+    key, result_key, reply.key, stream = ending_keys(key, reply.mode, last_entry)
+    number = number + 1
     if is_held[token] then
       is_held[token] = nil -- It may be named twice.
       store_result(result_key, ttl_ms, result, reply, replies, token)

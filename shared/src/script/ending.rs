@@ -133,13 +133,8 @@ pub struct LostTasks(Vec<usize>);
 impl LostTasks {
     /// For each of so many tasks: whether it was still held.
     pub fn were_held(&self, tasks: usize) -> Vec<bool> {
-        let mut were_held = vec![true; tasks];
-        for number in &self.0 {
-            if let Some(was_held) = number.checked_sub(1).and_then(|position| were_held.get_mut(position)) {
-                *was_held = false;
-            }
-        }
-        were_held
+        // A batch is small, and hardly ever is one of it lost.
+        (1..=tasks).map(|number| !self.0.contains(&number)).collect()
     }
 }
 

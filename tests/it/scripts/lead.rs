@@ -220,7 +220,7 @@ async fn many_memos_are_asked_in_one_call_each_as_if_alone() {
     Ask { memo: "known", ..ASK }.of(&desk).await;
     settle_one(&desk, "known", ANSWER, 60_000).await;
     let () = desk.ask(("SET", "broken", "by hand")).await;
-    let () = desk.ask(("HSET", "corrupt", "answer", ANSWER, "expires_at", "soon")).await;
+    let () = desk.ask(("HSET", "corrupt", "leader", "s9", "leads_until", "soon")).await;
     let asks = [
         Ask { memo: "broken", ..ASK },
         Ask { memo: "known", ..OTHER },

@@ -51,6 +51,12 @@ async fn an_answer_is_kept_for_its_time_and_the_queues_that_wait_are_named() {
     assert_eq!(rest, [text(ANSWER), text("1"), text("s1"), text(""), text(""), None], "nobody leads");
     let left: i64 = desk.ask(("PTTL", "memo")).await;
     assert!((1..=50_000).contains(&left), "{left}");
+    let fresh = Ask { serial: "s2", token: "t2", max_age: 0, ..ASK };
+    assert_eq!(
+        fresh.of(&desk).await,
+        "lead",
+        "a lead that has ended keeps nobody waiting, for however long it was taken"
+    );
 }
 
 #[tokio::test]
