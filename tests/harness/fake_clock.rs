@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// What the tests ask for when libfaketime is missing.
 const MISSING: &str = "libfaketime is missing: run `make faketime` (Debian: apt-get install libfaketime)";
 
-/// The file, and how far the clock is from that of this machine.
+/// The file, which says how far the clock is from that of this machine, or where it stands.
 #[derive(Debug)]
 pub(crate) struct FakeClock {
     file: PathBuf,
@@ -23,11 +24,22 @@ impl FakeClock {
 
     /// Sets the clock this far ahead of this machine's, or behind it.
     pub(crate) fn set(&self, ahead_ms: i64) {
-        // In one step, so that nobody reads half of it.
-        let draft = self.file.with_extension("draft");
         let sign = if ahead_ms < 0 { '-' } else { '+' };
         let (seconds, millis) = (ahead_ms.unsigned_abs() / 1000, ahead_ms.unsigned_abs() % 1000);
-        fs::write(&draft, format!("{sign}{seconds}.{millis:03}\n")).expect("the temp folder is writable");
+        self.write(&format!("{sign}{seconds}.{millis:03}\n"));
+    }
+
+    /// Stops the clock at this moment, in Unix us.
+    pub(crate) fn stop_at(&self, unix_us: u64) {
+        // libfaketime reads the fraction as a float and rounds it down: half a microsecond keeps the whole ones.
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_micros(unix_us) + Duration::from_nanos(500);
+        self.write(&humantime::format_rfc3339_nanos(moment).to_string());
+    }
+
+    /// In one step, so that nobody reads half of it.
+    fn write(&self, time: &str) {
+        let draft = self.file.with_extension("draft");
+        fs::write(&draft, time).expect("the temp folder is writable");
         fs::rename(&draft, &self.file).expect("the temp folder is writable");
     }
 
@@ -37,6 +49,8 @@ impl FakeClock {
         command
             .env("LD_PRELOAD", format!("{}:libc.so.6", library().display()))
             .env("FAKETIME_TIMESTAMP_FILE", &self.file)
+            .env("FAKETIME_FMT", "%Y-%m-%dT%T")
+            .env("TZ", "UTC")
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }

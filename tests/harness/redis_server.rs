@@ -148,6 +148,11 @@ impl RedisServer {
         self.clock.as_ref().expect("this server was started with a fake clock").set(ahead_ms);
     }
 
+    /// Stops its clock at this moment, in Unix us. It must have been started [`with_fake_clock`](Self::with_fake_clock).
+    pub fn stop_clock_at(&self, unix_us: u64) {
+        self.clock.as_ref().expect("this server was started with a fake clock").stop_at(unix_us);
+    }
+
     /// Freezes it: connections stay open, but nothing replies.
     pub fn pause(&self) {
         self.process().pause();

@@ -40,7 +40,7 @@ async fn a_paused_redis_answers_only_after_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn the_clock_of_a_redis_can_be_set_and_durations_stay_as_they_are() {
+async fn the_clock_of_a_redis_can_be_set_and_stopped_and_durations_stay_as_they_are() {
     let redis = RedisServer::with_fake_clock().await;
     let mut connection = redis.connection().await;
     let () = redis::cmd("SET").arg("k").arg("v").query_async(&mut connection).await.unwrap();
@@ -54,6 +54,13 @@ async fn the_clock_of_a_redis_can_be_set_and_durations_stay_as_they_are() {
     let asked = Instant::now();
     let nothing: Option<String> = redis::cmd("BLPOP").arg("none").arg(0.3).query_async(&mut connection).await.unwrap();
     assert!(nothing.is_none() && asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    for moment in [1_795_953_600_300_499, 1_795_953_609_999_999] {
+        redis.stop_clock_at(moment);
+        for _ in 0..3 {
+            let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await.unwrap();
+            assert_eq!(seconds * 1_000_000 + micros, moment, "it stands to the microsecond");
+        }
+    }
 }
 
 #[tokio::test]

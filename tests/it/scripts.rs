@@ -58,7 +58,7 @@ use std::time::Duration;
 
 use redial_core::script::TypedCall;
 use redial_core::{Consumer, Db, QueueName, WorkerId};
-use redial_tests::RedisServer;
+use redial_tests::{RedisServer, stalls};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, ToRedisArgs};
 
@@ -66,7 +66,8 @@ use redis::{FromRedisValue, RedisError, ToRedisArgs};
 pub(crate) const AWKWARD: [&[u8]; 6] =
     [b"{\"url\":\n\"http://h/\"}\r\n", b"\n", b"\0nul\0", b"\xff\xfe no text", b"w:9:9 5 1 1 -", b""];
 
-/// A Redis of one's own, asked by raw commands.
+/// A Redis of one's own, asked by raw commands. Its clock stands still until a test lets time [`pass`](Self::pass), so that a slow
+/// machine changes no answer.
 pub(crate) struct Desk {
     pub(crate) redis: RedisServer,
     wire: MultiplexedConnection,
@@ -91,9 +92,16 @@ impl Desk {
     }
 
     pub(crate) async fn with_args(args: &[&str]) -> Self {
-        let redis = RedisServer::with_args(args).await;
+        let redis = RedisServer::with_args_and_fake_clock(args).await;
+        redis.stop_clock_at(1_000 * stalls::now_ms());
         let wire = redis.connection().await;
         Self { redis, wire }
+    }
+
+    /// Moves its clock on by so many ms, or back.
+    pub(crate) async fn pass(&self, ms: i64) {
+        let (seconds, micros): (u64, u64) = self.ask("TIME").await;
+        self.redis.stop_clock_at((seconds * 1_000_000 + micros).saturating_add_signed(1_000 * ms));
     }
 
     /// One command; it must succeed.

@@ -110,13 +110,14 @@ async fn what_expires_while_it_waits_leaves_its_share_to_the_others() {
 #[tokio::test]
 async fn all_concurrency_slots_are_in_use_again_when_a_slow_upstream_is_fast() {
     const SLOTS: u64 = 5;
-    const FAST: Duration = Duration::from_millis(200);
+    // Long beside what a call takes on a busy machine, short beside the slow ones.
+    const FAST: Duration = Duration::from_millis(600);
     stalls::watch();
     let stage =
         Stage::answering(|request| Reply::ok().after(if request.nth < SLOTS { Duration::from_secs(4) } else { FAST }))
             .await;
     let _workers: Vec<Worker> = (0..2).map(|_| stage.worker().spawn()).collect();
-    let ids = ids("t", 105);
+    let ids = ids("t", 65);
     stage.push_many(&ids, "/", &json!({"limit": {"name": "five", "concurrency": SLOTS}})).await;
     assert_eq!(answered(&stage.queue.wait_results(&ids, Duration::from_secs(60)).await), ids.len());
     let mut at: Vec<u64> = stage.upstream.calls().iter().map(|call| call.unix_ms).collect();

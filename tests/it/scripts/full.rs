@@ -65,7 +65,7 @@ async fn a_full_redis_can_still_be_drained() {
         assert!(consumer.bury(&entry.token, &letter, Some(&answer)).await.unwrap());
     }
     assert_eq!(consumer.heartbeat().await.unwrap().held, 1);
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    desk.pass(5).await;
     let beat = other.heartbeat().await.unwrap();
     let [(worker, renewal)] = beat.leases.as_slice() else { panic!("{beat:?}") };
     assert_eq!(*worker, WorkerId::from_redis("w".into()));

@@ -130,7 +130,7 @@ async fn a_retried_task_comes_back_with_what_is_known_of_it() {
     assert!(back().await.unwrap().is_some());
     let lost = back().await.unwrap();
     assert_eq!(lost, None);
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    desk.pass(5).await;
     let again = consumer.claim(&claim(2), 1).await.unwrap().entries;
     assert_eq!(again[0].header, entry.header);
     assert_eq!(again[0].raw, b"task\n");

@@ -121,7 +121,7 @@ async fn a_memo_lives_about_as_long_as_its_answer() {
     ] {
         let desk = Desk::new().await;
         Ask { lease, keep, ..ASK }.of(&desk).await;
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        desk.pass(2).await;
         assert_eq!(settle(&desk, &call("s1", "t1", ANSWER, ttl)).await, "settled");
         let left: u64 = desk.ask(("PTTL", "memo")).await;
         assert!((ttl - 5_000..=ttl + more).contains(&left), "{lease} {keep} {ttl}: {left}");
