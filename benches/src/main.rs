@@ -137,6 +137,10 @@ async fn memos(tasks: usize) -> anyhow::Result<()> {
     for (name, share, commands) in memo::safeguards(tasks).await? {
         println!("| with {name} | {:.0} % of the plain path, {commands:.1} commands each | |", 100.0 * share);
     }
+    let [plain, cached] = [memory::of_complete(false).await?, memory::of_complete(true).await?];
+    println!(
+        "| Redis memory of a result; of a result and the memo of a cached call | {plain:.0} B, {cached:.0} B | <= {plain:.0} + 480 B |"
+    );
     let shared = memo::share().await?;
     println!(
         "| 1,000 identical tasks, 4 workers, one call: the last answer after the first | {shared:.0} ms | <= 100 ms |"
@@ -217,7 +221,7 @@ async fn through_the_gateway(tasks: usize) -> anyhow::Result<()> {
 }
 
 async fn idling() -> anyhow::Result<()> {
-    println!("| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |", memory::measure().await?);
+    println!("| Redis memory per waiting task of 300 B | {:.0} B | <= 400 B |", memory::of_waiting().await?);
     let idle = idle::measure(2_000).await;
     println!("| idle: LPUSH to first byte at the upstream, p50 | {:.2} ms | <= 0.5 ms |", idle.p50);
     println!("| the same, p99 | {:.2} ms | <= 2 ms |", idle.p99);

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use key::{MemoKey, MemoPurpose, upstream_key};
+use redis::ParsingError;
 
 use crate::consumer::ParkedTasks;
 use crate::db::Db;
 use crate::protocol::id::Token;
 use crate::script::memo::{EachReply, Forget, Lead, Settle};
+use crate::script::memo_value::MemoValue;
 use crate::script::millis;
 use crate::{Consumer, Error, QueueName, Status, TaskResult, UnixMs};
 
@@ -229,17 +231,12 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn end_lead_of_parked(&self, hash: &str, followers: &ParkedTasks) -> Result<bool, Error> {
-        let mut read = redis::cmd("HMGET");
-        read.arg(self.db.keys().memo(hash)).arg("leader").arg("leader_token");
-        let leader: (Option<String>, Option<String>) =
-            self.db.run(async |connection| read.query_async(connection).await).await?;
-        let (Some(serial), Some(token)) = leader else { return Ok(false) };
-        // The field is empty once a lead has ended.
-        if serial.is_empty() || !followers.contains(&serial).await? {
+        let Some((serial, token)) = self.leader(hash).await? else { return Ok(false) };
+        if !followers.contains(&serial).await? {
             return Ok(false);
         }
         // The token fences this: a delivery that asks for the lead meanwhile brings its own.
-        let delivery = Delivery { serial: &serial, token: &Token(token), queue: followers.queue().name() };
+        let delivery = Delivery { serial: &serial, token: &token, queue: followers.queue().name() };
         Ok(!matches!(self.settle(hash, delivery, None).await?, LeadOutcome::Lost))
     }
 
@@ -271,25 +268,36 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command. [`Error::Data`] if the answer cannot be read.
     pub async fn get(&self, hash: &str) -> Result<Option<(KeptAnswer, UnixMs)>, Error> {
-        let mut get = redis::cmd("HMGET");
-        get.arg(self.db.keys().memo(hash)).arg("answer").arg("stored_by").arg("expires_at");
-        let stored: (Option<Vec<u8>>, Option<String>, Option<u64>) =
-            self.db.run(async |connection| get.query_async(connection).await).await?;
-        let (Some(answer), Some(stored_by), Some(expires_at)) = stored else { return Ok(None) };
-        let answer =
-            KeptAnswer::parse(&answer, stored_by).map_err(|error| Error::Data(format!("memo {hash}: {error}")))?;
-        Ok(Some((answer, UnixMs(expires_at))))
+        let mut get = redis::cmd("GET");
+        get.arg(self.db.keys().memo(hash));
+        let value: Option<Vec<u8>> = self.db.run(async |connection| get.query_async(connection).await).await?;
+        let Some(value) = value else { return Ok(None) };
+        let memo = MemoValue::parse(&value).map_err(|error| unreadable(hash, &error))?;
+        if memo.answer.is_empty() {
+            return Ok(None);
+        }
+        let answer = KeptAnswer::of(&memo).map_err(|error| unreadable(hash, &error))?;
+        Ok(Some((answer, memo.expires_at)))
     }
 
     /// Whether a task leads a memo: it makes its call now, or waits to make it again.
     ///
     /// # Errors
-    /// Redis is unreachable or refuses the command.
+    /// Redis is unreachable or refuses the command. [`Error::Data`] if the memo cannot be read.
     pub async fn is_led(&self, hash: &str) -> Result<bool, Error> {
-        let mut get = redis::cmd("HGET");
-        get.arg(self.db.keys().memo(hash)).arg("leader");
-        let leader: Option<String> = self.db.run(async |connection| get.query_async(connection).await).await?;
-        Ok(leader.is_some_and(|serial| !serial.is_empty()))
+        Ok(self.leader(hash).await?.is_some())
+    }
+
+    /// The task that leads a memo, and the token of its delivery.
+    async fn leader(&self, hash: &str) -> Result<Option<(String, Token)>, Error> {
+        let mut read = redis::cmd("GETRANGE");
+        read.arg(self.db.keys().memo(hash)).arg(0).arg(MemoValue::MAX_HEAD_BYTES - 1);
+        let head: Vec<u8> = self.db.run(async |connection| read.query_async(connection).await).await?;
+        if head.is_empty() {
+            return Ok(None);
+        }
+        let memo = MemoValue::parse(&head).map_err(|error| unreadable(hash, &error))?;
+        Ok(memo.lead.map(|(serial, token)| (serial.to_owned(), Token(token.to_owned()))))
     }
 
     /// Drops the answer that a memo stores, whatever it is. `false`: there was none.
@@ -297,7 +305,7 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget(&self, hash: &str) -> Result<bool, Error> {
-        self.db.call(&Forget { memo: &self.db.keys().memo(hash), what: "any" }).await
+        self.db.call(&Forget { key: &self.db.keys().memo(hash), what: "any" }).await
     }
 
     /// Drops the failure that a memo stores; a good answer stays. `false`: there was no failure.
@@ -305,8 +313,12 @@ impl Memos {
     /// # Errors
     /// Redis is unreachable or refuses the command.
     pub async fn forget_failure(&self, hash: &str) -> Result<bool, Error> {
-        self.db.call(&Forget { memo: &self.db.keys().memo(hash), what: "failure" }).await
+        self.db.call(&Forget { key: &self.db.keys().memo(hash), what: "failure" }).await
     }
+}
+
+fn unreadable(hash: &str, error: &ParsingError) -> Error {
+    Error::Data(format!("memo {hash}: {error}"))
 }
 
 /// The replies, one for each request.

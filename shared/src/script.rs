@@ -10,6 +10,7 @@ pub mod ending;
 pub mod fleet;
 pub mod limit;
 pub mod memo;
+pub(crate) mod memo_value;
 pub mod push_checkpoint;
 pub mod schedule;
 pub mod stored;

@@ -31,7 +31,7 @@ mod give_up;
 mod grow_partitions;
 mod heartbeat;
 mod inspect_limit;
-mod lead;
+pub(crate) mod lead;
 mod mark_started;
 mod over_budget;
 mod park;

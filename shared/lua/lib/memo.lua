@@ -1,10 +1,48 @@
--- lib/memo.lua: what the scripts of memos share.
-
+-- lib/memo.lua: what the scripts of memos share. A memo is a string: a line of four parts with a semicolon between them, and after that the
+-- answer. The parts are:
+--   the answer: when it expires, when it was stored, '1' if it is good, and the serial of its task; NO_ANSWER if there is none
+--   the fingerprint of the call, '' if any will do
+--   the lead: the leader's serial, the token of its delivery, when its lease ends, and '1' if the call may have been sent and may not be
+--     sent twice; NO_LEAD if no task leads
+--   the queues with followers, each with a space behind it
+local NO_ANSWER, NO_LEAD = '0 0 0 -', '- - 0 0'
 local DAY_MS, TEN_MINUTES_MS = 86400000, 600000
 
--- Whether a memo with this `leader` has one. The field is empty once it has settled.
-local function is_led_by(leader)
-  return leader and leader ~= ''
+-- Whole numbers as text. Redis itself would print one with 17 digits, which takes it as long as a small command.
+local texts = {}
+local function to_text(number)
+  texts[number] = texts[number] or string.format('%d', number)
+  return texts[number]
+end
+
+local function require_memo(word)
+  if not word then error({err = 'WRONGTYPE the value of this key is not a memo'}, 0) end
+end
+
+-- Of a memo: when its answer expires, when that was stored, and the fingerprint.
+local function read_answer(memo)
+  local expires_at, stored_at, fingerprint = string.match(memo, '^(%d+) (%d+) [01] [^; ]+;([^;\n]*);')
+  require_memo(expires_at)
+  return tonumber(expires_at), tonumber(stored_at), fingerprint
+end
+
+-- The parts of a memo, the lead in its words, and where its answer begins.
+local function read_memo(memo)
+  local about_answer, fingerprint, leader, token, leads_until, once, queues, answer_at =
+    string.match(memo, '^([^;\n]+);([^;\n]*);(%S+) (%S+) (%d+) ([01]);([^\n]*)\n()')
+  require_memo(leader)
+  return about_answer, fingerprint, leader, token, tonumber(leads_until), once, queues, answer_at
+end
+
+-- A lead as memos store it.
+local function lead_of(leader, token, leads_until, once)
+  return leader .. ' ' .. token .. ' ' .. to_text(leads_until) .. ' ' .. once
+end
+
+-- Stores a memo of these parts. Its time to live becomes ttl_ms, or stays if that is nil.
+local function write_memo(key, ttl_ms, about_answer, fingerprint, lead, queues, answer)
+  local memo = about_answer .. ';' .. fingerprint .. ';' .. lead .. ';' .. queues .. '\n' .. answer
+  if ttl_ms then set_string(key, memo, 'PX', to_text(ttl_ms)) else set_string(key, memo, 'KEEPTTL') end
 end
 
 -- How much longer than its lead a memo is kept. If a call may have been sent that may not be sent twice, that must not be forgotten with
@@ -13,16 +51,4 @@ end
 local function spare_ms(keep_ms, once)
   if once == '1' then return DAY_MS end
   return math.min(math.max(tonumber(keep_ms), TEN_MINUTES_MS), DAY_MS)
-end
-
-local function append(list, ...)
-  for i = 1, select('#', ...) do list[#list + 1] = select(i, ...) end
-end
-
--- The time `ms` after `now`, as text. A number would be printed with 17 digits, which takes Redis as long as a small command. `now`
--- is the same in all of a script.
-local times = {}
-local function time_after(now, ms)
-  times[ms] = times[ms] or string.format('%d', now + ms)
-  return times[ms]
 end

@@ -12,10 +12,14 @@ local function allow_hash_when_out_of_memory(hash)
   redis.call('HDEL', hash, '-')
 end
 
--- Sets fields of a hash. The removal comes first only if Redis has refused to do without.
-local function set_fields(hash, ...)
-  local added = redis.pcall('HSET', hash, ...)
-  if type(added) == 'number' then return end
-  if string.find(added.err, 'OOM ', 1, true) then allow_hash_when_out_of_memory(hash) end
-  redis.call('HSET', hash, ...)
+-- Sets a string, with the options of SET. What comes first, only if Redis has refused to do without, changes nothing: it sets the time to
+-- live that is left.
+local function set_string(key, value, ...)
+  local reply = redis.pcall('SET', key, value, ...)
+  if reply.ok then return end
+  if string.find(reply.err, 'OOM ', 1, true) then
+    local left_ms = redis.call('PTTL', key)
+    if left_ms > 0 then redis.call('PEXPIRE', key, left_ms) else redis.call('PERSIST', key) end
+  end
+  redis.call('SET', key, value, ...)
 end

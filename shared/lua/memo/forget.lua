@@ -1,16 +1,18 @@
 -- forget.lua: drops the answer that a memo stores, so that the next task makes the call.
--- KEYS  memo
+-- KEYS  key
 -- ARGV  what: 'any', or 'failure': then a good answer stays
 -- Returns 1, or 0 if there was no such answer.
 -- Guarantees: a task that leads goes on, and its followers wait for it. Works when Redis is out of memory.
-local memo = unpack(KEYS)
+local key = unpack(KEYS)
 local what = unpack(ARGV)
 
-local answer, is_good, leader = unpack(redis.call('HMGET', memo, 'answer', 'is_good', 'leader'))
-if not answer or (what == 'failure' and is_good == '1') then return 0 end
-if is_led_by(leader) then
-  redis.call('HDEL', memo, 'answer', 'is_good', 'stored_at', 'expires_at', 'stored_by')
+local memo = redis.call('GET', key)
+if not memo then return 0 end
+local about_answer, fingerprint, leader, token, leads_until, once, queues = read_memo(memo)
+if about_answer == NO_ANSWER or (what == 'failure' and string.find(about_answer, '^%d+ %d+ 1 ')) then return 0 end
+if leader == '-' then
+  redis.call('DEL', key)
 else
-  redis.call('DEL', memo)
+  write_memo(key, nil, NO_ANSWER, fingerprint, lead_of(leader, token, leads_until, once), queues, '')
 end
 return 1

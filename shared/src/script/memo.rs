@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::memo_value::MemoValue;
 use super::{Invocation, Rest, Values, typed_calls};
 use crate::{Error, QueueName, TaskResult};
 
@@ -23,8 +24,8 @@ typed_calls! {
     }
 
     /// Drops the answer that a memo stores. `false`: there was no such answer.
-    Forget = "memo/forget" + ["memo"] -> bool {
-        keys: memo;
+    Forget = "memo/forget" + ["out_of_memory", "memo"] -> bool {
+        keys: key;
         args: what: &'a str;
     }
 }
@@ -174,15 +175,15 @@ pub struct KeptAnswer {
 }
 
 impl KeptAnswer {
-    pub(crate) fn parse(answer: &[u8], by: String) -> Result<Self, ParsingError> {
+    pub(crate) fn of(memo: &MemoValue<'_>) -> Result<Self, ParsingError> {
         let result =
-            serde_json::from_slice(answer).map_err(|_| ParsingError::from("a stored answer is not a result"))?;
-        Ok(Self { result, by })
+            serde_json::from_slice(memo.answer).map_err(|_| ParsingError::from("a stored answer is not a result"))?;
+        Ok(Self { result, by: memo.stored_by.to_owned() })
     }
 
     fn next(values: &mut Values) -> Result<Self, ParsingError> {
-        let answer: Vec<u8> = values.next()?;
-        Self::parse(&answer, values.next()?)
+        let memo: Vec<u8> = values.next()?;
+        Self::of(&MemoValue::parse(&memo)?)
     }
 }
 

@@ -13,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use super::{Step, WORKERS};
+use crate::scripts::lead::end_time_of_lead;
 
 /// The memos: what for, and whether the call may be made only once.
 pub(crate) const MEMOS: [(MemoPurpose, bool); 3] =
@@ -121,7 +122,7 @@ impl Fleet {
         let led = self.queue.db().memos().is_led(&hash(memo)).await.unwrap();
         if led && !MEMOS[memo].1 {
             self.lapsed[memo] = true;
-            let () = redis::cmd("HSET").arg(&key).arg("leads_until").arg(1).query_async(&mut self.wire).await.unwrap();
+            end_time_of_lead(&mut self.wire, &key).await;
         }
     }
 

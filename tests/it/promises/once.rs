@@ -6,6 +6,7 @@ use redial_tests::{Port, Reply, Request, eventually};
 use serde_json::{Value, json};
 
 use super::{CalledPaths, SOON, Stage, at_length, attempts, ids};
+use crate::scripts::lead;
 
 /// The first answer on each path: the failure that the path names.
 fn first_answer(request: &Request) -> Reply {
@@ -123,10 +124,10 @@ async fn an_upstream_that_closes_idle_connections_makes_no_outcome_unknown() {
     assert_eq!(stage.upstream.count(), count as u64, "each call was made once");
 }
 
-/// Ends the time of the only lead, as a clock that jumps ahead does.
+/// Ends the time of the only lead.
 async fn end_time_of_lead(stage: &Stage) {
     let memo = stage.redis.cli(&["KEYS", "redial:memo:*"]).await;
-    assert_eq!(stage.redis.cli(&["HSET", &memo, "leads_until", "1"]).await, "0");
+    lead::end_time_of_lead(&mut stage.redis.connection().await, &memo).await;
 }
 
 /// Tasks with one key, and the path that they call.

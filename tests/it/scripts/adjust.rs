@@ -1,4 +1,5 @@
 //! adjust.lua: a limit is corrected after a call.
+#![expect(clippy::float_cmp, reason = "times in whole quarters of a microsecond")]
 
 use redial_core::limit::Adjusted;
 use redial_core::script::limit::{Adjust, InspectLimit};

@@ -7,7 +7,7 @@ use super::lead::{ASK, Ask};
 use super::settle;
 
 fn call(what: &str) -> Forget<'_> {
-    Forget { memo: "memo", what }
+    Forget { key: "memo", what }
 }
 
 /// With an answer stored, good or a failure.
@@ -48,7 +48,9 @@ async fn a_task_that_leads_goes_on() {
 
 #[tokio::test]
 async fn a_key_of_another_type_is_left_alone() {
-    let desk = Desk::new().await;
-    let () = desk.ask(("SET", "memo", "x")).await;
-    desk.refuses(&call("any")).await;
+    for by_hand in [["SET", "memo", "x"], ["LPUSH", "memo", "x"]] {
+        let desk = Desk::new().await;
+        let () = desk.ask(&by_hand).await;
+        desk.refuses(&call("any")).await;
+    }
 }
