@@ -19,7 +19,7 @@ local function keep_limit(limit_key, defined_by, state, idle_ttl_ms)
     redis.call('PERSIST', limit_key)
   else
     local busy_ms = 2 * (math.max(state.full_at, state.closed_until) - state.now) / 1000
-    redis.call('PEXPIRE', limit_key, math.ceil(math.max(idle_ttl_ms, busy_ms)))
+    redis.call('PEXPIRE', limit_key, string.format('%d', math.ceil(math.max(idle_ttl_ms, busy_ms))))
   end
 end
 

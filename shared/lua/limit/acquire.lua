@@ -53,15 +53,14 @@ local function number(text)
   return value
 end
 
--- Decide.
+-- Decide. One table serves all requests.
+local request = {}
 for i = 8, #ARGV, 6 do
   local cost, token, has_priority, delay_us, returned_at, max_wait_us = unpack(ARGV, i, i + 5)
   if limit.slots then state.slots.held[token] = state.slots.held[token] or redis.call('ZSCORE', slots, token) end
-  local request = {
-    cost = number(cost), token = token, has_priority = has_priority == '1',
-    window_us = has_priority == '1' and PRIORITY_WINDOW_US or nil, delay_us = number(delay_us),
-    returned_at = number(returned_at), max_wait_us = max_wait_us,
-  }
+  request.cost, request.token, request.has_priority = number(cost), token, has_priority == '1'
+  request.window_us = request.has_priority and PRIORITY_WINDOW_US or nil
+  request.delay_us, request.returned_at, request.max_wait_us = number(delay_us), number(returned_at), max_wait_us
   reply[#reply + 1] = over_budget(state, request) or decide(state, request)
 end
 
