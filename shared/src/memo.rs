@@ -6,11 +6,13 @@
 //! completed after that, and a task that was just parked checks the memo once more. If a leader dies in between, its next
 //! delivery asks under the same serial, and the memo recognizes it.
 
+mod answer;
 mod key;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use answer::StoredAnswer;
 pub use key::{MemoKey, MemoPurpose, upstream_key};
 use redis::ParsingError;
 
@@ -20,7 +22,7 @@ use crate::protocol::id::Token;
 use crate::script::memo::{EachReply, Forget, Lead, Settle};
 use crate::script::memo_value::MemoValue;
 use crate::script::millis;
-use crate::{Consumer, Error, QueueName, Status, TaskResult, UnixMs};
+use crate::{Consumer, Error, QueueName, UnixMs};
 
 pub use crate::script::memo::{KeptAnswer, LeadDecision, LeadOutcome, LeadRequest, SettleRequest};
 
@@ -57,29 +59,6 @@ pub struct LeadTerms {
     pub once: bool,
     /// For how long the answer will be kept, as far as is known.
     pub keep: Duration,
-}
-
-/// An answer in its stored form, one line of JSON.
-#[derive(Debug, Clone)]
-pub struct StoredAnswer {
-    json: Arc<str>,
-    is_good: bool,
-}
-
-impl StoredAnswer {
-    /// What a memo stores of a result: everything but what is its task's alone.
-    pub fn of(result: &mut TaskResult) -> Self {
-        // Taken out for a moment: a copy of the result would cost more.
-        let own = (result.id.take(), result.meta.take(), result.enqueued_at_ms.take());
-        let json = result.to_line().into();
-        (result.id, result.meta, result.enqueued_at_ms) = own;
-        Self { json, is_good: result.status == Status::Ok }
-    }
-
-    /// Its size in bytes.
-    pub fn bytes(&self) -> usize {
-        self.json.len()
-    }
 }
 
 impl Db {

@@ -253,7 +253,7 @@ impl TaskResult {
     }
 
     /// How long the line is of a result that says nothing unusual, so that it is written without being moved.
-    fn usual_bytes(&self) -> usize {
+    pub(crate) fn usual_bytes(&self) -> usize {
         const FIELDS: usize = 256;
         const ATTEMPT: usize = 96;
         let header = |(name, value): (&String, &String)| name.len() + value.len() + 6;

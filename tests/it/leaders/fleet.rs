@@ -227,7 +227,7 @@ impl Fleet {
                 Some(State::Called(result(if good { Status::Ok } else { Status::Dead }, call)))
             }
             State::Called(mut result) => {
-                let answer = StoredAnswer::of(&mut result);
+                let answer = StoredAnswer::of(&result);
                 let keeps = purpose == MemoPurpose::Idempotency || result.status == Status::Ok;
                 if entry.header.started == StartMarker::Calling {
                     // Its new delivery goes on leading before it settles; unless an earlier one, that was frozen, has done so.

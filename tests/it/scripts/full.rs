@@ -166,8 +166,8 @@ async fn a_full_redis_settles_its_memos() {
         assert!(matches!(memos.recheck(&key, delivery(n), None).await, Ok(LeadDecision::Follow)));
     }
     assert_eq!(consumer.due_checks(lease).await.unwrap().due.len(), 3);
-    let mut result = TaskResult::new(None, Status::Ok, UnixMs(1));
-    let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&mut result), lease))).await.unwrap();
+    let result = TaskResult::new(None, Status::Ok, UnixMs(1));
+    let settled = memos.settle("ab", delivery(0), Some((&StoredAnswer::of(&result), lease))).await.unwrap();
     assert!(matches!(settled, LeadOutcome::Done(queues) if queues.len() == 1));
     let followers = ParkedTasks::new(consumer.queue().clone(), &redial_core::consumer::WaitList::memo("ab"));
     assert!(followers.unpark(None).await.unwrap());

@@ -99,7 +99,7 @@ pub async fn recheck(worker: &QueueWorker, job: &Job, key: &MemoKey) -> Result<L
 /// Ends every lead of a task with its result.
 pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut result: TaskResult) -> SettledLeads {
     let mut shares = Vec::new();
-    let mut answer = stored(&mut result).await;
+    let mut answer = stored(&result).await;
     for key in leads {
         let action = settle_action(worker, job, key.purpose, &result, answer.bytes());
         let keep = match &action {
@@ -111,7 +111,7 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
         if let (Err(NotStored::Refused(error)), Some((_, ttl))) = (&outcome, keep) {
             // The answer is what is refused, as when it is too large. The key is used up all the same.
             substitute = (key.purpose == MemoPurpose::Idempotency).then(|| not_kept(&result, error));
-            let answer = substitute.as_mut().map(StoredAnswer::of);
+            let answer = substitute.as_ref().map(StoredAnswer::of);
             outcome = end_lead(worker, job, key, answer.as_ref().map(|answer| (answer, ttl))).await;
         }
         match outcome {
@@ -133,7 +133,7 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
             Ok(LeadOutcome::Stands(kept, queues)) => {
                 if key.purpose == MemoPurpose::Idempotency {
                     result = job.result_from(&kept, key.purpose, worker.queue.clock.now());
-                    answer = stored(&mut result).await;
+                    answer = stored(&result).await;
                 }
                 shares.push(Share { hash: key.hash.clone(), kept: *kept, queues });
             }
@@ -147,7 +147,7 @@ pub async fn settle(worker: &QueueWorker, job: &Job, leads: &[MemoKey], mut resu
     SettledLeads { result, shares }
 }
 
-async fn stored(result: &mut TaskResult) -> StoredAnswer {
+async fn stored(result: &TaskResult) -> StoredAnswer {
     heavy::work(result.body_bytes(), || StoredAnswer::of(result)).await
 }
 
