@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::protocol::json;
@@ -37,9 +37,29 @@ struct StoredFields<'a> {
     error: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_error: &'a Option<String>,
+    #[serde(serialize_with = "without_nulls")]
     attempts: &'a [Attempt],
     source: Source,
     finished_at_ms: UnixMs,
+}
+
+/// The same of an [`Attempt`].
+#[derive(Serialize)]
+struct StoredAttempt<'a> {
+    at_ms: UnixMs,
+    took_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_ms: Option<u64>,
+}
+
+fn without_nulls<S: Serializer>(attempts: &[Attempt], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(attempts.iter().map(|Attempt { at_ms, took_ms, http_status, error, wait_ms }| {
+        StoredAttempt { at_ms: *at_ms, took_ms: *took_ms, http_status: *http_status, error, wait_ms: *wait_ms }
+    }))
 }
 
 impl StoredAnswer {
@@ -93,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_answer_lacks_what_is_null_and_what_is_its_tasks_and_is_read_as_it_was() {
-        let full = r#"{"id":"a","status":"dead","http_status":400,"headers":{"x":"y"},"body":{"a": 1},"reason":"rejected","error":"why","attempts":[],"source":"call","enqueued_at_ms":3,"finished_at_ms":7,"meta":{"m":1}}"#;
+        let full = r#"{"id":"a","status":"dead","http_status":400,"headers":{"x":"y"},"body":{"a": 1},"reason":"rejected","error":"why","attempts":[{"at_ms":1,"took_ms":2,"http_status":null,"error":"lost","wait_ms":3},{"at_ms":6,"took_ms":1,"http_status":400,"error":null,"wait_ms":null}],"source":"call","enqueued_at_ms":3,"finished_at_ms":7,"meta":{"m":1}}"#;
         let plain = r#"{"id":"a","status":"ok","http_status":null,"headers":null,"reason":null,"error":null,"attempts":[],"source":"call","finished_at_ms":7,"meta":null}"#;
         let stored = |result: &str| {
             let result: TaskResult = serde_json::from_str(result).ok()?;
@@ -105,7 +125,7 @@ mod tests {
         let of_task = |line: &str| own(line).replace(r#""meta":{"m":1}"#, r#""meta":null"#);
         let short = r#"{"status":"ok","attempts":[],"source":"call","finished_at_ms":7}"#.to_owned();
         assert_eq!(stored(plain), Some((short, own(plain), true)));
-        let short = r#"{"status":"dead","http_status":400,"headers":{"x":"y"},"body":{"a": 1},"reason":"rejected","error":"why","attempts":[],"source":"call","finished_at_ms":7}"#;
+        let short = r#"{"status":"dead","http_status":400,"headers":{"x":"y"},"body":{"a": 1},"reason":"rejected","error":"why","attempts":[{"at_ms":1,"took_ms":2,"error":"lost","wait_ms":3},{"at_ms":6,"took_ms":1,"http_status":400}],"source":"call","finished_at_ms":7}"#;
         assert_eq!(stored(full), Some((short.to_owned(), of_task(full), false)));
     }
 }
