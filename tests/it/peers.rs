@@ -1,6 +1,9 @@
-//! The peers that `make bench-peers` runs are those that `docs/performance.md` names, in the versions that are pinned.
+//! The peers that `make bench-peers` runs are those that `docs/performance.md` names, in the versions that are pinned, and the page and its
+//! chart show what the run found.
 
 use std::process::Command;
+
+use serde_json::Value;
 
 use crate::tidy::root;
 
@@ -29,6 +32,38 @@ fn the_page_on_performance_names_every_peer_with_its_version() {
             None => section.contains(&format!("{name} is not measured")),
         };
         assert!(named, "docs/performance.md does not name {name} as benches/peers/peers.py has it");
+    }
+}
+
+/// The figures of the run that is in the repository.
+fn results() -> Value {
+    serde_json::from_slice(&std::fs::read(root().join("benches/peers/results.json")).unwrap()).unwrap()
+}
+
+/// A whole number with commas between thousands.
+fn grouped(figure: &Value) -> String {
+    let digits = figure.as_f64().map(|figure| format!("{figure:.0}")).unwrap_or_default();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
+    groups.join(",")
+}
+
+#[test]
+fn the_page_and_the_chart_show_what_the_run_found() {
+    let page = std::fs::read_to_string(root().join("docs/performance.md")).unwrap();
+    let chart = std::fs::read_to_string(root().join("docs/images/peers.svg")).unwrap();
+    let results = results();
+    let day = &results["started"].as_str().unwrap()[..10];
+    assert!(page.contains(&format!("Five rounds on {day}")) && chart.contains(day), "{day}");
+    let rows = results["table"].as_array().unwrap();
+    assert!(rows.len() > 20, "{} rows", rows.len());
+    for row in rows {
+        let [rate, lowest, highest] = ["rate", "lowest", "highest"].map(|figure| grouped(&row[figure]));
+        let share = row["of_redial"].as_f64().unwrap() * 100.0;
+        let (peer, at_once) = (row["peer"].as_str().unwrap(), &row["at_once"]);
+        let shown = format!("| {peer} | {at_once} | {rate} ({lowest} to {highest}) | {share:.0} % |");
+        assert!(page.contains(&shown), "docs/performance.md lacks {shown}");
+        assert!(chart.contains(&format!(">{rate}<")), "docs/images/peers.svg lacks {peer} at {at_once}");
     }
 }
 
