@@ -6,7 +6,7 @@ local function each_apart(act)
   for n = 1, #KEYS do
     local is_done, reply = pcall(act, n)
     if not is_done then
-      local message = type(reply) == 'table' and reply.err or tostring(reply)
+      local message = tostring(reply)
       -- From version 7 on, an error of Redis begins with its code, which only a table keeps.
       local has_code = string.find(message, '^%u+ ')
       -- What is wrong with a key itself. Everything else, such as that this Redis became a replica, concerns the whole call.

@@ -1,10 +1,11 @@
--- lib/memo.lua: what the scripts of memos share. A memo is a string: a line of four parts with a semicolon between them, and after that the
--- answer. The parts are:
---   the answer: when it expires, when it was stored, '1' if it is good, and the serial of its task; NO_ANSWER if there is none
---   the fingerprint of the call, '' if any will do
+-- lib/memo.lua: what the scripts of memos share. A memo is a string: a header line, a newline, and the stored answer. The header has four
+-- parts, separated by semicolons:
+--   answer_info: when the answer expires, when it was stored, '1' for a success or '0' for a failure, and the serial of the task that got
+--     it; NO_ANSWER while the memo stores no answer
+--   the fingerprint of the call; empty if any call matches
 --   the lead: the leader's serial, the token of its delivery, when its lease ends, and '1' if the call may have been sent and may not be
---     sent twice; NO_LEAD if no task leads
---   the queues with followers, each with a space behind it
+--     sent twice; NO_LEAD while no task leads
+--   the queues that have followers, each followed by a space
 local NO_ANSWER, NO_LEAD = '0 0 0 -', '- - 0 0'
 local DAY_MS, TEN_MINUTES_MS = 86400000, 600000
 
@@ -15,8 +16,9 @@ local function to_text(number)
   return texts[number]
 end
 
+-- Raises a text, as a table that a script raises is no error to Redis before version 7.
 local function require_memo(word)
-  if not word then error({err = 'WRONGTYPE the value of this key is not a memo'}, 0) end
+  if not word then error('WRONGTYPE the value of this key is not a memo', 0) end
 end
 
 -- Of a memo: when its answer expires, when that was stored, and the fingerprint.
@@ -28,10 +30,10 @@ end
 
 -- The parts of a memo, the lead in its words, and where its answer begins.
 local function read_memo(memo)
-  local about_answer, fingerprint, leader, token, leads_until, once, queues, answer_at =
+  local answer_info, fingerprint, leader, token, leads_until, once, queues, answer_at =
     string.match(memo, '^([^;\n]+);([^;\n]*);(%S+) (%S+) (%d+) ([01]);([^\n]*)\n()')
   require_memo(leader)
-  return about_answer, fingerprint, leader, token, tonumber(leads_until), once, queues, answer_at
+  return answer_info, fingerprint, leader, token, tonumber(leads_until), once, queues, answer_at
 end
 
 -- A lead as memos store it.
@@ -40,8 +42,8 @@ local function lead_of(leader, token, leads_until, once)
 end
 
 -- Stores a memo of these parts. Its time to live becomes ttl_ms, or stays if that is nil.
-local function write_memo(key, ttl_ms, about_answer, fingerprint, lead, queues, answer)
-  local memo = about_answer .. ';' .. fingerprint .. ';' .. lead .. ';' .. queues .. '\n' .. answer
+local function write_memo(key, ttl_ms, answer_info, fingerprint, lead, queues, answer)
+  local memo = answer_info .. ';' .. fingerprint .. ';' .. lead .. ';' .. queues .. '\n' .. answer
   if ttl_ms then set_string(key, memo, 'PX', to_text(ttl_ms)) else set_string(key, memo, 'KEEPTTL') end
 end
 

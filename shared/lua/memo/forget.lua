@@ -8,8 +8,9 @@ local what = unpack(ARGV)
 
 local memo = redis.call('GET', key)
 if not memo then return 0 end
-local about_answer, fingerprint, leader, token, leads_until, once, queues = read_memo(memo)
-if about_answer == NO_ANSWER or (what == 'failure' and string.find(about_answer, '^%d+ %d+ 1 ')) then return 0 end
+local is_memo, answer_info, fingerprint, leader, token, leads_until, once, queues = pcall(read_memo, memo)
+if not is_memo then return redis.error_reply(answer_info) end
+if answer_info == NO_ANSWER or (what == 'failure' and string.find(answer_info, '^%d+ %d+ 1 ')) then return 0 end
 if leader == '-' then
   redis.call('DEL', key)
 else

@@ -16,7 +16,7 @@ local function ask(n)
   local key = KEYS[n]
   local mode, serial, token, queue, fingerprint, max_age_ms, lease_ms, once, keep_ms = unpack(ARGV, 9 * n - 8, 9 * n)
 
-  local about_answer, queues, answer, has_answer = NO_ANSWER, '', '', false
+  local answer_info, queues, answer, has_answer = NO_ANSWER, '', '', false
   local memo = redis.call('GET', key)
   if memo then
     local expires_at, stored_at, stored_fingerprint = read_answer(memo)
@@ -27,30 +27,30 @@ local function ask(n)
     if is_young and mode ~= 'check_leader' then return {'answer', memo} end
 
     local leader, leader_token, leads_until, leads_once, answer_at
-    about_answer, stored_fingerprint, leader, leader_token, leads_until, leads_once, queues, answer_at = read_memo(memo)
+    answer_info, stored_fingerprint, leader, leader_token, leads_until, leads_once, queues, answer_at = read_memo(memo)
     local lease_is_over = leads_until <= now
     if leader ~= '-' and leader ~= serial and (leads_once == '1' or not lease_is_over) then
       if is_other_call then return {'mismatch'} end
       if lease_is_over then return {'unknown'} end
       if mode ~= 'lead' and not string.find(' ' .. queues, ' ' .. queue .. ' ', 1, true) then
         local lead = lead_of(leader, leader_token, leads_until, leads_once)
-        write_memo(key, nil, about_answer, stored_fingerprint, lead, queues .. queue .. ' ', string.sub(memo, answer_at))
+        write_memo(key, nil, answer_info, stored_fingerprint, lead, queues .. queue .. ' ', string.sub(memo, answer_at))
       end
       return {'follow'}
     end
     if is_young then return {'answer', memo} end
     if mode == 'recheck' and leader == serial then
       local lead = lead_of(serial, token, leads_until, leads_once)
-      write_memo(key, nil, about_answer, stored_fingerprint, lead, queues, string.sub(memo, answer_at))
+      write_memo(key, nil, answer_info, stored_fingerprint, lead, queues, string.sub(memo, answer_at))
       return {'lead'}
     end
-    if has_answer then answer = string.sub(memo, answer_at) else about_answer = NO_ANSWER end
+    if has_answer then answer = string.sub(memo, answer_at) else answer_info = NO_ANSWER end
   end
 
   if mode ~= 'lead' then return {'free'} end
   local ttl_ms = lease_ms + spare_ms(keep_ms, once)
   if has_answer and redis.call('PTTL', key) >= ttl_ms then ttl_ms = nil end
-  write_memo(key, ttl_ms, about_answer, fingerprint, lead_of(serial, token, now + lease_ms, once), queues, answer)
+  write_memo(key, ttl_ms, answer_info, fingerprint, lead_of(serial, token, now + lease_ms, once), queues, answer)
   return {'lead'}
 end
 

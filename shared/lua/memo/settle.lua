@@ -14,7 +14,7 @@ local function settle(n)
 
   local memo = redis.call('GET', key)
   if not memo then return {'lost'} end
-  local about_answer, fingerprint, leader, leader_token, leads_until, leads_once, queues, answer_at = read_memo(memo)
+  local answer_info, fingerprint, leader, leader_token, leads_until, leads_once, queues, answer_at = read_memo(memo)
   local reply = {'settled'}
   local leads = leader == serial and (token == '' or leader_token == token)
   if not leads then
@@ -26,10 +26,10 @@ local function settle(n)
   end
   if not leads then return reply end
 
-  local had_answer = about_answer ~= NO_ANSWER
+  local had_answer = answer_info ~= NO_ANSWER
   if answer == '' then
     if had_answer or queues ~= '' then
-      write_memo(key, nil, about_answer, fingerprint, NO_LEAD, queues, string.sub(memo, answer_at))
+      write_memo(key, nil, answer_info, fingerprint, NO_LEAD, queues, string.sub(memo, answer_at))
     else
       redis.call('DEL', key)
     end
@@ -38,8 +38,8 @@ local function settle(n)
   -- The time to live that came with the lead usually suits the answer.
   local excess_ms = leads_until + spare_ms(ttl_ms, leads_once) - (now + ttl_ms)
   local keeps_ttl = not had_answer and excess_ms >= 0 and excess_ms <= ttl_ms / 8
-  about_answer = to_text(now + ttl_ms) .. ' ' .. to_text(now) .. ' ' .. is_good .. ' ' .. serial
-  write_memo(key, not keeps_ttl and ttl_ms or nil, about_answer, fingerprint, NO_LEAD, queues, answer)
+  answer_info = to_text(now + ttl_ms) .. ' ' .. to_text(now) .. ' ' .. is_good .. ' ' .. serial
+  write_memo(key, not keeps_ttl and ttl_ms or nil, answer_info, fingerprint, NO_LEAD, queues, answer)
   return reply
 end
 

@@ -7,18 +7,18 @@ use crate::UnixMs;
 /// A memo, as far as a program needs to know it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MemoValue<'a> {
-    /// When the answer expires.
+    /// When the stored answer expires.
     pub(crate) expires_at: UnixMs,
     /// The serial of the task that got the answer.
     pub(crate) stored_by: &'a str,
     /// The serial of the task that leads, and the token of its delivery.
     pub(crate) lead: Option<(&'a str, &'a str)>,
-    /// The answer; empty if there is none.
+    /// The stored answer, or an empty slice if the memo stores none.
     pub(crate) answer: &'a [u8],
 }
 
 impl<'a> MemoValue<'a> {
-    /// More bytes than stand before the queues of the followers: two serials, a token and a fingerprint have 200.
+    /// More bytes than the header has before the queues of the followers: two serials, a token and a fingerprint have 200.
     pub(crate) const MAX_HEAD_BYTES: usize = 2_048;
 
     /// Reads a memo, or the first [`MAX_HEAD_BYTES`](Self::MAX_HEAD_BYTES) of one.
@@ -33,11 +33,11 @@ impl<'a> MemoValue<'a> {
         let line_bytes = memo.iter().position(|byte| *byte == b'\n').unwrap_or(memo.len());
         let (line, answer) = memo.split_at(line_bytes);
         let mut parts = std::str::from_utf8(line).ok()?.split(';');
-        let mut about_answer = parts.next()?.split(' ');
+        let mut answer_info = parts.next()?.split(' ');
         let mut lead = parts.nth(1)?.split(' ');
         Some(Self {
-            expires_at: UnixMs(about_answer.next()?.parse().ok()?),
-            stored_by: about_answer.nth(2)?,
+            expires_at: UnixMs(answer_info.next()?.parse().ok()?),
+            stored_by: answer_info.nth(2)?,
             lead: Some((lead.next()?, lead.next()?)).filter(|(serial, _)| *serial != "-"),
             answer: answer.get(1..).unwrap_or_default(),
         })
