@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use redial_tests::{InstructionCounter, RedisServer, Reply, TestQueue, Upstream, Worker};
+use redial_tests::{InstructionCounter, RedisServer, TestQueue, Upstream, Worker};
 use tokio::time::MissedTickBehavior;
 
+use crate::upstream::answer;
 use crate::{bare, path};
 
 /// Long enough for a program under Callgrind.
@@ -88,7 +89,7 @@ impl CountingUpstream {
         let counted = calls.clone();
         let upstream = Upstream::quiet(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
-            Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)
+            answer()
         });
         Self { upstream: upstream.await, calls }
     }

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::bare;
 use crate::rounds::ROUNDS;
+use crate::upstream::answer;
 
 /// Calls a second.
 pub const RATE: u32 = 500;
@@ -42,10 +43,7 @@ pub enum Awaited {
 /// The latency of direct calls, and of calls through the gateway.
 pub async fn measure(calls: usize, awaited: Awaited) -> anyhow::Result<[CallLatency; 2]> {
     let upstream = match awaited {
-        Awaited::Answer => {
-            let reply = || Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#);
-            Upstream::quiet(move |_| reply().after(UPSTREAM)).await
-        }
+        Awaited::Answer => Upstream::quiet(|_| answer().after(UPSTREAM)).await,
         Awaited::FirstByte => Upstream::quiet(|_| events(3, UPSTREAM)).await,
     };
     let redis = RedisServer::start().await;

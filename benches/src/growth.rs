@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
+use redial_tests::{RedisServer, TestQueue, Upstream, Worker};
 use redis::aio::MultiplexedConnection;
 
 use crate::bare;
 use crate::path::{completed, until_completed};
+use crate::upstream::answer;
 
 /// The size at which memory is compared: every pool and every cache of the worker is warm by then.
 const WARM: u64 = 20_000;
@@ -43,10 +44,7 @@ pub struct Growth {
 /// Lets one worker do all that.
 pub async fn measure() -> anyhow::Result<Growth> {
     let redis = RedisServer::start().await;
-    let upstream = Upstream::quiet_on_all_addresses(|_| {
-        Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)
-    })
-    .await;
+    let upstream = Upstream::quiet_on_all_addresses(|_| answer()).await;
     let queues = (0..QUEUES).fold("default=1".to_owned(), |queues, n| queues + &format!(",other{n}=1"));
     let worker = Worker::builder(redis.url()).env("REDIAL_QUEUES", queues).spawn();
     let queue = TestQueue::new(redis.url(), "default");

@@ -10,7 +10,7 @@
 //! - [`gateway`]: what the gateway adds to a call
 //! - [`observed`], [`views`]: what recording what happens costs, and looking at it
 //! - [`idle`], [`memory`]: the latency of an idle worker, and the memory of waiting tasks
-//! - [`upstream`]: what the comparison with other job queues, `benches/peers`, calls
+//! - [`upstream`]: what the upstreams answer, and the one that the comparison with other job queues, `benches/peers`, calls
 //! - [`scale`]: what stays as it is when there is more of everything; [`growth`]: the memory of a worker after a million tasks. Both only when
 //!   asked for, since they take long
 //! - [`check`]: whether a task costs more than it did, by what [`counted`] counts: instructions and commands; only when asked for, by

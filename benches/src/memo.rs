@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
 
 use crate::rounds::{ROUNDS, median};
+use crate::upstream::answer;
 use crate::{bare, path};
 
 /// Calls that are answered before a round, which the hits then repeat.
@@ -15,8 +16,7 @@ const WORKERS: usize = 4;
 /// Tasks per second and commands per task at each hit rate in percent. The upstream responds at once, which is the worst case
 /// for a cache, because the saved calls cost nothing.
 pub async fn hit_rates(tasks: usize) -> anyhow::Result<Vec<(usize, f64, f64)>> {
-    let upstream =
-        Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
+    let upstream = Upstream::quiet(|_| answer()).await;
     let call = |id: String, n: usize| {
         let url = upstream.url(&format!("/v1/extract?n={n}"));
         format!(r#"{{"id":"{id}","url":"{url}","cache_ttl_ms":3600000,"body":{}}}"#, bare::BODY)
@@ -46,8 +46,7 @@ const SAFEGUARDS: [(&str, &str); 3] = [
 
 /// For each safeguard: the rate of its tasks as a share of that of plain ones in the same round, and commands per task.
 pub async fn safeguards(tasks: usize) -> anyhow::Result<Vec<(&'static str, f64, f64)>> {
-    let answer = || Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#);
-    let upstream = Upstream::quiet(move |_| answer()).await;
+    let upstream = Upstream::quiet(|_| answer()).await;
     let url = upstream.url("/v1/extract");
     let round = async |fields: &str| {
         let task = |n: usize| {

@@ -1,7 +1,8 @@
 //! The memory that tasks take in Redis while they wait, and once they are complete.
 
-use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
+use redial_tests::{RedisServer, TestQueue, Upstream, Worker};
 
+use crate::upstream::answer;
 use crate::{bare, path};
 
 /// Bytes per waiting task of 300 bytes, as Redis accounts for them.
@@ -27,8 +28,7 @@ pub async fn of_waiting() -> anyhow::Result<f64> {
 #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 pub async fn of_complete(are_cached: bool) -> anyhow::Result<f64> {
     const TASKS: usize = 10_000;
-    let upstream =
-        Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
+    let upstream = Upstream::quiet(|_| answer()).await;
     let redis = RedisServer::start().await;
     let queue = TestQueue::new(redis.url(), "default");
     let cache = if are_cached { r#""cache_ttl_ms":3600000,"# } else { "" };

@@ -9,6 +9,7 @@ use crate::bare;
 use crate::counted::{Arrival, Counted, CountedFleet, CountingUpstream, difference};
 use crate::path::{self, Observation};
 use crate::rounds::{ROUNDS, median};
+use crate::upstream::answer;
 
 /// How much is recorded of the tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +74,7 @@ async fn collector() -> Upstream {
 
 /// Tasks per second, by how much is recorded. The metrics are read meanwhile, unless nothing is recorded.
 pub async fn measure(tasks: usize) -> anyhow::Result<BTreeMap<Recording, f64>> {
-    let answer = || Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#);
-    let upstream = Upstream::quiet(move |_| answer()).await;
+    let upstream = Upstream::quiet(|_| answer()).await;
     let collector = collector().await;
     let (url, collector) = (upstream.url("/v1/extract"), collector.url(""));
     let task = |n| format!(r#"{{"id":"t{n}","url":"{url}","body":{}}}"#, bare::BODY);

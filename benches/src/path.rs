@@ -4,11 +4,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redial_tests::{RedisServer, Reply, TestQueue, Upstream, Worker};
+use redial_tests::{RedisServer, TestQueue, Upstream, Worker};
 use redis::aio::MultiplexedConnection;
 
 use crate::bare;
 use crate::rounds::{CONCURRENCY, ROUNDS, median};
+use crate::upstream::answer;
 
 /// How often the metrics are read where they are: more often than Prometheus does by default.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,8 +26,7 @@ pub struct PathFigures {
 
 /// Alternates between the bare loop and the worker.
 pub async fn measure(tasks: usize) -> anyhow::Result<PathFigures> {
-    let upstream =
-        Upstream::quiet(|_| Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)).await;
+    let upstream = Upstream::quiet(|_| answer()).await;
     let url = upstream.url("/v1/extract");
     let (mut bare, mut redial, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

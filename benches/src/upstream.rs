@@ -1,4 +1,5 @@
-//! The upstream as a program of its own, so that every worker that `make bench-peers` compares calls the same one.
+//! What the upstreams of the benchmarks answer, and one as a program of its own, so that every worker that `make bench-peers` compares
+//! calls the same one.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +16,11 @@ struct Calls {
     count: u64,
     first: Option<Instant>,
     last: Option<Instant>,
+}
+
+/// A small answer in JSON.
+pub fn answer() -> Reply {
+    Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)
 }
 
 /// Responds at once until the program ends, and prints its address first. `/calls` tells how many calls there were, and the seconds
@@ -38,7 +44,7 @@ pub async fn run() -> anyhow::Result<()> {
                 calls.count += 1;
                 calls.first.get_or_insert(now);
                 calls.last = Some(now);
-                Reply::ok().header("content-type", "application/json").body(r#"{"ok":true}"#)
+                answer()
             }
         }
     })

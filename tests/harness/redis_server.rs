@@ -145,12 +145,16 @@ impl RedisServer {
     /// Sets its clock this far ahead of this machine's, or behind it. It must have been started
     /// [`with_fake_clock`](Self::with_fake_clock).
     pub fn set_clock(&self, ahead_ms: i64) {
-        self.clock.as_ref().expect("this server was started with a fake clock").set(ahead_ms);
+        self.fake_clock().set(ahead_ms);
     }
 
     /// Stops its clock at this moment, in Unix us. It must have been started [`with_fake_clock`](Self::with_fake_clock).
     pub fn stop_clock_at(&self, unix_us: u64) {
-        self.clock.as_ref().expect("this server was started with a fake clock").stop_at(unix_us);
+        self.fake_clock().stop_at(unix_us);
+    }
+
+    fn fake_clock(&self) -> &FakeClock {
+        self.clock.as_ref().expect("this server was started with a fake clock")
     }
 
     /// Freezes it: connections stay open, but nothing replies.

@@ -35,11 +35,6 @@ fn the_page_on_performance_names_every_peer_with_its_version() {
     }
 }
 
-/// The figures of the run that is in the repository.
-fn results() -> Value {
-    serde_json::from_slice(&std::fs::read(root().join("benches/peers/results.json")).unwrap()).unwrap()
-}
-
 /// A whole number with commas between thousands.
 fn grouped(figure: &Value) -> String {
     let digits = figure.as_f64().map(|figure| format!("{figure:.0}")).unwrap_or_default();
@@ -52,7 +47,8 @@ fn grouped(figure: &Value) -> String {
 fn the_page_and_the_chart_show_what_the_run_found() {
     let page = std::fs::read_to_string(root().join("docs/performance.md")).unwrap();
     let chart = std::fs::read_to_string(root().join("docs/images/peers.svg")).unwrap();
-    let results = results();
+    let results: Value =
+        serde_json::from_slice(&std::fs::read(root().join("benches/peers/results.json")).unwrap()).unwrap();
     let day = &results["started"].as_str().unwrap()[..10];
     assert!(page.contains(&format!("Five rounds on {day}")) && chart.contains(day), "{day}");
     let rows = results["table"].as_array().unwrap();

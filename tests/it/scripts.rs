@@ -100,8 +100,7 @@ impl Desk {
 
     /// Moves its clock on by so many ms, or back.
     pub(crate) async fn pass(&self, ms: i64) {
-        let (seconds, micros): (u64, u64) = self.ask("TIME").await;
-        self.redis.stop_clock_at((seconds * 1_000_000 + micros).saturating_add_signed(1_000 * ms));
+        self.redis.stop_clock_at(self.now_us().await.saturating_add_signed(1_000 * ms));
     }
 
     /// One command; it must succeed.
@@ -158,8 +157,12 @@ impl Desk {
     }
 
     pub(crate) async fn now(&self) -> u64 {
+        self.now_us().await / 1_000
+    }
+
+    async fn now_us(&self) -> u64 {
         let (seconds, micros): (u64, u64) = self.ask("TIME").await;
-        seconds * 1000 + micros / 1000
+        seconds * 1_000_000 + micros
     }
 
     pub(crate) async fn dump(&self) -> Dump {
